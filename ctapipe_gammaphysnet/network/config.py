@@ -1,0 +1,66 @@
+"""The hyperparameters of a γ-PhysNet."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = ["NetworkConfig", "Task"]
+
+#: What a γ-PhysNet can predict.
+Task = Literal["energy", "direction", "impact", "class"]
+
+# The upper limits keep a hand-made file from asking for a network of any size.
+_Channels = Annotated[int, Field(ge=1, le=1024)]
+
+
+class NetworkConfig(BaseModel):
+    """Hyperparameters of a γ-PhysNet.
+
+    The defaults are those of the paper: γ-PhysNet DA on a ResNet-56. The paper gives
+    no width for the fully connected layers; 256 is that of its authors' examples.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    blocks: int = Field(
+        9, ge=1, le=64, description="residual blocks per stage; 9 make a ResNet-56"
+    )
+    channels: tuple[_Channels, ...] = Field(
+        (16, 32, 64),
+        min_length=1,
+        max_length=6,
+        description="feature channels of each stage",
+    )
+    hidden: int = Field(
+        256, ge=1, le=4096, description="width of the fully connected layers"
+    )
+    attention: bool = Field(
+        True, description="dual attention after each stage (γ-PhysNet DA)"
+    )
+    attention_ratio: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="ratio of the bottleneck of squeeze-and-excitation",
+    )
+    tasks: tuple[Task, ...] = Field(
+        ("energy", "direction", "impact", "class"),
+        min_length=1,
+        description="what the network predicts",
+    )
+    classes: tuple[str, ...] = Field(
+        ("gamma", "proton"),
+        min_length=2,
+        max_length=16,
+        description="particle classes in the order of the outputs, gamma first",
+    )
+
+    @model_validator(mode="after")
+    def _check_names(self):
+        for name in ("tasks", "classes"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must differ from each other, got {values}")
+        if self.classes[0] != "gamma":
+            raise ValueError(f"the first class must be gamma, got {self.classes}")
+        return self

@@ -1,0 +1,120 @@
+"""The convolution over camera pixels, in two engines with the same weights.
+
+Both map features of shape (batch, channels, pixels) on one lattice to features on the
+same lattice (stride 1) or on its downsampled one (stride 2), with weights of shape
+(out, in, 7) on hexagonal and (out, in, 9) on square pixels, the shape and the order of
+IndexedConv (Jacquemont et al. 2019). They give the same numbers to rounding. Nothing
+else in the network depends on the engine, nor knows that pixels have neighbours.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from indexedconv.engine import IndexedConv
+from indexedconv.utils import neighbours_extraction
+from torch import nn
+
+__all__ = ["ENGINES", "BatchNorm", "IndexedConvolution", "LatticeConvolution"]
+
+
+class IndexedConvolution(IndexedConv):
+    """Gather each pixel's neighbours, then multiply: IndexedConv itself.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of features per pixel, before and after.
+    lattice : CameraLattice
+        Where the pixels of the input lie.
+    stride : {1, 2}
+        With 2, only every second row and column of the output is computed.
+    """
+
+    def __init__(self, in_channels, out_channels, lattice, stride=1):
+        kernel = {"hexagonal": "Hex", "square": "Square"}[lattice.kind]
+        index_matrix = torch.from_numpy(lattice.index_matrix)[None, None]
+        indices = neighbours_extraction(index_matrix, kernel, stride=stride)
+        super().__init__(in_channels, out_channels, indices)
+        # The indices follow from the camera: they are no weights to save.
+        self.register_buffer("indices_", self.indices, persistent=False)
+        self.register_buffer("mask_", self.mask, persistent=False)
+
+
+class LatticeConvolution(nn.Module):
+    """The same as a dense 3×3 convolution over the rectangle around the lattice.
+
+    In axial coordinates a hexagonal neighbourhood is a 3×3 square without two of its
+    corners. Lattice positions that are no pixels are zero in the input, as IndexedConv
+    has them, and are left out of the output.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of features per pixel, before and after.
+    lattice : CameraLattice
+        Where the pixels of the input lie.
+    stride : {1, 2}
+        With 2, only every second row and column of the output is computed.
+    """
+
+    def __init__(self, in_channels, out_channels, lattice, stride=1):
+        super().__init__()
+        self.stride = stride
+        self.shape = lattice.shape
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels, len(lattice.taps))
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        output = lattice if stride == 1 else lattice.downsampled()
+        kernel = torch.tensor([3 * (row + 1) + col + 1 for row, col in lattice.taps])
+        self.register_buffer("kernel_positions", kernel, persistent=False)
+        for name, grid, columns in (
+            ("input_positions", lattice, lattice.shape[1]),
+            ("output_positions", output, math.ceil(lattice.shape[1] / stride)),
+        ):
+            positions = torch.from_numpy(grid.rows * columns + grid.cols)
+            self.register_buffer(name, positions, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Draw weights and biases as PyTorch does for its own convolutions."""
+        bound = 1 / math.sqrt(self.weight[0].numel())
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def _dense_weight(self):
+        out_channels, in_channels, _ = self.weight.shape
+        dense = self.weight.new_zeros(out_channels, in_channels, 9)
+        dense = dense.index_copy(2, self.kernel_positions, self.weight)
+        return dense.view(out_channels, in_channels, 3, 3)
+
+    def forward(self, x):
+        """Convolve features of shape (batch, channels, pixels)."""
+        # Features of one pixel lie side by side in memory (channels last): scatter and
+        # gather then move whole pixels, and the convolution needs no reordering.
+        batch, channels, _ = x.shape
+        rows, cols = self.shape
+        canvas = x.new_zeros(batch, rows * cols, channels)
+        canvas.index_copy_(1, self.input_positions, x.transpose(1, 2))
+        y = F.conv2d(
+            canvas.view(batch, rows, cols, channels).permute(0, 3, 1, 2),
+            self._dense_weight(),
+            self.bias,
+            self.stride,
+            padding=1,
+        )
+        y = y.permute(0, 2, 3, 1).flatten(1, 2)
+        return y.index_select(1, self.output_positions).transpose(1, 2)
+
+
+ENGINES = {"lattice": LatticeConvolution, "indexed": IndexedConvolution}
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of features of shape (batch, channels, pixels)."""
+
+    def forward(self, x):
+        """Normalise each channel over batch and pixels."""
+        # As an image one pixel wide: PyTorch has a fast channels-last path in 2d only.
+        return super().forward(x.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,134 @@
+"""γ-PhysNet: one network for the particle's type, energy, direction and impact point."""
+
+import torch
+from torch import nn
+
+from .lattice import CameraLattice
+from .resnet import ResNet
+
+__all__ = ["GammaPhysNet", "parameter_shapes"]
+
+
+class GammaPhysNet(nn.Module):
+    """γ-PhysNet and, with attention, γ-PhysNet DA (paper, Section 3.1 and Fig. 2).
+
+    A residual network feeds two paths. The global one averages over the camera and
+    regresses the energy, to which the light of the whole image is roughly proportional.
+    The local one keeps the position of each feature, and with it the shape, position
+    and orientation of the shower, for the type, the direction and the impact point.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Depth, widths, attention, tasks and classes.
+    lattice : CameraLattice
+        Where the camera's pixels lie, with the camera's order of pixels.
+    engine : {"lattice", "indexed"}
+        How convolutions are computed. The weights are the same.
+    """
+
+    def __init__(self, config, lattice, engine="lattice"):
+        super().__init__()
+        order = torch.from_numpy(lattice.order)
+        self.register_buffer("order", order, persistent=False)
+        self.backbone = ResNet(config, lattice, engine)
+
+        channels, hidden = self.backbone.out_channels, config.hidden
+        local_features = channels * len(self.backbone.lattice)
+        self.heads = nn.ModuleDict()
+        if "energy" in config.tasks:
+            self.heads["energy"] = nn.Sequential(
+                nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1)
+            )
+        self.geometry = None
+        if {"impact", "direction"} & set(config.tasks):
+            self.geometry = nn.Sequential(nn.Linear(local_features, hidden), nn.ReLU())
+        for task in ("impact", "direction"):
+            if task in config.tasks:
+                self.heads[task] = nn.Linear(hidden, 2)
+        if "class" in config.tasks:
+            self.heads["class"] = nn.Linear(local_features, len(config.classes))
+
+    def features(self, images):
+        """Feature maps at the end of the backbone.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            Charge and peak time, shape (batch, 2, n_pixels), pixels in the camera's
+            order.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (batch, channels, positions).
+        """
+        return self.backbone(images[..., self.order])
+
+    def forward(self, images):
+        """Predict all tasks.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            Charge and peak time, shape (batch, 2, n_pixels), pixels in the camera's
+            order.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            For each task, shape (batch, 1) for energy, (batch, 2) for direction and
+            impact, and (batch, n_classes) for the logits of the class. Their units are
+            those of the training targets (`ctapipe_gammaphysnet.targets`).
+        """
+        return self.predict(self.features(images))
+
+    def predict(self, features):
+        """Predict all tasks from the feature maps.
+
+        Parameters
+        ----------
+        features : torch.Tensor
+            Shape (batch, channels, positions), as `features` gives them.
+
+        Returns
+        -------
+        dict of str to torch.Tensor
+            As `forward` does.
+        """
+        mean = features.mean(dim=2)
+        flat = features.flatten(1)
+        geometry = None if self.geometry is None else self.geometry(flat)
+        inputs = {
+            "energy": mean,
+            "direction": geometry,
+            "impact": geometry,
+            "class": flat,
+        }
+        return {task: head(inputs[task]) for task, head in self.heads.items()}
+
+
+def parameter_shapes(config, camera):
+    """Find the shapes of a network's weights without building it in memory.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        The network's hyperparameters.
+    camera : CameraCard
+        The camera: pixel positions ``pix_x_m``, ``pix_y_m``.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Shape of each tensor of the network's state dict.
+
+    Raises
+    ------
+    LatticeError
+        If the camera's pixels lie on no lattice.
+    """
+    lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+    with torch.device("meta"):
+        network = GammaPhysNet(config, lattice)
+    return {name: tuple(w.shape) for name, w in network.state_dict().items()}

@@ -1,0 +1,131 @@
+"""The backbone: a residual network over camera pixels (paper, Section 3.1 and Fig. 2).
+
+It is the convolutional part of a ResNet for CIFAR with full pre-activation (He et al.
+2016). Where the paper is silent it follows its authors' implementation: a stem without
+batch normalisation, shortcuts of strided convolutions between stages, and no batch
+normalisation before the last ReLU.
+"""
+
+import torch
+from torch import nn
+
+from .attention import DualAttention, SpatialAttention
+from .convolution import ENGINES, BatchNorm
+
+__all__ = ["ResidualBlock", "ResNet"]
+
+
+class PreActivatedConvolution(nn.Sequential):
+    """BN, ReLU, convolution."""
+
+    def __init__(self, in_channels, out_channels, lattice, convolution, stride=1):
+        super().__init__(
+            BatchNorm(in_channels),
+            nn.ReLU(),
+            convolution(in_channels, out_channels, lattice, stride),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """BN, ReLU, convolution, BN, ReLU, convolution, and a shortcut past them.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of features per pixel. Where they differ, the block also goes to the
+        downsampled lattice.
+    lattice : CameraLattice
+        Where the pixels of the input lie.
+    convolution : type
+        One of the `ENGINES`.
+    first : bool
+        The first block of the network: its input is activated already.
+    """
+
+    def __init__(self, in_channels, out_channels, lattice, convolution, first=False):
+        super().__init__()
+        strided = in_channels != out_channels
+        if first:
+            self.conv1 = convolution(in_channels, out_channels, lattice)
+        else:
+            self.conv1 = PreActivatedConvolution(
+                in_channels, out_channels, lattice, convolution, 2 if strided else 1
+            )
+        self.conv2 = PreActivatedConvolution(
+            out_channels,
+            out_channels,
+            lattice.downsampled() if strided else lattice,
+            convolution,
+        )
+        self.shortcut = (
+            PreActivatedConvolution(in_channels, out_channels, lattice, convolution, 2)
+            if strided
+            else nn.Identity()
+        )
+
+    def forward(self, x):
+        """Features of shape (batch, channels, pixels) to the same or the next scale."""
+        return self.shortcut(x) + self.conv2(self.conv1(x))
+
+
+class ResNet(nn.Module):
+    """Stem, stages of residual blocks with attention after each, ReLU.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        Number of blocks, channels, attention.
+    lattice : CameraLattice
+        Where the camera's pixels lie.
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+
+    Attributes
+    ----------
+    lattice : CameraLattice
+        Where the positions of the output lie.
+    out_channels : int
+        Number of features per position of the output.
+    """
+
+    def __init__(self, config, lattice, engine="lattice"):
+        super().__init__()
+        convolution = ENGINES[engine]
+        channels = config.channels[0]
+        self.stem = nn.Sequential(convolution(2, channels, lattice), nn.ReLU())
+        self.stages = nn.ModuleList()
+        for number, width in enumerate(config.channels):
+            stage = nn.Sequential()
+            for block in range(config.blocks):
+                first = number == 0 and block == 0
+                stage.append(
+                    ResidualBlock(channels, width, lattice, convolution, first)
+                )
+                if channels != width:
+                    lattice = lattice.downsampled()
+                channels = width
+            if config.attention:
+                stage.append(DualAttention(channels, config.attention_ratio))
+            self.stages.append(stage)
+        self.lattice = lattice
+        self.out_channels = channels
+        self.apply(_initialise)
+
+    def forward(self, x):
+        """Images, shape (batch, 2, pixels), to features (batch, channels, positions)."""
+        x = self.stem(x)
+        for stage in self.stages:
+            x = stage(x)
+        return torch.relu(x)
+
+
+def _initialise(module):
+    """He initialisation of the weights; biases keep PyTorch's defaults."""
+    if isinstance(module, (nn.Linear, *ENGINES.values())):
+        nn.init.kaiming_uniform_(module.weight, mode="fan_out")
+    if isinstance(module, SpatialAttention):
+        for linear in (module.compress, module.score):
+            # Not nn.init.normal_: for the shapes alone, on PyTorch's meta device, it
+            # imports for more than a second.
+            weight = torch.randn(linear.weight.shape)
+            linear.weight.data.copy_(weight * (2 / linear.out_features) ** 0.5)
