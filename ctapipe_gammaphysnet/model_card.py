@@ -8,7 +8,6 @@ module imports neither torch nor ctapipe.
 
 import hashlib
 import json
-import re
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     ValidationError,
@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from .network.config import NetworkConfig
+from .strict_json import StrictJsonError, check_size, strict_json
 
 __all__ = [
     "FORMAT",
@@ -43,20 +44,12 @@ __all__ = [
     "card_to_json",
     "format_card",
     "geometry_sha256",
-    "strict_json",
 ]
 
 FORMAT = "ctapipe_gammaphysnet"
 #: Increases when older versions of this package could misunderstand a new file.
 FORMAT_VERSION = 1
 
-#: Longest JSON text of a card, in characters. The card of a camera of 2000 pixels takes
-#: about 0.1 million.
-MAX_CARD_LENGTH = 8_000_000
-# Limits on the values in a card's JSON, counted by their punctuation. A text of a few
-# megabytes can hold millions of empty lists, which take hundreds of megabytes in Python.
-_MAX_PUNCTUATION = {"[": 20_000, "{": 20_000, ":": 50_000, ",": 250_000}
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 # Beyond this many errors, listing them takes more memory than the card.
 _MAX_LISTED_ERRORS = 1000
 _MAX_LISTED_VALUES = 12
@@ -98,7 +91,10 @@ def _finite(value):
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-PerPixel = Annotated[tuple[float, ...], Field(min_length=1, max_length=50_000)]
+# FailFast: listing the errors of each pixel takes more memory than the pixels.
+PerPixel = Annotated[
+    tuple[float, ...], Field(min_length=1, max_length=50_000), FailFast()
+]
 FreeForm = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
@@ -216,9 +212,9 @@ class NetworkCard(_Card):
         description="How it was trained: settings, ranges of energy and pointing, "
         "noise, files, counts.",
     )
-    members: Annotated[tuple[MemberCard, ...], Field(min_length=1, max_length=64)] = (
-        Field(description="Members of the ensemble, in the order of their weights.")
-    )
+    members: Annotated[
+        tuple[MemberCard, ...], Field(min_length=1, max_length=64), FailFast()
+    ] = Field(description="Members of the ensemble, in the order of their weights.")
 
     @field_validator("members")
     @classmethod
@@ -242,9 +238,9 @@ class ModelCard(_Card):
     software: dict[str, str] = Field(
         description="Versions of the software it was trained with, by name."
     )
-    networks: Annotated[tuple[NetworkCard, ...], Field(min_length=1, max_length=64)] = (
-        Field(description="Networks, in the order of their weights.")
-    )
+    networks: Annotated[
+        tuple[NetworkCard, ...], Field(min_length=1, max_length=64), FailFast()
+    ] = Field(description="Networks, in the order of their weights.")
 
     @field_validator("created")
     @classmethod
@@ -268,59 +264,6 @@ class ModelCard(_Card):
         return networks
 
 
-def _unique_keys(pairs):
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise CardError("a key occurs twice in an object of its JSON")
-    return values
-
-
-def _refuse_constant(name):
-    raise CardError(f"its JSON contains {name}, which JSON does not know")
-
-
-def strict_json(text):
-    """Parse JSON; refuse duplicate keys, NaN and infinities.
-
-    Parameters
-    ----------
-    text : str
-        JSON text.
-
-    Returns
-    -------
-    object
-        The value.
-
-    Raises
-    ------
-    CardError
-        If the text is not JSON, or nested too deeply.
-    """
-    try:
-        return json.loads(
-            text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-        )
-    except CardError:
-        raise
-    except (ValueError, RecursionError) as err:
-        raise CardError(f"its JSON cannot be read: {err}") from None
-
-
-def _check_size(text):
-    """Raise `CardError` if parsing a JSON text could take a lot of memory."""
-    if len(text) > MAX_CARD_LENGTH:
-        raise CardError(
-            f"its JSON has {len(text)} characters, more than {MAX_CARD_LENGTH}"
-        )
-    if not text.isascii():
-        raise CardError("its JSON has characters beyond ASCII that are not escaped")
-    punctuation = _STRING.sub("", text)
-    for mark, limit in _MAX_PUNCTUATION.items():
-        if punctuation.count(mark) > limit:
-            raise CardError(f"its JSON has more than {limit} times {mark!r}")
-
-
 def _check_format(values):
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise CardError(f"it does not have the format {FORMAT!r}")
@@ -332,6 +275,11 @@ def _check_format(values):
         )
 
 
+def _printable(line):
+    """Replace what a terminal could take for a command."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in line)
+
+
 def _describe(err):
     """Short text of a ValidationError: the first fields and what is wrong with them."""
     count = err.error_count()
@@ -339,7 +287,9 @@ def _describe(err):
         return f"{count} fields are wrong"
     errors = err.errors(include_url=False, include_context=False, include_input=False)
     texts = [
-        f"{'.'.join(map(str, error['loc'])) or 'card'}: {error['msg']}"[:300]
+        _printable(
+            f"{'.'.join(map(str, error['loc'])) or 'card'}: {error['msg']}"[:300]
+        )
         for error in errors[:5]
     ]
     if count > len(texts):
@@ -367,8 +317,11 @@ def card_from_json(text):
     CardError
         If the text is not a valid model card; the message names the fields.
     """
-    _check_size(text)
-    _check_format(strict_json(text))
+    try:
+        check_size(text)
+        _check_format(strict_json(text))
+    except StrictJsonError as err:
+        raise CardError(str(err)) from None
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as err:
@@ -460,12 +413,9 @@ def format_card(card):
         that a terminal could take for commands are replaced.
     """
     lines = [f"Model of {card.format}, format {card.format_version}"]
-    lines += _tree("note", card.note or None, 0)
+    lines += _tree("note", " ".join(card.note.split()) or None, 0)
     lines += _tree("created", card.created, 0)
     lines += _tree("software", card.software, 0)
     for network in card.networks:
         lines += _tree(f"telescope {network.telescope.type}", _summary(network), 0)
-    return "\n".join(
-        "".join(char if char.isprintable() else "\ufffd" for char in line)
-        for line in lines
-    )
+    return "\n".join(map(_printable, lines))

@@ -12,7 +12,6 @@ members from 0.
 import argparse
 import hashlib
 import json
-import math
 import os
 import re
 import secrets
@@ -26,22 +25,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from .model_card import (
-    MAX_CARD_LENGTH,
     CardError,
     ModelCard,
     NewerFormatError,
     card_from_json,
     card_to_json,
     format_card,
-    strict_json,
+)
+from .model_header import (
+    HeaderError,
+    Tensor,
+    check_layout,
+    parse_header,
 )
 
 __all__ = ["Model", "ModelFileError", "main", "read_card", "read_model", "write_model"]
 
 MAX_HEADER_BYTES = 16 * 1024**2
-MAX_TENSORS = 200_000
 
-_ITEM_BYTES = {"F32": 4, "I64": 8}
 _DTYPES = {np.dtype("<f4"): "F32", np.dtype("<i8"): "I64"}
 _CHUNK_BYTES = 1024**2
 _DAMAGED = "the file was changed or damaged after it was written: get a fresh copy"
@@ -52,19 +53,6 @@ _LOOKS_LIKE = (
     (re.compile(rb"PK\x03\x04"), "a zip archive, such as torch.save writes"),
     (re.compile(rb"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
 )
-
-# The tokens of the header. It is taken apart token by token: parsing all of it at once
-# could take a hundred times its size in memory.
-_SPACE = r"[ \t\n\r]*+"
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
-_BEGIN = re.compile(rf"\{{{_SPACE}")
-_KEY = re.compile(rf"({_STRING}){_SPACE}:{_SPACE}")
-_TENSOR = re.compile(r"\{[^{}]{0,500}+\}")
-_METADATA = re.compile(
-    rf"\{{(?:{_SPACE}{_STRING}{_SPACE}:{_SPACE}{_STRING}{_SPACE},?){{0,100}}+"
-    rf"{_SPACE}\}}"
-)
-_SEPARATOR = re.compile(rf"{_SPACE}([,}}]){_SPACE}")
 
 
 class ModelFileError(ValueError):
@@ -89,16 +77,9 @@ class Model:
     weights: tuple[tuple[dict[str, np.ndarray], ...], ...]
 
 
-class _Tensor(NamedTuple):
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
 class _Content(NamedTuple):
     card: ModelCard
-    tensors: dict[str, _Tensor]
+    tensors: dict[str, Tensor]
 
 
 def _read_header(path, file):
@@ -130,75 +111,6 @@ def _read_header(path, file):
     )
 
 
-def _parse_metadata(text):
-    if len(text) > 2 * MAX_CARD_LENGTH:
-        raise CardError(f"its metadata has {len(text)} characters, which is too long")
-    return strict_json(text)
-
-
-def _parse_tensor(text):
-    values = strict_json(text)
-    if values.keys() != {"dtype", "shape", "data_offsets"}:
-        raise CardError("an entry does not have exactly dtype, shape, data_offsets")
-    shape, offsets = values["shape"], values["data_offsets"]
-    if not (
-        isinstance(values["dtype"], str)
-        and isinstance(shape, list)
-        and isinstance(offsets, list)
-        and len(offsets) == 2
-        and all(type(number) is int and number >= 0 for number in shape + offsets)
-    ):
-        raise CardError(f"an entry has values of a wrong kind: {text!r}")
-    return _Tensor(sys.intern(values["dtype"]), tuple(shape), *offsets)
-
-
-def _parse_header(text):
-    """Return metadata and tensors, both dict, of a header's text."""
-
-    def token(pattern, position):
-        match = pattern.match(text, position)
-        if match is None:
-            raise CardError(f"it breaks off or makes no sense at byte {position}")
-        return match
-
-    metadata, tensors = {}, {}
-    separator = token(_BEGIN, 0)
-    while separator[0][:1] != "}" and separator[0].strip() != "}":
-        key = token(_KEY, separator.end())
-        if len(key[1]) > 500:
-            raise CardError("it has a name of more than 500 characters")
-        name = strict_json(key[1])
-        if name in tensors or (name == "__metadata__" and metadata):
-            raise CardError(f"it has two entries {name!r}")
-        if len(tensors) == MAX_TENSORS:
-            raise CardError(f"it has more than {MAX_TENSORS} tensors")
-        if name == "__metadata__":
-            value = token(_METADATA, key.end())
-            metadata = _parse_metadata(value[0])
-        else:
-            value = token(_TENSOR, key.end())
-            tensors[name] = _parse_tensor(value[0])
-        separator = token(_SEPARATOR, value.end())
-    if separator.end() != len(text):
-        raise CardError(f"it goes on after its end at byte {separator.end()}")
-    return metadata, tensors
-
-
-def _check_layout(tensors, size):
-    """Raise `CardError` unless the tensors cover the data without gap or overlap."""
-    position = 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
-        if tensor.dtype not in _ITEM_BYTES:
-            raise CardError(f"{name!r} has the type {tensor.dtype!r}, not F32 or I64")
-        if tensor.begin != position:
-            raise CardError(f"{name!r} begins at {tensor.begin}, not at {position}")
-        position = tensor.begin + math.prod(tensor.shape) * _ITEM_BYTES[tensor.dtype]
-        if tensor.end != position:
-            raise CardError(f"{name!r} ends at {tensor.end}, not at {position}")
-    if position != size:
-        raise CardError(f"its tensors take {position} bytes, but the file has {size}")
-
-
 def _chunks(file, begin, end):
     file.seek(begin)
     for position in range(begin, end, _CHUNK_BYTES):
@@ -212,7 +124,9 @@ def _digest(card_text, tensors):
     text's length comes first and each shape before its bytes, so that no two models
     feed the same bytes to the digest.
     """
-    digest = hashlib.sha256(f"{len(card_text)}\n{card_text}\n".encode())
+    digest = hashlib.sha256(
+        f"{len(card_text)}\n{card_text}\n".encode("utf-8", "surrogatepass")
+    )
     not_finite = None
     for name, dtype, shape, chunks in tensors:
         digest.update(f"{json.dumps([name, dtype, shape])}\n".encode())
@@ -235,8 +149,8 @@ def _read_content(path, file):
     """Verify all of an open file that can be verified without building a network."""
     text, begin, end = _read_header(path, file)
     try:
-        metadata, tensors = _parse_header(text)
-    except CardError as err:
+        metadata, tensors = parse_header(text)
+    except HeaderError as err:
         raise ModelFileError(
             f"{path}: its header cannot be used: {err}: {_NO_MODEL_FILE}"
         ) from None
@@ -258,8 +172,8 @@ def _read_content(path, file):
     except CardError as err:
         problem = err
     try:
-        _check_layout(tensors, end - begin)
-    except CardError as err:
+        check_layout(tensors, end - begin)
+    except HeaderError as err:
         raise ModelFileError(
             f"{path}: its header does not fit its data: {err}: {_DAMAGED}"
         ) from None
@@ -430,13 +344,16 @@ def _serialize(path, model):
     )
     _check_finite(path, not_finite)
     content = save(weights, metadata={"card": card_text, "sha256": sha256})
-    header_bytes = int.from_bytes(content[:8], "little")
-    if header_bytes > MAX_HEADER_BYTES or len(weights) > MAX_TENSORS:
+    length = int.from_bytes(content[:8], "little")
+    try:
+        if length > MAX_HEADER_BYTES:
+            raise HeaderError(f"it has {length} bytes, more than {MAX_HEADER_BYTES}")
+        parse_header(content[8 : 8 + length].decode())
+    except HeaderError as err:
         raise ModelFileError(
-            f"{path}: {len(weights)} tensors with a header of {header_bytes} bytes "
-            f"are too many; at most {MAX_TENSORS} and {MAX_HEADER_BYTES} are allowed. "
-            "Write fewer members into one file"
-        )
+            f"{path}: its header could not be read back: {err}. Write fewer members "
+            "into one file, or a shorter model card"
+        ) from None
     return content
 
 

@@ -26,7 +26,7 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Linear(bottleneck, channels)
 
     def forward(self, x):
-        """Weights in [0, 1], shape (batch, channels, 1), of (batch, channels, pixels)."""
+        """Weights in [0, 1], (batch, channels, 1), of (batch, channels, pixels)."""
         means = x.mean(dim=2)
         weights = torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
         return weights.unsqueeze(2)
@@ -50,7 +50,7 @@ class SpatialAttention(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, x):
-        """Attention map in [1, 2], shape (batch, 1, pixels), of (batch, channels, pixels).
+        """Map in [1, 2], (batch, 1, pixels), of features (batch, channels, pixels).
 
         The map can only raise a pixel, never dim it.
         """

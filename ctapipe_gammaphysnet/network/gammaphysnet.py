@@ -1,4 +1,4 @@
-"""γ-PhysNet: one network for the particle's type, energy, direction and impact point."""
+"""γ-PhysNet: one network for type, energy, direction and impact point."""
 
 import torch
 from torch import nn

@@ -112,7 +112,7 @@ class ResNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x):
-        """Images, shape (batch, 2, pixels), to features (batch, channels, positions)."""
+        """Features (batch, channels, positions) of images (batch, 2, pixels)."""
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
@@ -123,9 +123,8 @@ def _initialise(module):
     """He initialisation of the weights; biases keep PyTorch's defaults."""
     if isinstance(module, (nn.Linear, *ENGINES.values())):
         nn.init.kaiming_uniform_(module.weight, mode="fan_out")
-    if isinstance(module, SpatialAttention):
+    # On PyTorch's meta device, which only knows shapes, normal_ would do nothing but
+    # import for more than a second.
+    if isinstance(module, SpatialAttention) and not module.score.weight.is_meta:
         for linear in (module.compress, module.score):
-            # Not nn.init.normal_: for the shapes alone, on PyTorch's meta device, it
-            # imports for more than a second.
-            weight = torch.randn(linear.weight.shape)
-            linear.weight.data.copy_(weight * (2 / linear.out_features) ** 0.5)
+            nn.init.normal_(linear.weight, std=(2 / linear.out_features) ** 0.5)

@@ -1,0 +1,291 @@
+"""Outputs of the networks to ctapipe's DL2: columns, containers, stereo combination.
+
+The columns are those of ctapipe's containers, in their units. The mean over the members
+is taken of what the networks regress (log10 of the energy, offsets in the telescope and
+in the tilted ground frame) and of the probabilities of the classes. The spread of the
+members, where a container has a field for it, is the standard deviation of the physical
+quantity over the members; with a single member it is NaN.
+"""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import AltAz
+from ctapipe.containers import (
+    ParticleClassificationContainer,
+    ReconstructedEnergyContainer,
+    ReconstructedGeometryContainer,
+    TelescopeImpactParameterContainer,
+)
+from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
+from ctapipe.coordinates.utils import altaz_to_righthanded_cartesian
+from ctapipe.reco.reconstructor import ReconstructionProperty
+
+from .compat import PARTICLE_TYPE
+from .targets import direction_from_target, energy_from_target, impact_from_target
+
+__all__ = [
+    "CONTAINERS",
+    "PROPERTIES",
+    "combine_core",
+    "fill_invalid",
+    "fill_telescope",
+    "group_names",
+    "kinds_of_tasks",
+    "telescope_columns",
+]
+
+#: Container and name of each kind of DL2 information. The name follows the prefix:
+#: each property has a group of its own, because TableLoader and the IRF tools confuse
+#: the validity flags and telescope lists of properties that share one.
+CONTAINERS = {
+    "energy": (ReconstructedEnergyContainer, "Energy"),
+    "geometry": (ReconstructedGeometryContainer, "Geometry"),
+    PARTICLE_TYPE: (ParticleClassificationContainer, "Classifier"),
+    "impact": (TelescopeImpactParameterContainer, "Geometry"),
+}
+#: The property by which ctapipe's combiners know each kind.
+PROPERTIES = {
+    "energy": ReconstructionProperty.ENERGY,
+    "geometry": ReconstructionProperty.GEOMETRY,
+    PARTICLE_TYPE: ReconstructionProperty.PARTICLE_TYPE,
+}
+
+
+def kinds_of_tasks(tasks):
+    """Find which kinds of DL2 information a network's tasks give.
+
+    Parameters
+    ----------
+    tasks : collection of str
+        The network's tasks.
+
+    Returns
+    -------
+    list of str
+        Keys of `CONTAINERS`: energy; geometry, where there is a direction; the particle
+        type; and the impact distance, where there are direction and impact point.
+    """
+    needs = {
+        "energy": {"energy"},
+        "geometry": {"direction"},
+        PARTICLE_TYPE: {"class"},
+        "impact": {"direction", "impact"},
+    }
+    return [kind for kind, needed in needs.items() if needed <= set(tasks)]
+
+
+def group_names(prefix):
+    """Name the DL2 groups.
+
+    Parameters
+    ----------
+    prefix : str
+        The common stem, for example ``GammaPhysNet``.
+
+    Returns
+    -------
+    dict of str to str
+        Name of the group, and prefix of its columns, of each kind.
+    """
+    return {kind: prefix + name for kind, (_, name) in CONTAINERS.items()}
+
+
+def telescope_columns(outputs, pointing_alt, pointing_az, position):
+    """Turn the outputs of one telescope type's networks into DL2 columns.
+
+    Parameters
+    ----------
+    outputs : dict of str to numpy.ndarray
+        For each task, shape (n_members, n, n_outputs), as the predictor gives them.
+    pointing_alt, pointing_az : astropy.units.Quantity
+        Pointing of the telescope at each image, shape (n,).
+    position : astropy.units.Quantity
+        Telescope of each image in the GroundFrame, shape (n, 3).
+
+    Returns
+    -------
+    dict of str to dict of str to array
+        For each kind the columns of its container, shape (n,), with units: energy in
+        TeV, alt and az in deg, positions and distances in m in the GroundFrame and in
+        the TiltedGroundFrame of the telescope's pointing. Where ``is_valid`` is False
+        all others are NaN.
+    """
+    columns = {}
+    if "energy" in outputs:
+        columns["energy"] = _energy_columns(outputs["energy"])
+    if "direction" in outputs:
+        columns.update(_geometry_columns(outputs, pointing_alt, pointing_az, position))
+    if "class" in outputs:
+        gammaness = outputs["class"][..., 0].mean(axis=0)
+        columns[PARTICLE_TYPE] = {"prediction": gammaness}
+    for container in columns.values():
+        _invalidate(container)
+    # The container of impact distances has no flag: NaN says it all.
+    columns.get("impact", {}).pop("is_valid", None)
+    return columns
+
+
+def _with_mean(outputs):
+    """The mean over members, followed by the members: (1 + n_members, n, ...)."""
+    return np.concatenate([outputs.mean(axis=0, keepdims=True), outputs])
+
+
+def _mean_and_spread(values):
+    """First row, and standard deviation of the others: NaN if that is a single one."""
+    members = values[1:]
+    if len(members) == 1:
+        return values[0], np.full_like(members[0], np.nan)
+    return values[0], members.std(axis=0, ddof=1)
+
+
+def _energy_columns(output):
+    energy, uncertainty = _mean_and_spread(energy_from_target(_with_mean(output)))
+    return {"energy": energy, "energy_uncert": uncertainty}
+
+
+def _geometry_columns(outputs, pointing_alt, pointing_az, position):
+    """Columns of geometry and impact: directions, impact points, distances."""
+    offset = _with_mean(outputs["direction"])
+    shape = offset.shape[:2]
+    pointing = [np.tile(angle, shape[0]) for angle in (pointing_alt, pointing_az)]
+    alt, az = direction_from_target(offset.reshape(-1, 2), *pointing)
+    values = {("alt", "alt_uncert"): alt, ("az", "az_uncert"): az}
+    distance = None
+    if "impact" in outputs:
+        position = np.tile(position, (shape[0], 1))
+        core, tilted = impact_from_target(
+            _with_mean(outputs["impact"]).reshape(-1, 2), position, *pointing
+        )
+        distance = _impact_distance(alt, az, core, position)
+        values |= {
+            ("core_x", "core_uncert_x"): core[:, 0],
+            ("core_y", "core_uncert_y"): core[:, 1],
+            ("core_tilted_x", "core_tilted_uncert_x"): tilted[:, 0],
+            ("core_tilted_y", "core_tilted_uncert_y"): tilted[:, 1],
+        }
+
+    geometry = {}
+    for (name, uncertainty), value in values.items():
+        value = value.reshape(shape)
+        mean = value[0]
+        if name == "az":
+            # As differences from their mean, so that they do not wrap at north.
+            value = (value - mean + 180 * u.deg) % (360 * u.deg)
+        geometry[name] = mean
+        geometry[uncertainty] = _mean_and_spread(value)[1]
+    geometry["ang_distance_uncert"] = np.hypot(
+        geometry["alt_uncert"], geometry["az_uncert"] * np.cos(geometry["alt"])
+    )
+    if distance is None:
+        return {"geometry": geometry}
+    distance, uncertainty = _mean_and_spread(distance.reshape(shape))
+    impact = {"distance": distance, "distance_uncert": uncertainty}
+    return {"geometry": geometry, "impact": impact}
+
+
+def _impact_distance(alt, az, core, position):
+    """Distance of telescopes from shower axes, shape (n,), as ctapipe defines it."""
+    direction = altaz_to_righthanded_cartesian(alt=alt, az=az)
+    from_core = position.to_value(u.m) - np.pad(core.to_value(u.m), ((0, 0), (0, 1)))
+    return u.Quantity(np.linalg.norm(np.cross(from_core, direction), axis=-1), u.m)
+
+
+def _invalidate(columns):
+    """Set the validity flags: a row is valid if all it predicts is finite."""
+    valid = np.all(
+        [np.isfinite(v) for name, v in columns.items() if "uncert" not in name], axis=0
+    )
+    for value in columns.values():
+        value[~valid] = np.nan
+    columns["is_valid"] = valid
+
+
+def fill_telescope(event, tel_id, prefix, columns, row):
+    """Fill the DL2 containers of one telescope of an event.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event to fill.
+    tel_id : int
+        The telescope.
+    prefix : str
+        Common stem of the groups' names.
+    columns : dict of str to dict of str to array
+        As `telescope_columns` gives them.
+    row : int
+        The telescope's row in the columns.
+    """
+    for kind, values in columns.items():
+        _set_container(
+            event, tel_id, prefix, kind, {k: v[row] for k, v in values.items()}
+        )
+
+
+def fill_invalid(event, tel_id, prefix, kinds):
+    """Fill the DL2 containers of a telescope for which nothing is predicted.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event to fill.
+    tel_id : int
+        The telescope.
+    prefix : str
+        Common stem of the groups' names.
+    kinds : list of str
+        Which containers to fill: with NaN, and ``is_valid`` False.
+    """
+    for kind in kinds:
+        _set_container(event, tel_id, prefix, kind, {})
+
+
+def _set_container(event, tel_id, prefix, kind, values):
+    name = group_names(prefix)[kind]
+    suffix = "_tel_impact" if kind == "impact" else "_tel"
+    container = CONTAINERS[kind][0](prefix=name + suffix, **values)
+    getattr(event.dl2.tel[tel_id], kind)[name] = container
+
+
+def combine_core(event, name):
+    """Add the impact point to the stereo geometry, from those of the telescopes.
+
+    ctapipe's combiners leave it out. It is the mean over the valid telescopes in the
+    GroundFrame, weighted by the intensity of their images; its uncertainty is the
+    weighted standard deviation. The tilted impact point is that in the frame of the
+    array's pointing.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of the telescopes and a stereo geometry.
+    name : str
+        Name of the geometry.
+    """
+    stereo = event.dl2.stereo.geometry[name]
+    if not stereo.is_valid:
+        return
+    mono = [event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes]
+    core = np.array([[g.core_x.to_value(u.m), g.core_y.to_value(u.m)] for g in mono])
+    weights = _intensities(event, stereo.telescopes)
+    mean = np.average(core, axis=0, weights=weights)
+    stereo.core_x, stereo.core_y = u.Quantity(mean, u.m)
+    if len(core) > 1:
+        spread = np.sqrt(np.diag(np.cov(core.T, aweights=weights)))
+        stereo.core_uncert_x, stereo.core_uncert_y = u.Quantity(spread, u.m)
+    pointing = event.monitoring.pointing
+    frame = TiltedGroundFrame(
+        pointing_direction=AltAz(alt=pointing.array_altitude, az=pointing.array_azimuth)
+    )
+    tilted = GroundFrame(x=stereo.core_x, y=stereo.core_y, z=0 * u.m).transform_to(
+        frame
+    )
+    stereo.core_tilted_x, stereo.core_tilted_y = tilted.x, tilted.y
+
+
+def _intensities(event, tel_ids):
+    """Weights of telescopes, equal ones where an image has no intensity."""
+    weights = np.array(
+        [event.dl1.tel[tel_id].parameters.hillas.intensity for tel_id in tel_ids]
+    )
+    return weights if np.isfinite(weights).all() else np.ones(len(tel_ids))

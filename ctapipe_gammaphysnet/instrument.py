@@ -1,0 +1,181 @@
+"""Telescopes: described for a model card, and checked against one.
+
+A network sees pixels, not the sky: it is right only for a camera whose pixels have the
+same positions in the same order, behind the same optics.
+"""
+
+import astropy.units as u
+import numpy as np
+from ctapipe.coordinates import TelescopeFrame
+from scipy.spatial import KDTree
+
+from .model_card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
+
+__all__ = ["TelescopeMismatchError", "check_telescope", "describe_telescope"]
+
+#: Largest distance between a pixel and the one the network was trained with, in pixel
+#: pitches. Far below any real change of a camera, far above the rounding of positions.
+POSITION_TOLERANCE = 0.1
+#: Largest rotation of the camera with respect to the one of the training, in deg:
+#: moves a direction two degrees off-axis by less than 0.01°.
+ROTATION_TOLERANCE_DEG = 0.2
+#: Largest relative difference of focal lengths and mirror area.
+OPTICS_TOLERANCE = 0.01
+
+
+class TelescopeMismatchError(ValueError):
+    """A telescope differs from the one that a network was trained for."""
+
+
+def describe_telescope(telescope):
+    """Describe a telescope type for a model card.
+
+    Parameters
+    ----------
+    telescope : ctapipe.instrument.TelescopeDescription
+        The telescope; its camera geometry is in the CameraFrame.
+
+    Returns
+    -------
+    TelescopeCard
+        Type, optics, and camera with the positions of all pixels in m.
+    """
+    geometry, optics = telescope.camera.geometry, telescope.optics
+    pix_x, pix_y = _positions_m(telescope)
+    effective = optics.effective_focal_length.to_value(u.m)
+    return TelescopeCard(
+        type=str(telescope),
+        optics=OpticsCard(
+            name=optics.name,
+            equivalent_focal_length_m=optics.equivalent_focal_length.to_value(u.m),
+            effective_focal_length_m=float(effective) if effective > 0 else None,
+            mirror_area_m2=float(optics.mirror_area.to_value(u.m**2)),
+            n_mirrors=int(optics.n_mirrors),
+        ),
+        camera=CameraCard(
+            name=geometry.name,
+            pix_x_m=tuple(pix_x.tolist()),
+            pix_y_m=tuple(pix_y.tolist()),
+            pix_area_m2=tuple(geometry.pix_area.to_value(u.m**2).tolist()),
+            pix_type=geometry.pix_type.value,
+            pix_rotation_deg=float(geometry.pix_rotation.to_value(u.deg)),
+            cam_rotation_deg=_rotation_deg(geometry),
+            geometry_sha256=geometry_sha256(pix_x, pix_y),
+        ),
+    )
+
+
+def check_telescope(telescope, card):
+    """Check that a telescope is like the one a network was trained for.
+
+    Pixels must lie within 0.1 pixel pitches of those of the training, in the same
+    order; the camera may be rotated by no more than 0.2°; focal lengths and mirror
+    area may differ by no more than 1 %. An effective focal length that one of the two
+    does not know is not compared.
+
+    Parameters
+    ----------
+    telescope : ctapipe.instrument.TelescopeDescription
+        The telescope whose images are to be reconstructed.
+    card : TelescopeCard
+        The telescope of the training.
+
+    Raises
+    ------
+    TelescopeMismatchError
+        If it is not, with what differs and by how much.
+    """
+    problems = [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
+    if problems:
+        raise TelescopeMismatchError(
+            f"telescope type {telescope} differs from the {card.type} that the model "
+            f"was trained for: {'; '.join(problems)}. Use a model trained for this "
+            "telescope."
+        )
+
+
+def _positions_m(telescope):
+    geometry = telescope.camera.geometry
+    if isinstance(geometry.frame, TelescopeFrame):
+        raise TelescopeMismatchError(
+            f"the camera geometry of telescope type {telescope} is in the "
+            "TelescopeFrame, it must be in the CameraFrame"
+        )
+    return (
+        np.asarray(geometry.pix_x.to_value(u.m), dtype=np.float64),
+        np.asarray(geometry.pix_y.to_value(u.m), dtype=np.float64),
+    )
+
+
+def _rotation_deg(geometry):
+    """How much further than the pixel positions say the camera is rotated."""
+    frame_rotation = getattr(geometry.frame, "rotation", 0 * u.deg)
+    return float((geometry.cam_rotation + frame_rotation).to_value(u.deg))
+
+
+def _camera_problems(telescope, card):
+    geometry, trained = telescope.camera.geometry, card.camera
+    if geometry.n_pixels != len(trained.pix_x_m):
+        yield (
+            f"its camera {geometry.name} has {geometry.n_pixels} pixels instead of "
+            f"{len(trained.pix_x_m)}"
+        )
+        return
+    here = np.column_stack(_positions_m(telescope))
+    there = np.column_stack([trained.pix_x_m, trained.pix_y_m])
+    pitch = np.median(KDTree(there).query(there, k=2)[0][:, 1])
+    distance = np.linalg.norm(here - there, axis=1)
+    if distance.max() > POSITION_TOLERANCE * pitch:
+        yield _position_problem(geometry.name, here, there, pitch, distance)
+    rotation = _rotation_deg(geometry) - trained.cam_rotation_deg
+    rotation = (rotation + 180) % 360 - 180
+    if abs(rotation) > ROTATION_TOLERANCE_DEG:
+        yield (
+            f"its camera {geometry.name} is rotated by {rotation:.2f}° (cam_rotation), "
+            f"more than {ROTATION_TOLERANCE_DEG}°"
+        )
+    if geometry.pix_type.value != trained.pix_type:
+        yield f"its pixels are a {geometry.pix_type.value}, not a {trained.pix_type}"
+
+
+def _position_problem(name, here, there, pitch, distance):
+    """Say how the pixels moved: reordered, rotated, or otherwise."""
+    closest, pixel = KDTree(there).query(here)
+    reordered = closest.max() < POSITION_TOLERANCE * pitch
+    if reordered and len(np.unique(pixel)) == len(there):
+        moved = np.count_nonzero(pixel != np.arange(len(there)))
+        return f"its camera {name} lists {moved} of its pixels in another order"
+    # The rotation about the origin that fits best, the positions as complex numbers.
+    here_xy, there_xy = here @ [1, 1j], there @ [1, 1j]
+    angle = np.angle(np.sum(here_xy * there_xy.conj()))
+    residual = np.abs(here_xy - there_xy * np.exp(1j * angle)).max()
+    if residual < POSITION_TOLERANCE * pitch:
+        return f"its camera {name} is rotated by {np.rad2deg(angle):.2f}°"
+    return (
+        f"pixels of its camera {name} lie up to {distance.max() * 1e3:.1f} mm from "
+        f"those of the training ({POSITION_TOLERANCE} pixel pitches, "
+        f"{POSITION_TOLERANCE * pitch * 1e3:.1f} mm, are tolerated)"
+    )
+
+
+def _optics_problems(telescope, card):
+    optics, trained = telescope.optics, card.optics
+    for name, here, there in (
+        (
+            "equivalent focal length",
+            optics.equivalent_focal_length.to_value(u.m),
+            trained.equivalent_focal_length_m,
+        ),
+        (
+            "effective focal length",
+            optics.effective_focal_length.to_value(u.m),
+            trained.effective_focal_length_m,
+        ),
+        ("mirror area", optics.mirror_area.to_value(u.m**2), trained.mirror_area_m2),
+    ):
+        known = there is not None and here > 0
+        if known and abs(here / there - 1) > OPTICS_TOLERANCE:
+            unit = "m²" if name == "mirror area" else "m"
+            yield f"its {name} is {here:.4g} {unit} instead of {there:.4g} {unit}"
+    if optics.n_mirrors != trained.n_mirrors:
+        yield f"it has {optics.n_mirrors} mirrors instead of {trained.n_mirrors}"

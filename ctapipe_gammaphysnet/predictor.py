@@ -1,0 +1,137 @@
+"""Run the networks of one telescope type: arrays in, arrays out."""
+
+import contextlib
+
+import numpy as np
+import torch
+
+from .network.gammaphysnet import GammaPhysNet
+from .network.lattice import CameraLattice
+
+__all__ = ["Predictor", "select_device", "set_threads"]
+
+#: Images per forward pass. More take more memory and are not faster.
+BATCH_SIZE = 256
+
+
+def select_device(name):
+    """Find the device on which to compute.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` for the first GPU if there is one, else the CPU; or ``"cpu"``,
+        ``"cuda"``, ``"cuda:1"``.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} is not on this machine: PyTorch {torch.__version__} "
+            f"sees {torch.cuda.device_count()} CUDA devices. Use device 'cpu', or "
+            "'auto' to take a GPU only where there is one."
+        )
+    return device
+
+
+def set_threads(n_jobs):
+    """Set the number of threads PyTorch computes with, in the whole process.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Number of threads; with None PyTorch decides: one for each core.
+    """
+    if n_jobs is not None:
+        torch.set_num_threads(n_jobs)
+
+
+class Predictor:
+    """The members of one network, ready to predict.
+
+    Parameters
+    ----------
+    card : NetworkCard
+        The network: camera, architecture, members.
+    weights : sequence of dict of str to numpy.ndarray
+        The weights of each member.
+    device : torch.device
+        Where to compute.
+    precision : {"float32", "bfloat16"}
+        Precision of the backbone. The heads always compute in float32.
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+    """
+
+    def __init__(
+        self, card, weights, device="cpu", precision="float32", engine="lattice"
+    ):
+        self.device = torch.device(device)
+        self.precision = precision
+        camera = card.telescope.camera
+        lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+        self.members = [
+            self._load_member(card, lattice, member, engine) for member in weights
+        ]
+
+    def _load_member(self, card, lattice, weights, engine):
+        network = GammaPhysNet(card.network, lattice, engine)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        return network.eval().to(self.device)
+
+    @property
+    def _arithmetic(self):
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+    def __call__(self, inputs):
+        """Predict with all members.
+
+        Parameters
+        ----------
+        inputs : numpy.ndarray
+            Charge and peak time, shape (n, 2, n_pixels), float32.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Output of each task, shape (n_members, n, n_outputs), float64. For
+            ``"class"`` these are probabilities, which add up to 1.
+        """
+        outputs = [
+            [self._predict_member(member, batch) for member in self.members]
+            for batch in np.array_split(
+                inputs, range(BATCH_SIZE, len(inputs), BATCH_SIZE)
+            )
+        ]
+        return {
+            task: np.concatenate(
+                [np.stack([member[task] for member in batch]) for batch in outputs],
+                axis=1,
+            )
+            for task in outputs[0][0]
+        }
+
+    def _predict_member(self, network, batch):
+        with torch.inference_mode():
+            images = torch.from_numpy(batch).to(self.device)
+            with self._arithmetic:
+                features = network.features(images)
+            outputs = network.predict(features.float())
+            if "class" in outputs:
+                outputs["class"] = torch.softmax(outputs["class"], dim=1)
+            return {
+                task: output.double().cpu().numpy() for task, output in outputs.items()
+            }

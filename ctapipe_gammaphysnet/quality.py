@@ -1,0 +1,63 @@
+"""Which images are reconstructed, and how many were."""
+
+from astropy.table import Table, vstack
+from ctapipe.core import QualityQuery
+from ctapipe.core.traits import List, Tuple, Unicode
+
+__all__ = ["ImageQualityQuery"]
+
+
+class ImageQualityQuery(QualityQuery):
+    """Selects the images to reconstruct, and counts what became of them.
+
+    The expressions use the column names of ctapipe's DL1 parameters tables, for
+    example ``hillas_intensity > 50`` or ``leakage_intensity_width_2 < 0.2``.
+    """
+
+    quality_criteria = List(
+        Tuple(Unicode(), Unicode()),
+        default_value=[("signal after cleaning", "morphology_n_pixels > 0")],
+        help=QualityQuery.quality_criteria.help,
+    ).tag(config=True)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._outcomes = {}
+
+    def record(self, outcome, n_passed):
+        """Count telescope events by an outcome that no criterion tells.
+
+        Parameters
+        ----------
+        outcome : str
+            What happened, for example ``valid energy``.
+        n_passed : int
+            To how many telescope events.
+        """
+        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + int(n_passed)
+
+    def to_table(self, functions=False):
+        """Return the counts of telescope events: criteria first, then outcomes.
+
+        Parameters
+        ----------
+        functions : bool
+            Whether to include the expressions of the criteria.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns criteria, counts, cumulative_counts and, if asked for, func.
+        """
+        criteria = super().to_table(functions)
+        if not self._outcomes:
+            return criteria
+        counts = list(self._outcomes.values())
+        outcomes = {
+            "criteria": list(self._outcomes),
+            "counts": counts,
+            "cumulative_counts": counts,
+        }
+        if functions:
+            outcomes["func"] = [""] * len(counts)
+        return vstack([criteria, Table(outcomes)])

@@ -1,0 +1,268 @@
+"""γ-PhysNet as a ctapipe `Reconstructor`: what ``ctapipe-process`` calls.
+
+Importing this module must stay cheap, because every ctapipe tool does it: what needs
+torch is imported when a reconstructor is made.
+"""
+
+import hashlib
+import warnings
+
+import astropy.units as u
+import numpy as np
+from ctapipe.core import Provenance
+from ctapipe.core.traits import CaselessStrEnum, ComponentName, Path, Unicode
+from ctapipe.reco import Reconstructor, StereoCombiner
+
+from .dl1 import event_images
+from .dl2 import (
+    CONTAINERS,
+    PROPERTIES,
+    combine_core,
+    fill_invalid,
+    fill_telescope,
+    group_names,
+    kinds_of_tasks,
+    telescope_columns,
+)
+from .quality import ImageQualityQuery
+
+__all__ = ["GammaPhysNetReconstructor"]
+
+
+class GammaPhysNetReconstructor(Reconstructor):
+    """Energy, direction, impact point and gammaness from DL1 images, by γ-PhysNet.
+
+    Each telescope type is reconstructed by its own network, all from one model file.
+    Each property has a group of its own in the DL2 tables: with the default prefix
+    ``GammaPhysNetEnergy``, ``GammaPhysNetGeometry`` and ``GammaPhysNetClassifier``.
+
+    Parameters
+    ----------
+    subarray : ctapipe.instrument.SubarrayDescription
+        The telescopes whose events will be reconstructed.
+    atmosphere_profile : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        Not used.
+    **kwargs
+        Configuration: ``parent``, ``config``, or the traits themselves.
+    """
+
+    load_path = Path(
+        default_value=None,
+        allow_none=True,
+        exists=True,
+        directory_ok=False,
+        help="Model file with the trained networks, one per telescope type.",
+    ).tag(config=True)
+
+    prefix = Unicode(
+        default_value="GammaPhysNet",
+        help=(
+            "Common stem of the names of the DL2 groups and columns. To it is added"
+            " ``Energy``, ``Geometry`` or ``Classifier``."
+        ),
+    ).tag(config=True)
+
+    device = Unicode(
+        default_value="auto",
+        help=(
+            "Where to compute: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for the first"
+            " GPU if there is one and the CPU otherwise."
+        ),
+    ).tag(config=True)
+
+    precision = CaselessStrEnum(
+        ["float32", "bfloat16"],
+        default_value="float32",
+        help=(
+            "Precision of the convolutions. ``bfloat16`` is faster on GPUs and on CPUs"
+            " that support it (AVX512-BF16, AMX), and slower on others."
+        ),
+    ).tag(config=True)
+
+    engine = CaselessStrEnum(
+        ["lattice", "indexed"],
+        default_value="lattice",
+        help=(
+            "How convolutions over camera pixels are computed: ``lattice`` is several"
+            " times as fast as ``indexed``, the reference; they agree to rounding."
+        ),
+    ).tag(config=True)
+
+    missing_network = CaselessStrEnum(
+        ["error", "warn", "ignore"],
+        default_value="error",
+        help=(
+            "What to do if the subarray has a telescope type for which the model file"
+            " has no network: stop, or go on with or without a warning. Events of such"
+            " telescopes are then written as not valid, and counted."
+        ),
+    ).tag(config=True)
+
+    stereo_combiner_cls = ComponentName(
+        StereoCombiner,
+        default_value="StereoMeanCombiner",
+        help=(
+            "How energy, direction and gammaness of the telescopes are combined. The"
+            " impact point is always their mean weighted by the images' intensity."
+        ),
+    ).tag(config=True)
+
+    needs_atmosphere_profile = False
+    classes = (ImageQualityQuery,)
+
+    def __init__(self, subarray, atmosphere_profile=None, **kwargs):
+        super().__init__(subarray, atmosphere_profile, **kwargs)
+        if self.load_path is None:
+            raise ValueError(
+                "GammaPhysNetReconstructor needs a model file: set "
+                "GammaPhysNetReconstructor.load_path"
+            )
+        self.quality_query = ImageQualityQuery(parent=self)
+        self._load_networks()
+        self._kinds = [kind for kind in CONTAINERS if kind in self._all_kinds()]
+        names = group_names(self.prefix)
+        self.stereo_combiners = [
+            StereoCombiner.from_name(
+                self.stereo_combiner_cls,
+                prefix=names[kind],
+                property=PROPERTIES[kind],
+                parent=self,
+            )
+            for kind in self._kinds
+            if kind in PROPERTIES
+        ]
+        self._positions = dict(
+            zip(
+                self.subarray.tel_ids,
+                self.subarray.tel_coords.cartesian.xyz.to(u.m).T,
+                strict=True,
+            )
+        )
+
+    def _load_networks(self):
+        """Load the model file, and find the network of each telescope."""
+        from .instrument import check_telescope
+        from .model_file import read_model
+        from .predictor import Predictor, select_device, set_threads
+
+        device = select_device(self.device)
+        set_threads(self.n_jobs)
+        model = read_model(self.load_path)
+        Provenance().add_input_file(
+            self.load_path,
+            role="γ-PhysNet model",
+            reference_meta={"sha256": _sha256(self.load_path)},
+        )
+        cards = {card.telescope.type: card for card in model.card.networks}
+        weights = dict(zip(cards, model.weights, strict=True))
+        #: Card and predictor of each telescope type that has a network.
+        self._networks = {}
+        for telescope in self.subarray.telescope_types:
+            name = str(telescope)
+            if name not in cards:
+                self._report_missing_network(name, list(cards))
+                continue
+            check_telescope(telescope, cards[name].telescope)
+            self._networks[name] = (
+                cards[name],
+                Predictor(
+                    cards[name], weights[name], device, self.precision, self.engine
+                ),
+            )
+        self._network_of = {
+            tel_id: str(telescope)
+            for tel_id, telescope in self.subarray.tel.items()
+            if str(telescope) in self._networks
+        }
+
+    def _report_missing_network(self, name, available):
+        message = (
+            f"{self.load_path} has no network for telescope type {name}, only for "
+            f"{', '.join(available)}"
+        )
+        if self.missing_network == "error":
+            raise ValueError(
+                f"{message}. Leave these telescopes out (EventSource.allowed_tels), or "
+                "set GammaPhysNetReconstructor.missing_network to 'warn' or 'ignore' "
+                "to have their events written as not valid."
+            )
+        if self.missing_network == "warn":
+            self.log.warning("%s: its events will not be valid", message)
+
+    def _all_kinds(self):
+        return {
+            kind
+            for card, _ in self._networks.values()
+            for kind in kinds_of_tasks(card.network.tasks)
+        }
+
+    def __call__(self, event):
+        """Predict, and fill the DL2 containers of telescopes and array.
+
+        All triggered telescopes and all events get containers, valid or not.
+
+        Parameters
+        ----------
+        event : ctapipe.containers.ArrayEventContainer
+            The event, with DL1 images and parameters.
+
+        Raises
+        ------
+        MissingImagesError
+            If there are DL1 parameters, but no images.
+        """
+        for tel_id in event.trigger.tels_with_trigger:
+            fill_invalid(event, tel_id, self.prefix, self._kinds)
+        for name, tel_ids in self._select(event).items():
+            self._predict(event, name, tel_ids)
+        with warnings.catch_warnings():
+            # The spread over a single telescope is not defined: NaN is right.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            for combiner in self.stereo_combiners:
+                combiner(event)
+        if "impact" in self._kinds:
+            combine_core(event, group_names(self.prefix)["geometry"])
+
+    def _select(self, event):
+        """Telescopes to reconstruct, by the telescope type whose network they need."""
+        selected = {}
+        for tel_id in event.trigger.tels_with_trigger:
+            dl1 = event.dl1.tel[tel_id]
+            # A telescope can trigger without data being read out.
+            has_data = dl1.parameters is not None
+            name = self._network_of.get(tel_id)
+            self.quality_query.record("DL1 data", has_data)
+            self.quality_query.record("network for telescope type", name is not None)
+            if has_data and self._is_good(dl1) and name is not None:
+                selected.setdefault(name, []).append(tel_id)
+        return selected
+
+    def _is_good(self, dl1):
+        parameters = dl1.parameters.as_dict(
+            recursive=True, flatten=True, add_prefix=True
+        )
+        return self.quality_query(**parameters).all()
+
+    def _predict(self, event, name, tel_ids):
+        card, predictor = self._networks[name]
+        cleaned = card.input.image == "cleaned"
+        inputs, has_pixels = event_images(event, tel_ids, cleaned)
+        self.quality_query.record("image with finite pixels", has_pixels.sum())
+        pointing = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
+        columns = telescope_columns(
+            predictor(inputs),
+            u.Quantity([p.altitude for p in pointing]),
+            u.Quantity([p.azimuth for p in pointing]),
+            u.Quantity([self._positions[tel_id] for tel_id in tel_ids]),
+        )
+        for kind, values in columns.items():
+            if "is_valid" in values:
+                valid = has_pixels & values["is_valid"]
+                self.quality_query.record(f"valid {kind}", valid.sum())
+        for row in np.flatnonzero(has_pixels):
+            fill_telescope(event, tel_ids[row], self.prefix, columns, row)
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
