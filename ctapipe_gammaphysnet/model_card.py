@@ -91,10 +91,9 @@ def _finite(value):
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-# FailFast: listing the errors of each pixel takes more memory than the pixels.
-PerPixel = Annotated[
-    tuple[float, ...], Field(min_length=1, max_length=50_000), FailFast()
-]
+# FailFast: listing the errors of each pixel takes more memory than the pixels. None of
+# these has a minimum length, which would report a second error after any first one.
+PerPixel = Annotated[tuple[float, ...], Field(max_length=50_000), FailFast()]
 FreeForm = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 
@@ -123,6 +122,8 @@ class CameraCard(_Card):
         sizes = {len(self.pix_x_m), len(self.pix_y_m), len(self.pix_area_m2)}
         if len(sizes) != 1:
             raise ValueError("pix_x_m, pix_y_m and pix_area_m2 differ in length")
+        if sizes == {0}:
+            raise ValueError("it has no pixels")
         if min(self.pix_area_m2) <= 0:
             raise ValueError("pix_area_m2 must be positive")
         if self.geometry_sha256 != geometry_sha256(self.pix_x_m, self.pix_y_m):
@@ -212,13 +213,15 @@ class NetworkCard(_Card):
         description="How it was trained: settings, ranges of energy and pointing, "
         "noise, files, counts.",
     )
-    members: Annotated[
-        tuple[MemberCard, ...], Field(min_length=1, max_length=64), FailFast()
-    ] = Field(description="Members of the ensemble, in the order of their weights.")
+    members: Annotated[tuple[MemberCard, ...], Field(max_length=64), FailFast()] = (
+        Field(description="Members of the ensemble, in the order of their weights.")
+    )
 
     @field_validator("members")
     @classmethod
     def _unique_seeds(cls, members):
+        if not members:
+            raise ValueError("there must be at least one")
         if len({member.seed for member in members}) != len(members):
             raise ValueError("two members have the same seed")
         return members
@@ -238,9 +241,9 @@ class ModelCard(_Card):
     software: dict[str, str] = Field(
         description="Versions of the software it was trained with, by name."
     )
-    networks: Annotated[
-        tuple[NetworkCard, ...], Field(min_length=1, max_length=64), FailFast()
-    ] = Field(description="Networks, in the order of their weights.")
+    networks: Annotated[tuple[NetworkCard, ...], Field(max_length=64), FailFast()] = (
+        Field(description="Networks, in the order of their weights.")
+    )
 
     @field_validator("created")
     @classmethod
@@ -258,6 +261,8 @@ class ModelCard(_Card):
     @field_validator("networks")
     @classmethod
     def _unique_types(cls, networks):
+        if not networks:
+            raise ValueError("there must be at least one")
         types = {network.telescope.type for network in networks}
         if len(types) != len(networks):
             raise ValueError("two networks are for the same telescope type")

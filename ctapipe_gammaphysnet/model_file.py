@@ -124,9 +124,7 @@ def _digest(card_text, tensors):
     text's length comes first and each shape before its bytes, so that no two models
     feed the same bytes to the digest.
     """
-    digest = hashlib.sha256(
-        f"{len(card_text)}\n{card_text}\n".encode("utf-8", "surrogatepass")
-    )
+    digest = hashlib.sha256(f"{len(card_text)}\n{card_text}\n".encode())
     not_finite = None
     for name, dtype, shape, chunks in tensors:
         digest.update(f"{json.dumps([name, dtype, shape])}\n".encode())

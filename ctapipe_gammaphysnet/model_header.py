@@ -24,8 +24,11 @@ _STRING = r'"(?:[^"\\]++|\\.)*+"'
 _BEGIN = re.compile(rf"(\{{){_SPACE}")
 _KEY = re.compile(rf"({_STRING}){_SPACE}:{_SPACE}")
 _TENSOR = re.compile(r"\{[^{}]{0,500}+\}")
+# Texts have no \u escapes: a model card is ASCII, and one character beyond the basic
+# plane would make all of a text take four bytes each.
+_PLAIN = r'"(?:[^"\\]++|\\[^u])*+"'
 _METADATA = re.compile(
-    rf"\{{(?:{_SPACE}{_STRING}{_SPACE}:{_SPACE}{_STRING}{_SPACE},?){{0,100}}+"
+    rf"\{{(?:{_SPACE}{_PLAIN}{_SPACE}:{_SPACE}{_PLAIN}{_SPACE},?){{0,100}}+"
     rf"{_SPACE}\}}"
 )
 _SEPARATOR = re.compile(rf"{_SPACE}([,}}]){_SPACE}")
@@ -68,8 +71,8 @@ def _parse_name(text):
 
 
 def _parse_metadata(text):
-    # One character beyond the basic plane makes all of a text take four bytes each.
-    if len(text) > 2 * MAX_LENGTH:
+    # Quotes and backslashes of the card are escaped here: two characters each.
+    if len(text) > 2 * MAX_LENGTH + 1000:
         raise HeaderError(f"its metadata has {len(text)} characters, which is too long")
     return _json(text)
 

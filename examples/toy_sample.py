@@ -301,7 +301,7 @@ class ToyCard:
     """
     What a sample of toy showers consists of.
 
-    Attributes
+    Parameters
     ----------
     particle : str
         ``"gamma"``, ``"proton"`` or ``"mixed"``, half of each.
@@ -853,8 +853,12 @@ def write_toy_file(
     ----------
     path : Path
         The HDF5 file; replaced if it exists.
-    particle, n_events, seed
-        As in `ToyCard`.
+    particle : str
+        ``"gamma"``, ``"proton"`` or ``"mixed"``.
+    n_events : int
+        Number of showers.
+    seed : int
+        Seed of the random numbers.
     images, parameters : bool
         Whether to write the images, and the image parameters.
     options : sequence of str

@@ -132,7 +132,7 @@ def test_defaults_say_what_goes_in_and_out():
         ((*CAMERA, "pix_x_m"), [0.0], "differ in length"),
         ((*CAMERA, "pix_area_m2"), [1.0] * 5, "differ in length"),
         ((*CAMERA, "pix_area_m2"), [1.0, 1.0, 1.0, 0.0], "must be positive"),
-        ((*CAMERA, "pix_area_m2"), [], "pix_area_m2"),
+        ((*CAMERA, "pix_area_m2"), [], "differ in length"),
         ((*CAMERA, "pix_area_m2"), [1.0] * 50_001, "at most 50000"),
         ((*CAMERA, "pix_type"), "circle", "pix_type"),
         ((*CAMERA, "pix_rotation_deg"), "0", "pix_rotation_deg"),
@@ -147,13 +147,13 @@ def test_defaults_say_what_goes_in_and_out():
         ((*NETWORK, "input", "image"), "dirty", "input.image"),
         ((*NETWORK, "input", "charge_unit"), "ADC", "input.charge_unit"),
         ((*NETWORK, "targets", "energy"), "E/TeV", "targets.energy"),
-        ((*NETWORK, "members"), [], "members"),
+        ((*NETWORK, "members"), [], "members: Value error, there must be at least"),
         ((*NETWORK, "members"), [{"seed": s} for s in range(65)], "at most 64"),
         ((*NETWORK, "members", 1, "seed"), 11, "the same seed"),
         ((*NETWORK, "members", 1, "seed"), -1, "members.1.seed"),
         ((*NETWORK, "members", 1, "seed"), True, "members.1.seed"),
         ((*NETWORK, "members", 1, "seed"), ..., "members.1.seed: Field required"),
-        (("networks",), [], "networks"),
+        (("networks",), [], "networks: Value error, there must be at least one"),
         (("created",), "yesterday", "must be a time in UTC"),
         (("created",), "2030-01-31T12:00:00", "must be a time in UTC"),
         (("created",), "2030-01-31T12:00:00+01:00", "must be a time in UTC"),
@@ -171,6 +171,13 @@ def test_invalid_values_are_named(path, value, message):
         card_from_json(edited(path, value))
     assert message in str(caught.value)
     assert not isinstance(caught.value, NewerFormatError)
+
+
+def test_camera_without_pixels():
+    camera = make_card().networks[0].telescope.camera.model_dump()
+    nothing = dict.fromkeys(("pix_x_m", "pix_y_m", "pix_area_m2"), ())
+    with pytest.raises(ValidationError, match="has no pixels"):
+        CameraCard(**camera | nothing | {"geometry_sha256": geometry_sha256([], [])})
 
 
 def test_same_telescope_type_twice():

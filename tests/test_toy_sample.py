@@ -339,3 +339,22 @@ def test_carried_sample_reads_back():
             assert camera.image.shape == camera.peak_time.shape == (1855,)
             assert np.isfinite(camera.image).all()
             assert np.isfinite(camera.peak_time).all()
+
+
+def test_main_makes_the_samples_and_trains_on_them(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(toy, "train_small_model", lambda *paths: trained.append(paths))
+    toy.main(
+        [
+            f"--output-dir={tmp_path / 'out'}",
+            f"--data-dir={tmp_path / 'data'}",
+            "--n-events=2",
+        ]
+    )
+    assert (tmp_path / "data" / "toy_lst.dl1.h5").stat().st_size < 1.5e6
+    ((gammas, protons, model),) = trained
+    assert model == tmp_path / "data" / "toy_lst.safetensors"
+    for path, primary in ((gammas, toy.GAMMA_ID), (protons, toy.PROTON_ID)):
+        with HDF5EventSource(path) as file:
+            shower_ids = [e.simulation.shower.shower_primary_id for e in file]
+        assert shower_ids == [primary, primary]

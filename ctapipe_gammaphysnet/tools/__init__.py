@@ -1,1 +1,1 @@
-"""."""
+"""Command line tools, one ctapipe `Tool` per module."""

@@ -1,1 +1,1 @@
-"""."""
+"""Training of γ-PhysNet: images and truth from DL1 files, losses, Lightning."""

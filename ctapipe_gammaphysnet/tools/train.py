@@ -1,0 +1,318 @@
+"""Train γ-PhysNet on simulated DL1 images."""
+
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import numpy as np
+from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.instrument import SubarrayDescription
+
+from ..instrument import check_telescope, describe_telescope
+from ..model_card import InputCard, MemberCard, ModelCard, NetworkCard
+from ..model_file import Model, write_model
+from ..network import CameraLattice, NetworkConfig
+from ..quality import ImageQualityQuery
+from ..training.dataset import Sample, TrainingDataError, check_file, read_sample
+from ..training.trainer import Trainer
+from .extras import require_extra
+
+__all__ = ["TrainGammaPhysNet", "main"]
+
+
+class TrainGammaPhysNet(Tool):
+    """Train γ-PhysNet on DL1 images of simulated showers.
+
+    For each telescope type one network per seed is trained, to tell gammas from
+    background and to reconstruct the energy, direction and impact point of gammas. All
+    go into one model file, for ``GammaPhysNetReconstructor``.
+    """
+
+    name = "ctapipe-train-gammaphysnet"
+    description = __doc__
+    examples = """
+    Train γ-PhysNet DA, as in the paper, for all telescope types of the files:
+
+    > ctapipe-train-gammaphysnet --signal gamma.dl1.h5 --background proton.dl1.h5 \\
+        --output model.safetensors
+
+    Train two members of a small network, on several files and one telescope type:
+
+    > ctapipe-train-gammaphysnet --signal gamma_1.dl1.h5 gamma_2.dl1.h5 \\
+        --background proton.dl1.h5 --output model.safetensors \\
+        --telescope-types LST_LST_LSTCam --seeds 0 1 --blocks 3 --epochs 10
+    """
+
+    signal = traits.List(
+        traits.Path(exists=True, directory_ok=False),
+        help="DL1 files of simulated gammas, with images, parameters and truth.",
+    ).tag(config=True)
+
+    background = traits.List(
+        traits.Path(exists=True, directory_ok=False),
+        help="DL1 files of simulated background, usually protons.",
+    ).tag(config=True)
+
+    output_path = traits.Path(
+        default_value=None,
+        allow_none=True,
+        directory_ok=False,
+        help="Model file to write.",
+    ).tag(config=True)
+
+    telescope_types = traits.List(
+        traits.Unicode(),
+        help="Telescope types to train for, e.g. LST_LST_LSTCam. Default: all.",
+    ).tag(config=True)
+
+    seeds = traits.List(
+        traits.Int(),
+        default_value=[0],
+        minlen=1,
+        help="One member is trained from each of these seeds.",
+    ).tag(config=True)
+
+    blocks = traits.Int(
+        9, help="Residual blocks per stage; 9 make the paper's ResNet-56."
+    ).tag(config=True)
+
+    channels = traits.List(
+        traits.Int(), [16, 32, 64], help="Feature channels of each stage."
+    ).tag(config=True)
+
+    hidden = traits.Int(256, help="Width of the fully connected layers.").tag(
+        config=True
+    )
+
+    attention = traits.Bool(
+        True, help="Dual attention after each stage: γ-PhysNet DA."
+    ).tag(config=True)
+
+    attention_ratio = traits.Int(
+        16, help="Ratio of the bottleneck of squeeze-and-excitation."
+    ).tag(config=True)
+
+    tasks = traits.List(
+        traits.Unicode(),
+        ["energy", "direction", "impact", "class"],
+        help="What the network predicts.",
+    ).tag(config=True)
+
+    image = traits.CaselessStrEnum(
+        ["raw", "cleaned"],
+        default_value="raw",
+        help=(
+            "Which pixels the network sees: all, or those that survived the image"
+            " cleaning. It is stored in the model file, and applied by everything that"
+            " uses it."
+        ),
+    ).tag(config=True)
+
+    validation_fraction = traits.Float(
+        0.1,
+        min=0,
+        max=0.9,
+        help="Share of the simulated showers kept for validation.",
+    ).tag(config=True)
+
+    note = traits.Unicode(
+        "", help="Free text for the model card, such as what the model is for."
+    ).tag(config=True)
+
+    device = traits.Unicode(
+        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
+    ).tag(config=True)
+
+    n_jobs = traits.Int(
+        None, allow_none=True, help="Number of threads; default: one for each core."
+    ).tag(config=True)
+
+    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
+
+    aliases = {
+        "signal": "TrainGammaPhysNet.signal",
+        "background": "TrainGammaPhysNet.background",
+        ("o", "output"): "TrainGammaPhysNet.output_path",
+        "telescope-types": "TrainGammaPhysNet.telescope_types",
+        "seeds": "TrainGammaPhysNet.seeds",
+        "blocks": "TrainGammaPhysNet.blocks",
+        "epochs": "Trainer.epochs",
+        "batch-size": "Trainer.batch_size",
+        "device": "TrainGammaPhysNet.device",
+        "n-jobs": "TrainGammaPhysNet.n_jobs",
+    }
+
+    flags = {
+        **traits.flag(
+            "attention",
+            "TrainGammaPhysNet.attention",
+            "Train γ-PhysNet DA, with dual attention",
+            "Train γ-PhysNet without attention",
+        ),
+        **traits.flag(
+            "progress",
+            "TrainGammaPhysNet.progress_bar",
+            "Show progress bars",
+            "Show no progress bars",
+        ),
+        "overwrite": (
+            {"TrainGammaPhysNet": {"overwrite": True}},
+            "Replace the output file if it exists",
+        ),
+    }
+
+    classes = [ImageQualityQuery, Trainer]
+
+    def setup(self):
+        """Check inputs and output, and build the configuration of the networks."""
+        require_extra("train", "lightning")
+        # Only now: help and complaints must not wait for torch.
+        from ..predictor import select_device, set_threads
+
+        for option in ("signal", "background"):
+            if not getattr(self, option):
+                raise ToolConfigurationError(f"give at least one file: --{option} FILE")
+        if self.output_path is None:
+            raise ToolConfigurationError("give the model file to write: --output FILE")
+        self.check_output(self.output_path)
+        self.network_config = NetworkConfig(
+            blocks=self.blocks,
+            channels=tuple(self.channels),
+            hidden=self.hidden,
+            attention=self.attention,
+            attention_ratio=self.attention_ratio,
+            tasks=tuple(self.tasks),
+        )
+        self.trainer = Trainer(parent=self)
+        self.torch_device = select_device(self.device)
+        set_threads(self.n_jobs)
+        self.telescopes = {}
+        for path in [*self.signal, *self.background]:
+            check_file(path)
+            Provenance().add_input_file(path, role="DL1 images for training")
+            self._collect_telescopes(path)
+
+    def _collect_telescopes(self, path):
+        """Find telescope types; those of the same name must be the same everywhere."""
+        subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
+        for telescope in subarray.telescope_types:
+            name = str(telescope)
+            if self.telescope_types and name not in self.telescope_types:
+                continue
+            if name not in self.telescopes:
+                self.telescopes[name] = telescope, describe_telescope(telescope)
+            check_telescope(telescope, self.telescopes[name][1])
+
+    def start(self):
+        """Train all members of all telescope types."""
+        missing = set(self.telescope_types) - set(self.telescopes)
+        if missing or not self.telescopes:
+            raise ToolConfigurationError(
+                f"no file has the telescope types {sorted(missing)}"
+            )
+        self.networks = [self._train_telescope(name) for name in self.telescopes]
+
+    def _train_telescope(self, name):
+        """Card and weights of the networks of one telescope type."""
+        telescope, telescope_card = self.telescopes[name]
+        sample, selection = self._read(name)
+        training, validation = sample.split(self.validation_fraction, seed=0)
+        counts = np.bincount(training.label, minlength=2)
+        if counts.min() == 0:
+            raise TrainingDataError(
+                f"{name}: {counts[0]} images of signal and {counts[1]} of background "
+                "are left for training, both are needed. Counts of the selection:\n"
+                f"{selection}"
+            )
+        self.log.info("Training %s on %d images", name, len(training))
+        lattice = CameraLattice.from_geometry(telescope.camera.geometry)
+        members, weights = [], []
+        for seed in self.seeds:
+            trained, history = self.trainer.train(
+                self.network_config,
+                lattice,
+                training,
+                validation,
+                seed,
+                self.torch_device,
+                self.progress_bar,
+            )
+            final = history[-1] if history else {}
+            self.log.info("%s, seed %d: validation %s", name, seed, final)
+            members.append(MemberCard(seed=seed, training={"validation": final}))
+            weights.append(trained)
+        card = NetworkCard(
+            telescope=telescope_card,
+            network=self.network_config,
+            input=InputCard(image=self.image),
+            training=self._describe_training(training, validation, selection),
+            members=tuple(members),
+        )
+        return card, tuple(weights)
+
+    def _read(self, name):
+        """All images of a telescope type, and the table of their selection."""
+        query = ImageQualityQuery(parent=self)
+        samples = [
+            read_sample(path, name, label, query, self.image == "cleaned")
+            for label, paths in enumerate((self.signal, self.background))
+            for path in paths
+        ]
+        return Sample.concatenate(samples), query.to_table(functions=True)
+
+    def _describe_training(self, training, validation, selection):
+        """What the model card says of how the networks of a type were trained."""
+        gammas = training.label == 0
+        energy = 10 ** training.energy[gammas]
+        return {
+            "recipe": {
+                name: getattr(self.trainer, name)
+                for name in self.trainer.trait_names(config=True)
+            },
+            "signal": [path.name for path in self.signal],
+            "background": [path.name for path in self.background],
+            "selection": [
+                f"{row['criteria']}: {row['cumulative_counts']}" for row in selection
+            ],
+            "images": {
+                "training signal": int(gammas.sum()),
+                "training background": int((~gammas).sum()),
+                "validation": len(validation),
+            },
+            "energy range of gammas / TeV": _range(energy),
+            "pointing altitude range / deg": _range(training.pointing[:, 0]),
+            "pointing azimuth range / deg": _range(training.pointing[:, 1]),
+            "noise / p.e. (median over images)": float(np.median(training.noise)),
+        }
+
+    def finish(self):
+        """Write the model file."""
+        cards, weights = zip(*self.networks, strict=True)
+        packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
+        card = ModelCard(
+            note=self.note,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            software={
+                "python": platform.python_version(),
+                **{package: version(package) for package in packages},
+            },
+            networks=cards,
+        )
+        write_model(self.output_path, Model(card, weights), self.overwrite)
+        Provenance().add_output_file(
+            self.output_path, role="γ-PhysNet model", add_meta=False
+        )
+        self.log.info("Wrote %s", self.output_path)
+
+
+def _range(values):
+    return [float(np.min(values)), float(np.max(values))]
+
+
+def main():
+    """Run the tool."""
+    TrainGammaPhysNet().run()
+
+
+if __name__ == "__main__":
+    main()
