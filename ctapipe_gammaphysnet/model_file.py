@@ -10,6 +10,7 @@ members from 0.
 """
 
 import argparse
+import errno
 import hashlib
 import json
 import os
@@ -114,7 +115,11 @@ def _read_header(path, file):
 def _chunks(file, begin, end):
     file.seek(begin)
     for position in range(begin, end, _CHUNK_BYTES):
-        yield file.read(min(_CHUNK_BYTES, end - position))
+        size = min(_CHUNK_BYTES, end - position)
+        chunk = file.read(size)
+        if len(chunk) != size:
+            raise OSError(errno.EIO, "the file became shorter while it was read")
+        yield chunk
 
 
 def _digest(card_text, tensors):

@@ -27,7 +27,6 @@ Use ctapipe 0.28 for that: later versions read its files, but not the other way 
 
 import argparse
 import copy
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -78,6 +77,8 @@ from ctapipe.instrument.optics import ReflectorShape
 from ctapipe.io import DataLevel, EventSource
 from ctapipe.tools.process import ProcessorTool
 from scipy.spatial import KDTree
+
+from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
 DATA = Path(__file__).absolute().parent / "data"
 LSTCAM = DATA / "LSTCam.camgeom.fits.gz"
@@ -924,14 +925,22 @@ def train_small_model(gammas: Path, protons: Path, model: Path) -> None:
     model : Path
         The model file to write.
     """
-    subprocess.run(
-        [
-            "ctapipe-train-gammaphysnet",
+    run_tool(
+        TrainGammaPhysNet(),
+        argv=[
             f"--signal={gammas}",
             f"--background={protons}",
             f"--output={model}",
+            "--overwrite",
+            "--blocks=1",
+            *("--channels", "8", "16", "32"),
+            "--hidden=32",
+            "--epochs=20",
+            *("--seeds", "0", "1"),
+            "--TrainGammaPhysNet.note=A toy, trained on toy showers: not for science.",
         ],
-        check=True,
+        cwd=gammas.parent,
+        raises=True,
     )
 
 

@@ -455,6 +455,20 @@ def test_truncated(content, path, seed):
     assert CHANGED in message
 
 
+def test_truncated_while_it_is_read(content, path, monkeypatch):
+    def cut(*args):
+        os.truncate(path, len(content) - 3)
+        return header(*args)
+
+    header = model_file.parse_header
+    monkeypatch.setattr(model_file, "parse_header", cut)
+    # Large enough a file that its end is not yet in the reader's buffer.
+    card, tensors = parts(content)
+    tensors["more"] = zeros("F32", 100_000)
+    content = forge(card, tensors)
+    assert "became shorter" in refusal(path, content)
+
+
 @pytest.mark.parametrize("extra", [b"\0", b" ", b"\0" * 4])
 def test_extended(content, path, extra):
     assert CHANGED in refusal(path, content + extra)
@@ -772,6 +786,10 @@ def hostile_files(content):
                 pix_x_m=wrong, pix_y_m=wrong, pix_area_m2=wrong
             )
         ),
+    )
+    yield (
+        "errors in network",
+        with_card(lambda network: network["network"].update(channels=["a"] * 199_000)),
     )
     yield (
         "errors at top",

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
 
 __all__ = ["NetworkConfig", "Task"]
 
 #: What a γ-PhysNet can predict.
 Task = Literal["energy", "direction", "impact", "class"]
 
-# The upper limits keep a hand-made file from asking for a network of any size.
+# The upper limits keep a hand-made file from asking for a network of any size, and
+# FailFast from taking memory for a complaint about each of many wrong values.
 _Channels = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -25,7 +26,7 @@ class NetworkConfig(BaseModel):
     blocks: int = Field(
         9, ge=1, le=64, description="residual blocks per stage; 9 make a ResNet-56"
     )
-    channels: tuple[_Channels, ...] = Field(
+    channels: Annotated[tuple[_Channels, ...], FailFast()] = Field(
         (16, 32, 64),
         min_length=1,
         max_length=6,
@@ -43,12 +44,12 @@ class NetworkConfig(BaseModel):
         le=1024,
         description="ratio of the bottleneck of squeeze-and-excitation",
     )
-    tasks: tuple[Task, ...] = Field(
+    tasks: Annotated[tuple[Task, ...], FailFast()] = Field(
         ("energy", "direction", "impact", "class"),
         min_length=1,
         description="what the network predicts",
     )
-    classes: tuple[str, ...] = Field(
+    classes: Annotated[tuple[str, ...], FailFast()] = Field(
         ("gamma", "proton"),
         min_length=2,
         max_length=16,

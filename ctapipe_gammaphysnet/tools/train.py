@@ -136,6 +136,8 @@ class TrainGammaPhysNet(Tool):
         "telescope-types": "TrainGammaPhysNet.telescope_types",
         "seeds": "TrainGammaPhysNet.seeds",
         "blocks": "TrainGammaPhysNet.blocks",
+        "channels": "TrainGammaPhysNet.channels",
+        "hidden": "TrainGammaPhysNet.hidden",
         "epochs": "Trainer.epochs",
         "batch-size": "Trainer.batch_size",
         "device": "TrainGammaPhysNet.device",
