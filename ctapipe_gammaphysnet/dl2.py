@@ -147,7 +147,10 @@ def _geometry_columns(outputs, pointing_alt, pointing_az, position):
     """Columns of geometry and impact: directions, impact points, distances."""
     offset = _with_mean(outputs["direction"])
     shape = offset.shape[:2]
-    pointing = [np.tile(angle, shape[0]) for angle in (pointing_alt, pointing_az)]
+    # ctapipe's tables have pointings in float32: too coarse to compute with.
+    pointing = [
+        np.tile(angle.astype(float), shape[0]) for angle in (pointing_alt, pointing_az)
+    ]
     alt, az = direction_from_target(offset.reshape(-1, 2), *pointing)
     values = {("alt", "alt_uncert"): alt, ("az", "az_uncert"): az}
     distance = None

@@ -1,6 +1,7 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
 import platform
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -15,6 +16,7 @@ from ..network import CameraLattice, NetworkConfig
 from ..quality import ImageQualityQuery
 from ..training.dataset import Sample, TrainingDataError, check_file, read_sample
 from ..training.trainer import Trainer
+from .command_line import repeat_options
 from .extras import require_extra
 
 __all__ = ["TrainGammaPhysNet", "main"]
@@ -45,12 +47,15 @@ class TrainGammaPhysNet(Tool):
 
     signal = traits.List(
         traits.Path(exists=True, directory_ok=False),
-        help="DL1 files of simulated gammas, with images, parameters and truth.",
+        help=(
+            "DL1 files of simulated gammas, with images, parameters and truth: one or"
+            " more."
+        ),
     ).tag(config=True)
 
     background = traits.List(
         traits.Path(exists=True, directory_ok=False),
-        help="DL1 files of simulated background, usually protons.",
+        help=("DL1 files of simulated background, usually protons: one or more."),
     ).tag(config=True)
 
     output_path = traits.Path(
@@ -165,13 +170,20 @@ class TrainGammaPhysNet(Tool):
 
     classes = [ImageQualityQuery, Trainer]
 
+    def parse_command_line(self, argv=None):
+        """Understand the command line, with several values for lists."""
+        argv = sys.argv[1:] if argv is None else argv
+        lists = {"--signal", "--background", "--telescope-types", "--seeds"}
+        super().parse_command_line(repeat_options(argv, lists | {"--channels"}))
+
     def setup(self):
         """Check inputs and output, and build the configuration of the networks."""
         require_extra("train", "lightning")
         # Only now: help and complaints must not wait for torch.
         from ..predictor import select_device, set_threads
 
-        for option in ("signal", "background"):
+        needed = ["signal", "background"] if "class" in self.tasks else ["signal"]
+        for option in needed:
             if not getattr(self, option):
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
         if self.output_path is None:
@@ -220,10 +232,12 @@ class TrainGammaPhysNet(Tool):
         sample, selection = self._read(name)
         training, validation = sample.split(self.validation_fraction, seed=0)
         counts = np.bincount(training.label, minlength=2)
-        if counts.min() == 0:
+        needed = counts if "class" in self.tasks else counts[:1]
+        if needed.min() == 0:
             raise TrainingDataError(
                 f"{name}: {counts[0]} images of signal and {counts[1]} of background "
-                "are left for training, both are needed. Counts of the selection:\n"
+                "are left for training. Leave this telescope type out "
+                "(--telescope-types), or give more files. Counts of the selection:\n"
                 f"{selection}"
             )
         self.log.info("Training %s on %d images", name, len(training))

@@ -1,0 +1,33 @@
+"""Options that take several values."""
+
+__all__ = ["repeat_options"]
+
+
+def repeat_options(argv, options):
+    """Repeat options before each of their values.
+
+    ``--seeds 0 1`` becomes ``--seeds 0 --seeds 1``: lists can be given either way,
+    where traitlets only understands the second.
+
+    Parameters
+    ----------
+    argv : list of str
+        The command line.
+    options : collection of str
+        The options that take several values, with their dashes.
+
+    Returns
+    -------
+    list of str
+        The command line as traitlets understands it.
+    """
+    repeated, option, n_values = [], None, 0
+    for argument in argv:
+        if argument.startswith("-"):
+            option, n_values = argument, 0
+        elif option in options:
+            if n_values > 0:
+                repeated.append(option)
+            n_values += 1
+        repeated.append(argument)
+    return repeated

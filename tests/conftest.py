@@ -1,0 +1,104 @@
+"""Fixtures shared by the tests."""
+
+import numpy as np
+import pytest
+import torch
+import toy_sample
+from ctapipe.instrument import TelescopeDescription
+
+from ctapipe_gammaphysnet.instrument import describe_telescope
+from ctapipe_gammaphysnet.model_card import (
+    InputCard,
+    MemberCard,
+    ModelCard,
+    NetworkCard,
+)
+from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.network import NetworkConfig
+from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
+from ctapipe_gammaphysnet.network.lattice import CameraLattice
+
+
+def random_weights(network_card, seed):
+    """Weights of one member: random, with outputs about as large as real ones."""
+    camera = network_card.telescope.camera
+    lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = GammaPhysNet(network_card.network, lattice)
+    rng = np.random.default_rng(seed)
+    weights = {k: v.numpy().copy() for k, v in network.state_dict().items()}
+    for name, values in weights.items():
+        if name.endswith("running_mean"):
+            values[...] = rng.normal(size=values.shape)
+        elif name.endswith("running_var"):
+            values[...] = rng.uniform(0.5, 2, size=values.shape)
+        elif name.startswith("heads") and name.endswith("weight"):
+            values *= 0.1
+    return weights
+
+
+@pytest.fixture(scope="session")
+def make_model():
+    """Make a `Model` with small networks that have random weights.
+
+    ``make_model(telescopes, n_members=1, seed=0, image="raw", **network_config)``:
+    telescopes is a TelescopeDescription or a sequence of different ones. The members'
+    seeds count from ``seed``; the same arguments give the same weights.
+    """
+
+    def make(telescopes, n_members=1, seed=0, image="raw", **network_config):
+        if isinstance(telescopes, TelescopeDescription):
+            telescopes = [telescopes]
+        config = {"blocks": 1, "channels": (4, 8), "hidden": 8} | network_config
+        seeds = range(seed, seed + n_members)
+        cards = tuple(
+            NetworkCard(
+                telescope=describe_telescope(telescope),
+                network=NetworkConfig(**config),
+                input=InputCard(image=image),
+                members=tuple(MemberCard(seed=member) for member in seeds),
+            )
+            for telescope in telescopes
+        )
+        card = ModelCard(
+            note="Random weights, for tests.",
+            created="2024-01-01T00:00:00+00:00",
+            software={},
+            networks=cards,
+        )
+        weights = tuple(tuple(random_weights(n, s) for s in seeds) for n in cards)
+        return Model(card=card, weights=weights)
+
+    return make
+
+
+def small_cameras():
+    """Four telescopes of two types: two cameras of different size and rotation."""
+    return [
+        *toy_sample.small_array(4, "ToyCam", positions=toy_sample.LST_POSITIONS[:2]),
+        *toy_sample.small_array(
+            3, "OtherCam", rotation=20.0, positions=toy_sample.LST_POSITIONS[2:]
+        ),
+    ]
+
+
+@pytest.fixture(scope="session")
+def toy_subarray():
+    """The telescopes of the toy files, as a SubarrayDescription."""
+    return toy_sample.ToyCard(array=small_cameras()).subarray()
+
+
+@pytest.fixture(scope="session")
+def toy_file(tmp_path_factory):
+    """DL1 file with images and parameters of 16 toy showers, gammas and protons."""
+    path = tmp_path_factory.mktemp("toy") / "toy.dl1.h5"
+    return toy_sample.write_toy_file(path, "mixed", 16, array=small_cameras())
+
+
+@pytest.fixture(scope="session")
+def toy_model(make_model, toy_subarray, tmp_path_factory):
+    """Model file with random weights, two members, for the telescopes of toy_file."""
+    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    write_model(path, make_model(toy_subarray.telescope_types, n_members=2))
+    return path

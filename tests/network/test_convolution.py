@@ -1,0 +1,237 @@
+"""Both convolutions do what a convolution over camera pixels should, and the same."""
+
+import numpy as np
+import pytest
+import torch
+import toy_sample as toy
+from cameras import lattice_of
+
+from ctapipe_gammaphysnet.network import CameraLattice
+from ctapipe_gammaphysnet.network.convolution import (
+    ENGINES,
+    BatchNorm,
+    IndexedConvolution,
+    LatticeConvolution,
+)
+from ctapipe_gammaphysnet.network.lattice import TAPS
+
+#: Largest difference between the engines, relative to the largest value.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_lattice():
+    """Lattice of a camera with 19 pixels."""
+    return CameraLattice.from_geometry(toy.hexagonal_camera(2))
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """One of the convolutions; tests that use it run for each."""
+    return ENGINES[request.param]
+
+
+def relative_difference(value, reference):
+    """Largest difference, relative to the largest value of the reference."""
+    return ((value - reference).abs().max() / reference.abs().max()).item()
+
+
+def results(convolution, x):
+    """Output of a convolution, and its gradients, by name."""
+    x = x.clone().requires_grad_()
+    y = convolution(x)
+    # Different at each output, so that none can take another's place.
+    (y * torch.linspace(0.5, 1.5, y.numel(), dtype=y.dtype).view_as(y).sin()).sum()
+    weights = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
+    (y * weights).sum().backward()
+    return {
+        "output": y.detach(),
+        "input gradient": x.grad,
+        "weight gradient": convolution.weight.grad,
+        "bias gradient": convolution.bias.grad,
+    }
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("camera", ["LSTCam", "FlashCam", "CHEC"])
+def test_engines_agree_in_outputs_and_gradients(camera, stride, dtype):
+    lattice = lattice_of(camera)
+    indexed = IndexedConvolution(3, 5, lattice, stride).to(dtype)
+    dense = LatticeConvolution(3, 5, lattice, stride).to(dtype)
+    dense.load_state_dict(indexed.state_dict(), strict=True)
+    x = torch.randn(2, 3, len(lattice), dtype=dtype)
+    expected, found = results(indexed, x), results(dense, x)
+    for name, reference in expected.items():
+        assert found[name].dtype == dtype
+        assert found[name].shape == reference.shape
+        assert relative_difference(found[name], reference) < TOLERANCE[dtype], name
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_engines_agree_on_a_lattice_of_odd_and_even_shape(stride):
+    # With an odd number of columns the rows of a strided output are longer than half.
+    for n_rows, n_cols in [(4, 5), (5, 4), (4, 4), (5, 5)]:
+        y, x = (axis.ravel() for axis in np.mgrid[:n_rows, :n_cols])
+        lattice = CameraLattice.from_positions(x, y)
+        assert lattice.shape == (n_rows, n_cols)
+        indexed = IndexedConvolution(2, 3, lattice, stride).double()
+        dense = LatticeConvolution(2, 3, lattice, stride).double()
+        dense.load_state_dict(indexed.state_dict())
+        image = torch.randn(2, 2, len(lattice), dtype=torch.float64)
+        torch.testing.assert_close(dense(image), indexed(image), rtol=0, atol=1e-12)
+
+
+def single_tap(engine, lattice, tap, stride=1):
+    """Convolution whose output at a pixel is its neighbour's value at this tap."""
+    convolution = engine(1, 1, lattice, stride)
+    with torch.no_grad():
+        convolution.weight.zero_()
+        convolution.weight[0, 0, tap] = 1
+        convolution.bias.zero_()
+    return convolution
+
+
+@pytest.mark.parametrize("camera", ["LSTCam", "DigiCam", "ASTRICam"])
+def test_kernel_of_one_tap_moves_each_pixel_to_its_neighbor(camera, engine):
+    lattice = lattice_of(camera)
+    # A row of images, each lit in one pixel: two at corners, others anywhere.
+    rng = np.random.default_rng(0)
+    lit = np.r_[0, len(lattice) - 1, rng.choice(len(lattice), 30, replace=False)]
+    images = torch.zeros(len(lit), 1, len(lattice))
+    images[range(len(lit)), 0, lit] = 1
+    numbers = {
+        position: number
+        for number, position in enumerate(
+            zip(lattice.rows.tolist(), lattice.cols.tolist(), strict=True)
+        )
+    }
+    for tap, (row, col) in enumerate(TAPS[lattice.kind]):
+        with torch.no_grad():
+            moved = single_tap(engine, lattice, tap)(images)[:, 0]
+        expected = torch.zeros_like(moved)
+        for image, pixel in enumerate(lit):
+            # The pixel that has the lit one as its neighbour at this tap.
+            target = numbers.get((lattice.rows[pixel] - row, lattice.cols[pixel] - col))
+            if target is not None:
+                expected[image, target] = 1
+        assert torch.equal(moved, expected)
+
+
+@pytest.mark.parametrize("camera", ["LSTCam", "FlashCam", "CHEC"])
+def test_strided_convolution_keeps_every_second_row_and_column(camera, engine):
+    lattice = lattice_of(camera)
+    half = lattice.downsampled()
+    # Each pixel's value tells its row and column.
+    image = torch.from_numpy(1000.0 * lattice.rows + lattice.cols + 1).float()
+    center = len(lattice.taps) // 2
+    with torch.no_grad():
+        found = single_tap(engine, lattice, center, stride=2)(image[None, None])
+    expected = torch.from_numpy(2000.0 * half.rows + 2 * half.cols + 1).float()
+    assert torch.equal(found[0, 0], expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("camera", ["LSTCam", "DigiCam", "CHEC"])
+def test_kernel_of_ones_counts_the_pixels_around(camera, stride, engine):
+    lattice = lattice_of(camera)
+    convolution = engine(1, 1, lattice, stride)
+    with torch.no_grad():
+        convolution.weight.fill_(1)
+        convolution.bias.fill_(0.5)
+        counts = convolution(torch.ones(1, 1, len(lattice)))[0, 0] - 0.5
+    positions = set(zip(lattice.rows.tolist(), lattice.cols.tolist(), strict=True))
+    expected = [
+        sum(
+            (row + step_row, col + step_col) in positions
+            for step_row, step_col in TAPS[lattice.kind]
+        )
+        for row, col in sorted(positions)
+        if row % stride == 0 and col % stride == 0
+    ]
+    assert counts.tolist() == expected
+
+
+def test_channels_are_mixed_by_the_weights(engine, small_lattice):
+    convolution = engine(2, 3, small_lattice)
+    x = torch.randn(4, 2, len(small_lattice))
+    expected = convolution.bias[None, :, None].clone()
+    for in_channel in range(2):
+        for tap in range(7):
+            moved = single_tap(engine, small_lattice, tap)(x[:, [in_channel]])
+            weight = convolution.weight[:, in_channel, tap]
+            expected = expected + weight[None, :, None] * moved
+    torch.testing.assert_close(convolution(x), expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_are_the_derivatives(engine, stride, small_lattice):
+    convolution = engine(2, 3, small_lattice, stride).double()
+    names = ["weight", "bias"]
+    inputs = [getattr(convolution, name).detach().requires_grad_() for name in names]
+    x = torch.randn(2, 2, len(small_lattice), dtype=torch.float64, requires_grad=True)
+
+    def function(x, *values):
+        parameters = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(convolution, parameters, (x,))
+
+    assert torch.autograd.gradcheck(function, (x, *inputs))
+
+
+@pytest.mark.parametrize(("camera", "taps"), [("LSTCam", 7), ("CHEC", 9)])
+def test_only_weight_and_bias_are_saved(camera, taps, engine):
+    state = engine(3, 5, lattice_of(camera), stride=2).state_dict()
+    assert {name: tuple(value.shape) for name, value in state.items()} == {
+        "weight": (5, 3, taps),
+        "bias": (5,),
+    }
+
+
+def test_initial_weights_are_drawn_from_the_same_distribution(small_lattice):
+    for engine in ENGINES.values():
+        convolution = engine(16, 64, small_lattice)
+        bound = (16 * 7) ** -0.5
+        for values in (convolution.weight, convolution.bias):
+            assert values.abs().max() <= bound
+            assert values.abs().max() > 0.9 * bound
+        assert convolution.weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+def test_convolution_does_not_change_its_input(engine, small_lattice):
+    x = torch.randn(2, 2, len(small_lattice))
+    before = x.clone()
+    engine(2, 3, small_lattice)(x)
+    assert torch.equal(x, before)
+
+
+def test_positions_outside_the_camera_do_not_leak(small_lattice):
+    # A bias makes all of the rectangle bright: the next convolution must not see it.
+    first = LatticeConvolution(1, 1, small_lattice)
+    second = LatticeConvolution(1, 1, small_lattice)
+    with torch.no_grad():
+        for convolution, weight, bias in ((first, 0, 1), (second, 1, 0)):
+            convolution.weight.fill_(weight)
+            convolution.bias.fill_(bias)
+        counts = second(first(torch.zeros(1, 1, len(small_lattice))))[0, 0]
+    # The 19 pixels: six corners, six edges, seven inside.
+    assert sorted(counts.tolist()) == [4] * 6 + [5] * 6 + [7] * 7
+
+
+def test_batch_norm_is_over_batch_and_pixels():
+    norm = BatchNorm(3)
+    x = 5 * torch.randn(4, 3, 19) + torch.tensor([1.0, 2.0, 3.0])[:, None]
+    y = norm(x)
+    mean = x.mean(dim=(0, 2))
+    variance = x.var(dim=(0, 2), correction=0)
+    expected = (x - mean[:, None]) / (variance[:, None] + norm.eps).sqrt()
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(norm.running_mean, 0.1 * mean)
+    unbiased = x.var(dim=(0, 2))
+    torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * unbiased)

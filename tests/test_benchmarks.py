@@ -1,0 +1,96 @@
+"""The benchmark runs, and counts the arithmetic right. How fast is for it to say."""
+
+import importlib.util
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import toy_sample as toy
+
+from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "inference.py"
+
+
+@pytest.fixture
+def inference(monkeypatch):
+    """The benchmark as a module, quick and inexact."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    spec = importlib.util.spec_from_file_location("inference", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "MIN_DURATION", 0)
+    monkeypatch.setattr(module, "MATRIX_SIZE", {"cpu": 64})
+    threads = torch.get_num_threads()
+    yield module
+    torch.set_num_threads(threads)
+
+
+def test_table_has_a_line_for_each_variant(inference, capsys):
+    inference.main(["--rounds=1", "--batch-sizes", "1", "2", "--n-jobs=1"])
+    text = capsys.readouterr().out
+    assert "1 threads, PyTorch" in text
+    assert "0.366 GFLOP per image" in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    ]
+    assert header[:3] == ["batch", "engine", "precision"]
+    assert sorted(tuple(row[:3]) for row in rows) == sorted(
+        product(["1", "2"], ["lattice", "indexed"], ["float32", "bfloat16"])
+    )
+    for _, engine, precision, rate, spread, ratio, fraction in rows:
+        assert float(rate) > 0
+        assert all(float(bound) > 0 for bound in spread.split("-"))
+        assert float(ratio) > 0
+        assert float(fraction.removesuffix("%")) > 0
+        if (engine, precision) == ("indexed", "float32"):
+            assert ratio == "1.00"
+
+
+def test_flop_of_a_tiny_network(inference):
+    # 7 pixels; every second row and column of them leaves 2.
+    geometry = toy.hexagonal_camera(n_rings=1)
+    lattice = CameraLattice.from_geometry(geometry)
+    assert (len(lattice), len(lattice.downsampled())) == (7, 2)
+    config = NetworkConfig(blocks=1, channels=(2, 3), hidden=4)
+
+    # positions x taps x channels in x channels out
+    stem = 7 * 7 * 2 * 2
+    first_block = 2 * (7 * 7 * 2 * 2)
+    # to one hidden channel and back, once; to one hidden channel and to one, per pixel
+    first_attention = 2 * 1 + 1 * 2 + 7 * (2 * 1 + 1 * 1)
+    # two strided convolutions, one of them the shortcut, and one that is not
+    second_block = 2 * (2 * 7 * 2 * 3) + 2 * 7 * 3 * 3
+    second_attention = 3 * 1 + 1 * 3 + 2 * (3 * 1 + 1 * 1)
+    energy = 3 * 4 + 4 * 1
+    # 2 positions with 3 channels
+    geometry_tasks = 6 * 4 + 4 * 2 + 4 * 2
+    particle_class = 6 * 2
+    multiplications = (
+        stem
+        + first_block
+        + first_attention
+        + second_block
+        + second_attention
+        + energy
+        + geometry_tasks
+        + particle_class
+    )
+    assert inference.count_flop(config, lattice) == 2 * multiplications
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--rounds=0", "must be at least 1"),
+        ("--device=cuda:99", "is not on this machine"),
+        ("--device=tpu", "tpu"),
+    ],
+)
+def test_wrong_option_is_explained(inference, capsys, option, complaint):
+    with pytest.raises(SystemExit):
+        inference.main([option])
+    assert complaint in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""Images become what the network is fed: the same numbers, and 0 for what is missing."""
+
+import numpy as np
+import pytest
+from ctapipe.containers import (
+    ArrayEventContainer,
+    DL1CameraContainer,
+    EventIndexContainer,
+)
+
+from ctapipe_gammaphysnet.dl1 import MissingImagesError, event_images, prepare_images
+
+N_PIXELS = 7
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return (
+        rng.normal(10, 20, (4, N_PIXELS)).astype(np.float32),
+        rng.uniform(1, 40, (4, N_PIXELS)).astype(np.float32),
+    )
+
+
+@pytest.fixture
+def event(images):
+    """Event with telescopes 1 to 4; pixel 0 survives the cleaning, and so on."""
+    event = ArrayEventContainer(index=EventIndexContainer(obs_id=3, event_id=12))
+    for tel_id, (image, peak_time) in enumerate(zip(*images, strict=True), start=1):
+        mask = np.zeros(N_PIXELS, dtype=bool)
+        mask[tel_id - 1] = True
+        event.dl1.tel[tel_id] = DL1CameraContainer(
+            image=image, peak_time=peak_time, image_mask=mask
+        )
+    return event
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_charge_and_peak_time_are_stacked_unchanged(images, dtype):
+    charge, time = images
+    inputs, has_pixels = prepare_images(charge.astype(dtype), time.astype(dtype))
+    assert inputs.shape == (4, 2, N_PIXELS)
+    assert inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs[:, 0], charge)
+    np.testing.assert_array_equal(inputs[:, 1], time)
+    assert has_pixels.dtype == bool
+    assert has_pixels.tolist() == [True] * 4
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("channel", [0, 1])
+def test_a_pixel_missing_in_one_channel_is_zero_in_both(images, channel, value):
+    images[channel][2, 5] = value
+    inputs, has_pixels = prepare_images(*images)
+    assert inputs[2, :, 5].tolist() == [0, 0]
+    there = np.ones((4, N_PIXELS), dtype=bool)
+    there[2, 5] = False
+    for stacked, given in zip(np.moveaxis(inputs, 1, 0), images, strict=True):
+        np.testing.assert_array_equal(stacked[there], given[there])
+    assert has_pixels.all()
+
+
+def test_an_image_without_any_pixel_is_told(images):
+    charge, time = images
+    charge[1] = np.nan
+    # Each pixel lacks either charge or time.
+    charge[3, :4] = np.nan
+    time[3, 4:] = np.inf
+    inputs, has_pixels = prepare_images(charge, time)
+    assert has_pixels.tolist() == [True, False, True, False]
+    assert not inputs[[1, 3]].any()
+    assert inputs[[0, 2]].all()
+
+
+def test_pixels_that_the_cleaning_left_out_are_zero_in_both_channels(images):
+    mask = np.random.default_rng(1).random((4, N_PIXELS)) < 0.5
+    images[0][0, mask[0].argmax()] = np.nan
+    inputs, _ = prepare_images(*images, mask, cleaned=True)
+    mask[0, mask[0].argmax()] = False
+    for stacked, given in zip(np.moveaxis(inputs, 1, 0), images, strict=True):
+        np.testing.assert_array_equal(stacked[mask], given[mask])
+        assert not stacked[~mask].any()
+
+
+def test_an_image_of_which_cleaning_leaves_nothing_has_pixels(images):
+    mask = np.zeros((4, N_PIXELS), dtype=bool)
+    inputs, has_pixels = prepare_images(*images, mask, cleaned=True)
+    assert not inputs.any()
+    assert has_pixels.all()
+
+
+def test_the_mask_is_not_used_for_raw_images(images):
+    mask = np.zeros((4, N_PIXELS), dtype=bool)
+    inputs, _ = prepare_images(*images, mask, cleaned=False)
+    np.testing.assert_array_equal(inputs, np.stack(images, axis=1))
+
+
+def test_cleaned_images_need_a_mask(images):
+    with pytest.raises(ValueError, match="needs cleaned images: no image mask"):
+        prepare_images(*images, cleaned=True)
+
+
+def test_no_images_give_no_inputs():
+    inputs, has_pixels = prepare_images(*np.empty((2, 0, N_PIXELS)))
+    assert inputs.shape == (0, 2, N_PIXELS)
+    assert has_pixels.shape == (0,)
+
+
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_the_arrays_given_are_not_modified(images, cleaned):
+    images[0][0, 0] = np.nan
+    mask = np.random.default_rng(1).random((4, N_PIXELS)) < 0.5
+    before = [array.copy() for array in (*images, mask)]
+    inputs, _ = prepare_images(*images, mask, cleaned)
+    inputs += 1
+    for array, copy in zip((*images, mask), before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_images_of_an_event_come_in_the_order_of_the_telescopes(event, images):
+    inputs, has_pixels = event_images(event, [3, 1, 4])
+    np.testing.assert_array_equal(inputs, np.stack(images, axis=1)[[2, 0, 3]])
+    assert has_pixels.tolist() == [True, True, True]
+
+
+def test_images_of_an_event_are_cleaned_with_their_own_masks(event, images):
+    inputs, _ = event_images(event, [3, 1], cleaned=True)
+    assert [np.flatnonzero(image).tolist() for image in inputs[:, 0]] == [[2], [0]]
+    assert inputs[0, :, 2].tolist() == [images[0][2, 2], images[1][2, 2]]
+
+
+def test_images_of_an_event_tell_which_are_broken(event):
+    event.dl1.tel[1].peak_time[:] = np.nan
+    _, has_pixels = event_images(event, [3, 1])
+    assert has_pixels.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("missing", ["image", "peak_time"])
+def test_a_missing_image_is_an_error_that_says_what_to_do(event, missing):
+    setattr(event.dl1.tel[2], missing, None)
+    with pytest.raises(MissingImagesError) as info:
+        event_images(event, [1, 2])
+    message = str(info.value)
+    assert "event 12 of observation 3 has no DL1 image of telescope 2" in message
+    assert "ctapipe-process --write-images" in message
+    # The other telescopes are not affected.
+    event_images(event, [1, 3])
+
+
+@pytest.mark.xfail(raises=(ValueError, pytest.fail.Exception), strict=False)
+@pytest.mark.parametrize("tel_ids", [[2], [2, 3]])
+def test_a_missing_mask_is_an_error_where_images_must_be_cleaned(event, tel_ids):
+    event.dl1.tel[2].image_mask = None
+    event_images(event, tel_ids)
+    with pytest.raises(MissingImagesError, match="telescope 2"):
+        event_images(event, tel_ids, cleaned=True)
