@@ -275,7 +275,7 @@ def describe_machine(device):
         processor = platform.processor() or platform.machine()
     gpu = f"{torch.cuda.get_device_name(device)}, " if device.type == "cuda" else ""
     return (
-        f"{gpu}{processor}, {torch.get_num_threads()} threads, "
+        f"{gpu}{processor}, threads: {torch.get_num_threads()}, "
         f"PyTorch {torch.__version__}, Python {platform.python_version()}"
     )
 
@@ -302,7 +302,7 @@ def format_table(images, products, flop):
         "/ indexed float32",
         "of matrix products",
     )
-    rows = [header, tuple("-" * len(name) for name in header)]
+    rows = []
     for (size, engine, precision), rate in images.items():
         ratio = rate.median / images[size, *REFERENCE].median
         fraction = rate.median * flop / products[precision].median
@@ -317,13 +317,11 @@ def format_table(images, products, flop):
                 f"{fraction:.1%}",
             )
         )
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
     return "\n".join(
-        "| "
-        + " | ".join(
-            cell.rjust(len(name)) for cell, name in zip(row, header, strict=True)
-        )
-        + " |"
-        for row in rows
+        f"| {' | '.join(map(str.rjust, row, widths))} |"
+        for row in (header, rule, *rows)
     )
 
 

@@ -31,7 +31,7 @@ def inference(monkeypatch):
 def test_table_has_a_line_for_each_variant(inference, capsys):
     inference.main(["--rounds=1", "--batch-sizes", "1", "2", "--n-jobs=1"])
     text = capsys.readouterr().out
-    assert "1 threads, PyTorch" in text
+    assert "threads: 1, PyTorch" in text
     assert "0.366 GFLOP per image" in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     header, _, *rows = [

@@ -1,4 +1,4 @@
-"""Images become what the network is fed: the same numbers, and 0 for what is missing."""
+"""Images enter the network as they are, with 0 for what is missing."""
 
 import numpy as np
 import pytest

@@ -292,9 +292,10 @@ def test_a_rotation_by_a_tenth_of_a_degree_passes():
     check_telescope(telescope, describe_telescope(toy()))
 
 
-def test_an_unknown_effective_focal_length_is_not_compared():
-    # As ctapipe gives it with focal_length_choice=EQUIVALENT.
-    unknown = with_optics(toy(), effective_focal_length=np.nan * u.m)
+@pytest.mark.parametrize("value", [np.nan, 0])
+def test_an_unknown_effective_focal_length_is_not_compared(value):
+    # ctapipe gives NaN with focal_length_choice=EQUIVALENT.
+    unknown = with_optics(toy(), effective_focal_length=value * u.m)
     assert describe_telescope(unknown).optics.effective_focal_length_m is None
     check_telescope(unknown, describe_telescope(toy()))
     check_telescope(toy(), describe_telescope(unknown))

@@ -1,4 +1,4 @@
-"""Targets mean what they say, at any pointing, and lead back to where they came from."""
+"""Targets mean what they say at any pointing, and lead back to where they came from."""
 
 import astropy.units as u
 import numpy as np

@@ -101,4 +101,6 @@ def _run_lightning(module, loaders, epochs, device, progress):
     with warnings.catch_warnings():
         # All images are in memory: processes that load them would only cost time.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
         trainer.fit(module, *loaders)

@@ -1,0 +1,230 @@
+"""The training tool: what it trains is real."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import toy_sample
+from ctapipe.core import QualityQuery, ToolConfigurationError, run_tool
+from ctapipe.instrument import SubarrayDescription
+from sklearn.metrics import roc_auc_score
+
+from ctapipe_gammaphysnet.model_file import read_card, read_model
+from ctapipe_gammaphysnet.predictor import Predictor
+from ctapipe_gammaphysnet.tools import extras
+from ctapipe_gammaphysnet.tools.command_line import repeat_options
+from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
+from ctapipe_gammaphysnet.training.dataset import (
+    Sample,
+    TrainingDataError,
+    read_sample,
+)
+
+TYPE = "LST_LST_ToyCam"
+# At the edge of the light pool of one telescope the others would teach little.
+ARRAY = toy_sample.small_array(5, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of gammas and protons, for training and for testing."""
+    folder = tmp_path_factory.mktemp("sample")
+    return {
+        (name, particle): toy_sample.write_toy_file(
+            folder / f"{name}_{particle}.dl1.h5",
+            particle,
+            n_events,
+            seed,
+            array=ARRAY,
+            obs_id=obs_id,
+        )
+        for name, n_events, seed in (("training", 700, 1), ("test", 150, 2))
+        for obs_id, particle in enumerate(("gamma", "proton"), 1)
+    }
+
+
+def train(files, output, *options):
+    argv = [
+        f"--signal={files['training', 'gamma']}",
+        f"--background={files['training', 'proton']}",
+        f"--output={output}",
+        "--no-progress",
+        "--blocks=1",
+        *("--channels", "8", "16"),
+        "--hidden=32",
+        f"--provenance-log={output}.log",
+        *options,
+    ]
+    run_tool(TrainGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+@pytest.fixture(scope="module")
+def model(files, tmp_path_factory):
+    output = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    options = ("--epochs=20", "--batch-size=64", "--TrainGammaPhysNet.note=A toy.")
+    return train(files, output, *options)
+
+
+def test_energy_direction_and_class_are_learnt(files, model):
+    """On other showers, much better than the best constant; factors are stated."""
+    content = read_model(model)
+    query = QualityQuery(
+        quality_criteria=[("signal", "morphology_n_pixels > 0")],
+    )
+    sample = Sample.concatenate(
+        [
+            read_sample(files["test", particle], TYPE, label, query)
+            for label, particle in enumerate(("gamma", "proton"))
+        ]
+    )
+    predictor = Predictor(content.card.networks[0], content.weights[0])
+    outputs = {task: out[0] for task, out in predictor(sample.inputs).items()}
+
+    gammaness = outputs["class"][:, 0]
+    assert roc_auc_score(sample.label == 0, gammaness) > 0.85
+    gammas = sample.label == 0
+    for task, factor in (("energy", 3), ("direction", 1.3), ("impact", 1.3)):
+        truth = getattr(sample, task)[gammas]
+        error = np.abs(outputs[task][gammas] - truth).mean()
+        constant = np.abs(np.median(truth, axis=0) - truth).mean()
+        print(task, constant / error)
+        assert error < constant / factor
+
+
+def test_the_card_tells_how_it_was_trained(files, model):
+    card = read_card(model)
+    assert card.note == "A toy."
+    (network,) = card.networks
+    assert network.telescope.type == TYPE
+    assert network.network.channels == (8, 16)
+    training = network.training
+    assert training["recipe"]["epochs"] == 20
+    assert training["recipe"]["weight_decay"] == 1e-4
+    assert training["signal"] == [files["training", "gamma"].name]
+    low, high = training["energy range of gammas / TeV"]
+    assert 0.03 <= low < 0.05
+    assert 8 < high <= 10
+    assert training["pointing altitude range / deg"] == pytest.approx([70, 70])
+    assert training["noise / p.e. (median over images)"] == pytest.approx(
+        toy_sample.NOISE_PE, rel=0.1
+    )
+    n_selected = int(training["selection"][-1].split(": ")[-1])
+    assert sum(training["images"].values()) == n_selected
+    assert network.members[0].training["validation"]["AUC"] > 0.85
+
+
+def test_files_are_in_the_provenance(files, model):
+    (activity,) = json.loads((model.parent / f"{model.name}.log").read_text())
+    inputs = {entry["url"] for entry in activity["input"]}
+    assert {str(files["training", p]) for p in ("gamma", "proton")} <= inputs
+    assert str(model) in {entry["url"] for entry in activity["output"]}
+
+
+def test_the_same_seed_gives_the_same_weights(files, tmp_path):
+    models = [
+        read_model(train(files, tmp_path / name, "--epochs=1", "--seeds", *seeds))
+        for name, seeds in (("a.safetensors", ("3", "4")), ("b.safetensors", ("3",)))
+    ]
+    (first, second), (again,) = models[0].weights[0], models[1].weights[0]
+    assert [m.seed for m in models[0].card.networks[0].members] == [3, 4]
+    for name, weights in first.items():
+        np.testing.assert_array_equal(weights, again[name])
+    assert not np.array_equal(first["heads.class.weight"], second["heads.class.weight"])
+
+
+def test_gammas_alone_can_be_reconstructed(files, tmp_path):
+    """Without the class there is nothing that needs background."""
+    output = tmp_path / "energy.safetensors"
+    argv = [
+        f"--signal={files['training', 'gamma']}",
+        f"--output={output}",
+        "--no-progress",
+        "--blocks=1",
+        "--epochs=1",
+        "--TrainGammaPhysNet.tasks=energy",
+        "--TrainGammaPhysNet.image=cleaned",
+    ]
+    run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    (network,) = read_card(output).networks
+    assert network.network.tasks == ("energy",)
+    assert network.input.image == "cleaned"
+
+
+def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
+    output = tmp_path / "model.safetensors"
+    output.write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        train(files, output, "--epochs=1")
+    assert output.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--telescope-types", "X"], ToolConfigurationError, r"telescope types \['X'"),
+        (["--device=cuda:99"], ValueError, "cuda:99"),
+    ],
+)
+def test_errors_come_before_the_training(files, tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        train(files, tmp_path / "model.safetensors", *options)
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_no_image_left_is_an_error_with_the_counts(files, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "ImageQualityQuery: {quality_criteria: [[none, hillas_intensity < 0]]}"
+    )
+    with pytest.raises(TrainingDataError, match=r"0 images of signal(.|\n)*none"):
+        train(files, tmp_path / "model.safetensors", f"--config={config}")
+
+
+def test_files_are_needed(tmp_path):
+    with pytest.raises(ToolConfigurationError, match="--signal FILE"):
+        run_tool(TrainGammaPhysNet(), argv=[], cwd=tmp_path, raises=True)
+
+
+def test_a_missing_extra_says_what_to_install(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ToolConfigurationError, match=r"ctapipe_gammaphysnet\[train\]"):
+        train(files, tmp_path / "model.safetensors")
+
+
+def test_a_nan_in_the_weights_is_never_written(files, tmp_path, monkeypatch):
+    """A loss that explodes stops the training, and says where."""
+    with pytest.raises(FloatingPointError, match="epoch 0"):
+        train(files, tmp_path / "nan.safetensors", "--Trainer.learning_rate=1e30")
+    assert not (tmp_path / "nan.safetensors").exists()
+
+
+def test_lists_can_be_given_either_way():
+    argv = ["--seeds", "0", "1", "--signal=a", "--epochs", "3", "--seeds", "2"]
+    assert repeat_options(argv, {"--seeds"}) == [
+        *("--seeds", "0", "--seeds", "1", "--signal=a"),
+        *("--epochs", "3", "--seeds", "2"),
+    ]
+
+
+def test_another_camera_of_the_same_name_is_an_error(files, tmp_path):
+    other = toy_sample.write_toy_file(
+        tmp_path / "proton.dl1.h5",
+        "proton",
+        2,
+        array=toy_sample.small_array(5, rotation=5.0),
+    )
+    files = files | {("training", "proton"): other}
+    with pytest.raises(ValueError, match="rotated by 5"):
+        train(files, tmp_path / "model.safetensors")
+    assert len(SubarrayDescription.from_hdf(other)) == 4
+
+
+def test_threads_are_those_asked_for(files, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        train(files, tmp_path / "m.safetensors", "--epochs=1", "--n-jobs=1")
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,80 @@
+"""Losses and their balance."""
+
+import pytest
+import torch
+
+from ctapipe_gammaphysnet.training.losses import UncertaintyWeighting, task_losses
+
+
+def make_batch():
+    outputs = {
+        "energy": torch.tensor([[1.0], [2.0], [50.0]], requires_grad=True),
+        "direction": torch.tensor([[0.0, 1.0], [2.0, 0.0], [9.0, 9.0]]),
+        "class": torch.tensor([[2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]),
+    }
+    targets = {
+        "energy": torch.tensor([[0.0], [4.0], [0.0]]),
+        "direction": torch.zeros(3, 2),
+        "impact": torch.zeros(3, 2),
+        "class": torch.tensor([0, 0, 1]),
+    }
+    return outputs, targets
+
+
+def test_regressions_are_the_mean_deviation_of_gammas():
+    outputs, targets = make_batch()
+    losses = task_losses(outputs, targets)
+    assert losses["energy"].item() == pytest.approx((1 + 2) / 2)
+    assert losses["direction"].item() == pytest.approx((0.5 + 1) / 2)
+    assert set(losses) == set(outputs)
+
+
+def test_protons_do_not_pull_on_regressions():
+    outputs, targets = make_batch()
+    task_losses(outputs, targets)["energy"].backward()
+    gradient = outputs["energy"].grad[:, 0]
+    torch.testing.assert_close(gradient, torch.tensor([0.5, -0.5, 0.0]))
+
+
+def test_the_class_is_cross_entropy():
+    outputs, targets = make_batch()
+    probabilities = torch.softmax(outputs["class"], dim=1)
+    expected = -torch.log(probabilities[[0, 1, 2], [0, 0, 1]]).mean()
+    torch.testing.assert_close(task_losses(outputs, targets)["class"], expected)
+
+
+def test_a_batch_without_gammas_has_no_regression_loss():
+    outputs, targets = make_batch()
+    targets["class"][:] = 1
+    losses = task_losses(outputs, targets)
+    assert losses["energy"] == 0
+    losses["energy"].backward()
+    assert (outputs["energy"].grad == 0).all()
+
+
+def test_weights_settle_at_the_inverse_of_the_losses():
+    """exp(-s) L + s is smallest where exp(-s) = 1 / L."""
+    losses = {"energy": torch.tensor(0.1), "class": torch.tensor(4.0)}
+    balance = UncertaintyWeighting(losses)
+    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    for _ in range(1000):
+        optimizer.zero_grad()
+        balance(losses).backward()
+        optimizer.step()
+    for task, loss in losses.items():
+        weight = torch.exp(-balance.log_scales[task])
+        assert weight.item() == pytest.approx(1 / loss.item(), rel=1e-3)
+
+
+def test_gradients_are_right_in_float64():
+    balance = UncertaintyWeighting(["energy", "class"]).double()
+    scales = [p.detach().clone().requires_grad_() for p in balance.parameters()]
+    losses = torch.tensor([0.3, 2.0], dtype=torch.float64, requires_grad=True)
+
+    def total(losses, *scales):
+        names = [f"log_scales.{task}" for task in ("energy", "class")]
+        named = dict(zip(names, scales, strict=True))
+        values = {"energy": losses[0], "class": losses[1]}
+        return torch.func.functional_call(balance, named, (values,))
+
+    assert torch.autograd.gradcheck(total, (losses, *scales))
