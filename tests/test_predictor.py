@@ -6,6 +6,7 @@ import torch
 from toy_sample import hexagonal_camera, toy_telescope
 
 from ctapipe_gammaphysnet import predictor as predictor_module
+from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
 from ctapipe_gammaphysnet.predictor import Predictor, select_device, set_threads
@@ -159,7 +160,14 @@ def test_pixels_are_those_of_the_card(model, inputs):
 
 
 def test_both_engines_give_the_same(model, inputs):
-    assert_close(Predictor(*model, engine="indexed")(inputs), Predictor(*model)(inputs))
+    outputs = {}
+    for engine, kind in ENGINES.items():
+        predictor = Predictor(*model, engine=engine)
+        layers = {type(layer) for layer in predictor.members[0].modules()}
+        assert layers & set(ENGINES.values()) == {kind}
+        outputs[engine] = predictor(inputs)
+    assert_close(outputs["indexed"], outputs["lattice"])
+    assert_close(outputs["lattice"], Predictor(*model)(inputs), atol=1e-12)
 
 
 def test_bfloat16_is_close_to_float32(model, inputs):
