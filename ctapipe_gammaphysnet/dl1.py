@@ -84,6 +84,13 @@ def event_images(event, tel_ids, cleaned=False):
                 "charge and peak time, parameters are not enough. Make the DL1 file "
                 "with 'ctapipe-process --write-images', or process from R1."
             )
+        if cleaned and camera.image_mask is None:
+            raise MissingImagesError(
+                f"event {event.index.event_id} of observation {event.index.obs_id} "
+                f"has no image mask of telescope {tel_id}, which this network, trained "
+                "on cleaned images, needs. Process from DL1 images without parameters "
+                "or from R1, for ctapipe-process to clean the images."
+            )
     return prepare_images(
         [camera.image for camera in dl1],
         [camera.peak_time for camera in dl1],

@@ -139,7 +139,9 @@ def _mean_and_spread(values):
 
 
 def _energy_columns(output):
-    energy, uncertainty = _mean_and_spread(energy_from_target(_with_mean(output)))
+    # What is too large for a number becomes infinite, and is then not valid.
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy, uncertainty = _mean_and_spread(energy_from_target(_with_mean(output)))
     return {"energy": energy, "energy_uncert": uncertainty}
 
 
@@ -268,9 +270,19 @@ def combine_core(event, name):
     stereo = event.dl2.stereo.geometry[name]
     if not stereo.is_valid:
         return
-    mono = [event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes]
-    core = np.array([[g.core_x.to_value(u.m), g.core_y.to_value(u.m)] for g in mono])
-    weights = _intensities(event, stereo.telescopes)
+    mono = {
+        tel_id: event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes
+    }
+    core = {
+        tel_id: [g.core_x.to_value(u.m), g.core_y.to_value(u.m)]
+        for tel_id, g in mono.items()
+        # A network without the task impact gives a direction, but no impact point.
+        if np.isfinite(g.core_x) and np.isfinite(g.core_y)
+    }
+    if not core:
+        return
+    weights = _intensities(event, list(core))
+    core = np.array(list(core.values()))
     mean = np.average(core, axis=0, weights=weights)
     stereo.core_x, stereo.core_y = u.Quantity(mean, u.m)
     if len(core) > 1:
@@ -291,4 +303,4 @@ def _intensities(event, tel_ids):
     weights = np.array(
         [event.dl1.tel[tel_id].parameters.hillas.intensity for tel_id in tel_ids]
     )
-    return weights if np.isfinite(weights).all() else np.ones(len(tel_ids))
+    return weights if (weights > 0).all() else np.ones(len(tel_ids))

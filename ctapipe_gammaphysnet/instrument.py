@@ -125,17 +125,26 @@ def _camera_problems(telescope, card):
     there = np.column_stack([trained.pix_x_m, trained.pix_y_m])
     pitch = np.median(KDTree(there).query(there, k=2)[0][:, 1])
     distance = np.linalg.norm(here - there, axis=1)
+    rotation = _rotation_deg(geometry) - trained.cam_rotation_deg
     if distance.max() > POSITION_TOLERANCE * pitch:
         yield _position_problem(geometry.name, here, there, pitch, distance)
-    rotation = _rotation_deg(geometry) - trained.cam_rotation_deg
+    else:
+        # On a small camera a rotation hardly moves the pixels.
+        rotation += np.rad2deg(_fitted_rotation(here, there))
     rotation = (rotation + 180) % 360 - 180
     if abs(rotation) > ROTATION_TOLERANCE_DEG:
         yield (
-            f"its camera {geometry.name} is rotated by {rotation:.2f}° (cam_rotation), "
+            f"its camera {geometry.name} is rotated by {rotation:.2f}°, "
             f"more than {ROTATION_TOLERANCE_DEG}°"
         )
     if geometry.pix_type.value != trained.pix_type:
         yield f"its pixels are a {geometry.pix_type.value}, not a {trained.pix_type}"
+
+
+def _fitted_rotation(here, there):
+    """Rotation about the origin that fits best, in rad."""
+    # With the positions as complex numbers.
+    return np.angle(np.sum((here @ [1, 1j]) * (there @ [1, 1j]).conj()))
 
 
 def _position_problem(name, here, there, pitch, distance):
@@ -145,10 +154,8 @@ def _position_problem(name, here, there, pitch, distance):
     if reordered and len(np.unique(pixel)) == len(there):
         moved = np.count_nonzero(pixel != np.arange(len(there)))
         return f"its camera {name} lists {moved} of its pixels in another order"
-    # The rotation about the origin that fits best, the positions as complex numbers.
-    here_xy, there_xy = here @ [1, 1j], there @ [1, 1j]
-    angle = np.angle(np.sum(here_xy * there_xy.conj()))
-    residual = np.abs(here_xy - there_xy * np.exp(1j * angle)).max()
+    angle = _fitted_rotation(here, there)
+    residual = np.abs(here @ [1, 1j] - there @ [1, 1j] * np.exp(1j * angle)).max()
     if residual < POSITION_TOLERANCE * pitch:
         return f"its camera {name} is rotated by {np.rad2deg(angle):.2f}°"
     return (

@@ -1,6 +1,7 @@
 """Run the networks of one telescope type: arrays in, arrays out."""
 
 import contextlib
+import re
 
 import numpy as np
 import torch
@@ -35,6 +36,11 @@ def select_device(name):
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise ValueError(
+            f"device {name!r} is not known: use 'cpu', 'cuda', 'cuda:1', or 'auto' to "
+            "take a GPU only where there is one"
+        )
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(

@@ -100,11 +100,16 @@ def direction_from_target(target, pointing_alt, pointing_az):
     Returns
     -------
     alt, az : astropy.units.Quantity
-        Direction on the sky in deg, shape (n,).
+        Direction on the sky in deg, shape (n,); NaN for offsets beyond 180° in
+        fov_lon or 90° in fov_lat.
     """
+    # A network can give any number: beyond the sky there is no direction, and astropy
+    # stops at such latitudes.
+    on_sky = (np.abs(target) <= [180, 90]).all(axis=1)
+    lon, lat = np.where(on_sky, target.T, np.nan)
     alt, az = telescope_to_horizontal(
-        lon=u.Quantity(target[:, 0], u.deg),
-        lat=u.Quantity(target[:, 1], u.deg),
+        lon=u.Quantity(lon, u.deg),
+        lat=u.Quantity(lat, u.deg),
         pointing_alt=pointing_alt,
         pointing_az=pointing_az,
     )

@@ -147,7 +147,6 @@ def test_a_missing_image_is_an_error_that_says_what_to_do(event, missing):
     event_images(event, [1, 3])
 
 
-@pytest.mark.xfail(raises=(ValueError, pytest.fail.Exception), strict=False)
 @pytest.mark.parametrize("tel_ids", [[2], [2, 3]])
 def test_a_missing_mask_is_an_error_where_images_must_be_cleaned(event, tel_ids):
     event.dl1.tel[2].image_mask = None
