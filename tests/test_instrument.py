@@ -179,8 +179,8 @@ def test_a_mirrored_camera_is_refused():
 
 def test_a_rotation_that_hardly_moves_the_pixels_of_a_small_camera_is_refused():
     def telescope(rotation):
-        camera = toy_sample.hexagonal_camera(3, rotation=rotation * u.deg)
-        return toy_sample.toy_telescope(camera)
+        camera = hexagonal_camera(3, rotation=rotation * u.deg)
+        return toy_telescope(camera)
 
     assert "is rotated by 1.00°, more than" in mismatch(telescope(1), telescope(0))
     check_telescope(telescope(0.1), describe_telescope(telescope(0)))
@@ -189,7 +189,7 @@ def test_a_rotation_that_hardly_moves_the_pixels_of_a_small_camera_is_refused():
 def test_an_additional_rotation_of_the_camera_is_refused():
     rotated = with_camera(toy(), cam_rotation=1 * u.deg)
     assert "is rotated by 1.00°, more than" in mismatch(rotated, toy())
-    assert "is rotated by -1.00° (cam_rotation)" in mismatch(toy(), rotated)
+    assert "is rotated by -1.00°, more than" in mismatch(toy(), rotated)
 
 
 def test_an_additional_rotation_of_the_frame_is_refused():
