@@ -12,6 +12,11 @@ class ImageQualityQuery(QualityQuery):
 
     The expressions use the column names of ctapipe's DL1 parameters tables, for
     example ``hillas_intensity > 50`` or ``leakage_intensity_width_2 < 0.2``.
+
+    Parameters
+    ----------
+    **kwargs
+        Configuration: ``parent``, ``config``, or the traits themselves.
     """
 
     quality_criteria = List(

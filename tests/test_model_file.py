@@ -1,5 +1,6 @@
 """The model file: whole, unchanged, safe to read; or a clear error."""
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -273,19 +274,23 @@ def test_failure_leaves_the_old_file(model, path, monkeypatch, function, error):
     assert os.listdir(path.parent) == [path.name]
 
 
-@pytest.fixture
-def file_size_limit():
-    """Sets the largest file size that the operating system lets this process write."""
+@contextlib.contextmanager
+def file_size_limit(size):
+    """Limit the size of files that the operating system lets this process write."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        # Before the test ends: pytest's own output may go to a file.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_no_room_for_the_file(model, content, path, file_size_limit):
+def test_no_room_for_the_file(model, content, path):
     """The operating system itself refuses to write more than half of the file."""
     path.write_text("precious")
-    file_size_limit(len(content) // 2)
-    with pytest.raises(ModelFileError) as caught:
+    limit = len(content) // 2
+    with file_size_limit(limit), pytest.raises(ModelFileError) as caught:
         write_model(path, model, overwrite=True)
     assert str(caught.value) == f"{path} cannot be written: File too large"
     assert path.read_text() == "precious"

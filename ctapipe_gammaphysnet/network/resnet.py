@@ -15,7 +15,7 @@ from .convolution import ENGINES, BatchNorm
 __all__ = ["ResidualBlock", "ResNet"]
 
 
-class PreActivatedConvolution(nn.Sequential):
+class _PreActivatedConvolution(nn.Sequential):
     """BN, ReLU, convolution."""
 
     def __init__(self, in_channels, out_channels, lattice, convolution, stride=1):
@@ -48,17 +48,17 @@ class ResidualBlock(nn.Module):
         if first:
             self.conv1 = convolution(in_channels, out_channels, lattice)
         else:
-            self.conv1 = PreActivatedConvolution(
+            self.conv1 = _PreActivatedConvolution(
                 in_channels, out_channels, lattice, convolution, 2 if strided else 1
             )
-        self.conv2 = PreActivatedConvolution(
+        self.conv2 = _PreActivatedConvolution(
             out_channels,
             out_channels,
             lattice.downsampled() if strided else lattice,
             convolution,
         )
         self.shortcut = (
-            PreActivatedConvolution(in_channels, out_channels, lattice, convolution, 2)
+            _PreActivatedConvolution(in_channels, out_channels, lattice, convolution, 2)
             if strided
             else nn.Identity()
         )

@@ -171,7 +171,13 @@ class TrainGammaPhysNet(Tool):
     classes = [ImageQualityQuery, Trainer]
 
     def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists."""
+        """Understand the command line, with several values for lists.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+        """
         argv = sys.argv[1:] if argv is None else argv
         lists = {"--signal", "--background", "--telescope-types", "--seeds"}
         super().parse_command_line(repeat_options(argv, lists | {"--channels"}))
