@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import KDTree
 
 __all__ = ["CameraLattice", "LatticeError"]
@@ -36,6 +36,10 @@ _MAX_DEVIATION = np.deg2rad(15)
 #: How well the directions to the neighbours must agree with six or four directions:
 #: the length of their mean vector, 1 on a perfect lattice.
 _MIN_REGULARITY = 0.95
+#: Orientations are counted from here, as a phase of the lattice's period: from -25° on
+#: hexagonal, from -37.5° on square pixels. Nowhere near lies a camera: those at 30°
+#: (FlashCam, DigiCam) would turn by 60° with the last digit of their positions.
+_FIRST_PHASE = -5 / 6 * np.pi
 
 
 class LatticeError(ValueError):
@@ -169,16 +173,17 @@ def _closest_distance(positions):
             f"{np.isfinite(positions).all(axis=1).sum()} of {len(positions)}"
         )
     distance, closest = KDTree(positions).query(positions, k=2)
-    distance, closest = distance[:, 1], closest[:, 1]
-    duplicates = np.flatnonzero(distance < 0.1 * distance.max())
-    if len(duplicates) > 0 or distance.max() == 0:
-        pixel = duplicates[0] if len(duplicates) > 0 else 0
+    pitch = np.median(distance[:, 1])
+    duplicates = np.flatnonzero(distance[:, 1] <= 0.1 * pitch)
+    if len(duplicates) > 0:
+        pixel = duplicates[0]
+        # Of pixels that coincide, the search may find either one first.
+        other = closest[pixel][closest[pixel] != pixel][0]
         raise LatticeError(
-            f"duplicate pixels: {max(len(duplicates), 2)} of {len(positions)} pixels "
-            f"lie on top of another one, for example pixels {pixel} and "
-            f"{closest[pixel]}"
+            f"duplicate pixels: {len(duplicates)} of {len(positions)} pixels lie on "
+            f"top of another one, for example pixels {pixel} and {other}"
         )
-    return np.median(distance)
+    return pitch
 
 
 def _pairs(positions, reach):
@@ -195,7 +200,8 @@ def _find_directions(positions, pitch):
     for kind, directions in _DIRECTIONS.items():
         mean = np.exp(1j * len(directions) * angle).mean()
         if abs(mean) > _MIN_REGULARITY:
-            return kind, np.angle(mean) / len(directions)
+            phase = (np.angle(mean) - _FIRST_PHASE) % (2 * np.pi) + _FIRST_PHASE
+            return kind, phase / len(directions)
     raise LatticeError(
         "the pixels lie on neither a hexagonal nor a square lattice: the directions "
         "from pixel to pixel are not multiples of 60° or of 90°"
@@ -233,9 +239,10 @@ def _integer_coordinates(positions, pitch, kind, orientation):
     ).tocsr()
     visited, previous = breadth_first_order(joined, 0)
     if len(visited) < n_pixels:
+        _, part = connected_components(joined)
+        apart = n_pixels - np.bincount(part).max()
         raise LatticeError(
-            f"{n_pixels - len(visited)} of {n_pixels} pixels are not next to any of "
-            "the others on the lattice"
+            f"{apart} of {n_pixels} pixels are not joined to the others on the lattice"
         )
 
     signed = joined[previous[visited[1:]], visited[1:]]

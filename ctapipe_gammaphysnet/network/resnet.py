@@ -32,34 +32,42 @@ class ResidualBlock(nn.Module):
     Parameters
     ----------
     in_channels, out_channels : int
-        Number of features per pixel. Where they differ, the block also goes to the
-        downsampled lattice.
+        Number of features per pixel, before and after.
     lattice : CameraLattice
         Where the pixels of the input lie.
     convolution : type
         One of the `ENGINES`.
-    first : bool
-        The first block of the network: its input is activated already.
+    stride : {1, 2}
+        With 2, the block goes to the downsampled lattice.
+    activated : bool
+        Whether the input is activated already, as that of the network's first block.
     """
 
-    def __init__(self, in_channels, out_channels, lattice, convolution, first=False):
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        lattice,
+        convolution,
+        stride=1,
+        activated=False,
+    ):
         super().__init__()
-        strided = in_channels != out_channels
-        if first:
+        if activated:
             self.conv1 = convolution(in_channels, out_channels, lattice)
         else:
             self.conv1 = _PreActivatedConvolution(
-                in_channels, out_channels, lattice, convolution, 2 if strided else 1
+                in_channels, out_channels, lattice, convolution, stride
             )
         self.conv2 = _PreActivatedConvolution(
             out_channels,
             out_channels,
-            lattice.downsampled() if strided else lattice,
+            lattice.downsampled() if stride == 2 else lattice,
             convolution,
         )
         self.shortcut = (
             _PreActivatedConvolution(in_channels, out_channels, lattice, convolution, 2)
-            if strided
+            if stride == 2
             else nn.Identity()
         )
 
@@ -97,11 +105,18 @@ class ResNet(nn.Module):
         for number, width in enumerate(config.channels):
             stage = nn.Sequential()
             for block in range(config.blocks):
-                first = number == 0 and block == 0
+                starts_stage = number > 0 and block == 0
                 stage.append(
-                    ResidualBlock(channels, width, lattice, convolution, first)
+                    ResidualBlock(
+                        channels,
+                        width,
+                        lattice,
+                        convolution,
+                        stride=2 if starts_stage else 1,
+                        activated=number == 0 and block == 0,
+                    )
                 )
-                if channels != width:
+                if starts_stage:
                     lattice = lattice.downsampled()
                 channels = width
             if config.attention:

@@ -203,7 +203,6 @@ def test_rotated_camera_has_the_same_neighbors(name, degrees):
     assert neighbors(other) == neighbors(lattice)
 
 
-@pytest.mark.xfail(reason="some cameras lie where the orientation wraps", strict=True)
 @pytest.mark.parametrize("name", ["FlashCam", "DigiCam"])
 def test_noise_in_the_positions_does_not_turn_the_lattice(name):
     lattice, positions = lattice_of(name), positions_of(name)
@@ -212,7 +211,6 @@ def test_noise_in_the_positions_does_not_turn_the_lattice(name):
         assert np.array_equal(coordinates(other), coordinates(lattice))
 
 
-@pytest.mark.xfail(reason="it lies where the orientation wraps", strict=True)
 def test_square_camera_at_45_degrees_has_one_lattice_in_any_order_of_pixels():
     a, b = (side.ravel() for side in np.meshgrid(np.arange(8.0), np.arange(8.0)))
     positions = np.column_stack([a - b, a + b]) / 2**0.5
@@ -327,7 +325,6 @@ def test_one_pixel_twice_is_an_error():
         CameraLattice.from_geometry(camera(positions))
 
 
-@pytest.mark.xfail(reason="a pixel is said to lie on top of itself", strict=True)
 def test_error_names_both_pixels_that_coincide():
     # Which of the two a search finds first differs from pixel to pixel.
     for pixel in range(0, 1855, 100):
@@ -337,7 +334,6 @@ def test_error_names_both_pixels_that_coincide():
             CameraLattice.from_positions(*positions.T)
 
 
-@pytest.mark.xfail(reason="only two are counted", strict=True)
 def test_error_counts_all_pixels_that_coincide():
     positions = np.repeat(positions_of("LSTCam"), 2, axis=0)
     with pytest.raises(LatticeError, match="duplicate pixels: 3710 of 3710"):
@@ -356,12 +352,8 @@ def test_two_separate_clusters_are_an_error():
     ("pitches", "first"),
     [
         (3, False),
-        pytest.param(
-            3, True, marks=pytest.mark.xfail(reason="counted from it", strict=True)
-        ),
-        pytest.param(
-            1000, False, marks=pytest.mark.xfail(reason="all are close", strict=True)
-        ),
+        (3, True),
+        (1000, False),
     ],
 )
 def test_error_counts_a_pixel_far_from_all_others(pitches, first):
