@@ -5,6 +5,7 @@ import warnings
 
 import lightning
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader, Dataset
 
 from ..network.gammaphysnet import GammaPhysNet
@@ -99,8 +100,9 @@ def _run_lightning(module, loaders, epochs, device, progress):
         num_sanity_val_steps=0,
     )
     with warnings.catch_warnings():
-        # All images are in memory: processes that load them would only cost time.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Hints that do not apply: images in memory need no processes that load them,
+        # and there may be no validation data.
+        warnings.simplefilter("ignore", PossibleUserWarning)
         # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
         trainer.fit(module, *loaders)
