@@ -11,6 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 ROOT = Path(__file__).parents[1]
 
+# The sample was made with ctapipe 0.28: newer versions say so when they join tables.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::astropy.utils.metadata.MergeConflictWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
@@ -39,8 +44,8 @@ def test_the_example_reconstructs_the_toy_showers(output):
     gammas = table[is_gamma]
     for quantity, column, factor in (
         (np.log10, "Energy_tel_energy", 3),
-        (np.array, "Geometry_tel_alt", 1.5),
-        (np.array, "Geometry_tel_core_x", 1.5),
+        (np.array, "Geometry_tel_alt", 1.4),
+        (np.array, "Geometry_tel_az", 1.4),
     ):
         truth = quantity(gammas[f"true_{column.split('_tel_')[1]}"])
         prediction = quantity(gammas[f"GammaPhysNet{column}"])

@@ -39,7 +39,7 @@ def files(tmp_path_factory):
             array=ARRAY,
             obs_id=obs_id,
         )
-        for name, n_events, seed in (("training", 700, 1), ("test", 150, 2))
+        for name, n_events, seed in (("training", 1200, 1), ("test", 150, 2))
         for obs_id, particle in enumerate(("gamma", "proton"), 1)
     }
 
@@ -51,8 +51,8 @@ def train(files, output, *options):
         f"--output={output}",
         "--no-progress",
         "--blocks=1",
-        *("--channels", "8", "16"),
-        "--hidden=32",
+        *("--channels", "16", "32"),
+        "--hidden=64",
         f"--provenance-log={output}.log",
         *options,
     ]
@@ -63,7 +63,12 @@ def train(files, output, *options):
 @pytest.fixture(scope="module")
 def model(files, tmp_path_factory):
     output = tmp_path_factory.mktemp("model") / "toy.safetensors"
-    options = ("--epochs=20", "--batch-size=64", "--TrainGammaPhysNet.note=A toy.")
+    options = (
+        "--epochs=12",
+        "--batch-size=32",
+        "--Trainer.decay_every=9",
+        "--TrainGammaPhysNet.note=A toy.",
+    )
     return train(files, output, *options)
 
 
@@ -83,13 +88,12 @@ def test_energy_direction_and_class_are_learnt(files, model):
     outputs = {task: out[0] for task, out in predictor(sample.inputs).items()}
 
     gammaness = outputs["class"][:, 0]
-    assert roc_auc_score(sample.label == 0, gammaness) > 0.85
+    assert roc_auc_score(sample.label == 0, gammaness) > 0.8
     gammas = sample.label == 0
-    for task, factor in (("energy", 3), ("direction", 1.3), ("impact", 1.3)):
+    for task, factor in (("energy", 4), ("direction", 1.7), ("impact", 1.2)):
         truth = getattr(sample, task)[gammas]
         error = np.abs(outputs[task][gammas] - truth).mean()
         constant = np.abs(np.median(truth, axis=0) - truth).mean()
-        print(task, constant / error)
         assert error < constant / factor
 
 
@@ -98,9 +102,9 @@ def test_the_card_tells_how_it_was_trained(files, model):
     assert card.note == "A toy."
     (network,) = card.networks
     assert network.telescope.type == TYPE
-    assert network.network.channels == (8, 16)
+    assert network.network.channels == (16, 32)
     training = network.training
-    assert training["recipe"]["epochs"] == 20
+    assert training["recipe"]["epochs"] == 12
     assert training["recipe"]["weight_decay"] == 1e-4
     assert training["signal"] == [files["training", "gamma"].name]
     low, high = training["energy range of gammas / TeV"]
@@ -112,11 +116,14 @@ def test_the_card_tells_how_it_was_trained(files, model):
     )
     n_selected = int(training["selection"][-1].split(": ")[-1])
     assert sum(training["images"].values()) == n_selected
-    assert network.members[0].training["validation"]["AUC"] > 0.85
+    assert network.members[0].training["validation"]["AUC"] > 0.8
 
 
 def test_files_are_in_the_provenance(files, model):
-    (activity,) = json.loads((model.parent / f"{model.name}.log").read_text())
+    activities = json.loads((model.parent / f"{model.name}.log").read_text())
+    (activity,) = [
+        a for a in activities if a["activity_name"] == TrainGammaPhysNet.name
+    ]
     inputs = {entry["url"] for entry in activity["input"]}
     assert {str(files["training", p]) for p in ("gamma", "proton")} <= inputs
     assert str(model) in {entry["url"] for entry in activity["output"]}
