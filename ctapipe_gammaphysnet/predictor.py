@@ -100,6 +100,9 @@ class Predictor:
     def _arithmetic(self):
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        if self.device.type == "cuda":
+            # By default, convolutions would round float32 to TensorFloat-32.
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return contextlib.nullcontext()
 
     def __call__(self, inputs):

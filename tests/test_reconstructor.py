@@ -133,13 +133,14 @@ def test_events_and_batches_agree(toy_file, toy_subarray, make_model, tmp_path, 
                 container = getattr(event.dl2.tel[tel_id], kind)[name]
                 for field, value in values.items():
                     value = u.Quantity(value[row])
-                    # The networks predict km: 1e-5 of that are centimetres.
-                    atol = 1e-2 if value.unit == u.m else 1e-5
+                    # The networks predict km: 1e-5 of that are centimetres. A spread
+                    # is a difference of predictions, and has the rounding of both.
+                    scale = 10 if "uncert" in field else 1
                     np.testing.assert_allclose(
                         u.Quantity(container[field]).value,
                         value.value,
-                        rtol=1e-5,
-                        atol=atol,
+                        rtol=scale * 1e-5,
+                        atol=scale * (1e-2 if value.unit == u.m else 1e-5),
                     )
                     n_compared += 1
     assert n_compared > 500
@@ -318,8 +319,10 @@ def test_merged_files_hold_both(dl2_file, toy_file, toy_model, tmp_path):
 
 def test_the_model_and_its_hash_are_inputs_of_the_run(dl2_file, toy_model):
     log = json.loads((dl2_file.parent / f"{dl2_file.name}.provenance.log").read_text())
-    inputs = [entry for activity in log for entry in activity["input"]]
-    (model,) = [entry for entry in inputs if entry["role"] == "γ-PhysNet model"]
+    # The log has all that this process did; this run came last.
+    (model,) = [
+        entry for entry in log[-1]["input"] if entry["role"] == "γ-PhysNet model"
+    ]
     assert model["url"] == str(toy_model)
     sha256 = hashlib.sha256(toy_model.read_bytes()).hexdigest()
     assert model["reference_meta"]["sha256"] == sha256

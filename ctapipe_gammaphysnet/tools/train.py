@@ -1,5 +1,6 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
+import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from ..model_file import Model, write_model
 from ..network import CameraLattice, NetworkConfig
 from ..quality import ImageQualityQuery
 from ..training.dataset import Sample, TrainingDataError, check_file, read_sample
-from ..training.trainer import Trainer
+from ..training.recipe import Recipe
 from .command_line import repeat_options
 from .extras import require_extra
 
@@ -143,8 +144,8 @@ class TrainGammaPhysNet(Tool):
         "blocks": "TrainGammaPhysNet.blocks",
         "channels": "TrainGammaPhysNet.channels",
         "hidden": "TrainGammaPhysNet.hidden",
-        "epochs": "Trainer.epochs",
-        "batch-size": "Trainer.batch_size",
+        "epochs": "Recipe.epochs",
+        "batch-size": "Recipe.batch_size",
         "device": "TrainGammaPhysNet.device",
         "n-jobs": "TrainGammaPhysNet.n_jobs",
     }
@@ -168,7 +169,7 @@ class TrainGammaPhysNet(Tool):
         ),
     }
 
-    classes = [ImageQualityQuery, Trainer]
+    classes = [ImageQualityQuery, Recipe]
 
     def parse_command_line(self, argv=None):
         """Understand the command line, with several values for lists.
@@ -195,6 +196,10 @@ class TrainGammaPhysNet(Tool):
         if self.output_path is None:
             raise ToolConfigurationError("give the model file to write: --output FILE")
         self.check_output(self.output_path)
+        if not os.access(self.output_path.parent, os.W_OK):
+            raise ToolConfigurationError(
+                f"cannot write into {self.output_path.parent}, the folder of the output"
+            )
         self.network_config = NetworkConfig(
             blocks=self.blocks,
             channels=tuple(self.channels),
@@ -203,7 +208,7 @@ class TrainGammaPhysNet(Tool):
             attention_ratio=self.attention_ratio,
             tasks=tuple(self.tasks),
         )
-        self.trainer = Trainer(parent=self)
+        self.recipe = Recipe(parent=self)
         self.torch_device = select_device(self.device)
         set_threads(self.n_jobs)
         self.telescopes = {}
@@ -234,6 +239,8 @@ class TrainGammaPhysNet(Tool):
 
     def _train_telescope(self, name):
         """Card and weights of the networks of one telescope type."""
+        from ..training.fit import fit
+
         telescope, telescope_card = self.telescopes[name]
         sample, selection = self._read(name)
         training, validation = sample.split(self.validation_fraction, seed=0)
@@ -250,11 +257,12 @@ class TrainGammaPhysNet(Tool):
         lattice = CameraLattice.from_geometry(telescope.camera.geometry)
         members, weights = [], []
         for seed in self.seeds:
-            trained, history = self.trainer.train(
+            trained, history = fit(
                 self.network_config,
                 lattice,
                 training,
                 validation,
+                self.recipe,
                 seed,
                 self.torch_device,
                 self.progress_bar,
@@ -288,8 +296,8 @@ class TrainGammaPhysNet(Tool):
         energy = 10 ** training.energy[gammas]
         return {
             "recipe": {
-                name: getattr(self.trainer, name)
-                for name in self.trainer.trait_names(config=True)
+                name: getattr(self.recipe, name)
+                for name in self.recipe.trait_names(config=True)
             },
             "signal": [path.name for path in self.signal],
             "background": [path.name for path in self.background],

@@ -17,6 +17,8 @@ __all__ = ["fit"]
 def fit(config, lattice, training, validation, recipe, seed, device, progress):
     """Train a network from one seed.
 
+    The same seed gives the same weights, on the same machine on CPU.
+
     Parameters
     ----------
     config : NetworkConfig
@@ -25,7 +27,7 @@ def fit(config, lattice, training, validation, recipe, seed, device, progress):
         Where the camera's pixels lie.
     training, validation : Sample
         The images; the latter may be empty.
-    recipe : Trainer
+    recipe : Recipe
         Epochs, batch size, learning rates, weight decay.
     seed : int
         Seed of the initial weights and of the order of the images.

@@ -18,7 +18,7 @@ class TrainingModule(lightning.LightningModule):
     ----------
     network : GammaPhysNet
         The network.
-    recipe : Trainer
+    recipe : Recipe
         Learning rates, their decay, weight decay.
 
     Attributes

@@ -66,7 +66,7 @@ def model(files, tmp_path_factory):
     options = (
         "--epochs=12",
         "--batch-size=32",
-        "--Trainer.decay_every=9",
+        "--Recipe.decay_every=9",
         "--TrainGammaPhysNet.note=A toy.",
     )
     return train(files, output, *options)
@@ -120,10 +120,10 @@ def test_the_card_tells_how_it_was_trained(files, model):
 
 
 def test_files_are_in_the_provenance(files, model):
-    activities = json.loads((model.parent / f"{model.name}.log").read_text())
-    (activity,) = [
-        a for a in activities if a["activity_name"] == TrainGammaPhysNet.name
-    ]
+    log = json.loads((model.parent / f"{model.name}.log").read_text())
+    # The log has all that this process did; this run came last.
+    activity = log[-1]
+    assert activity["activity_name"] == TrainGammaPhysNet.name
     inputs = {entry["url"] for entry in activity["input"]}
     assert {str(files["training", p]) for p in ("gamma", "proton")} <= inputs
     assert str(model) in {entry["url"] for entry in activity["output"]}
@@ -157,6 +157,16 @@ def test_gammas_alone_can_be_reconstructed(files, tmp_path):
     (network,) = read_card(output).networks
     assert network.network.tasks == ("energy",)
     assert network.input.image == "cleaned"
+
+
+def test_an_output_that_cannot_be_written_is_an_error_at_once(files, tmp_path):
+    argv = [
+        f"--signal={files['training', 'gamma']}",
+        f"--background={files['training', 'proton']}",
+        f"--output={tmp_path / 'missing' / 'model.safetensors'}",
+    ]
+    with pytest.raises(ToolConfigurationError, match="cannot write into .*missing"):
+        run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
@@ -203,7 +213,7 @@ def test_a_missing_extra_says_what_to_install(files, tmp_path, monkeypatch):
 def test_a_nan_in_the_weights_is_never_written(files, tmp_path, monkeypatch):
     """A loss that explodes stops the training, and says where."""
     with pytest.raises(FloatingPointError, match="epoch 0"):
-        train(files, tmp_path / "nan.safetensors", "--Trainer.learning_rate=1e30")
+        train(files, tmp_path / "nan.safetensors", "--Recipe.learning_rate=1e30")
     assert not (tmp_path / "nan.safetensors").exists()
 
 
