@@ -5,11 +5,12 @@ network is trained and applied through the same function.
 """
 
 import numpy as np
+from ctapipe.core import ToolConfigurationError
 
 __all__ = ["MissingImagesError", "event_images", "prepare_images"]
 
 
-class MissingImagesError(ValueError):
+class MissingImagesError(ToolConfigurationError, ValueError):
     """There are no DL1 images to reconstruct."""
 
 

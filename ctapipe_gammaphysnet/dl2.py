@@ -27,6 +27,7 @@ __all__ = [
     "CONTAINERS",
     "PROPERTIES",
     "combine_core",
+    "complete_geometry",
     "fill_invalid",
     "fill_telescope",
     "group_names",
@@ -178,9 +179,11 @@ def _geometry_columns(outputs, pointing_alt, pointing_az, position):
             value = (value - mean + 180 * u.deg) % (360 * u.deg)
         geometry[name] = mean
         geometry[uncertainty] = _mean_and_spread(value)[1]
-    geometry["ang_distance_uncert"] = np.hypot(
-        geometry["alt_uncert"], geometry["az_uncert"] * np.cos(geometry["alt"])
-    )
+    # In the telescope frame, where nothing is distorted near the zenith.
+    with np.errstate(invalid="ignore"):
+        lon, lat = np.moveaxis(offset, -1, 0)
+        _, spread = _mean_and_spread(np.stack([lon * np.cos(np.deg2rad(lat)), lat], -1))
+    geometry["ang_distance_uncert"] = u.Quantity(np.hypot(*spread.T), u.deg)
     if distance is None:
         return {"geometry": geometry}
     distance, uncertainty = _mean_and_spread(distance.reshape(shape))
@@ -296,6 +299,25 @@ def combine_core(event, name):
         frame
     )
     stereo.core_tilted_x, stereo.core_tilted_y = tilted.x, tilted.y
+
+
+def complete_geometry(event, name):
+    """Add to the stereo geometry what ctapipe's combiners leave out.
+
+    The impact point; and that a single telescope has no spread, where the combiner
+    says 0.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of the telescopes and a stereo geometry.
+    name : str
+        Name of the geometry.
+    """
+    combine_core(event, name)
+    stereo = event.dl2.stereo.geometry[name]
+    if stereo.is_valid and len(stereo.telescopes) < 2:
+        stereo.ang_distance_uncert = np.nan * u.deg
 
 
 def _intensities(event, tel_ids):

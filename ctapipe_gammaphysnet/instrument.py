@@ -7,6 +7,7 @@ same positions in the same order, behind the same optics.
 import astropy.units as u
 import numpy as np
 from ctapipe.coordinates import TelescopeFrame
+from ctapipe.core import ToolConfigurationError
 from scipy.spatial import KDTree
 
 from .model_card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
@@ -23,7 +24,7 @@ ROTATION_TOLERANCE_DEG = 0.2
 OPTICS_TOLERANCE = 0.01
 
 
-class TelescopeMismatchError(ValueError):
+class TelescopeMismatchError(ToolConfigurationError, ValueError):
     """A telescope differs from the one that a network was trained for."""
 
 

@@ -167,8 +167,8 @@ class InputCard(_Card):
     peak_time_unit: Literal["ns"] = Field("ns", description="Unit of the peak time.")
     missing_pixels: Literal["zero"] = Field(
         "zero",
-        description="What a missing, broken or not finite pixel enters as, in both "
-        "channels.",
+        description="What a pixel whose charge or peak time is not finite enters as, "
+        "in both channels.",
     )
 
 

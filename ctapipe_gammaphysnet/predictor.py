@@ -58,9 +58,19 @@ def set_threads(n_jobs):
     ----------
     n_jobs : int or None
         Number of threads; with None PyTorch decides: one for each core.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive.
     """
-    if n_jobs is not None:
-        torch.set_num_threads(n_jobs)
+    if n_jobs is None:
+        return
+    if n_jobs < 1:
+        raise ValueError(
+            f"n_jobs must be at least 1, got {n_jobs}: leave it out for all cores"
+        )
+    torch.set_num_threads(n_jobs)
 
 
 class Predictor:

@@ -9,7 +9,7 @@ import warnings
 
 import astropy.units as u
 import numpy as np
-from ctapipe.core import Provenance
+from ctapipe.core import Provenance, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Path, Unicode
 from ctapipe.reco import Reconstructor, StereoCombiner
 
@@ -17,7 +17,7 @@ from .dl1 import event_images
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,
-    combine_core,
+    complete_geometry,
     fill_invalid,
     fill_telescope,
     group_names,
@@ -113,13 +113,16 @@ class GammaPhysNetReconstructor(Reconstructor):
     def __init__(self, subarray, atmosphere_profile=None, **kwargs):
         super().__init__(subarray, atmosphere_profile, **kwargs)
         if self.load_path is None:
-            raise ValueError(
+            raise ToolConfigurationError(
                 "GammaPhysNetReconstructor needs a model file: set "
                 "GammaPhysNetReconstructor.load_path"
             )
         self.quality_query = ImageQualityQuery(parent=self)
-        self._load_networks()
-        self._kinds = [kind for kind in CONTAINERS if kind in self._all_kinds()]
+        try:
+            self._load_networks()
+        except ValueError as error:
+            # The kind of error that ctapipe's tools print without a traceback.
+            raise ToolConfigurationError(str(error)) from error
         names = group_names(self.prefix)
         self.stereo_combiners = [
             StereoCombiner.from_name(
@@ -154,6 +157,10 @@ class GammaPhysNetReconstructor(Reconstructor):
             reference_meta={"sha256": _sha256(self.load_path)},
         )
         cards = {card.telescope.type: card for card in model.card.networks}
+        # Of all networks in the file, so that the output has the same tables whichever
+        # telescopes there are.
+        kinds = {k for c in cards.values() for k in kinds_of_tasks(c.network.tasks)}
+        self._kinds = [kind for kind in CONTAINERS if kind in kinds]
         weights = dict(zip(cards, model.weights, strict=True))
         #: Card and predictor of each telescope type that has a network.
         self._networks = {}
@@ -189,13 +196,6 @@ class GammaPhysNetReconstructor(Reconstructor):
         if self.missing_network == "warn":
             self.log.warning("%s: its events will not be valid", message)
 
-    def _all_kinds(self):
-        return {
-            kind
-            for card, _ in self._networks.values()
-            for kind in kinds_of_tasks(card.network.tasks)
-        }
-
     def __call__(self, event):
         """Predict, and fill the DL2 containers of telescopes and array.
 
@@ -220,8 +220,8 @@ class GammaPhysNetReconstructor(Reconstructor):
             warnings.simplefilter("ignore", RuntimeWarning)
             for combiner in self.stereo_combiners:
                 combiner(event)
-        if "impact" in self._kinds:
-            combine_core(event, group_names(self.prefix)["geometry"])
+        if "geometry" in self._kinds:
+            complete_geometry(event, group_names(self.prefix)["geometry"])
 
     def _select(self, event):
         """Telescopes to reconstruct, by the telescope type whose network they need."""

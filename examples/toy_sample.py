@@ -20,7 +20,7 @@ process toy showers as it does simulated ones. `write_toy_file` does so with
 
 Run as a script, it makes the samples and the small model that the examples use::
 
-    python examples/toy_sample.py --output-dir toy
+    python examples/toy_sample.py --output-dir toy --data-dir examples/data
 
 Use ctapipe 0.28 for that: later versions read its files, but not the other way round.
 """
@@ -962,17 +962,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        default=DATA,
-        help="for what the examples use: a sample, a model (default: %(default)s)",
+        help="for what the examples use: a sample, a model (default: --output-dir)",
     )
     parser.add_argument(
         "--n-events", type=int, default=1500, help="in each training sample"
     )
     args = parser.parse_args(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    args.data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = args.data_dir or args.output_dir
+    data_dir.mkdir(parents=True, exist_ok=True)
 
-    write_carried_sample(args.data_dir / "toy_lst.dl1.h5")
+    write_carried_sample(data_dir / "toy_lst.dl1.h5")
     gammas, protons = (
         write_toy_file(
             args.output_dir / f"toy_{particle}.dl1.h5",
@@ -983,7 +983,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         for obs_id, particle in ((1, "gamma"), (2, "proton"))
     )
-    train_small_model(gammas, protons, args.data_dir / "toy_lst.safetensors")
+    train_small_model(gammas, protons, data_dir / "toy_lst.safetensors")
 
 
 if __name__ == "__main__":

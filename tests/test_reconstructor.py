@@ -13,7 +13,7 @@ import torch
 import toy_sample
 from astropy.coordinates import angular_separation
 from conftest import small_cameras
-from ctapipe.core import run_tool
+from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.reco import Reconstructor
@@ -25,8 +25,7 @@ from traitlets.traitlets import TraitError
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError, prepare_images
 from ctapipe_gammaphysnet.dl2 import group_names, telescope_columns
-from ctapipe_gammaphysnet.instrument import TelescopeMismatchError
-from ctapipe_gammaphysnet.model_file import ModelFileError, read_model, write_model
+from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 
@@ -80,13 +79,15 @@ import ctapipe_gammaphysnet.reconstructor
 
 
 def test_a_model_file_is_required(toy_subarray, tmp_path):
-    with pytest.raises(ValueError, match="set GammaPhysNetReconstructor.load_path"):
+    with pytest.raises(
+        ToolConfigurationError, match="set GammaPhysNetReconstructor.load_path"
+    ):
         GammaPhysNetReconstructor(toy_subarray)
     with pytest.raises(TraitError, match="does not exist"):
         GammaPhysNetReconstructor(toy_subarray, load_path=tmp_path / "no.safetensors")
     other = tmp_path / "pickle.safetensors"
     other.write_bytes(b"\x80\x04K\x01.")
-    with pytest.raises(ModelFileError, match="pickle"):
+    with pytest.raises(ToolConfigurationError, match="pickle"):
         GammaPhysNetReconstructor(toy_subarray, load_path=other)
 
 
@@ -364,7 +365,8 @@ def half_model(make_model, toy_subarray, tmp_path):
 
 
 def test_a_missing_network_is_an_error_by_default(toy_subarray, half_model):
-    with pytest.raises(ValueError, match="no network for telescope type .*ToyCam"):
+    message = "no network for telescope type .*ToyCam"
+    with pytest.raises(ToolConfigurationError, match=message):
         GammaPhysNetReconstructor(toy_subarray, load_path=half_model)
 
 
@@ -394,12 +396,39 @@ def test_telescopes_without_network_are_not_valid_and_counted(
     assert counts["valid energy"] == n_valid
 
 
+def test_the_tables_are_there_though_no_telescope_has_a_network(
+    toy_file, make_model, tmp_path
+):
+    """So that such a file can be merged with others."""
+    camera = toy_sample.hexagonal_camera(2, name="Elsewhere")
+    model = tmp_path / "elsewhere.safetensors"
+    write_model(model, make_model(toy_sample.toy_telescope(camera)))
+    option = "--GammaPhysNetReconstructor.missing_network=ignore"
+    output = process(toy_file, model, tmp_path / "none.dl2.h5", option)
+    with TableLoader(output) as loader:
+        table = loader.read_telescope_events(dl2=True)
+    assert len(table) > 16
+    assert not table["GammaPhysNetEnergy_tel_is_valid"].any()
+    assert np.isnan(table["GammaPhysNetGeometry_tel_impact_distance"]).all()
+
+
+def test_a_single_telescope_has_no_spread(dl2_file):
+    with TableLoader(dl2_file) as loader:
+        table = loader.read_subarray_events(dl2=True)
+    n_telescopes = table["GammaPhysNetGeometry_telescopes"].sum(axis=1)
+    for column in ("Energy_energy_uncert", "Geometry_ang_distance_uncert"):
+        uncertainty = table[f"GammaPhysNet{column}"]
+        assert (n_telescopes == 1).any()
+        assert np.isnan(uncertainty[n_telescopes == 1]).all()
+        assert np.isfinite(uncertainty[n_telescopes == 2]).any()
+
+
 def test_another_camera_of_the_same_name_is_an_error(toy_model):
     cameras = small_cameras()
     for camera in cameras:
         camera["rotation"] += 10
     subarray = toy_sample.ToyCard(array=cameras).subarray()
-    with pytest.raises(TelescopeMismatchError, match="rotated by 10"):
+    with pytest.raises(ToolConfigurationError, match="rotated by 10"):
         GammaPhysNetReconstructor(subarray, load_path=toy_model)
 
 

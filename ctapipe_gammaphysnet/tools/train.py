@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -12,7 +13,7 @@ from ctapipe.instrument import SubarrayDescription
 
 from ..instrument import check_telescope, describe_telescope
 from ..model_card import InputCard, MemberCard, ModelCard, NetworkCard
-from ..model_file import Model, write_model
+from ..model_file import Model, ModelFileError, write_model
 from ..network import CameraLattice, NetworkConfig
 from ..quality import ImageQualityQuery
 from ..training.dataset import Sample, TrainingDataError, check_file, read_sample
@@ -72,21 +73,22 @@ class TrainGammaPhysNet(Tool):
     ).tag(config=True)
 
     seeds = traits.List(
-        traits.Int(),
+        traits.Int(min=0, max=2**63 - 1),
         default_value=[0],
         minlen=1,
+        maxlen=64,
         help="One member is trained from each of these seeds.",
     ).tag(config=True)
 
     blocks = traits.Int(
-        9, help="Residual blocks per stage; 9 make the paper's ResNet-56."
+        9, min=1, help="Residual blocks per stage; 9 make the paper's ResNet-56."
     ).tag(config=True)
 
     channels = traits.List(
-        traits.Int(), [16, 32, 64], help="Feature channels of each stage."
+        traits.Int(min=1), [16, 32, 64], help="Feature channels of each stage."
     ).tag(config=True)
 
-    hidden = traits.Int(256, help="Width of the fully connected layers.").tag(
+    hidden = traits.Int(256, min=1, help="Width of the fully connected layers.").tag(
         config=True
     )
 
@@ -99,7 +101,7 @@ class TrainGammaPhysNet(Tool):
     ).tag(config=True)
 
     tasks = traits.List(
-        traits.Unicode(),
+        traits.CaselessStrEnum(["energy", "direction", "impact", "class"]),
         ["energy", "direction", "impact", "class"],
         help="What the network predicts.",
     ).tag(config=True)
@@ -130,7 +132,10 @@ class TrainGammaPhysNet(Tool):
     ).tag(config=True)
 
     n_jobs = traits.Int(
-        None, allow_none=True, help="Number of threads; default: one for each core."
+        None,
+        min=1,
+        allow_none=True,
+        help="Number of threads; default: one for each core.",
     ).tag(config=True)
 
     progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
@@ -144,6 +149,8 @@ class TrainGammaPhysNet(Tool):
         "blocks": "TrainGammaPhysNet.blocks",
         "channels": "TrainGammaPhysNet.channels",
         "hidden": "TrainGammaPhysNet.hidden",
+        "tasks": "TrainGammaPhysNet.tasks",
+        "image": "TrainGammaPhysNet.image",
         "epochs": "Recipe.epochs",
         "batch-size": "Recipe.batch_size",
         "device": "TrainGammaPhysNet.device",
@@ -180,19 +187,54 @@ class TrainGammaPhysNet(Tool):
             The command line; that of the process by default.
         """
         argv = sys.argv[1:] if argv is None else argv
-        lists = {"--signal", "--background", "--telescope-types", "--seeds"}
-        super().parse_command_line(repeat_options(argv, lists | {"--channels"}))
+        names = (
+            "signal",
+            "background",
+            "telescope_types",
+            "seeds",
+            "channels",
+            "tasks",
+        )
+        lists = {f"--{name.replace('_', '-')}" for name in names}
+        lists |= {f"--{type(self).__name__}.{name}" for name in names}
+        super().parse_command_line(repeat_options(argv, lists))
 
     def setup(self):
-        """Check inputs and output, and build the configuration of the networks."""
+        """Check all that can be checked before anything is trained."""
+        if self.extra_args:
+            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         require_extra("train", "lightning")
         # Only now: help and complaints must not wait for torch.
         from ..predictor import select_device, set_threads
 
+        self._check_options()
+        self.recipe = Recipe(parent=self)
+        try:
+            self.network_config = NetworkConfig(
+                blocks=self.blocks,
+                channels=tuple(self.channels),
+                hidden=self.hidden,
+                attention=self.attention,
+                attention_ratio=self.attention_ratio,
+                tasks=tuple(self.tasks),
+            )
+            self.torch_device = select_device(self.device)
+            set_threads(self.n_jobs)
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
+        self._collect_telescopes()
+
+    def _check_options(self):
         needed = ["signal", "background"] if "class" in self.tasks else ["signal"]
         for option in needed:
             if not getattr(self, option):
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
+        paths = [path.resolve() for path in self._files]
+        for path, count in Counter(paths).items():
+            if count > 1:
+                raise ToolConfigurationError(f"{path} is given {count} times")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ToolConfigurationError(f"seeds must differ, got {self.seeds}")
         if self.output_path is None:
             raise ToolConfigurationError("give the model file to write: --output FILE")
         self.check_output(self.output_path)
@@ -200,48 +242,46 @@ class TrainGammaPhysNet(Tool):
             raise ToolConfigurationError(
                 f"cannot write into {self.output_path.parent}, the folder of the output"
             )
-        self.network_config = NetworkConfig(
-            blocks=self.blocks,
-            channels=tuple(self.channels),
-            hidden=self.hidden,
-            attention=self.attention,
-            attention_ratio=self.attention_ratio,
-            tasks=tuple(self.tasks),
-        )
-        self.recipe = Recipe(parent=self)
-        self.torch_device = select_device(self.device)
-        set_threads(self.n_jobs)
-        self.telescopes = {}
-        for path in [*self.signal, *self.background]:
+
+    @property
+    def _files(self):
+        # Without the class there is nothing to learn from background.
+        background = self.background if "class" in self.tasks else []
+        return [*self.signal, *background]
+
+    def _collect_telescopes(self):
+        """Find the telescope types; each must be in all files, and the same there."""
+        self.telescopes, types_of = {}, {}
+        for path in self._files:
             check_file(path)
             Provenance().add_input_file(path, role="DL1 images for training")
-            self._collect_telescopes(path)
-
-    def _collect_telescopes(self, path):
-        """Find telescope types; those of the same name must be the same everywhere."""
-        subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
-        for telescope in subarray.telescope_types:
-            name = str(telescope)
-            if self.telescope_types and name not in self.telescope_types:
-                continue
-            if name not in self.telescopes:
-                self.telescopes[name] = telescope, describe_telescope(telescope)
-            check_telescope(telescope, self.telescopes[name][1])
+            subarray = SubarrayDescription.from_hdf(
+                path, focal_length_choice="EQUIVALENT"
+            )
+            types_of[path] = {str(t): t for t in subarray.telescope_types}
+            for name, telescope in sorted(types_of[path].items()):
+                if not self.telescope_types or name in self.telescope_types:
+                    self.telescopes.setdefault(name, telescope)
+        for name in self.telescope_types or self.telescopes:
+            for path, types in types_of.items():
+                if name not in types:
+                    raise ToolConfigurationError(
+                        f"{path} has no telescopes of type {name}, only "
+                        f"{', '.join(sorted(types))}: leave out the file, or choose "
+                        "the types to train for with --telescope-types"
+                    )
+                check_telescope(types[name], describe_telescope(self.telescopes[name]))
 
     def start(self):
-        """Train all members of all telescope types."""
-        missing = set(self.telescope_types) - set(self.telescopes)
-        if missing or not self.telescopes:
-            raise ToolConfigurationError(
-                f"no file has the telescope types {sorted(missing)}"
-            )
-        self.networks = [self._train_telescope(name) for name in self.telescopes]
+        """Read the images of all telescope types, then train all their members."""
+        prepared = {name: self._prepare(name) for name in self.telescopes}
+        self.networks = [
+            self._train_telescope(name, *images_and_card)
+            for name, images_and_card in prepared.items()
+        ]
 
-    def _train_telescope(self, name):
-        """Card and weights of the networks of one telescope type."""
-        from ..training.fit import fit
-
-        telescope, telescope_card = self.telescopes[name]
+    def _prepare(self, name):
+        """Images for training and validation of a telescope type, and its card."""
         sample, selection = self._read(name)
         training, validation = sample.split(self.validation_fraction, seed=0)
         counts = np.bincount(training.label, minlength=2)
@@ -253,10 +293,24 @@ class TrainGammaPhysNet(Tool):
                 "(--telescope-types), or give more files. Counts of the selection:\n"
                 f"{selection}"
             )
-        self.log.info("Training %s on %d images", name, len(training))
-        lattice = CameraLattice.from_geometry(telescope.camera.geometry)
+        card = NetworkCard(
+            telescope=describe_telescope(self.telescopes[name]),
+            network=self.network_config,
+            input=InputCard(image=self.image),
+            training=self._describe_training(training, validation, selection),
+            members=tuple(MemberCard(seed=seed) for seed in self.seeds),
+        )
+        return training, validation, card
+
+    def _train_telescope(self, name, training, validation, card):
+        """Card and weights of the networks of one telescope type."""
+        from ..training.fit import fit
+
+        geometry = self.telescopes[name].camera.geometry
+        lattice = CameraLattice.from_geometry(geometry)
         members, weights = [], []
         for seed in self.seeds:
+            self.log.info("Training %s on %d images", name, len(training))
             trained, history = fit(
                 self.network_config,
                 lattice,
@@ -267,26 +321,24 @@ class TrainGammaPhysNet(Tool):
                 self.torch_device,
                 self.progress_bar,
             )
-            final = history[-1] if history else {}
+            # A card has no infinite numbers.
+            final = {
+                figure: value if np.isfinite(value) else None
+                for figure, value in (history[-1] if history else {}).items()
+            }
             self.log.info("%s, seed %d: validation %s", name, seed, final)
             members.append(MemberCard(seed=seed, training={"validation": final}))
             weights.append(trained)
-        card = NetworkCard(
-            telescope=telescope_card,
-            network=self.network_config,
-            input=InputCard(image=self.image),
-            training=self._describe_training(training, validation, selection),
-            members=tuple(members),
-        )
-        return card, tuple(weights)
+        return card.model_copy(update={"members": tuple(members)}), tuple(weights)
 
     def _read(self, name):
         """All images of a telescope type, and the table of their selection."""
         query = ImageQualityQuery(parent=self)
         samples = [
-            read_sample(path, name, label, query, self.image == "cleaned")
-            for label, paths in enumerate((self.signal, self.background))
-            for path in paths
+            read_sample(
+                path, name, int(path not in self.signal), query, self.image == "cleaned"
+            )
+            for path in self._files
         ]
         return Sample.concatenate(samples), query.to_table(functions=True)
 
@@ -294,6 +346,7 @@ class TrainGammaPhysNet(Tool):
         """What the model card says of how the networks of a type were trained."""
         gammas = training.label == 0
         energy = 10 ** training.energy[gammas]
+        noise = training.noise[np.isfinite(training.noise)]
         return {
             "recipe": {
                 name: getattr(self.recipe, name)
@@ -302,7 +355,8 @@ class TrainGammaPhysNet(Tool):
             "signal": [path.name for path in self.signal],
             "background": [path.name for path in self.background],
             "selection": [
-                f"{row['criteria']}: {row['cumulative_counts']}" for row in selection
+                f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
+                for row in selection
             ],
             "images": {
                 "training signal": int(gammas.sum()),
@@ -312,7 +366,9 @@ class TrainGammaPhysNet(Tool):
             "energy range of gammas / TeV": _range(energy),
             "pointing altitude range / deg": _range(training.pointing[:, 0]),
             "pointing azimuth range / deg": _range(training.pointing[:, 1]),
-            "noise / p.e. (median over images)": float(np.median(training.noise)),
+            "noise / p.e. (median over images)": (
+                float(np.median(noise)) if len(noise) > 0 else None
+            ),
         }
 
     def finish(self):
@@ -328,7 +384,10 @@ class TrainGammaPhysNet(Tool):
             },
             networks=cards,
         )
-        write_model(self.output_path, Model(card, weights), self.overwrite)
+        try:
+            write_model(self.output_path, Model(card, weights), self.overwrite)
+        except ModelFileError as error:
+            raise ToolConfigurationError(str(error)) from error
         Provenance().add_output_file(
             self.output_path, role="γ-PhysNet model", add_meta=False
         )

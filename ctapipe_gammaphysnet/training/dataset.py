@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 import astropy.units as u
 import numpy as np
 import tables
+from ctapipe.core import ToolConfigurationError
 from ctapipe.io import TableLoader
 
 from ..dl1 import prepare_images
@@ -12,14 +13,14 @@ from ..targets import direction_to_target, energy_to_target, impact_to_target
 
 __all__ = ["Sample", "TrainingDataError", "check_file", "read_sample"]
 
-#: Particle id of gammas in ctapipe's simulated showers, that of CORSIKA's sim_telarray.
+#: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
 _GAMMA_ID = 0
 _IMAGES = "/dl1/event/telescope/images"
 _PARAMETERS = "/dl1/event/telescope/parameters"
 _SHOWERS = "/simulation/event/subarray/shower"
 
 
-class TrainingDataError(ValueError):
+class TrainingDataError(ToolConfigurationError, ValueError):
     """A file cannot be used for training; the message says why."""
 
 
@@ -47,7 +48,7 @@ class Sample:
         Altitude and azimuth of the telescope in deg, shape (n, 2).
     noise : numpy.ndarray
         Standard deviation in p.e. of the charge in the pixels of each image that the
-        cleaning left out, shape (n,).
+        cleaning left out, shape (n,); NaN where there is none.
     """
 
     inputs: np.ndarray
@@ -183,7 +184,8 @@ def read_sample(path, telescope, label, quality_query, cleaned=False):
     TrainingDataError
         If particles are not what the label says, or the pointing is not known.
     """
-    with TableLoader(path) as loader:
+    # The focal length does not matter here, and old files know only one.
+    with TableLoader(path, focal_length_choice="EQUIVALENT") as loader:
         table = loader.read_telescope_events(
             [telescope],
             dl1_images=True,
@@ -245,12 +247,18 @@ def read_sample(path, telescope, label, quality_query, cleaned=False):
         ),
         noise=np.array(
             [
-                np.nanstd(image[~mask])
+                _noise(image[~mask])
                 for image, mask in zip(table["image"], masks, strict=True)
             ]
         ),
     )
     return sample.select(has_pixels)
+
+
+def _noise(charge):
+    """Standard deviation of the finite charges, NaN if there is none."""
+    charge = charge[np.isfinite(charge)]
+    return charge.std() if len(charge) > 0 else np.nan
 
 
 def _check_particles(path, table, label):

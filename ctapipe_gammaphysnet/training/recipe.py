@@ -15,18 +15,19 @@ class Recipe(Component):
         128, min=2, help="Images per step. The paper does not give it."
     ).tag(config=True)
 
-    learning_rate = Float(1e-3, help="Learning rate of Adam.").tag(config=True)
+    learning_rate = Float(1e-3, min=0, help="Learning rate of Adam.").tag(config=True)
 
     decay_every = Int(
         10, min=1, help="The learning rate is divided by 10 every so many epochs."
     ).tag(config=True)
 
     weight_decay = Float(
-        1e-4, help="Weight decay; not applied to the balance between tasks."
+        1e-4, min=0, help="Weight decay; not applied to the balance between tasks."
     ).tag(config=True)
 
     balance_learning_rate = Float(
         0.025,
+        min=0,
         help=(
             "Learning rate of the balance between tasks (Kendall et al. 2018). The"
             " paper does not give it; this is its authors'."

@@ -150,12 +150,12 @@ def test_gammas_alone_can_be_reconstructed(files, tmp_path):
         "--no-progress",
         "--blocks=1",
         "--epochs=1",
-        "--TrainGammaPhysNet.tasks=energy",
-        "--TrainGammaPhysNet.image=cleaned",
+        *("--tasks", "energy", "direction"),
+        "--image=cleaned",
     ]
     run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
     (network,) = read_card(output).networks
-    assert network.network.tasks == ("energy",)
+    assert network.network.tasks == ("energy", "direction")
     assert network.input.image == "cleaned"
 
 
@@ -169,6 +169,24 @@ def test_an_output_that_cannot_be_written_is_an_error_at_once(files, tmp_path):
         run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
 
 
+def test_the_same_file_twice_is_an_error(files, tmp_path):
+    """Its showers would be on both sides of the split."""
+    twice = files | {("training", "proton"): files["training", "gamma"]}
+    with pytest.raises(ToolConfigurationError, match="is given 2 times"):
+        train(twice, tmp_path / "model.safetensors")
+
+
+def test_a_telescope_type_must_be_in_all_files(files, tmp_path):
+    other = toy_sample.write_toy_file(
+        tmp_path / "proton.dl1.h5",
+        "proton",
+        2,
+        array=toy_sample.small_array(3, "OtherCam"),
+    )
+    with pytest.raises(ToolConfigurationError, match="proton.dl1.h5 has no telescopes"):
+        train(files | {("training", "proton"): other}, tmp_path / "model.safetensors")
+
+
 def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
     output = tmp_path / "model.safetensors"
     output.write_text("precious")
@@ -178,14 +196,17 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "message"),
+    ("options", "message"),
     [
-        (["--telescope-types", "X"], ToolConfigurationError, r"telescope types \['X'"),
-        (["--device=cuda:99"], ValueError, "cuda:99"),
+        (["--telescope-types", "X"], "no telescopes of type X, only LST_LST_ToyCam"),
+        (["--device=cuda:99"], "cuda:99"),
+        (["--seeds", "1", "1"], "seeds must differ"),
+        (["--channels", "2000"], "less than or equal to 1024"),
+        (["stray.h5"], "not understood: stray.h5"),
     ],
 )
-def test_errors_come_before_the_training(files, tmp_path, options, error, message):
-    with pytest.raises(error, match=message):
+def test_errors_come_before_the_training(files, tmp_path, options, message):
+    with pytest.raises(ToolConfigurationError, match=message):
         train(files, tmp_path / "model.safetensors", *options)
     assert not list(tmp_path.glob("*.safetensors"))
 

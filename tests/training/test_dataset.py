@@ -106,6 +106,21 @@ def test_a_query_that_nothing_passes_gives_an_empty_sample(gamma_file):
     assert len(read_sample(gamma_file, TYPE, 0, query)) == 0
 
 
+def test_images_without_finite_noise_have_none(gamma_file, tmp_path):
+    path = tmp_path / "reduced.dl1.h5"
+    path.write_bytes(gamma_file.read_bytes())
+    with tables.open_file(path, "a") as file:
+        for table in file.root.dl1.event.telescope.images._f_iter_nodes("Table"):
+            images, masks = table.col("image"), table.col("image_mask")
+            images[~masks] = np.nan
+            table.modify_column(colname="image", column=images)
+    query = QualityQuery(quality_criteria=[("signal", "morphology_n_pixels > 0")])
+    sample = read_sample(path, TYPE, 0, query)
+    assert len(sample) > 5
+    assert np.isnan(sample.noise).all()
+    assert np.isfinite(sample.inputs).all()
+
+
 def test_files_that_cannot_be_used_say_why(gamma_file, tmp_path):
     text = tmp_path / "text.h5"
     text.write_text("no HDF5")
