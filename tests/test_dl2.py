@@ -311,7 +311,17 @@ def test_the_angular_uncertainty_joins_altitude_and_azimuth(ensemble):
         geometry["alt_uncert"] ** 2
         + (np.cos(geometry["alt"]) * geometry["az_uncert"]) ** 2
     )
-    np.testing.assert_allclose(geometry["ang_distance_uncert"], expected)
+    np.testing.assert_allclose(geometry["ang_distance_uncert"], expected, rtol=1e-3)
+
+
+def test_the_angular_uncertainty_does_not_depend_on_the_pointing(ensemble):
+    """Not even next to the zenith, where azimuths spread over all directions."""
+    near_zenith = np.full(N, 89.9) * u.deg
+    (low, high) = (
+        telescope_columns(ensemble, alt, POINTING[1], POSITION)["geometry"]
+        for alt in (POINTING[0], near_zenith)
+    )
+    np.testing.assert_allclose(low["ang_distance_uncert"], high["ang_distance_uncert"])
 
 
 def test_pointings_in_single_precision_do_not_round_the_results(ensemble):
