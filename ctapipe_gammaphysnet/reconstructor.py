@@ -74,8 +74,8 @@ class GammaPhysNetReconstructor(Reconstructor):
         ["float32", "bfloat16"],
         default_value="float32",
         help=(
-            "Precision of the convolutions. ``bfloat16`` is faster on GPUs and on CPUs"
-            " that support it (AVX512-BF16, AMX), and slower on others."
+            "Precision of the convolutions. ``bfloat16`` has less of it. It is meant"
+            " for GPUs and for CPUs with AMX; on other CPUs it can be slower."
         ),
     ).tag(config=True)
 
