@@ -1,0 +1,552 @@
+"""Whether simulated air showers are right: a table of figures with their references.
+
+Each figure has a tolerance; the exit status is 1 if one of them is missed::
+
+    python benchmarks/simulation_physics.py
+
+Takes about ten minutes on one core; ``--only`` and ``--skip`` choose groups.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import angular_separation
+from ctapipe.image import ImageProcessor, hillas_parameters, tailcuts_clean
+from ctapipe.image.muon import kundu_chaudhuri_circle_fit
+from ctapipe.reco import ShowerProcessor
+from traitlets.config import Config
+
+from ctapipe_gammaphysnet.simulation.atmosphere import overburden, refractivity
+from ctapipe_gammaphysnet.simulation.card import read_card
+from ctapipe_gammaphysnet.simulation.cascade import Air, Ledger, simulate
+from ctapipe_gammaphysnet.simulation.cherenkov import Targets, photoelectron_yield
+from ctapipe_gammaphysnet.simulation.hadrons import load_hadron_table
+from ctapipe_gammaphysnet.simulation.instruments import SITES, make_subarray
+from ctapipe_gammaphysnet.simulation.particles import MASS_GEV, Particle
+from ctapipe_gammaphysnet.simulation.primaries import Primary
+from ctapipe_gammaphysnet.simulation.production import Production
+from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
+
+GROUND_M = 2158.0
+RADIUS_M = 11.5
+DOWN = (0.0, 0.0, -1.0)
+#: Cleaning of all images that are cleaned here, in photoelectrons.
+CLEANING = {
+    "picture_thresh": 8,
+    "boundary_thresh": 4,
+    "min_number_picture_neighbors": 2,
+}
+
+
+@dataclass
+class Check:
+    """A figure and what it must be."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    reference: str
+
+    @property
+    def passed(self):
+        """Whether the figure is within its tolerance."""
+        return self.low <= self.value <= self.high
+
+
+def around(name, value, expected, tolerance, reference):
+    """Make a check of a figure that may be off by a share of what is expected."""
+    return Check(
+        name, value, expected * (1 - tolerance), expected * (1 + tolerance), reference
+    )
+
+
+def make_air():
+    """Describe the air and the field at La Palma."""
+    return Air(GROUND_M, SITES["la_palma"].magnetic_field_ut, load_hadron_table())
+
+
+def ring_of_targets(distances_m, absorption):
+    """Place discs of 11.5 m radius, four at each distance, that count photons."""
+    wavelength_nm = np.linspace(300, 600, 151)
+    angle = np.arange(4) * np.pi / 2
+    positions = np.array(
+        [(r * np.cos(a), r * np.sin(a), GROUND_M) for r in distances_m for a in angle]
+    )
+    return Targets(
+        position_m=positions,
+        overburden=np.full(len(positions), overburden(GROUND_M)),
+        radius_m=RADIUS_M,
+        focus_m=1e9,
+        yield_per_m=photoelectron_yield(
+            GROUND_M, 1.0, wavelength_nm, np.ones_like(wavelength_nm), absorption
+        ),
+        photoelectrons_per_point=100.0,
+    )
+
+
+def mean_shower(particle, energy_gev, n_showers, targets):
+    """Simulate vertical showers; average profile, light and energy."""
+    air = make_air()
+    profile, light, energy = 0, 0, 0
+    for i in range(n_showers):
+        rng = np.random.default_rng([int(particle), int(energy_gev), i])
+        cascade = simulate(rng, air, targets, particle, energy_gev, DOWN)
+        profile = profile + cascade.radiating_electrons
+        energy = energy + cascade.energy_gev
+        light = light + np.bincount(
+            cascade.photoelectrons.target, minlength=len(targets.position_m)
+        )
+    per_m2 = light.reshape(-1, 4).mean(axis=1) / (np.pi * RADIUS_M**2)
+    return profile / n_showers, per_m2 / n_showers, energy / n_showers
+
+
+def greisen_hillas(energy_gev):
+    """Electrons at shower maximum above the Cherenkov threshold there.
+
+    K. Greisen, Prog. Cosmic Ray Phys. 3 (1956) 1, times the share above 35 MeV of
+    A. M. Hillas, J. Phys. G 8 (1982) 1461, at age 1.
+    """
+    ratio = energy_gev / 0.081
+    electrons = 0.31 / np.sqrt(np.log(ratio)) * ratio
+    threshold_mev, scale_mev = 35.0, 40.4
+    share = (0.89 * scale_mev - 1.2) / (scale_mev + threshold_mev)
+    return electrons * share / (1 + 1e-4 * threshold_mev) ** 2
+
+
+def check_cascades():
+    """Electrons, light density, energy conservation, protons against gammas."""
+    distances_m = np.array([20.0, 50.0, 100.0, 120.0, 150.0, 250.0])
+    # Photons per m² at 100 m without absorption of CHASM, a numerical integration over
+    # the Greisen profile (I. Buckland and D. Bergman, JINST 18 (2023) P09036).
+    chasm = {100.0: 20.4, 1000.0: 255.0}
+    for energy_gev, n_showers in ((100.0, 150), (1000.0, 25)):
+        title = f"{energy_gev:g} GeV gamma"
+        profile, light, energy = mean_shower(
+            Particle.GAMMA, energy_gev, n_showers, ring_of_targets(distances_m, False)
+        )
+        yield around(
+            f"{title}: radiating electrons at maximum",
+            profile.max(),
+            greisen_hillas(energy_gev),
+            0.25,
+            "Greisen x Hillas",
+        )
+        yield around(
+            f"{title}: photons/m2 at 100 m, 300-600 nm, clear",
+            light[2],
+            chasm[energy_gev],
+            0.30,
+            "CHASM + Greisen",
+        )
+        yield Check(
+            f"{title}: density at 250 m over that at 100 m",
+            light[-1] / light[2],
+            0.1,
+            0.4,
+            "falls beyond the ring at 120 m",
+        )
+        yield Check(
+            f"{title}: energy unaccounted for, relative",
+            abs(energy.sum() / energy_gev - 1),
+            0.0,
+            1e-9,
+            "conservation",
+        )
+    _, gamma, _ = mean_shower(
+        Particle.GAMMA, 100.0, 150, ring_of_targets(distances_m, True)
+    )
+    yield Check(
+        "100 GeV gamma: photons/m2 at 100 m, 300-600 nm, absorbed",
+        gamma[2],
+        7.0,
+        15.0,
+        "about 10",
+    )
+    _, gamma, _ = mean_shower(
+        Particle.GAMMA, 1000.0, 25, ring_of_targets(distances_m, True)
+    )
+    _, proton, energy = mean_shower(
+        Particle.PROTON, 1000.0, 150, ring_of_targets(distances_m, True)
+    )
+    yield Check(
+        "1 TeV proton: light within 150 m over that of a gamma",
+        np.average(proton[:5] / gamma[:5], weights=distances_m[:5]),
+        0.25,
+        0.6,
+        "one third to one half",
+    )
+    yield Check(
+        "1 TeV proton: energy unaccounted for, relative",
+        abs(energy.sum() / 1000.0 - 1),
+        0.0,
+        1e-9,
+        "conservation",
+    )
+    yield Check(
+        "1 TeV proton: share of energy lost in nuclear collisions",
+        energy[Ledger.NUCLEAR] / 1000.0,
+        0.0,
+        0.2,
+        "fragments, slow particles",
+    )
+
+
+class Telescope:
+    """One LST at the origin that shows what it sees of given showers."""
+
+    def __init__(self, directory):
+        path = Path(directory) / "physics.airshower.yaml"
+        path.write_text("particle: gamma\nshowers: 1\nseed: 1\n")
+        self.card = read_card(path)
+        self.subarray = make_subarray("lst1", "la_palma")
+        self.production = Production(self.card, self.subarray)
+        self.geometry = self.subarray.tel[1].camera.geometry
+
+    def images(self, energy_gev, distance_m, n_showers, seed):
+        """Give true images and cleaned charges of showers from the pointing."""
+        position = self.subarray.positions[1].to_value(u.m)
+        pointing = self.card.pointing
+        for i in range(n_showers):
+            angle = 2 * np.pi * i / n_showers
+            primary = Primary(
+                energy_gev,
+                pointing.altitude.to_value(u.rad),
+                pointing.azimuth.to_value(u.rad),
+                np.array([position[0] + distance_m * np.cos(angle)]),
+                np.array([position[1] + distance_m * np.sin(angle)]),
+            )
+            rng = np.random.default_rng([seed, i])
+            for event in self.production._shower_events(1, primary, rng):
+                yield event.telescopes[1]
+
+
+def local_peak(waveforms):
+    """Charge of 7 samples around each pixel's peak."""
+    peak = np.clip(waveforms.argmax(axis=1), 3, waveforms.shape[1] - 4)
+    window = peak[:, np.newaxis] + np.arange(-3, 4)
+    charge = np.take_along_axis(waveforms, window, axis=1).clip(0)
+    mean = (charge * window).sum(axis=1) / np.maximum(charge.sum(axis=1), 1e-6)
+    return charge.sum(axis=1), mean
+
+
+def time_gradient(geometry, time_ns, mask, hillas, metres_per_degree):
+    """Slope of the time along the major axis in ns/deg, without its sign."""
+    along = (geometry.pix_x - hillas.x) * np.cos(hillas.psi) + (
+        geometry.pix_y - hillas.y
+    ) * np.sin(hillas.psi)
+    along_deg = along.to_value(u.m)[mask] / metres_per_degree
+    return abs(np.polyfit(along_deg, time_ns[mask], 1)[0])
+
+
+def check_images():
+    """Size, length, width and time gradient of images in an LST."""
+    with tempfile.TemporaryDirectory() as directory:
+        telescope = Telescope(directory)
+    geometry = telescope.geometry
+    metres_per_degree = np.radians(1) * 29.30565
+    gradient = {}
+    for energy_gev, distance_m, n_showers in (
+        (100.0, 100.0, 60),
+        (1000.0, 100.0, 20),
+        (1000.0, 200.0, 20),
+    ):
+        figures = []
+        for image in telescope.images(energy_gev, distance_m, n_showers, 1):
+            charge, time_ns = local_peak(image.waveforms)
+            mask = tailcuts_clean(geometry, charge, **CLEANING)
+            if mask.sum() < 5:
+                continue
+            hillas = hillas_parameters(geometry[mask], charge[mask])
+            figures.append(
+                (
+                    hillas.intensity,
+                    hillas.length.to_value(u.m) / metres_per_degree,
+                    hillas.width.to_value(u.m) / metres_per_degree,
+                    time_gradient(geometry, time_ns, mask, hillas, metres_per_degree),
+                )
+            )
+        intensity, length, width, gradient[energy_gev, distance_m] = np.median(
+            figures, axis=0
+        )
+        if energy_gev == 100.0:
+            title = "100 GeV gamma at 100 m in an LST"
+            yield Check(
+                f"{title}: cleaned p.e.", intensity, 300, 600, "300-600 in simulations"
+            )
+            yield Check(f"{title}: length in deg", length, 0.12, 0.28, "LST-like")
+            yield Check(f"{title}: width in deg", width, 0.05, 0.11, "LST-like")
+    near, far = gradient[1000.0, 100.0], gradient[1000.0, 200.0]
+    yield Check("1 TeV gamma: ns/deg at 200 m", far, 2.0, 6.0, "rises with impact")
+    yield Check("... over that at 100 m", far / near, 1.5, 20.0, "rises with impact")
+    yield check_muon_ring(telescope)
+
+
+def check_muon_ring(telescope):
+    """Radius of the ring of a muon that hits the mirror, against its formula."""
+    energy_gev = 20.0
+    height_m = 400.0  # above the telescope
+    position = telescope.subarray.positions[1].to_value(u.m) + [0, 0, GROUND_M]
+    production = telescope.production
+    pointing = production._axes[2]
+    radii_deg = []
+    for i in range(20):
+        rng = np.random.default_rng([20, i])
+        rays = muon_light(rng, production, position, pointing, energy_gev, height_m)
+        event = production._observe(rng, rays)
+        if event is None:
+            continue
+        x, y = telescope.geometry.pix_x.value, telescope.geometry.pix_y.value
+        fit = kundu_chaudhuri_circle_fit(x, y, event.true_image)
+        radii_deg.append(np.degrees(fit[0] / 29.30565))
+    n = 1 + refractivity(position[2] + height_m / 2)
+    beta = np.sqrt(1 - (MASS_GEV[Particle.MUON_MINUS] / energy_gev) ** 2)
+    return around(
+        "20 GeV muon: radius of its ring in deg",
+        np.median(radii_deg),
+        np.degrees(np.arccos(1 / (n * beta))),
+        0.02,
+        "arccos(1 / n beta)",
+    )
+
+
+def muon_light(rng, production, position, pointing, energy_gev, height_m):
+    """Follow a muon that starts above the telescope and goes through its mirror."""
+    targets = Targets(
+        position_m=position[np.newaxis] - [*position[:2], 0],
+        overburden=np.array([overburden(position[2])]),
+        radius_m=RADIUS_M,
+        focus_m=1e9,
+        yield_per_m=production._yield,
+        photoelectrons_per_point=10.0,
+    )
+    air = production._air._replace(observation_height_m=position[2])
+    direction = tuple(-pointing)
+    cascade = simulate(
+        rng,
+        air,
+        targets,
+        Particle.MUON_MINUS,
+        energy_gev,
+        direction,
+        start_m=position[2] + height_m,
+    )
+    return cascade.photoelectrons.ray
+
+
+# A gamma ray of CTAO's sixth production (public: test data of pyeventio,
+# gamma_prod6_lst_nectarcam): energy, altitude and azimuth in rad, core, slant depth of
+# the maximum, and for each telescope its camera, position and true photoelectrons.
+PUBLIC_EVENT = {
+    "energy_gev": 1296.366,
+    "alt_rad": 1.21900475,
+    "az_rad": 6.25273705,
+    "core_m": (43.4517, -51.3301),
+    "x_max": 281.579,
+}
+PUBLIC_LIGHT = {
+    "lst4": [
+        ((-70.93, -52.07, 43.0), 10289),
+        ((-35.27, 66.14, 32.0), 6737),
+        ((75.28, 50.49, 28.7), 9931),
+        ((30.91, -64.54, 32.0), 8651),
+    ],
+    "nectarcam1": [
+        ((175.61, 73.06, 9.0), 1293),
+        ((140.0, -189.0, 29.0), 1700),
+        ((-75.63, -189.0, 42.2), 1205),
+        ((0.0, 0.0, 29.0), 2602),
+        ((27.07, 198.71, 12.2), 737),
+        ((-211.54, 5.66, 50.3), 539),
+    ],
+}
+
+
+def check_public_event():
+    """Light of a public event of CORSIKA and sim_telarray, telescope by telescope."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "public.airshower.yaml"
+        for array, telescopes in PUBLIC_LIGHT.items():
+            path.write_text(
+                f"particle: gamma\nshowers: 1\nseed: 1\narray: {array}\n"
+                "pointing:\n  altitude: 70 deg\n  azimuth: 0 deg\n"
+            )
+            production = Production(read_card(path), make_subarray(array, "la_palma"))
+            production._positions_m = np.array([place for place, _ in telescopes])
+            production._tel_ids = list(range(len(telescopes)))
+            light = mean_public_light(production)
+            expected = np.array([pe for _, pe in telescopes])
+            for i, ratio in enumerate(light / expected):
+                yield Check(
+                    f"1.3 TeV gamma of CTAO: light in telescope {i + 1} of {array}",
+                    ratio,
+                    0.65,
+                    1.35,
+                    "1; one event fluctuates",
+                )
+            yield Check(
+                f"... in all of {array}",
+                light.sum() / expected.sum(),
+                0.8,
+                1.25,
+                "1; one event fluctuates",
+            )
+
+
+def mean_public_light(production):
+    """Average light of showers like the public event that reach their maximum alike."""
+    primary = Primary(
+        PUBLIC_EVENT["energy_gev"],
+        PUBLIC_EVENT["alt_rad"],
+        PUBLIC_EVENT["az_rad"],
+        *(np.array([coordinate]) for coordinate in PUBLIC_EVENT["core_m"]),
+    )
+    light = []
+    for i in range(60):
+        rng = np.random.default_rng([1296, i])
+        for event in production._shower_events(1, primary, rng):
+            if abs(event.x_max_g_cm2 - PUBLIC_EVENT["x_max"]) < 40:
+                light.append(
+                    [
+                        event.telescopes[j].true_image.sum()
+                        if j in event.telescopes
+                        else 0
+                        for j in production._tel_ids
+                    ]
+                )
+    return np.mean(light, axis=0)
+
+
+# 68 % containment of the direction of two telescopes of 17 m (MAGIC; J. Aleksić et al.,
+# Astropart. Phys. 72 (2016) 76, table A.8, at low zenith angles), in deg.
+MAGIC_DEG = {(80, 200): 0.157, (200, 600): 0.12, (600, 3000): 0.08}
+
+CARD = """\
+particle: gamma
+showers: {showers}
+seed: 5
+energy_min: 80 GeV
+energy_max: 3 TeV
+array: lst4
+scatter_radius: 150 m
+reuse: 2
+view_cone: 1 deg
+pointing:
+  altitude: 70 deg
+  azimuth: {azimuth} deg
+"""
+
+
+def reconstruct(card):
+    """Run ctapipe's own stereo reconstruction on the four LSTs."""
+    source = AirShowerEventSource(card, dl1_images=True)
+    profile = source.atmosphere_density_profile
+    cleaner = {
+        "picture_threshold_pe": 8,
+        "boundary_threshold_pe": 4,
+        "min_picture_neighbors": 2,
+    }
+    process_image = ImageProcessor(
+        subarray=source.subarray,
+        config=Config({"ImageProcessor": {"TailcutsImageCleaner": cleaner}}),
+    )
+    process_shower = ShowerProcessor(
+        subarray=source.subarray,
+        atmosphere_profile=profile,
+        reconstructor_types=["HillasReconstructor"],
+    )
+    rows = []
+    for event in source:
+        process_image(event)
+        process_shower(event)
+        reco = event.dl2.stereo.geometry["HillasReconstructor"]
+        true = event.simulation.shower
+        seen = sum(
+            dl1.parameters.hillas.intensity > 80 for dl1 in event.dl1.tel.values()
+        )
+        if not reco.is_valid or seen < 3:
+            continue
+        off = angular_separation(true.az, true.alt, reco.az, reco.alt)
+        delta_az = (reco.az - true.az).wrap_at(180 * u.deg)
+        vertical = true.x_max * np.sin(true.alt)
+        true_height = profile.height_from_overburden(vertical)
+        rows.append(
+            (
+                true.energy.to_value(u.GeV),
+                off.to_value(u.deg),
+                (reco.alt - true.alt).to_value(u.deg),
+                (delta_az * np.cos(true.alt)).to_value(u.deg),
+                (reco.core_x - true.core_x).to_value(u.m),
+                (reco.core_y - true.core_y).to_value(u.m),
+                (reco.h_max - true_height).to_value(u.m),
+            )
+        )
+    return np.array(rows)
+
+
+def check_reconstruction(showers=400):
+    """ctapipe's HillasReconstructor on four LSTs at three azimuths."""
+    for azimuth in (0, 90, 180):
+        with tempfile.TemporaryDirectory() as directory:
+            card = Path(directory) / "stereo.airshower.yaml"
+            card.write_text(CARD.format(showers=showers, azimuth=azimuth))
+            rows = reconstruct(card)
+        title = f"four LSTs, azimuth {azimuth}"
+        for (low, high), magic in MAGIC_DEG.items():
+            inside = (rows[:, 0] >= low) & (rows[:, 0] < high)
+            yield Check(
+                f"{title}: direction, 68 %, {low}-{high} GeV, deg",
+                np.quantile(rows[inside, 1], 0.68),
+                0.4 * magic,
+                1.3 * magic,
+                f"{magic:g} of two 17 m telescopes",
+            )
+        for column, name, limit in (
+            (2, "altitude, deg", 0.02),
+            (3, "azimuth on the sky, deg", 0.02),
+            (4, "core x, m", 4.0),
+            (5, "core y, m", 4.0),
+            (6, "height of maximum, m", 1200.0),
+        ):
+            bias = np.median(rows[:, column])
+            yield Check(f"{title}: bias of {name}", bias, -limit, limit, "no bias")
+
+
+GROUPS = {
+    "cascades": check_cascades,
+    "images": check_images,
+    "public-event": check_public_event,
+    "reconstruction": check_reconstruction,
+}
+
+
+def main():
+    """Run the checks and print their table; give the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--skip", nargs="+", choices=GROUPS, default=[])
+    args = parser.parse_args()
+    failed = 0
+    print(f"{'figure':60} {'value':>9}  allowed             reference")
+    for group in args.only:
+        if group in args.skip:
+            continue
+        for check in GROUPS[group]():
+            failed += not check.passed
+            print(
+                f"{check.name:60} {check.value:9.3g}  "
+                f"{check.low:<7.3g} to {check.high:<8.3g} {check.reference}"
+                f"{'' if check.passed else '  <-- OUTSIDE'}",
+                flush=True,
+            )
+    print(f"\n{failed} outside their tolerance")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""What a camera records: pulses of photoelectrons, night sky and electronic noise.
+
+Waveforms are in photoelectrons per sample, with the mean of the night sky taken off:
+the sum of a pulse is its number of photoelectrons. Left out: saturation, a second gain,
+cross-talk, broken pixels, stars.
+"""
+
+import math
+from typing import NamedTuple
+
+import astropy.units as u
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "Camera",
+    "densest_time",
+    "make_camera",
+    "pixel_hits",
+    "reference_pulse",
+    "waveforms",
+]
+
+# A pulse is a Gaussian of 2.6 ns at half maximum, as the one of LSTCam nearly is.
+_PULSE_SIGMA_NS = 1.1
+_PULSE_BEFORE, _PULSE_SAMPLES = 4, 10
+_PHASES = 20  # of a photoelectron within a sample
+
+_AMPLITUDE_SPREAD = 0.35  # of single photoelectrons, relative
+_TRANSIT_TIME_SPREAD_NS = 0.6
+_AFTERPULSE_PROBABILITY, _AFTERPULSE_MEAN = 5e-4, 3.0  # in photoelectrons
+_ELECTRONIC_NOISE = 0.08  # standard deviation of a sample, in photoelectrons
+
+_LIGHT_WINDOW_NS = 10  # whose densest place is put into the readout window
+_LONGEST_NS = 2000  # of light that is looked at to find it
+_GRID_M = 2.5e-3
+
+
+class Camera(NamedTuple):
+    """A camera, for compiled code."""
+
+    pixel_grid: np.ndarray
+    """Pixel at a position, -1 where there is none, shape (n, n), int16."""
+
+    half_width_m: float
+    """Of the grid, which is centred on the camera."""
+
+    n_pixels: int
+    """Of the camera."""
+
+    n_samples: int
+    """Of 1 ns each, in the readout window."""
+
+    signal_sample: float
+    """Where the densest light is put."""
+
+    night_sky_per_ns: float
+    """Rate of photoelectrons from the night sky in a pixel."""
+
+    pulse: np.ndarray
+    """Samples of a pulse of one photoelectron by its phase, shape (n_phases, n)."""
+
+
+def reference_pulse(step_ns):
+    """
+    Shape of the pulse of a photoelectron.
+
+    Parameters
+    ----------
+    step_ns : float
+        Distance of its points.
+
+    Returns
+    -------
+    numpy.ndarray
+        Amplitudes from 4 ns before to 6 ns after the peak, which is 1; shape (n,),
+        float64.
+    """
+    return _pulse(np.arange(-_PULSE_BEFORE, _PULSE_SAMPLES - _PULSE_BEFORE, step_ns))
+
+
+def _pulse(time_ns):
+    return np.exp(-0.5 * (time_ns / _PULSE_SIGMA_NS) ** 2)
+
+
+def make_camera(geometry, n_samples, night_sky_per_ns):
+    """
+    Describe a camera for compiled code.
+
+    Parameters
+    ----------
+    geometry : ctapipe.instrument.CameraGeometry
+        Its pixels in the camera frame.
+    n_samples : int
+        Of 1 ns each, in the readout window.
+    night_sky_per_ns : float
+        Rate of photoelectrons from the night sky in a pixel.
+
+    Returns
+    -------
+    Camera
+        The camera.
+    """
+    x_m = geometry.pix_x.to_value("m")
+    y_m = geometry.pix_y.to_value("m")
+    half_width_m = max(np.abs(x_m).max(), np.abs(y_m).max()) + 0.05
+    n = int(2 * half_width_m / _GRID_M)
+    centres_m = ((np.arange(n) + 0.5) / n * 2 - 1) * half_width_m
+    grid_x, grid_y = np.meshgrid(centres_m, centres_m, indexing="ij")
+    grid = geometry.position_to_pix_index(grid_x.ravel() * u.m, grid_y.ravel() * u.m)
+    phase_ns = (np.arange(_PHASES) + 0.5) / _PHASES
+    time_ns = np.arange(_PULSE_SAMPLES) - _PULSE_BEFORE - phase_ns[:, np.newaxis]
+    pulse = _pulse(time_ns)
+    return Camera(
+        pixel_grid=np.maximum(grid, -1).reshape(n, n).astype(np.int16),
+        half_width_m=half_width_m,
+        n_pixels=geometry.n_pixels,
+        n_samples=n_samples,
+        signal_sample=0.4 * n_samples,
+        night_sky_per_ns=night_sky_per_ns,
+        pulse=pulse / pulse.sum(axis=1, keepdims=True),
+    )
+
+
+@njit(cache=True)
+def pixel_hits(landed, camera):
+    """
+    Find the pixels that light lands in.
+
+    Parameters
+    ----------
+    landed : numpy.ndarray
+        Camera x and y in m and time in ns, shape (n, 3); NaN is in no pixel.
+    camera : Camera
+        In which it lands.
+
+    Returns
+    -------
+    pixel : numpy.ndarray
+        Shape (m,), int64: without light that hits no pixel.
+    time_ns : numpy.ndarray
+        Its times, shape (m,).
+    """
+    n = camera.pixel_grid.shape[0]
+    scale = n / (2 * camera.half_width_m)
+    pixel = np.empty(landed.shape[0], np.int64)
+    time_ns = np.empty(landed.shape[0])
+    hits = 0
+    for i in range(landed.shape[0]):
+        x = (landed[i, 0] + camera.half_width_m) * scale
+        y = (landed[i, 1] + camera.half_width_m) * scale
+        if not (0 <= x < n and 0 <= y < n):
+            continue
+        p = camera.pixel_grid[int(x), int(y)]
+        if p >= 0:
+            pixel[hits] = p
+            time_ns[hits] = landed[i, 2]
+            hits += 1
+    return pixel[:hits], time_ns[:hits]
+
+
+@njit(cache=True)
+def densest_time(time_ns):
+    """
+    Find the 10 ns with the most light.
+
+    Parameters
+    ----------
+    time_ns : numpy.ndarray
+        Times of photoelectrons, at least one; what is over 2 µs later than the first
+        does not count.
+
+    Returns
+    -------
+    float
+        Middle of these 10 ns.
+    """
+    first = time_ns.min()
+    counts = np.zeros(_LONGEST_NS, np.int64)
+    for t in time_ns:
+        k = int(t - first)
+        if k < _LONGEST_NS:
+            counts[k] += 1
+    best, end, inside = 0, 0, 0
+    for k in range(_LONGEST_NS):
+        inside += counts[k]
+        if k >= _LIGHT_WINDOW_NS:
+            inside -= counts[k - _LIGHT_WINDOW_NS]
+        if inside > best:
+            best, end = inside, k
+    return first + end + 1 - 0.5 * _LIGHT_WINDOW_NS
+
+
+@njit(cache=True)
+def _add_pulse(waveform, sample, amplitude, pulse):
+    """Add a pulse that peaks at a fractional sample; what is outside is lost."""
+    first = int(math.floor(sample))
+    shape = pulse[min(int((sample - first) * pulse.shape[0]), pulse.shape[0] - 1)]
+    first -= _PULSE_BEFORE
+    for k in range(max(0, -first), min(shape.shape[0], waveform.shape[0] - first)):
+        waveform[first + k] += amplitude * shape[k]
+
+
+@njit(cache=True)
+def _amplitude(rng):
+    return max(1 + _AMPLITUDE_SPREAD * rng.standard_normal(), 0.0)
+
+
+@njit(cache=True)
+def waveforms(rng, pixel, sample, camera):
+    """
+    Record what a camera sees in its readout window.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    pixel : numpy.ndarray
+        Pixels that photoelectrons of the shower are in, shape (n,).
+    sample : numpy.ndarray
+        Their times in samples since the start of the window, shape (n,); those outside
+        the window only reach into it with the flanks of their pulses.
+    camera : Camera
+        That records.
+
+    Returns
+    -------
+    numpy.ndarray
+        Photoelectrons per sample, shape (n_pixels, n_samples), float32.
+    """
+    recorded = np.zeros((camera.n_pixels, camera.n_samples), np.float32)
+    for i in range(pixel.shape[0]):
+        late = _TRANSIT_TIME_SPREAD_NS * rng.standard_normal()
+        _add_pulse(recorded[pixel[i]], sample[i] + late, _amplitude(rng), camera.pulse)
+    # Night sky from before and after the window reaches into it, too.
+    span = camera.n_samples + _PULSE_SAMPLES
+    begin = _PULSE_BEFORE - _PULSE_SAMPLES
+    for p in range(camera.n_pixels):
+        waveform = recorded[p]
+        for _ in range(rng.poisson(camera.night_sky_per_ns * span)):
+            amplitude = _amplitude(rng)
+            if rng.random() < _AFTERPULSE_PROBABILITY:
+                amplitude -= _AFTERPULSE_MEAN * math.log(1 - rng.random())
+            at = begin + span * rng.random()
+            _add_pulse(waveform, at, amplitude, camera.pulse)
+        for k in range(camera.n_samples):
+            noise = _ELECTRONIC_NOISE * rng.standard_normal()
+            waveform[k] += noise - camera.night_sky_per_ns
+    return recorded

@@ -1,0 +1,382 @@
+"""The card of a production of air showers: a short YAML file, ``*.airshower.yaml``.
+
+The shortest card, which leaves everything else at its default::
+
+    particle: gamma
+    showers: 1000
+    seed: 1
+
+All keys are described in `AirShowerCard`.
+"""
+
+import difflib
+from typing import Annotated, Literal
+
+import astropy.units as u
+import numpy as np
+import yaml
+from ctapipe.core import ToolConfigurationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from .instruments import ARRAYS, SITES
+
+__all__ = ["PRIMARY_ID", "AirShowerCard", "CardError", "Pointing", "read_card"]
+
+#: Code of each primary particle, as in sim_telarray.
+PRIMARY_ID = {"gamma": 0, "electron": 1, "proton": 101}
+
+#: Range of the energies that can be simulated, in GeV.
+ENERGY_RANGE_GEV = {
+    "gamma": (1.0, 1e5),
+    "electron": (1.0, 1e5),
+    "proton": (5.0, 1e5),
+}
+MIN_ALTITUDE = 30 * u.deg
+#: Down to which altitude showers may come.
+MIN_SHOWER_ALTITUDE = 20 * u.deg
+MAX_REUSE = 100
+
+_DIFFUSE = {"view_cone": "5 deg", "scatter_radius": "500 m"}
+_DEFAULTS = {
+    "gamma": {
+        "energy_min": "10 GeV",
+        "energy_max": "10 TeV",
+        "view_cone": "0 deg",
+        "scatter_radius": "350 m",
+    },
+    "electron": {"energy_min": "10 GeV", "energy_max": "10 TeV"} | _DIFFUSE,
+    "proton": {"energy_min": "40 GeV", "energy_max": "30 TeV"} | _DIFFUSE,
+}
+
+# The largest number that ctapipe's tables hold for a run, and an event's for a shower.
+_MAX_INT32 = 2**31 - 1
+_MAX_SHOWERS = _MAX_INT32 // MAX_REUSE - 1
+
+
+class CardError(ToolConfigurationError, ValueError):
+    """A file is not a valid card."""
+
+
+def _to_quantity(value, unit, kind, example):
+    """Read a quantity as people write it."""
+    if isinstance(value, str):
+        try:
+            value = u.Quantity(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"is not a number and a unit; write it like {example}"
+            ) from None
+    if not isinstance(value, u.Quantity) or value.unit == u.one:
+        raise ValueError(f"has no unit; write it like {example}")
+    if not value.isscalar or not np.isfinite(value):
+        raise ValueError(f"is not one finite number; write it like {example}")
+    if not value.unit.is_equivalent(unit):
+        raise ValueError(f"is not {kind}; write it like {example}")
+    return value
+
+
+def _quantity(unit, kind, example):
+    """Type of the quantities of one kind, from text such as 20 GeV."""
+    return Annotated[
+        u.Quantity, BeforeValidator(lambda v: _to_quantity(v, unit, kind, example))
+    ]
+
+
+Energy = _quantity(u.TeV, "an energy", "20 GeV or 10 TeV")
+Angle = _quantity(u.deg, "an angle", "70 deg")
+Length = _quantity(u.m, "a length", "350 m")
+Rate = _quantity(u.GHz, "a rate", "0.24 GHz")
+
+
+def _check_range(value, low, high, advice=""):
+    if not low <= value <= high:
+        raise ValueError(f"must be from {low:g} to {high:g}{advice}")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        validate_default=True,
+    )
+
+
+class Pointing(_Section):
+    """Where the telescopes look."""
+
+    altitude: Angle = Field(
+        "70 deg", description="Angle above the horizon, from 30 deg to 90 deg."
+    )
+    azimuth: Angle = Field(
+        "180 deg",
+        description="Angle from geographic north over east, from -180 deg to 360 deg.",
+    )
+
+    @field_validator("altitude")
+    @classmethod
+    def _altitude_in_range(cls, altitude):
+        return _check_range(
+            altitude,
+            MIN_ALTITUDE,
+            90 * u.deg,
+            " above the horizon: the simulated atmosphere is flat",
+        )
+
+    @field_validator("azimuth")
+    @classmethod
+    def _azimuth_in_range(cls, azimuth):
+        return _check_range(azimuth, -180 * u.deg, 360 * u.deg)
+
+
+class AirShowerCard(_Section):
+    """What is simulated: the keys of an air-shower card.
+
+    Quantities are written with their unit, as ``20 GeV`` or ``0.5 deg``, and are
+    `astropy.units.Quantity` objects here. Only ``particle``, ``showers`` and ``seed``
+    have no default.
+    """
+
+    particle: Literal[tuple(PRIMARY_ID)] = Field(
+        description="Primary particle: gamma, electron or proton."
+    )
+    showers: Annotated[int, Field(ge=1, le=_MAX_SHOWERS)] = Field(
+        description="Number of showers per run."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        description="Seed of the random numbers: the same card gives the same events."
+    )
+    first_run: Annotated[int, Field(ge=1, le=_MAX_INT32)] = Field(
+        1, description="Number of the first run; run numbers become obs_ids."
+    )
+    runs: Annotated[int, Field(ge=1, le=100_000)] = Field(
+        1, description="Number of runs, which count from first_run."
+    )
+    reuse: Annotated[int, Field(ge=1, le=MAX_REUSE)] = Field(
+        10,
+        description="Number of core positions at which each shower is used. Its events "
+        "look alike: split data by shower, not by event.",
+    )
+    energy_min: Energy = Field(
+        description="Lowest energy; default 10 GeV, protons 40 GeV. At least 1 GeV, "
+        "protons 5 GeV."
+    )
+    energy_max: Energy = Field(
+        description="Highest energy; default 10 TeV, protons 30 TeV. At most 100 TeV. "
+        "Equal to energy_min: all showers have this energy."
+    )
+    spectral_index: Annotated[float, Field(ge=-10, lt=0)] = Field(
+        -2.0, description="Exponent of the energy spectrum, a negative number."
+    )
+    pointing: Pointing = Field(
+        Pointing(),
+        description="Where the telescopes look: altitude, default 70 deg, and azimuth, "
+        "default 180 deg, south.",
+    )
+    view_cone: Angle = Field(
+        description="Largest angle between a shower and the pointing, uniform in solid "
+        "angle; 0 deg: all showers come from the pointing. Default 0 deg for gammas, "
+        "5 deg for electrons and protons."
+    )
+    scatter_radius: Length = Field(
+        description="Largest distance of a shower's axis from the centre of the array, "
+        "uniform in area, perpendicular to the axis; at most 5 km. Default 350 m for "
+        "gammas, 500 m for electrons and protons."
+    )
+    night_sky_rate: Rate = Field(
+        "0.24 GHz",
+        description="Photoelectrons from the night sky per time in each pixel, at most "
+        "10 GHz.",
+    )
+    site: Literal[tuple(SITES)] = Field(
+        "la_palma",
+        description="Where the array stands: la_palma or paranal. Sets the height and "
+        "the geomagnetic field.",
+    )
+    array: Literal[tuple(ARRAYS)] = Field(
+        "lst1",
+        description="The telescopes: lst1 and lst4, the first and all four of the LSTs "
+        "of CTAO-North, or nectarcam1, the MST at its centre.",
+    )
+    multiplicity: Annotated[int, Field(ge=1)] = Field(
+        description="Number of telescopes that must trigger; default 2, or 1 if the "
+        "array is a single telescope."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, values):
+        """Add the defaults that depend on other values."""
+        particle = values.get("particle")
+        # If the particle or the array is wrong, that alone is to be reported.
+        defaults = _DEFAULTS[particle if particle in list(_DEFAULTS) else "gamma"]
+        array = values.get("array")
+        n_telescopes = len(ARRAYS[array if array in list(ARRAYS) else "lst1"])
+        return {"multiplicity": min(2, n_telescopes)} | defaults | values
+
+    @field_validator("runs")
+    @classmethod
+    def _run_numbers_fit(cls, runs, info: ValidationInfo):
+        if info.data.get("first_run", 1) + runs - 1 > _MAX_INT32:
+            raise ValueError(
+                f"must be smaller: run numbers would exceed {_MAX_INT32}; lower "
+                "first_run"
+            )
+        return runs
+
+    @field_validator("energy_min", "energy_max")
+    @classmethod
+    def _energy_in_range(cls, energy, info: ValidationInfo):
+        particle = info.data.get("particle", "gamma")
+        low, high = ENERGY_RANGE_GEV[particle] * u.GeV
+        return _check_range(energy, low, high.to(u.TeV), f" for particle {particle}")
+
+    @field_validator("energy_max")
+    @classmethod
+    def _energies_in_order(cls, energy_max, info: ValidationInfo):
+        energy_min = info.data.get("energy_min", energy_max)
+        if energy_max < energy_min:
+            raise ValueError(f"must not be below energy_min, {energy_min:g}")
+        return energy_max
+
+    @field_validator("view_cone")
+    @classmethod
+    def _showers_come_from_above(cls, view_cone, info: ValidationInfo):
+        if view_cone < 0 * u.deg:
+            raise ValueError("must not be negative")
+        pointing = info.data.get("pointing")
+        if pointing and pointing.altitude - view_cone < MIN_SHOWER_ALTITUDE:
+            largest = (pointing.altitude - MIN_SHOWER_ALTITUDE).to(u.deg)
+            raise ValueError(
+                f"must be at most {largest:g} at this pointing: showers must come from "
+                f"altitudes above {MIN_SHOWER_ALTITUDE:g}"
+            )
+        return view_cone
+
+    @field_validator("scatter_radius")
+    @classmethod
+    def _radius_in_range(cls, radius):
+        return _check_range(radius, 0 * u.m, 5000 * u.m)
+
+    @field_validator("night_sky_rate")
+    @classmethod
+    def _rate_in_range(cls, rate):
+        return _check_range(rate, 0 * u.GHz, 10 * u.GHz)
+
+    @field_validator("multiplicity")
+    @classmethod
+    def _enough_telescopes(cls, multiplicity, info: ValidationInfo):
+        array = info.data.get("array")
+        if array and multiplicity > len(ARRAYS[array]):
+            raise ValueError(
+                f"must be at most {len(ARRAYS[array])}, the number of telescopes of "
+                f"{array}"
+            )
+        return multiplicity
+
+    @property
+    def run_numbers(self):
+        """Numbers of the runs, a range."""
+        return range(self.first_run, self.first_run + self.runs)
+
+
+class _Loader(yaml.SafeLoader):
+    """Loader that does not let the last of two equal keys win."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = set()
+        for key_node, _ in node.value:
+            key = str(key_node.value)
+            if key in keys:
+                line = key_node.start_mark.line + 1
+                raise CardError(f"{key}: given twice, again in line {line}; keep one")
+            keys.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _suggest(name, choices):
+    closest = difflib.get_close_matches(str(name).lower(), choices, n=1)
+    return f"did you mean {closest[0]}?" if closest else f"use {', '.join(choices)}"
+
+
+def _describe(error):
+    """Say which key is wrong and what to do, from an error of pydantic."""
+    *sections, key = error["loc"]
+    name = ".".join(map(str, error["loc"]))
+    value = error["input"]
+    if error["type"] == "missing":
+        return f"{name}: this key is missing"
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
+        keys = list((Pointing if sections else AirShowerCard).model_fields)
+        return f"{name}: unknown key, {_suggest(key, keys)}"
+    if error["type"] == "literal_error":
+        choices = {"particle": PRIMARY_ID, "site": SITES, "array": ARRAYS}[key]
+        return f"{name}: {value!r} is unknown, {_suggest(value, list(choices))}"
+    if error["type"] == "model_type":
+        return f"{name}: {value!r} must be given as keys, such as altitude: 70 deg"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{name}: {value} {message.replace('Input should', 'should')}"
+
+
+def _load(text):
+    try:
+        values = yaml.load(text, Loader=_Loader)
+    except CardError:
+        raise
+    # Besides YAMLError: impossible dates, and brackets nested too deep.
+    except (yaml.YAMLError, ValueError, RecursionError) as err:
+        raise CardError(f"is not YAML: {err}") from None
+    if not isinstance(values, dict):
+        raise CardError(
+            "does not hold keys and values; write lines such as particle: gamma"
+        )
+    return values
+
+
+def _parse(text):
+    try:
+        return AirShowerCard.model_validate(_load(text))
+    except ValidationError as err:
+        errors = err.errors(include_url=False, include_context=False)
+        raise CardError("; ".join(map(_describe, errors))) from None
+
+
+def read_card(path):
+    """Read the card of a production of air showers.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The YAML file.
+
+    Returns
+    -------
+    AirShowerCard
+        The validated card.
+
+    Raises
+    ------
+    CardError
+        If it cannot be read or is wrong; the message names the file, the keys, their
+        values and what to do.
+    """
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except CardError as err:
+        raise CardError(f"{path}: {err}") from None
+    except UnicodeDecodeError:
+        raise CardError(f"{path}: is not a text in UTF-8; save it as UTF-8") from None
+    except OSError as err:
+        raise CardError(f"{path}: cannot be read: {err.strerror}") from None

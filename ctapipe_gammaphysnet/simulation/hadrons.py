@@ -1,0 +1,274 @@
+"""Collisions of hadrons with nuclei of the air, drawn from a table of final states.
+
+The table was made by `make_hadron_table`, with SIBYLL 2.3d (F. Riehn et al., Phys. Rev.
+D 102 (2020) 063002) from 64 GeV on and PYTHIA 8 in its cascade mode (C. Bierlich et
+al., SciPost Phys. Codebases 8 (2022); T. Sjöstrand and M. Utheim, Eur. Phys. J. C 82
+(2022) 21) below, both run by chromo (A. Fedynitch et al., Comput. Phys. Commun. 321
+(2026) 110031). Nothing of them is needed here.
+
+Between the energies of the table longitudinal momenta are scaled, and a neighbour is
+drawn, so that means are linear in the logarithm of the energy. Projectiles are protons,
+positive pions and positive kaons; others are treated as the one they resemble, with
+charges exchanged where they are negative or of antimatter.
+"""
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from .atmosphere import MEAN_MASS_NUMBER
+from .particles import MASS_GEV, Particle
+
+__all__ = [
+    "FORMAT",
+    "MOMENTUM_SCALE",
+    "PROJECTILES",
+    "TABLE",
+    "HadronTable",
+    "cross_section_mb",
+    "draw_interaction",
+    "load_hadron_table",
+    "mean_free_path",
+    "read_provenance",
+    "secondary",
+]
+
+TABLE = Path(__file__).parent / "data" / "hadrons.npz"
+FORMAT = 1
+PROJECTILES = (Particle.PROTON, Particle.PION_PLUS, Particle.KAON_PLUS)
+# Longitudinal momenta are stored as half-precision numbers, in this share of the
+# projectile's energy, which keeps them far from underflow.
+MOMENTUM_SCALE = 1024.0
+
+_MB_PER_G_CM2 = MEAN_MASS_NUMBER * 1.66053907e-24 / 1e-27  # mean free path x section
+
+# `Particle` with which an antiparticle is exchanged.
+_CONJUGATE = np.arange(len(Particle))
+for _one, _other in (
+    (Particle.ELECTRON, Particle.POSITRON),
+    (Particle.MUON_MINUS, Particle.MUON_PLUS),
+    (Particle.PION_MINUS, Particle.PION_PLUS),
+    (Particle.KAON_MINUS, Particle.KAON_PLUS),
+    (Particle.NEUTRON, Particle.ANTINEUTRON),
+    (Particle.PROTON, Particle.ANTIPROTON),
+):
+    _CONJUGATE[_one], _CONJUGATE[_other] = _other, _one
+
+# Row of the table for each particle: the projectile that it resembles.
+_ROW = np.zeros(len(Particle), np.int64)
+_ROW[[Particle.PION_MINUS, Particle.PION_PLUS]] = 1
+_ROW[Particle.KAON_MINUS : Particle.KAON_SHORT + 1] = 2
+_IS_CONJUGATE = np.zeros(len(Particle), np.bool_)
+_IS_CONJUGATE[
+    [
+        Particle.PION_MINUS,
+        Particle.KAON_MINUS,
+        Particle.ANTINEUTRON,
+        Particle.ANTIPROTON,
+    ]
+] = True
+
+
+class HadronTable(NamedTuple):
+    """Final states of collisions with air, for compiled code."""
+
+    energy_gev: np.ndarray
+    """Total energies of the projectiles, in equal ratios, shape (n_energies,)."""
+
+    cross_section_mb: np.ndarray
+    """Production cross sections, shape (3, n_energies)."""
+
+    first: np.ndarray
+    """Index of the first secondary of each collision, and of the end of the last,
+    shape (3, n_energies, n_collisions + 1)."""
+
+    particle: np.ndarray
+    """Codes of secondaries, shape (n_secondaries,)."""
+
+    momentum_gev: np.ndarray
+    """Momenta, z along the projectile, shape (n_secondaries, 3)."""
+
+
+@cache
+def load_hadron_table():
+    """
+    Read the table that comes with the package.
+
+    Returns
+    -------
+    HadronTable
+        The table.
+
+    Raises
+    ------
+    ValueError
+        If its format is not the one known here.
+    """
+    return _read(TABLE)
+
+
+def _read(path):
+    with np.load(path, allow_pickle=False) as file:
+        if int(file["format"]) != FORMAT:
+            raise ValueError(
+                f"{path}: format {int(file['format'])} of the table of hadronic "
+                f"collisions is not known, only {FORMAT}; make the table again with "
+                "python -m ctapipe_gammaphysnet.simulation.make_hadron_table"
+            )
+        energy = file["energy_gev"]
+        count = file["count"]
+        first = np.zeros(count.size + 1, np.int64)
+        np.cumsum(count, out=first[1:])
+        edges = np.arange(count.size).reshape(count.shape)[..., :1]
+        first = first[edges + np.arange(count.shape[-1] + 1)]
+        momentum = file["momentum"].astype(np.float64)
+        per_energy = count.sum(axis=-1).ravel()
+        momentum[:, 2] *= np.repeat(np.tile(energy, 3), per_energy) / MOMENTUM_SCALE
+        return HadronTable(
+            energy_gev=energy,
+            cross_section_mb=file["cross_section_mb"],
+            first=first,
+            particle=file["particle"].astype(np.int64),
+            momentum_gev=momentum,
+        )
+
+
+def read_provenance():
+    """
+    Tell how the table was made.
+
+    Returns
+    -------
+    dict
+        Models and their versions, seed, cuts, composition of the air, and losses.
+    """
+    with np.load(TABLE, allow_pickle=False) as file:
+        return json.loads(str(file["provenance"]))
+
+
+@njit(cache=True)
+def _energy_index(table, energy_gev):
+    """Fractional index of an energy, clipped to the table."""
+    step = math.log(table.energy_gev[1] / table.energy_gev[0])
+    index = math.log(energy_gev / table.energy_gev[0]) / step
+    return min(max(index, 0.0), table.energy_gev.shape[0] - 1.0)
+
+
+@njit(cache=True)
+def cross_section_mb(table, particle, energy_gev):
+    """
+    Cross section for the production of particles in air (compiled).
+
+    Parameters
+    ----------
+    table : HadronTable
+        The table.
+    particle : int
+        Code of a hadron.
+    energy_gev : float
+        Its total energy; beyond the table it does not matter.
+
+    Returns
+    -------
+    float
+        In mb for a mean nucleus.
+    """
+    index = _energy_index(table, energy_gev)
+    i = min(int(index), table.energy_gev.shape[0] - 2)
+    row = table.cross_section_mb[_ROW[particle]]
+    return row[i] + (index - i) * (row[i + 1] - row[i])
+
+
+@njit(cache=True)
+def mean_free_path(table, particle, energy_gev):
+    """
+    Mean thickness of air between collisions (compiled).
+
+    Parameters
+    ----------
+    table : HadronTable
+        The table.
+    particle : int
+        Code of a hadron.
+    energy_gev : float
+        Its total energy.
+
+    Returns
+    -------
+    float
+        In g/cm².
+    """
+    return _MB_PER_G_CM2 / cross_section_mb(table, particle, energy_gev)
+
+
+@njit(cache=True)
+def draw_interaction(rng, table, particle, energy_gev):
+    """
+    Draw a collision (compiled).
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    table : HadronTable
+        The table.
+    particle : int
+        Code of the hadron that collides.
+    energy_gev : float
+        Its total energy.
+
+    Returns
+    -------
+    first, last : int
+        Range of its secondaries in the table.
+    scale : float
+        By which their longitudinal momenta are to be multiplied.
+    conjugate : bool
+        Whether particles are to be exchanged with antiparticles.
+    """
+    row = _ROW[particle]
+    index = int(_energy_index(table, energy_gev) + rng.random())
+    index = min(index, table.energy_gev.shape[0] - 1)
+    collision = int(rng.random() * (table.first.shape[2] - 1))
+    first = table.first[row, index, collision]
+    last = table.first[row, index, collision + 1]
+    return first, last, energy_gev / table.energy_gev[index], _IS_CONJUGATE[particle]
+
+
+@njit(cache=True)
+def secondary(table, i, scale, conjugate):
+    """
+    Give a secondary of a collision (compiled).
+
+    Parameters
+    ----------
+    table : HadronTable
+        The table.
+    i : int
+        Its index.
+    scale : float
+        By which its longitudinal momentum is multiplied.
+    conjugate : bool
+        Whether it is exchanged with its antiparticle.
+
+    Returns
+    -------
+    particle : int
+        Its code.
+    energy_gev : float
+        Its total energy.
+    px, py, pz : float
+        Its momentum in GeV, z along the projectile.
+    """
+    particle = table.particle[i]
+    if conjugate:
+        particle = _CONJUGATE[particle]
+    px, py = table.momentum_gev[i, 0], table.momentum_gev[i, 1]
+    pz = table.momentum_gev[i, 2] * scale
+    energy = math.sqrt(px * px + py * py + pz * pz + MASS_GEV[particle] ** 2)
+    return particle, energy, px, py, pz

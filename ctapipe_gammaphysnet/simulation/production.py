@@ -1,0 +1,197 @@
+"""From a card to triggered array events: showers, light, cameras, trigger."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .atmosphere import overburden
+from .camera import densest_time, make_camera, pixel_hits, waveforms
+from .cascade import DEPTH_BIN, Air, simulate
+from .cherenkov import Targets, photoelectron_yield
+from .hadrons import load_hadron_table
+from .instruments import SITES
+from .optics import MIRRORS, efficiency, pointing_axes, reflect
+from .particles import Particle
+from .primaries import draw_primary
+from .trigger import may_trigger, trigger_regions, trigger_time
+from .vectors import from_altaz
+
+__all__ = ["ArrayEvent", "Production", "TelescopeEvent"]
+
+# Of light that is emitted at one point of a track; there are more points than needed in
+# bright showers.
+_PHOTOELECTRONS_PER_POINT = 30.0
+_BRIGHT_GEV, _BRIGHTEST = 300.0, 4.0
+
+
+@dataclass(frozen=True)
+class TelescopeEvent:
+    """What a telescope that triggered has recorded."""
+
+    waveforms: np.ndarray
+    """Photoelectrons per sample without the mean of the night sky, shape (n_pixels,
+    n_samples), float32."""
+
+    true_image: np.ndarray
+    """Photoelectrons of the shower, shape (n_pixels,), int32."""
+
+    trigger_time_ns: float
+    """Counted from when light along the shower's axis reaches the ground."""
+
+
+@dataclass(frozen=True)
+class ArrayEvent:
+    """A shower seen by at least as many telescopes as the card demands."""
+
+    event_id: int
+    energy_gev: float
+    alt_rad: float
+    az_rad: float
+    core_x_m: float
+    core_y_m: float
+    h_first_interaction_m: float
+    """Above sea level; NaN if there was none."""
+    x_max_g_cm2: float
+    """Slant depth at which most electrons and positrons radiate; NaN if none do."""
+    telescopes: dict
+    """`TelescopeEvent` by tel_id: telescopes that triggered."""
+
+
+class Production:
+    """
+    A simulation as a card describes it.
+
+    Parameters
+    ----------
+    card : AirShowerCard
+        What to simulate.
+    subarray : ctapipe.instrument.SubarrayDescription
+        The telescopes, of one type.
+    """
+
+    def __init__(self, card, subarray):
+        self.card = card
+        site = SITES[card.site]
+        alt_rad = card.pointing.altitude.to_value("rad")
+        az_rad = card.pointing.azimuth.to_value("rad")
+        telescope = subarray.tel[subarray.tel_ids[0]]
+        geometry = telescope.camera.geometry
+        self._mirror = MIRRORS[telescope.optics.name]
+        self._camera = make_camera(
+            geometry,
+            telescope.camera.readout.n_samples,
+            card.night_sky_rate.to_value("1/ns"),
+        )
+        self._regions = trigger_regions(geometry, self._camera.pulse)
+        self._axes = pointing_axes(alt_rad, az_rad)
+        self._air = Air(
+            site.location.height.to_value("m"),
+            site.magnetic_field_ut,
+            load_hadron_table(),
+        )
+        self._yield = photoelectron_yield(
+            self._air.observation_height_m, np.sin(alt_rad), *efficiency(self._mirror)
+        )
+        self._tel_ids = list(subarray.tel_ids)
+        positions_m = [subarray.positions[i].to_value("m") for i in self._tel_ids]
+        self._positions_m = np.array(positions_m)
+
+    def events(self, run):
+        """
+        Simulate a run.
+
+        Parameters
+        ----------
+        run : int
+            Its number.
+
+        Yields
+        ------
+        ArrayEvent
+            Those that triggered, in the order of their event_id.
+        """
+        for shower in range(1, self.card.showers + 1):
+            primary, rng = draw_primary(self.card, run, shower)
+            yield from self._shower_events(shower, primary, rng)
+
+    def _shower_events(self, shower, primary, rng):
+        towards_sky = from_altaz(primary.alt_rad, primary.az_rad)
+        cascade = simulate(
+            rng,
+            self._air,
+            self._targets(primary),
+            Particle[self.card.particle.upper()],
+            primary.energy_gev,
+            tuple(-component for component in towards_sky),
+        )
+        x_max = _x_max(cascade.radiating_electrons) / towards_sky[2]
+        targets = cascade.photoelectrons.target
+        n_telescopes = len(self._tel_ids)
+        n_targets = len(primary.core_x_m) * n_telescopes
+        edges = np.searchsorted(targets, np.arange(n_targets + 1))
+        for reuse in range(len(primary.core_x_m)):
+            telescopes = {}
+            for i, tel_id in enumerate(self._tel_ids):
+                target = reuse * n_telescopes + i
+                rays = cascade.photoelectrons.ray[edges[target] : edges[target + 1]]
+                event = self._observe(rng, rays)
+                if event is not None:
+                    telescopes[tel_id] = event
+            if len(telescopes) < self.card.multiplicity:
+                continue
+            yield ArrayEvent(
+                event_id=100 * shower + reuse,
+                energy_gev=primary.energy_gev,
+                alt_rad=primary.alt_rad,
+                az_rad=primary.az_rad,
+                core_x_m=primary.core_x_m[reuse],
+                core_y_m=primary.core_y_m[reuse],
+                h_first_interaction_m=cascade.first_interaction_m[0],
+                x_max_g_cm2=x_max,
+                telescopes=telescopes,
+            )
+
+    def _targets(self, primary):
+        """All telescopes around the core of every use of the shower."""
+        cores = np.column_stack(
+            [primary.core_x_m, primary.core_y_m, np.zeros(len(primary.core_x_m))]
+        )
+        positions = (self._positions_m - cores[:, np.newaxis]).reshape(-1, 3)
+        positions[:, 2] += self._air.observation_height_m
+        brightness = np.clip(primary.energy_gev / _BRIGHT_GEV, 1, _BRIGHTEST)
+        return Targets(
+            position_m=positions,
+            overburden=np.array([overburden(z) for z in positions[:, 2]]),
+            radius_m=self._mirror.radius_m,
+            focus_m=self._mirror.focus_m,
+            yield_per_m=self._yield,
+            photoelectrons_per_point=_PHOTOELECTRONS_PER_POINT * brightness,
+        )
+
+    def _observe(self, rng, rays):
+        """Record light of a telescope; None where it does not trigger."""
+        camera = self._camera
+        landed = reflect(rng, rays, self._axes, self._mirror)
+        pixel, time_ns = pixel_hits(landed, camera)
+        if not may_trigger(pixel, self._regions):
+            return None
+        # The clock of the camera does not know when light comes.
+        start_ns = densest_time(time_ns) - camera.signal_sample + rng.uniform(-0.5, 0.5)
+        recorded = waveforms(rng, pixel, time_ns - start_ns, camera)
+        sample = trigger_time(recorded, self._regions)
+        if sample < 0:
+            return None
+        true_image = np.bincount(pixel, minlength=camera.n_pixels).astype(np.int32)
+        return TelescopeEvent(recorded, true_image, start_ns + sample)
+
+
+def _x_max(radiating_electrons):
+    """Vertical depth in g/cm² of the maximum of a profile, by a parabola at its top."""
+    if not radiating_electrons.any():
+        return np.nan
+    smooth = np.convolve(radiating_electrons, np.ones(5) / 5, mode="same")
+    i = int(np.clip(smooth.argmax(), 1, len(smooth) - 2))
+    left, middle, right = smooth[i - 1 : i + 2]
+    curvature = left - 2 * middle + right
+    shift = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+    return (i + 0.5 + shift) * DEPTH_BIN

@@ -1,0 +1,165 @@
+"""The camera trigger: analogue sums over three neighbouring modules.
+
+As in LSTCam, where a module has 7 pixels and the signals of 21 are summed, each of them
+clipped so that afterpulses do not trigger. The threshold is the same all over the
+camera; 0.24 photoelectrons per ns of night sky trigger by themselves at about 10 kHz.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "THRESHOLD",
+    "TriggerRegions",
+    "may_trigger",
+    "trigger_regions",
+    "trigger_time",
+]
+
+MODULE_PIXELS = 7
+THRESHOLD = 26.0  # photoelectrons that arrive at once
+CLIP = 6.0  # that a pixel counts at most
+_FEWEST = THRESHOLD / 3
+
+
+class TriggerRegions(NamedTuple):
+    """What is summed."""
+
+    module: np.ndarray
+    """Module of each pixel, shape (n_pixels,)."""
+
+    triples: np.ndarray
+    """Three modules that touch each other in each region, shape (n_regions, 3)."""
+
+    threshold: float
+    """Of the sum, in photoelectrons per sample."""
+
+    clip: float
+    """Of a pixel, in photoelectrons per sample."""
+
+
+def _modules(geometry):
+    """Tile the camera with flowers of a pixel and its six neighbours, the first in its
+    middle; give the module of each pixel."""
+    position = geometry.pix_x.to_value("m") + 1j * geometry.pix_y.to_value("m")
+    position -= position[np.abs(position).argmin()]
+    distance = np.abs(position)
+    nearest = position[distance.argsort()[1]]
+    turned = nearest * np.exp(1j * np.pi / 3)
+    for step in (2 * nearest + turned, nearest + 2 * turned):  # either handedness
+        # coordinates along a step and the one turned by 60°: whole where a centre is
+        scaled = position / step
+        second = scaled.imag / np.sin(np.pi / 3)
+        first = scaled.real - second / 2
+        off = np.maximum(abs(first - first.round()), abs(second - second.round()))
+        centres = np.flatnonzero(off < 0.1)
+        module = abs(position[:, np.newaxis] - position[centres]).argmin(axis=1)
+        if (np.bincount(module) == MODULE_PIXELS).all():
+            return module
+    raise ValueError(
+        f"{geometry.name} cannot be tiled with modules of {MODULE_PIXELS} pixels, of "
+        "which its trigger would make sums."
+    )
+
+
+def trigger_regions(geometry, pulse):
+    """
+    Find the regions of a camera.
+
+    Parameters
+    ----------
+    geometry : ctapipe.instrument.CameraGeometry
+        Of hexagonal pixels, which modules of 7 tile, one of them in its middle.
+    pulse : numpy.ndarray
+        Samples of a pulse of one photoelectron, shape (n_phases, n).
+
+    Returns
+    -------
+    TriggerRegions
+        All triples of modules that touch each other.
+
+    Raises
+    ------
+    ValueError
+        If modules do not tile the camera.
+    """
+    module = _modules(geometry)
+    n_modules = module.max() + 1
+    touch = np.zeros((n_modules, n_modules), bool)
+    pixel, neighbour = geometry.neighbor_matrix.nonzero()
+    touch[module[pixel], module[neighbour]] = True
+    triples = [
+        (i, j, k)
+        for i in range(n_modules)
+        for j in np.flatnonzero(touch[i, i + 1 :]) + i + 1
+        for k in np.flatnonzero(touch[i, j + 1 :] & touch[j, j + 1 :]) + j + 1
+    ]
+    peak = pulse.max(axis=1).mean()
+    return TriggerRegions(module, np.array(triples), THRESHOLD * peak, CLIP * peak)
+
+
+@njit(cache=True)
+def _modules_of(regions, i):
+    return regions.triples[i, 0], regions.triples[i, 1], regions.triples[i, 2]
+
+
+@njit(cache=True)
+def may_trigger(pixel, regions):
+    """
+    Tell whether it is worth to simulate what a camera records.
+
+    Parameters
+    ----------
+    pixel : numpy.ndarray
+        Pixels that photoelectrons of the shower are in, shape (n,).
+    regions : TriggerRegions
+        That are summed.
+
+    Returns
+    -------
+    bool
+        False if no region has a third of the threshold: what lacks is five standard
+        deviations of a dark night sky.
+    """
+    counts = np.zeros(regions.module.max() + 1, np.int64)
+    for p in pixel:
+        counts[regions.module[p]] += 1
+    for i in range(regions.triples.shape[0]):
+        first, second, third = _modules_of(regions, i)
+        if counts[first] + counts[second] + counts[third] >= _FEWEST:
+            return True
+    return False
+
+
+@njit(cache=True)
+def trigger_time(waveforms, regions):
+    """
+    Find when a camera triggers.
+
+    Parameters
+    ----------
+    waveforms : numpy.ndarray
+        Photoelectrons per sample, shape (n_pixels, n_samples).
+    regions : TriggerRegions
+        That are summed.
+
+    Returns
+    -------
+    int
+        First sample in which a sum is above the threshold; -1 if there is none.
+    """
+    n_samples = waveforms.shape[1]
+    sums = np.zeros((regions.module.max() + 1, n_samples), np.float32)
+    for p in range(waveforms.shape[0]):
+        for k in range(n_samples):
+            sums[regions.module[p], k] += min(waveforms[p, k], regions.clip)
+    earliest = n_samples
+    for i in range(regions.triples.shape[0]):
+        first, second, third = _modules_of(regions, i)
+        for k in range(earliest):
+            if sums[first, k] + sums[second, k] + sums[third, k] > regions.threshold:
+                earliest = k
+                break
+    return earliest if earliest < n_samples else -1

@@ -1,0 +1,140 @@
+"""Directions and four-momenta as tuples of floats, for compiled code.
+
+The ground frame is ctapipe's `GroundFrame`: x north, y west, z up.
+"""
+
+import math
+
+from numba import njit
+
+__all__ = ["boost", "from_altaz", "isotropic", "normalise", "turn"]
+
+
+@njit(cache=True)
+def normalise(x, y, z):
+    """
+    Scale a vector to length one.
+
+    Parameters
+    ----------
+    x, y, z : float
+        The vector; not zero.
+
+    Returns
+    -------
+    tuple of float
+        The direction.
+    """
+    scale = 1 / math.sqrt(x * x + y * y + z * z)
+    return x * scale, y * scale, z * scale
+
+
+@njit(cache=True)
+def turn(direction, cosine, sine, azimuth):
+    """
+    Turn a direction by a polar angle, at an azimuth around itself.
+
+    Parameters
+    ----------
+    direction : tuple of float
+        Unit vector.
+    cosine, sine : float
+        Of the polar angle; the sine is not negative.
+    azimuth : float
+        In rad, from an arbitrary zero that depends on the direction alone.
+
+    Returns
+    -------
+    tuple of float
+        Unit vector.
+    """
+    ux, uy, uz = direction
+    a = sine * math.cos(azimuth)
+    b = sine * math.sin(azimuth)
+    horizontal = math.sqrt(ux * ux + uy * uy)
+    if horizontal < 1e-9:  # vertical: any two axes will do
+        return normalise(a, b, math.copysign(cosine, uz * cosine))
+    # axes: horizontal and perpendicular, and the third of the right-handed system
+    ax, ay = uy / horizontal, -ux / horizontal
+    bx, by, bz = -uz * ay, uz * ax, ux * ay - uy * ax
+    return normalise(
+        ux * cosine + a * ax + b * bx,
+        uy * cosine + a * ay + b * by,
+        uz * cosine + b * bz,
+    )
+
+
+@njit(cache=True)
+def isotropic(rng):
+    """
+    Draw a direction from all over the sphere.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    tuple of float
+        Unit vector.
+    """
+    cosine = 2 * rng.random() - 1
+    sine = math.sqrt(1 - cosine * cosine)
+    azimuth = 2 * math.pi * rng.random()
+    return sine * math.cos(azimuth), sine * math.sin(azimuth), cosine
+
+
+@njit(cache=True)
+def boost(energy, momentum, frame_energy, frame_momentum, frame_mass):
+    """
+    Transform a four-momentum from the rest frame of a particle to where it moves.
+
+    Parameters
+    ----------
+    energy : float
+        In the rest frame.
+    momentum : tuple of float
+        In the rest frame.
+    frame_energy : float
+        Energy of the particle that moves.
+    frame_momentum : tuple of float
+        Its momentum.
+    frame_mass : float
+        Its mass.
+
+    Returns
+    -------
+    energy : float
+        Where the particle moves.
+    momentum : tuple of float
+        There, too.
+    """
+    px, py, pz = momentum
+    fx, fy, fz = frame_momentum
+    along = px * fx + py * fy + pz * fz
+    boosted = (energy * frame_energy + along) / frame_mass
+    share = (boosted + energy) / (frame_energy + frame_mass)
+    return boosted, (px + share * fx, py + share * fy, pz + share * fz)
+
+
+def from_altaz(alt_rad, az_rad):
+    """
+    Give the direction of a point of the sky.
+
+    Parameters
+    ----------
+    alt_rad, az_rad : float
+        Altitude, and azimuth from north over east.
+
+    Returns
+    -------
+    tuple of float
+        Unit vector towards the sky in the ground frame.
+    """
+    cos_alt = math.cos(alt_rad)
+    return (
+        cos_alt * math.cos(az_rad),
+        -cos_alt * math.sin(az_rad),
+        math.sin(alt_rad),
+    )
