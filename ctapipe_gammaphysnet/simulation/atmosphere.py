@@ -172,8 +172,8 @@ def density_profile():
     Returns
     -------
     ctapipe.atmosphere.TableAtmosphereDensityProfile
-        The profile, with units, at heights that are close enough to interpolate to
-        0.1 %.
+        The profile, with units, every 250 m: close enough to interpolate to 0.1 %, but
+        next to the edges of the layers, where Linsley's density jumps by up to 3 %.
     """
     heights_m = np.arange(0, TOP_M + 1, 250.0)
     return TableAtmosphereDensityProfile(

@@ -173,7 +173,8 @@ def densest_time(time_ns):
     Returns
     -------
     float
-        Middle of these 10 ns.
+        Middle of these 10 ns; of the first stretch of them where shorter light leaves
+        several alike.
     """
     first = time_ns.min()
     counts = np.zeros(_LONGEST_NS, np.int64)
@@ -181,14 +182,16 @@ def densest_time(time_ns):
         k = int(t - first)
         if k < _LONGEST_NS:
             counts[k] += 1
-    best, end, inside = 0, 0, 0
+    best, begin, end, inside = 0, 0, 0, 0
     for k in range(_LONGEST_NS):
         inside += counts[k]
         if k >= _LIGHT_WINDOW_NS:
             inside -= counts[k - _LIGHT_WINDOW_NS]
         if inside > best:
-            best, end = inside, k
-    return first + end + 1 - 0.5 * _LIGHT_WINDOW_NS
+            best, begin, end = inside, k, k
+        elif inside == best and k == end + 1:
+            end = k
+    return first + 0.5 * (begin + end) + 1 - 0.5 * _LIGHT_WINDOW_NS
 
 
 @njit(cache=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from .atmosphere import TOP_M, optical_path_excess, transmission
-from .vectors import normalise
+from .vectors import normalise, turn
 
 __all__ = [
     "SPEED_OF_LIGHT",
@@ -176,15 +176,16 @@ def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, ti
             continue
         if cone > radius and offset2 < (cone - radius) ** 2:
             continue
-        offset = math.sqrt(max(offset2, 1e-12))
+        offset = math.sqrt(max(offset2, 1e-12))  # 0 would be divided by
         half_arc = _share_within(cone, offset, radius)
         number = rng.poisson(light * half_arc / math.pi)
         if number == 0:
             continue
         # axes across the track: towards the target, and the third
-        ax = (vx - along * ux) / offset
-        ay = (vy - along * uy) / offset
-        az = (vz - along * uz) / offset
+        ax, ay, az = vx - along * ux, vy - along * uy, vz - along * uz
+        if ax * ax + ay * ay + az * az < 1e-12:  # straight at the target: any will do
+            ax, ay, az = turn(direction, 0.0, 1.0, 0.0)
+        ax, ay, az = normalise(ax, ay, az)
         bx = uy * az - uz * ay
         by = uz * ax - ux * az
         bz = ux * ay - uy * ax

@@ -7,10 +7,10 @@ mass, and atoms screen the nucleus completely (no LPM effect, which matters abov
 particles of their own, and what muons and hadrons radiate.
 
 Sources: pair production and Compton scattering: GEANT3 manual, CERN W5013 (1993),
-PHYS 211 and 221; bremsstrahlung: B. Rossi, High-Energy Particles (1952), §2.11;
-ionisation: S. M. Seltzer and M. J. Berger, Int. J. Appl. Radiat. Isot. 33 (1982) 1189,
-with the density effect of R. M. Sternheimer et al., At. Data Nucl. Data Tables 30
-(1984) 261; multiple scattering: H. A. Bethe, Phys. Rev. 89 (1953) 1256.
+PHYS 211 and 221; bremsstrahlung: Particle Data Group, Phys. Rev. D 110 (2024) 030001,
+§34.4.2; ionisation: S. M. Seltzer and M. J. Berger, Int. J. Appl. Radiat. Isot. 33
+(1982) 1189, with the density effect of R. M. Sternheimer et al., At. Data Nucl. Data
+Tables 30 (1984) 261; multiple scattering: H. A. Bethe, Phys. Rev. 89 (1953) 1256.
 """
 
 import math
@@ -298,8 +298,7 @@ _RUTHERFORD = 0.157e-6 * _Z * (_Z + 1) / _A
 _SCREENING = (_ELECTRON_GEV * _ALPHA / 0.885 * _Z ** (1 / 3)) ** 2 * (
     1.13 + 3.76 * (_ALPHA * _Z) ** 2
 )
-_TAIL_PER_STEP = 1 / 3  # mean number of scatterings that are drawn one by one
-_TAIL_PROBABILITY = 1 - math.exp(-_TAIL_PER_STEP)
+_TAIL_PER_STEP = 1 / 3  # mean number of scatterings above the limit
 _NUCLEAR_GEV = 0.066  # above this momentum transfer the nucleus is no longer a point
 
 
@@ -308,8 +307,8 @@ def scattering(rng, momentum_beta_gev, thickness):
     """
     Draw the Coulomb scattering of a step: many small angles and at most one large.
 
-    Rutherford scatterings below a limit, at which one third of a scattering is
-    expected above it, add up to a Gaussian; one above it is drawn by itself.
+    Rutherford scatterings below a limit, above which one third of a scattering is
+    expected, add up to a Gaussian; the largest one above it is drawn by itself.
 
     Parameters
     ----------
@@ -332,9 +331,9 @@ def scattering(rng, momentum_beta_gev, thickness):
     limit2 = chi2 / _TAIL_PER_STEP
     spread = math.log(limit2 * pb2 / _SCREENING) - 1
     sigma = math.sqrt(0.5 * chi2 * spread) if spread > 0 else 0.0
-    large_angle = 0.0
-    if rng.random() < _TAIL_PROBABILITY:
-        large_angle = math.sqrt(limit2 / (1 - rng.random()))
-        if large_angle > min(1.0, _NUCLEAR_GEV / momentum_beta_gev):
-            large_angle = 0.0
+    # The largest of a Poisson number of angles, of which 1 / 3 is above the limit.
+    large_angle = math.sqrt(chi2 / -math.log(1 - rng.random()))
+    largest = min(1.0, _NUCLEAR_GEV / momentum_beta_gev)
+    if large_angle * large_angle < limit2 or large_angle > largest:
+        large_angle = 0.0
     return sigma, large_angle

@@ -2,7 +2,7 @@
 
 As in LSTCam, where a module has 7 pixels and the signals of 21 are summed, each of them
 clipped so that afterpulses do not trigger. The threshold is the same all over the
-camera; 0.24 photoelectrons per ns of night sky trigger by themselves at about 10 kHz.
+camera; 0.24 photoelectrons per ns of night sky trigger by themselves at about 1 kHz.
 """
 
 from typing import NamedTuple

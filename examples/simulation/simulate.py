@@ -2,20 +2,20 @@
 
 The demonstration sample, on all cores::
 
-    python examples/simulation/simulate.py examples/simulation/gamma.airshower.yaml \
-        examples/simulation/proton.airshower.yaml --output-dir sample
+    cd examples/simulation
+    python simulate.py gamma.airshower.yaml proton.airshower.yaml --output-dir sample
 
-makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Runs that are finished are
-kept in ``sample/runs``: started again, it goes on where it stopped. What is after
-``--`` goes to ctapipe-process.
+makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Started again, it goes on
+where it stopped; a file that is there is not made again. What is after ``--`` goes to
+ctapipe-process.
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -24,6 +24,11 @@ from ctapipe_gammaphysnet.simulation.card import read_card
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
+
+
+def name_of(card):
+    """Name of a card without what all cards end in."""
+    return card.name.removesuffix(SUFFIX)
 
 
 def call(module, *arguments):
@@ -36,7 +41,8 @@ def call(module, *arguments):
     *arguments : object
         Its command line.
     """
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    program = f"from {module} import main; main()"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     result = subprocess.run(
         command,
         stdout=subprocess.PIPE,
@@ -68,7 +74,7 @@ def simulate_run(card_path, run, directory, options):
     pathlib.Path
         The file.
     """
-    path = directory / f"{card_path.name.removesuffix(SUFFIX)}_run{run:06d}.dl1.h5"
+    path = directory / f"run{run:06d}.dl1.h5"
     if not path.exists():
         unfinished = path.with_name(f"unfinished_{path.name}")
         call(
@@ -77,35 +83,70 @@ def simulate_run(card_path, run, directory, options):
             f"--input={card_path}",
             f"--output={unfinished}",
             f"--AirShowerEventSource.runs={run}",
-            f"--log-file={unfinished.with_suffix('.log')}",
             f"--provenance-log={path.with_suffix('.provenance.log')}",
             "--overwrite",
             *options,
         )
-        unfinished.with_suffix(".log").unlink(missing_ok=True)
         unfinished.rename(path)
     return path
 
 
 def merge(paths, output):
-    """Put files together in their order.
+    """Put the files of runs together in their order; they are gone afterwards.
 
     Parameters
     ----------
     paths : list of pathlib.Path
-        The files of the runs.
+        The files of the runs, in a directory of their own.
     output : pathlib.Path
         The file that appears when it is complete.
     """
-    unfinished = output.with_name(f"unfinished_{output.name}")
+    directory = paths[0].parent
+    unfinished = directory / f"unfinished_{output.name}"
     call(
         "ctapipe.tools.merge",
         *paths,
         f"--output={unfinished}",
-        f"--provenance-log={output.with_suffix('.provenance.log')}",
+        f"--provenance-log={directory / 'merge.provenance.log'}",
         "--overwrite",
     )
     unfinished.rename(output)
+    shutil.rmtree(directory)
+
+
+def simulate_cards(cards, output_dir, processes, options):
+    """Simulate cards, run by run, each into one file.
+
+    Parameters
+    ----------
+    cards : list of pathlib.Path
+        The cards.
+    output_dir : pathlib.Path
+        Directory of the files.
+    processes : int
+        Number of runs that are simulated at the same time.
+    options : list of str
+        More of the command line of ctapipe-process.
+    """
+    outputs = {card: output_dir / f"{name_of(card)}.dl1.h5" for card in cards}
+    missing = [card for card in cards if not outputs[card].exists()]
+    futures = {}
+    with ThreadPoolExecutor(processes) as pool:
+        for card in missing:
+            directory = output_dir / f"{name_of(card)}_runs"
+            directory.mkdir(parents=True, exist_ok=True)
+            for run in read_card(card).run_numbers:
+                future = pool.submit(simulate_run, card, run, directory, options)
+                futures[future] = card
+        try:
+            for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for card in missing:
+        merge([f.result() for f, of in futures.items() if of == card], outputs[card])
+    print(*outputs.values(), sep="\n")
 
 
 def main():
@@ -119,24 +160,7 @@ def main():
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     args = parser.parse_args(arguments[:end])
-
-    directory = args.output_dir / "runs"
-    directory.mkdir(parents=True, exist_ok=True)
-    runs = [(card, run) for card in args.cards for run in read_card(card).run_numbers]
-    simulate = partial(simulate_run, directory=directory, options=arguments[end + 1 :])
-    with ThreadPoolExecutor(args.processes) as pool:
-        futures = {pool.submit(simulate, *run): run for run in runs}
-        try:
-            for future in tqdm(as_completed(futures), total=len(runs), unit="run"):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    paths = {run: future.result() for future, run in futures.items()}
-    for card in args.cards:
-        output = args.output_dir / f"{card.name.removesuffix(SUFFIX)}.dl1.h5"
-        merge([paths[run] for run in runs if run[0] == card], output)
-        print(output)
+    simulate_cards(args.cards, args.output_dir, args.processes, arguments[end + 1 :])
 
 
 if __name__ == "__main__":
