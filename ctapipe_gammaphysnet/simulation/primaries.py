@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 
 from .card import PRIMARY_ID
+from .optics import pointing_axes
 
 __all__ = ["Primary", "draw_primary", "shower_distribution"]
 
@@ -63,7 +64,7 @@ def draw_primary(card, run, shower):
     rng = np.random.default_rng(np.random.SeedSequence(card.seed, spawn_key=key))
     energy = _draw_energy_gev(rng, card)
     alt, az = _draw_direction(rng, card)
-    core_x, core_y = _draw_cores_m(rng, card, _frame(alt, az))
+    core_x, core_y = _draw_cores_m(rng, card, pointing_axes(alt, az))
     return Primary(energy, alt, az, core_x, core_y), rng
 
 
@@ -80,31 +81,6 @@ def _draw_energy_gev(rng, card):
     return float(min(low * np.exp(log_energy), high))
 
 
-def _frame(alt, az):
-    """Direction of the sky and the directions of growing altitude and azimuth there.
-
-    At the zenith, too, where the azimuth says how the two others are turned.
-
-    Parameters
-    ----------
-    alt, az : float
-        Altitude and azimuth in rad.
-
-    Returns
-    -------
-    numpy.ndarray
-        Three unit vectors in the GroundFrame, shape (3, 3).
-    """
-    sin_alt, cos_alt, sin_az, cos_az = np.sin(alt), np.cos(alt), np.sin(az), np.cos(az)
-    return np.array(
-        [
-            [cos_alt * cos_az, -cos_alt * sin_az, sin_alt],
-            [-sin_alt * cos_az, sin_alt * sin_az, cos_alt],
-            [-sin_az, -cos_az, 0.0],
-        ]
-    )
-
-
 def _draw_direction(rng, card):
     """Draw altitude and azimuth in rad, uniform in solid angle within the view cone."""
     half_angle = card.view_cone.to_value(u.rad) / 2
@@ -112,22 +88,20 @@ def _draw_direction(rng, card):
     offset = 2 * np.arcsin(np.sqrt(rng.random()) * np.sin(half_angle))
     turn = 2 * np.pi * rng.random()
     pointing = card.pointing
-    x, y, z = np.array(
-        [
-            np.cos(offset),
-            np.sin(offset) * np.cos(turn),
-            np.sin(offset) * np.sin(turn),
-        ]
-    ) @ _frame(pointing.altitude.to_value(u.rad), pointing.azimuth.to_value(u.rad))
+    across = np.sin(offset)
+    axes = pointing_axes(
+        pointing.altitude.to_value(u.rad), pointing.azimuth.to_value(u.rad)
+    )
+    x, y, z = (across * np.cos(turn), across * np.sin(turn), np.cos(offset)) @ axes
     alt = np.arctan2(z, np.hypot(x, y))
     return float(alt), float(np.arctan2(-y, x) % (2 * np.pi))
 
 
-def _draw_cores_m(rng, card, frame):
+def _draw_cores_m(rng, card, axes):
     """Draw core positions, uniform in a disc perpendicular to the axis."""
     radius = card.scatter_radius.to_value(u.m) * np.sqrt(rng.random(card.reuse))
     turn = 2 * np.pi * rng.random(card.reuse)
-    axis, *across = frame
+    *across, axis = axes
     point = np.column_stack([radius * np.cos(turn), radius * np.sin(turn)]) @ across
     on_ground = point - np.outer(point[:, 2] / axis[2], axis)
     return on_ground[:, 0], on_ground[:, 1]
@@ -135,7 +109,7 @@ def _draw_cores_m(rng, card, frame):
 
 def _axis_distance_m(primary):
     """Distance from the origin to each of the axes, in m, shape (reuse,)."""
-    axis = _frame(primary.alt_rad, primary.az_rad)[0]
+    axis = pointing_axes(primary.alt_rad, primary.az_rad)[2]
     cores = np.column_stack(
         [primary.core_x_m, primary.core_y_m, np.zeros_like(primary.core_x_m)]
     )
