@@ -385,15 +385,15 @@ def check_public_event():
                 yield Check(
                     f"1.3 TeV gamma of CTAO: light in telescope {i + 1} of {array}",
                     ratio,
-                    0.65,
-                    1.35,
+                    0.75,
+                    1.3,
                     "1; one event fluctuates",
                 )
             yield Check(
                 f"... in all of {array}",
                 light.sum() / expected.sum(),
-                0.8,
-                1.25,
+                0.88,
+                1.13,
                 "1; one event fluctuates",
             )
 
@@ -422,9 +422,10 @@ def mean_public_light(production):
     return np.mean(light, axis=0)
 
 
-# 68 % containment of the direction of two telescopes of 17 m (MAGIC; J. Aleksić et al.,
-# Astropart. Phys. 72 (2016) 76, table A.8, at low zenith angles), in deg.
-MAGIC_DEG = {(80, 200): 0.157, (200, 600): 0.12, (600, 3000): 0.08}
+# 68 % containment of the direction of two telescopes of 17 m, at low zenith angles, in
+# deg, read off for the middle of each range (MAGIC; J. Aleksić et al., Astropart. Phys.
+# 72 (2016) 76: 0.16 at 95 GeV, 0.1 at 300 GeV, 0.07 at 1 TeV).
+MAGIC_DEG = {(80, 200): 0.145, (200, 600): 0.10, (600, 3000): 0.07}
 
 CARD = """\
 particle: gamma
@@ -503,7 +504,7 @@ def check_reconstruction(showers=400):
                 f"{title}: direction, 68 %, {low}-{high} GeV, deg",
                 np.quantile(rows[inside, 1], 0.68),
                 0.4 * magic,
-                1.3 * magic,
+                1.5 * magic,
                 f"{magic:g} of two 17 m telescopes",
             )
         for column, name, limit in (
