@@ -2,7 +2,8 @@
 
 Lengths are in m, depths in g/cm², energies in GeV, times in ns. The ground frame is
 ctapipe's: x north, y west, z up, here above sea level. The axis of the shower meets the
-observation level at x = y = 0; time zero is when light along the axis gets there.
+observation level at x = y = 0; time zero is when light along the axis would get there
+in a vacuum.
 
 Where the energy of the primary went is counted in a `Ledger`.
 """
@@ -390,10 +391,9 @@ def _follow_heavy(
     charged = CHARGE[particle] != 0
     ground = overburden(air.observation_height_m)
     depth = overburden(position[2])
-    to_decay = math.inf
-    if not math.isinf(C_TAU_M[particle]):
-        beta_gamma = math.sqrt(max((energy / mass) ** 2 - 1, 0.0))
-        to_decay = _exponential(rng) * C_TAU_M[particle] * beta_gamma
+    # in metres that pass in its rest frame, in which it lives equally long whatever
+    # energy it loses
+    to_decay = _exponential(rng) * C_TAU_M[particle]
     to_interaction = math.inf
     if is_hadron:
         to_interaction = _exponential(rng) * mean_free_path(
@@ -412,15 +412,16 @@ def _follow_heavy(
         lands = new_depth == ground
         new_z = air.observation_height_m if lands else height(new_depth)
         z = position[2]
-        decays = (new_z - z) / uz > to_decay
+        beta_gamma = math.sqrt((energy / mass) ** 2 - 1)
+        decays = (new_z - z) / uz > to_decay * beta_gamma
         if decays:
             lands = False
-            new_z = z + uz * to_decay
+            new_z = z + uz * to_decay * beta_gamma
             new_depth = overburden(new_z)
         thickness = (depth - new_depth) / uz
         interacts = not (lands or decays) and thickness >= to_interaction - 1e-9
         to_interaction -= thickness
-        to_decay -= (new_z - z) / uz
+        to_decay -= (new_z - z) / uz / beta_gamma
         if charged and thickness > 0:
             loss = collision_loss(False, energy / mass) * thickness
             if energy - loss < _HEAVY_GAMMA_CUT * mass:

@@ -272,11 +272,12 @@ def emit(
     points = int(light_per_sine2 * brightest / targets.photoelectrons_per_point) + 1
     points = min(points, _MAX_POINTS)
     (ux, uy, uz), (wx, wy, wz) = directions
+    growth = math.log(refractivities[1] / refractivities[0])  # as density grows
     phase = rng.random()
     for k in range(points):
         f = (k + phase) / points
         gamma = gammas[0] + (gammas[1] - gammas[0]) * f
-        refractivity = refractivities[0] + (refractivities[1] - refractivities[0]) * f
+        refractivity = refractivities[0] * math.exp(growth * f)
         sine2 = 2 * refractivity - 1 / (gamma * gamma)
         if sine2 <= 0:
             continue

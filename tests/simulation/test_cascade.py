@@ -198,7 +198,7 @@ def maximum(profile):
     return -b / (2 * a)
 
 
-GAMMAS = {10.0: 400, 100.0: 120, 1000.0: 15}  # how many by energy
+GAMMAS = {10.0: 300, 100.0: 120, 1000.0: 25}  # how many by energy
 
 
 def greisen_hillas(energy_gev):
@@ -229,7 +229,18 @@ def test_the_maximum_gets_deeper_with_the_logarithm_of_the_energy():
     assert np.diff(depths).mean() == pytest.approx(X0 * math.log(10), abs=10)
     for energy_gev, found in zip(GAMMAS, depths, strict=True):
         depth, expected = greisen_hillas(energy_gev)
-        assert found == pytest.approx(depth[expected.argmax()], abs=20)
+        assert found == pytest.approx(depth[expected.argmax()], abs=25)
+
+
+@pytest.mark.parametrize(("share", "counted"), [(0.97, False), (1.5, True)])
+def test_electrons_below_the_threshold_are_not_counted(share, counted):
+    start_m = 12e3
+    threshold_gev = ELECTRON_GEV / math.sqrt(2 * refractivity(start_m))
+    showers = [
+        shower(Particle.ELECTRON, share * threshold_gev, seed, start_m=start_m)
+        for seed in range(20)
+    ]
+    assert any(cascade.radiating_electrons.any() for cascade in showers) == counted
 
 
 def test_electrons_reach_their_maximum_before_photons():
@@ -276,9 +287,9 @@ def test_slow_photons_interact_by_pair_production_and_compton_scattering():
 
 @pytest.mark.parametrize("direction", [DOWN, SLANTING])
 def test_protons_interact_first_after_their_mean_free_path(direction):
-    depths = first_depths(Particle.PROTON, 100.0, 1500, direction)
-    mean = mean_free_path(load_hadron_table(), Particle.PROTON, 100.0)
-    assert_exponential(depths, 1500, mean)
+    depths = first_depths(Particle.PROTON, 20.0, 4000, direction, deepest=150.0)
+    mean = mean_free_path(load_hadron_table(), Particle.PROTON, 20.0)
+    assert_exponential(depths, 4000, mean, deepest=150.0)
 
 
 def bethe(energy_gev):
@@ -316,8 +327,9 @@ def test_muons_stop_at_the_end_of_their_range():
         assert (energy[survived, Ledger.GROUND] > 0).all() == lands
 
 
-@pytest.mark.parametrize("particle", [Particle.MUON_MINUS, Particle.MUON_PLUS])
-@pytest.mark.parametrize("energy_gev", [3.0, 8.0])
+@pytest.mark.parametrize(
+    ("particle", "energy_gev"), [(Particle.MUON_MINUS, 3.0), (Particle.MUON_PLUS, 8.0)]
+)
 def test_as_many_muons_survive_as_their_time_allows(particle, energy_gev):
     """Of which less passes the faster they are; they get slower."""
     start_m, n = 15e3, 3000
@@ -490,8 +502,13 @@ def test_showers_of_protons_have_less_light_than_those_of_gammas():
     assert 0.2 < (proton.mean(axis=0) / gamma.mean(axis=0)).mean() < 0.65
 
 
-@pytest.mark.parametrize(("start_m", "ground_m"), [(30e3, GROUND_M), (99.9e3, 31e3)])
-def test_a_track_through_thin_air_has_the_light_of_frank_and_tamm(start_m, ground_m):
+@pytest.mark.parametrize(
+    ("start_m", "ground_m", "tolerance"),
+    [(30e3, GROUND_M, 0.06), (99.9e3, 31e3, 0.15)],
+)
+def test_a_track_through_thin_air_has_the_light_of_frank_and_tamm(
+    start_m, ground_m, tolerance
+):
     """Of a fast muon: 2 (n - 1) along its way, also where steps are very long."""
     light = 1e3 / overburden(ground_m) * overburden(GROUND_M)
     targets = make_targets(
@@ -503,7 +520,7 @@ def test_a_track_through_thin_air_has_the_light_of_frank_and_tamm(start_m, groun
     heights_m = np.linspace(ground_m, start_m, 5001)
     sine2 = 2 * np.array([refractivity(z) for z in heights_m])
     expected = light * np.trapezoid(sine2, heights_m)
-    assert len(rays_of(cascade)) == pytest.approx(expected, rel=0.06)
+    assert len(rays_of(cascade)) == pytest.approx(expected, rel=tolerance)
 
 
 BOUNDS_CHECK = """
