@@ -249,7 +249,9 @@ class AirShowerEventSource(EventSource):
         if self.max_events:
             self.log.warning(
                 "The distribution of simulated showers is left out, because max_events"
-                " may end the simulation before all showers are simulated"
+                " may end the simulation before all showers are simulated. Effective"
+                " areas and IRFs from this file would be wrong; simulate fewer showers"
+                " or runs instead"
             )
             return {}
         return {run: self._shower_distribution(run) for run in self._runs}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from astropy.table import QTable
 from ctapipe.core import run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import DataLevel, EventSource, HDF5EventSource, TableLoader
@@ -43,7 +44,7 @@ CARDS = {
 }
 COMMON = {
     "seed": 1,
-    "reuse": 4,
+    "reuse": 3,
     "energy_max": "3 TeV",
     "spectral_index": -1.8,
     "scatter_radius": "250 m",
@@ -193,6 +194,7 @@ def irf_tools(dl2_files):
     )
     return SimpleNamespace(
         cuts=cuts,
+        optimizer=EventSelectionOptimizer,
         options=options,
         loader=DL2EventLoader,
         tool=IrfTool,
@@ -204,15 +206,16 @@ def irf_tools(dl2_files):
     )
 
 
-# Of muon rings that are none: ctapipe weights pixels with their charge, be it negative.
+# Of muon rings that are none: no light far from them, or of negative charge in all.
 @pytest.mark.filterwarnings(
-    "ignore:invalid value encountered in sqrt:RuntimeWarning:astropy.units.quantity"
+    "ignore:invalid value encountered:RuntimeWarning:ctapipe.image.muon.features",
+    "ignore:invalid value encountered in sqrt:RuntimeWarning:astropy.units.quantity",
 )
 @pytest.mark.parametrize("particle", CARDS)
 def test_waveforms_are_processed(cards, particle, tmp_path):
     """What ctapipe-process does by default, with muon parameters as well."""
     card = tmp_path / "few.airshower.yaml"
-    few = {"showers": 2, "runs": 1, "energy_min": "2 TeV", "scatter_radius": "100 m"}
+    few = {"showers": 1, "runs": 1, "energy_min": "2 TeV", "scatter_radius": "100 m"}
     card.write_text(yaml.safe_dump(yaml.safe_load(cards[particle].read_text()) | few))
     path = process(card, tmp_path / "few.h5", "--write-muon-parameters")
     with TableLoader(path) as loader:
@@ -362,6 +365,20 @@ def test_irf(cards, dl2_files, irf_tools, signal):
     with fits.open(benchmarks) as file:
         assert file["ANGULAR RESOLUTION"].data["N_EVENTS"].item() >= round(selected)
         assert file["SENSITIVITY"].data["FLUX_SENSITIVITY"].item() > 0
+
+
+def test_cuts_keep_their_share_of_the_signal(dl2_files, irf_tools):
+    """Of the kind that needs no background."""
+    algorithm = "--EventSelectionOptimizer.optimization_algorithm=PercentileCuts"
+    gammas = f"--gamma-file={dl2_files['gamma']}"
+    output = dl2_files["gamma"].with_name("percentile_cuts.fits")
+    run(irf_tools.optimizer(), output, gammas, irf_tools.options[0], algorithm)
+    cut = QTable.read(output, hdu="GH_CUTS")["cut"].item()
+    with TableLoader(dl2_files["gamma"]) as loader:
+        table = loader.read_subarray_events()
+    valid = np.all([table[f"{name}_is_valid"] for name in DL2], axis=0)
+    kept = table["ExtraTreesClassifier_prediction"][valid] >= cut
+    assert kept.mean() == pytest.approx(0.68, abs=0.05)
 
 
 def test_event_source_is_listed(capsys):
