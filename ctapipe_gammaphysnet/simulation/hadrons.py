@@ -72,6 +72,11 @@ _IS_CONJUGATE[
         Particle.ANTIPROTON,
     ]
 ] = True
+# Whose rest mass the nucleus may have given.
+_IS_BARYON = np.zeros(len(Particle), np.bool_)
+_IS_BARYON[[Particle.NEUTRON, Particle.PROTON, Particle.LAMBDA]] = True
+# Energy of the secondaries per energy of the projectile: more is not accepted.
+_MAX_SHARE = 1.01
 
 
 class HadronTable(NamedTuple):
@@ -234,10 +239,28 @@ def draw_interaction(rng, table, particle, energy_gev):
     row = _ROW[particle]
     index = int(_energy_index(table, energy_gev) + rng.random())
     index = min(index, table.energy_gev.shape[0] - 1)
-    collision = int(rng.random() * (table.first.shape[2] - 1))
-    first = table.first[row, index, collision]
-    last = table.first[row, index, collision + 1]
-    return first, last, energy_gev / table.energy_gev[index], _IS_CONJUGATE[particle]
+    scale = energy_gev / table.energy_gev[index]
+    while True:
+        collision = int(rng.random() * (table.first.shape[2] - 1))
+        first = table.first[row, index, collision]
+        last = table.first[row, index, collision + 1]
+        # Masses and transverse momenta do not shrink with the energy.
+        if scale >= 1.0 or _released_gev(table, first, last, scale) < (
+            _MAX_SHARE * energy_gev
+        ):
+            return first, last, scale, _IS_CONJUGATE[particle]
+
+
+@njit(cache=True)
+def _released_gev(table, first, last, scale):
+    """Energy of secondaries, but for the rest mass of baryons."""
+    released = 0.0
+    for i in range(first, last):
+        particle, energy, _, _, _ = secondary(table, i, scale, False)
+        released += energy
+        if _IS_BARYON[particle]:
+            released -= MASS_GEV[particle]
+    return released
 
 
 @njit(cache=True)

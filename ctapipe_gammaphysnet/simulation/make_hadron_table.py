@@ -1,12 +1,13 @@
 """Make the table of hadronic collisions that the simulation draws from.
 
 Needs ``chromo`` (``pip install chromo``), which downloads the data of PYTHIA when it is
-first used; nothing else of the package does. Takes some minutes::
+first used; nothing else of the package does. Takes a minute::
 
     python -m ctapipe_gammaphysnet.simulation.make_hadron_table --output hadrons.npz
 
-SIBYLL is seeded; PYTHIA's cascade mode takes no seed from chromo, so that below 64 GeV
-another run gives other collisions of the same distribution.
+The same seed gives the same table: it seeds SIBYLL, and for both models which nucleus
+of the air is hit; PYTHIA's own random numbers always start from its default seed, which
+chromo does not change.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def make_generators(seed):
     Parameters
     ----------
     seed : int
-        Of SIBYLL's random numbers.
+        Of SIBYLL's random numbers, and of chromo's for the nuclei that are hit.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def make_generators(seed):
     kinematics = FixedTarget(SIBYLL_GEV, "proton", _air())
     generators = {
         "SIBYLL 2.3d": Sibyll23d(kinematics, seed=seed),
-        "PYTHIA 8 cascade": Pythia8Cascade(kinematics),
+        "PYTHIA 8 cascade": Pythia8Cascade(kinematics, seed=seed),
     }
     # chromo asks for 10 GeV in the centre of mass, the model itself for far less
     # (Sjöstrand and Utheim, section 2).
@@ -176,7 +177,7 @@ def main():
     """Make the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--collisions", type=int, default=800)
+    parser.add_argument("--collisions", type=int, default=850)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
 
@@ -211,7 +212,7 @@ def main():
         ],
         "chromo": chromo.__version__,
         "python": platform.python_version(),
-        "seed_of_sibyll": args.seed,
+        "seed": args.seed,
         "collisions_per_projectile_and_energy": args.collisions,
         "air": AIR,
         "kinetic_energy_cuts_gev": {

@@ -313,6 +313,16 @@ def test_energy_is_not_made(particle, energy_gev):
     assert sums.mean() < 1.001 * energy_gev
 
 
+@pytest.mark.parametrize("particle", PROJECTILES)
+@pytest.mark.parametrize("energy_gev", [2.2, 3.0, 5.0, 11.0, 45.0, 90.0])
+def test_no_single_collision_makes_energy(particle, energy_gev):
+    """Masses of baryons, which the target may have given, are not counted."""
+    for collision in collisions(particle, energy_gev, n=1000):
+        baryons = codes(collision)[np.isin(codes(collision), BARYONS)]
+        released = collision[:, 1].sum() - MASS_GEV[baryons].sum()
+        assert released < 1.01 * energy_gev
+
+
 def test_all_collisions_are_drawn_equally_often():
     table = load_hadron_table()
     rng = np.random.default_rng(0)
