@@ -9,7 +9,7 @@ from ctapipe.core import run_tool
 from ctapipe.io import TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
 
-from ctapipe_gammaphysnet.simulation.card import read_card
+from ctapipe_gammaphysnet.simulation.card import CardError, read_card
 
 EXAMPLES = Path(__file__).absolute().parents[1] / "examples"
 CARDS = sorted((EXAMPLES / "simulation").glob("*.airshower.yaml"))
@@ -113,6 +113,39 @@ def test_it_goes_on_where_it_was_interrupted(simulated, tmp_path, monkeypatch):
     simulate.simulate_cards([card], tmp_path, 1, [])
     assert calls == ["ctapipe.tools.process", "ctapipe.tools.merge"]
     assert (tmp_path / "bright.dl1.h5").exists()
+
+
+def test_runs_of_another_card_are_not_mixed_in(tmp_path):
+    card = tmp_path / "bright.airshower.yaml"
+    card.write_text(CARD)
+    runs = tmp_path / "bright_runs"
+    simulate.prepare(card, runs, [])
+    simulate.prepare(card, runs, [])
+    with pytest.raises(SystemExit, match="not of this card"):
+        simulate.prepare(card, runs, ["--log-level=INFO"])
+    card.write_text(CARD.replace("300 GeV", "200 GeV"))
+    with pytest.raises(SystemExit, match="not of this card"):
+        simulate.prepare(card, runs, [])
+
+
+def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
+    card = tmp_path / "bright.airshower.yaml"
+    card.write_text(CARD)
+    kept = tmp_path / "bright_runs" / "notes.txt"
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    with pytest.raises(SystemExit, match="not of this card"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert kept.read_text() == "mine"
+
+
+def test_the_last_card_is_read_before_the_first_is_simulated(tmp_path, monkeypatch):
+    good, bad = tmp_path / "good.airshower.yaml", tmp_path / "bad.airshower.yaml"
+    good.write_text(CARD)
+    bad.write_text(CARD.replace("seed: 5", "seed: -5"))
+    monkeypatch.setattr(simulate, "call", lambda *args: pytest.fail("was called"))
+    with pytest.raises(CardError, match="bad.airshower.yaml: seed"):
+        simulate.simulate_cards([good, bad], tmp_path, 1, [])
 
 
 def test_what_a_tool_says_when_it_fails_is_passed_on(tmp_path):

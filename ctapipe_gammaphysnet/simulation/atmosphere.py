@@ -12,7 +12,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from ctapipe.atmosphere import TableAtmosphereDensityProfile
-from numba import njit
+
+from .compiled import compiled
 
 __all__ = [
     "MEAN_MASS_NUMBER",
@@ -52,7 +53,7 @@ _AEROSOL_DEPTH = 0.086
 _AEROSOL_SCALE_M = 1200.0
 
 
-@njit(cache=True)
+@compiled
 def _layer(height_m):
     if height_m < _EDGES_M[1]:
         return 0
@@ -63,7 +64,7 @@ def _layer(height_m):
     return 3
 
 
-@njit(cache=True)
+@compiled
 def overburden(height_m):
     """
     Mass of air above a height (compiled).
@@ -82,7 +83,7 @@ def overburden(height_m):
     return _A[i] + _B[i] * math.exp(-height_m / _C[i])
 
 
-@njit(cache=True)
+@compiled
 def height(overburden_g_cm2):
     """
     Height above which there is a given mass of air (compiled).
@@ -108,7 +109,7 @@ def height(overburden_g_cm2):
     return -_C[i] * math.log((overburden_g_cm2 - _A[i]) / _B[i])
 
 
-@njit(cache=True)
+@compiled
 def density(height_m):
     """
     Density of air (compiled).
@@ -127,7 +128,7 @@ def density(height_m):
     return _B[i] / (_C[i] * 100) * math.exp(-height_m / _C[i])
 
 
-@njit(cache=True)
+@compiled
 def refractivity(height_m):
     """
     Refractive index minus one (compiled).
@@ -145,7 +146,7 @@ def refractivity(height_m):
     return _REFRACTIVITY_PER_DENSITY * density(height_m)
 
 
-@njit(cache=True)
+@compiled
 def optical_path_excess(overburden_difference_g_cm2):
     """
     Integral of n - 1 through air: what light loses against the vacuum (compiled).

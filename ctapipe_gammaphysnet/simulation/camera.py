@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 __all__ = [
     "Camera",
@@ -122,7 +123,7 @@ def make_camera(geometry, n_samples, night_sky_per_ns):
     )
 
 
-@njit(cache=True)
+@compiled
 def pixel_hits(landed, camera):
     """
     Find the pixels that light lands in.
@@ -159,7 +160,7 @@ def pixel_hits(landed, camera):
     return pixel[:hits], time_ns[:hits]
 
 
-@njit(cache=True)
+@compiled
 def densest_time(time_ns):
     """
     Find the 10 ns with the most light.
@@ -194,7 +195,7 @@ def densest_time(time_ns):
     return first + 0.5 * (begin + end) + 1 - 0.5 * _LIGHT_WINDOW_NS
 
 
-@njit(cache=True)
+@compiled
 def _add_pulse(waveform, sample, amplitude, pulse):
     """Add a pulse that peaks at a fractional sample; what is outside is lost."""
     first = int(math.floor(sample))
@@ -204,12 +205,12 @@ def _add_pulse(waveform, sample, amplitude, pulse):
         waveform[first + k] += amplitude * shape[k]
 
 
-@njit(cache=True)
+@compiled
 def _amplitude(rng):
     return max(1 + _AMPLITUDE_SPREAD * rng.standard_normal(), 0.0)
 
 
-@njit(cache=True)
+@compiled
 def waveforms(rng, pixel, sample, camera):
     """
     Record what a camera sees in its readout window.

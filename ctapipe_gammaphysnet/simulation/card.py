@@ -156,7 +156,9 @@ class AirShowerCard(_Section):
         description="Number of showers per run."
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        description="Seed of the random numbers: the same card gives the same events."
+        description="Seed of the random numbers: the same card gives the same events. "
+        "Cards with the same seed and particle start from the same random numbers, "
+        "whatever else they say: another sample needs another seed or other runs."
     )
     first_run: Annotated[int, Field(ge=1, le=_MAX_INT32)] = Field(
         1, description="Number of the first run; run numbers become obs_ids."
@@ -327,7 +329,8 @@ def _describe(error):
     if error["type"] == "model_type":
         return f"{name}: {value!r} must be given as keys, such as altitude: 70 deg"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {value} {message.replace('Input should', 'should')}"
+    shown = "''" if value == "" else value
+    return f"{name}: {shown} {message.replace('Input should', 'should')}"
 
 
 def _load(text):

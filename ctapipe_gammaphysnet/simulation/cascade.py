@@ -13,10 +13,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from .atmosphere import TOP_M, height, overburden, refractivity
 from .cherenkov import SPEED_OF_LIGHT, Photoelectrons, emit
+from .compiled import compiled
 from .decays import decay
 from .electromagnetic import (
     PHOTON_CUT_GEV,
@@ -119,7 +119,7 @@ _NUCLEAR = int(Ledger.NUCLEAR)
 _TARGET_MASS = int(Ledger.TARGET_MASS)
 
 
-@njit(cache=True)
+@compiled
 def _push(stack, particle, energy, position, direction, time):
     n = stack.size[0]
     stack.size[0] = n + 1
@@ -134,23 +134,23 @@ def _push(stack, particle, energy, position, direction, time):
     row[7] = time
 
 
-@njit(cache=True)
+@compiled
 def _exponential(rng):
     return -math.log(1 - rng.random())
 
 
-@njit(cache=True)
+@compiled
 def _azimuth(rng):
     return 2 * math.pi * rng.random()
 
 
-@njit(cache=True)
+@compiled
 def _note_first(cascade, height_m):
     if math.isnan(cascade.first_interaction_m[0]):
         cascade.first_interaction_m[0] = height_m
 
 
-@njit(cache=True)
+@compiled
 def _follow_photon(rng, air, stack, cascade, energy, position, direction, time):
     """Go to where the photon makes a pair or scatters."""
     if energy < PHOTON_CUT_GEV:
@@ -191,7 +191,7 @@ def _follow_photon(rng, air, stack, cascade, energy, position, direction, time):
     _push(stack, _ELECTRON, electron, position, turned, time)
 
 
-@njit(cache=True)
+@compiled
 def _charged_step(
     rng,
     air,
@@ -260,14 +260,14 @@ def _charged_step(
     return position, (vx, vy, vz), time + length / (SPEED_OF_LIGHT * beta)
 
 
-@njit(cache=True)
+@compiled
 def _too_slow_to_shine(energy, z, depth):
     """Whether an electron stays below the threshold on its last radiation length."""
     below = refractivity(z) * (1 + RADIATION_LENGTH / depth)
     return 2 * below < (_ELECTRON_GEV / energy) ** 2
 
 
-@njit(cache=True)
+@compiled
 def _follow_electron(
     rng, air, targets, stack, cascade, particle, energy, position, direction, time
 ):
@@ -338,7 +338,7 @@ def _follow_electron(
             mean_free_paths = _exponential(rng)
 
 
-@njit(cache=True)
+@compiled
 def _count_electron(cascade, depth, new_depth):
     """Add a track to the profile, in each bin by the share of it that it crosses."""
     profile = cascade.radiating_electrons
@@ -350,7 +350,7 @@ def _count_electron(cascade, depth, new_depth):
         i += 1
 
 
-@njit(cache=True)
+@compiled
 def _interact(rng, air, stack, cascade, particle, energy, position, direction, time):
     """Replace a hadron by the secondaries of a tabulated interaction."""
     table = air.hadron_table
@@ -373,7 +373,7 @@ def _interact(rng, air, stack, cascade, particle, energy, position, direction, t
     cascade.energy_gev[_NUCLEAR] += left
 
 
-@njit(cache=True)
+@compiled
 def _decay(rng, stack, particle, energy, position, direction, time):
     codes, momenta = decay(rng, particle, energy, direction)
     for code, (product, (px, py, pz)) in zip(codes, momenta):  # noqa: B905 (numba)
@@ -381,7 +381,7 @@ def _decay(rng, stack, particle, energy, position, direction, time):
             _push(stack, code, product, position, normalise(px, py, pz), time)
 
 
-@njit(cache=True)
+@compiled
 def _follow_heavy(
     rng, air, targets, stack, cascade, particle, energy, position, direction, time
 ):
@@ -466,7 +466,7 @@ def _follow_heavy(
             return
 
 
-@njit(cache=True)
+@compiled
 def follow(rng, air, targets, stack, cascade):
     """
     Follow all particles of a stack, and those that they make, until none is left.

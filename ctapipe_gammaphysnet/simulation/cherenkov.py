@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from .atmosphere import TOP_M, optical_path_excess, transmission
+from .compiled import compiled
 from .vectors import normalise, turn
 
 __all__ = [
@@ -133,7 +133,7 @@ def photoelectron_yield(
     return 2 * np.pi * FINE_STRUCTURE * np.trapezoid(spectrum, wavelength_m, axis=1)
 
 
-@njit(cache=True)
+@compiled
 def _yield_at(table, height_m):
     index = height_m / YIELD_STEP_M
     i = min(int(index), table.shape[0] - 2)
@@ -141,7 +141,7 @@ def _yield_at(table, height_m):
     return table[i] * (1 - fraction) + table[i + 1] * fraction
 
 
-@njit(cache=True)
+@compiled
 def _share_within(cone_m, offset_m, radius_m):
     """Half the arc of a circle of radius cone_m that lies within a disc, in rad."""
     cosine = (cone_m * cone_m + offset_m * offset_m - radius_m * radius_m) / (
@@ -154,7 +154,7 @@ def _share_within(cone_m, offset_m, radius_m):
     return math.acos(cosine)
 
 
-@njit(cache=True)
+@compiled
 def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, time):
     """Send the light of one point, emitted along a cone, to all targets."""
     x, y, z = point
@@ -216,7 +216,7 @@ def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, ti
             photoelectrons.ray[k, 3] = time + (distance + excess) / SPEED_OF_LIGHT
 
 
-@njit(cache=True)
+@compiled
 def emit(
     rng,
     targets,

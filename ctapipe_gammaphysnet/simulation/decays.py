@@ -9,8 +9,8 @@ of 7/20. Neutral pions decay into two photons always.
 import math
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .particles import MASS_GEV, Particle
 from .vectors import boost, isotropic
 
@@ -76,7 +76,7 @@ for _first, _last in zip(_FIRST[:-1], _FIRST[1:], strict=True):
     _RATIO[_first:_last] /= _RATIO[_first:_last].sum()
 
 
-@njit(cache=True)
+@compiled
 def draw_channel(rng, particle):
     """
     Draw into what a particle decays.
@@ -101,7 +101,7 @@ def draw_channel(rng, particle):
     return _PRODUCTS[row, 0], _PRODUCTS[row, 1], _PRODUCTS[row, 2]
 
 
-@njit(cache=True)
+@compiled
 def _momentum(mass, mass_1, mass_2):
     """Momentum of either product in the rest frame of a two-body decay."""
     total = mass * mass - (mass_1 + mass_2) ** 2
@@ -109,7 +109,7 @@ def _momentum(mass, mass_1, mass_2):
     return math.sqrt(max(total * difference, 0.0)) / (2 * mass)
 
 
-@njit(cache=True)
+@compiled
 def two_body(rng, mass, energy, momentum, mass_1, mass_2):
     """
     Draw an isotropic decay into two particles.
@@ -139,7 +139,7 @@ def two_body(rng, mass, energy, momentum, mass_1, mass_2):
     return first, second
 
 
-@njit(cache=True)
+@compiled
 def three_body(rng, mass, energy, momentum, mass_1, mass_2, mass_3):
     """
     Draw a decay into three particles, uniform in phase space.
@@ -177,7 +177,7 @@ def three_body(rng, mass, energy, momentum, mass_1, mass_2, mass_3):
     return first, second, third
 
 
-@njit(cache=True)
+@compiled
 def decay(rng, particle, energy_gev, direction):
     """
     Draw the products of a decay in flight.

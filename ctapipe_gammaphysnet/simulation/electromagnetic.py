@@ -16,8 +16,8 @@ Tables 30 (1984) 261; multiple scattering: H. A. Bethe, Phys. Rev. 89 (1953) 125
 import math
 
 import numpy as np
-from numba import njit
 
+from .compiled import compiled
 from .particles import MASS_GEV, Particle
 
 __all__ = [
@@ -78,7 +78,7 @@ _PAIR *= 7 / 9 / RADIATION_LENGTH / _PAIR[-1]
 _COMPTON = _compton_cross_section_barn(_PHOTON_GRID_GEV) * _BARN_TO_CM2_PER_G
 
 
-@njit(cache=True)
+@compiled
 def _interpolate(table, index):
     """Interpolate linearly at a fractional index; constant beyond the ends."""
     if index <= 0:
@@ -90,7 +90,7 @@ def _interpolate(table, index):
     return table[i] * (1 - fraction) + table[i + 1] * fraction
 
 
-@njit(cache=True)
+@compiled
 def photon_attenuation(energy_gev):
     """
     Probability of pair production and of Compton scattering per thickness.
@@ -112,7 +112,7 @@ def photon_attenuation(energy_gev):
     return _interpolate(_PAIR, index), compton
 
 
-@njit(cache=True)
+@compiled
 def draw_pair(rng, energy_gev):
     """
     Draw how a pair shares the energy of the photon.
@@ -136,7 +136,7 @@ def draw_pair(rng, energy_gev):
             return share
 
 
-@njit(cache=True)
+@compiled
 def draw_compton(rng, energy_gev):
     """
     Draw the scattered photon of a Compton scattering (Klein-Nishina).
@@ -170,7 +170,7 @@ def draw_compton(rng, energy_gev):
             return energy_gev * ratio, 1 - one_minus_cosine
 
 
-@njit(cache=True)
+@compiled
 def bremsstrahlung_rate(energy_gev):
     """
     Probability per thickness to radiate a photon above `SOFT_PHOTON_GEV`.
@@ -189,7 +189,7 @@ def bremsstrahlung_rate(energy_gev):
     return (4 / 3 * (y - 1 - math.log(y)) + 0.5 * (1 - y * y)) / RADIATION_LENGTH
 
 
-@njit(cache=True)
+@compiled
 def draw_bremsstrahlung(rng, energy_gev):
     """
     Draw the energy of a radiated photon above `SOFT_PHOTON_GEV`.
@@ -213,7 +213,7 @@ def draw_bremsstrahlung(rng, energy_gev):
             return share * energy_gev
 
 
-@njit(cache=True)
+@compiled
 def radiative_loss(energy_gev):
     """
     Energy that goes into photons below `SOFT_PHOTON_GEV`.
@@ -269,7 +269,7 @@ _ELECTRON_LOSS = _electron_loss(_BETA_GAMMA)
 _HEAVY_LOSS = _heavy_loss(_BETA_GAMMA)
 
 
-@njit(cache=True)
+@compiled
 def collision_loss(is_electron, gamma):
     """
     Energy that a particle of unit charge loses to the atoms.
@@ -302,7 +302,7 @@ _TAIL_PER_STEP = 1 / 3  # mean number of scatterings above the limit
 _NUCLEAR_GEV = 0.066  # above this momentum transfer the nucleus is no longer a point
 
 
-@njit(cache=True)
+@compiled
 def scattering(rng, momentum_beta_gev, thickness):
     """
     Draw the Coulomb scattering of a step: many small angles and at most one large.

@@ -11,9 +11,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from .cherenkov import SPEED_OF_LIGHT
+from .compiled import compiled
 
 __all__ = ["MIRRORS", "Mirror", "efficiency", "pointing_axes", "reflect"]
 
@@ -43,8 +43,8 @@ class Mirror(NamedTuple):
 # Dimensions: CTAO's telescopes in public simulation files, M. Heller et al. (LST), and
 # R. White et al. (MST: dish of 19.2 m, facets of 16 m focal length).
 MIRRORS = {
-    "LST": Mirror(28.0, 11.5, 56.0, math.radians(0.02), 386.7, 10e3),
-    "MST": Mirror(16.0, 6.0, 19.2, math.radians(0.03), 106.5, 10e3),
+    "LST": Mirror(28.0, 11.5, 56.0, math.radians(0.02), 386.73, 10e3),
+    "MST": Mirror(16.0, 6.0, 19.2, math.radians(0.03), 106.24, 10e3),
 }
 
 # Typical values, none measured for a telescope: quantum efficiency of superbialkali
@@ -120,7 +120,7 @@ def pointing_axes(alt_rad, az_rad):
     )
 
 
-@njit(cache=True)
+@compiled
 def reflect(rng, rays, axes, mirror):
     """
     Let light fall on a mirror, anywhere on the dish, and follow it to the camera.

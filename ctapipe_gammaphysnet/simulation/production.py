@@ -124,7 +124,8 @@ class Production:
             primary.energy_gev,
             tuple(-component for component in towards_sky),
         )
-        x_max = _x_max(cascade.radiating_electrons) / towards_sky[2]
+        ground = overburden(self._air.observation_height_m)
+        x_max = _x_max(cascade.radiating_electrons, ground) / towards_sky[2]
         targets = cascade.photoelectrons.target
         n_telescopes = len(self._tel_ids)
         n_targets = len(primary.core_x_m) * n_telescopes
@@ -185,13 +186,17 @@ class Production:
         return TelescopeEvent(recorded, true_image, start_ns + sample)
 
 
-def _x_max(radiating_electrons):
+def _x_max(radiating_electrons, ground_g_cm2):
     """Vertical depth in g/cm² of the maximum of a profile, by a parabola at its top."""
-    if not radiating_electrons.any():
+    profile = radiating_electrons[: int(ground_g_cm2 / DEPTH_BIN)]
+    if not profile.any():
         return np.nan
-    smooth = np.convolve(radiating_electrons, np.ones(5) / 5, mode="same")
+    window = np.ones(5)
+    # Means of the bins above the ground, so that there is no maximum for lack of air.
+    bins = np.convolve(np.ones_like(profile), window, mode="same")
+    smooth = np.convolve(profile, window, mode="same") / bins
     i = int(np.clip(smooth.argmax(), 1, len(smooth) - 2))
     left, middle, right = smooth[i - 1 : i + 2]
     curvature = left - 2 * middle + right
-    shift = 0.5 * (left - right) / curvature if curvature < 0 else 0.0
+    shift = np.clip(0.5 * (left - right) / curvature, -1, 1) if curvature < 0 else 0.0
     return (i + 0.5 + shift) * DEPTH_BIN

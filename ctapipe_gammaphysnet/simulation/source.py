@@ -296,6 +296,12 @@ class AirShowerEventSource(EventSource):
                 if telescopes:
                     yield self._fill_event(run, count, array_event, telescopes)
                     count += 1
+        if count == 0:
+            self.log.warning(
+                "%s: no event triggered; simulate more showers, higher energies, or"
+                " within a smaller scatter_radius or view_cone",
+                self.input_url,
+            )
 
     def _fill_event(self, run, count, array_event, telescopes):
         event = ArrayEventContainer(

@@ -8,7 +8,8 @@ camera; 0.24 photoelectrons per ns of night sky trigger by themselves at about 1
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 __all__ = [
     "THRESHOLD",
@@ -100,12 +101,12 @@ def trigger_regions(geometry, pulse):
     return TriggerRegions(module, np.array(triples), THRESHOLD * peak, CLIP * peak)
 
 
-@njit(cache=True)
+@compiled
 def _modules_of(regions, i):
     return regions.triples[i, 0], regions.triples[i, 1], regions.triples[i, 2]
 
 
-@njit(cache=True)
+@compiled
 def may_trigger(pixel, regions):
     """
     Tell whether it is worth to simulate what a camera records.
@@ -133,7 +134,7 @@ def may_trigger(pixel, regions):
     return False
 
 
-@njit(cache=True)
+@compiled
 def trigger_time(waveforms, regions):
     """
     Find when a camera triggers.

@@ -5,12 +5,12 @@ The ground frame is ctapipe's `GroundFrame`: x north, y west, z up.
 
 import math
 
-from numba import njit
+from .compiled import compiled
 
 __all__ = ["boost", "from_altaz", "isotropic", "normalise", "turn"]
 
 
-@njit(cache=True)
+@compiled
 def normalise(x, y, z):
     """
     Scale a vector to length one.
@@ -29,7 +29,7 @@ def normalise(x, y, z):
     return x * scale, y * scale, z * scale
 
 
-@njit(cache=True)
+@compiled
 def turn(direction, cosine, sine, azimuth):
     """
     Turn a direction by a polar angle, at an azimuth around itself.
@@ -64,7 +64,7 @@ def turn(direction, cosine, sine, azimuth):
     )
 
 
-@njit(cache=True)
+@compiled
 def isotropic(rng):
     """
     Draw a direction from all over the sphere.
@@ -85,7 +85,7 @@ def isotropic(rng):
     return sine * math.cos(azimuth), sine * math.sin(azimuth), cosine
 
 
-@njit(cache=True)
+@compiled
 def boost(energy, momentum, frame_energy, frame_momentum, frame_mass):
     """
     Transform a four-momentum from the rest frame of a particle to where it moves.

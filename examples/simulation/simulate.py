@@ -6,8 +6,8 @@ The demonstration sample, on all cores::
     python simulate.py gamma.airshower.yaml proton.airshower.yaml --output-dir sample
 
 makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Started again, it goes on
-where it stopped; a file that is there is not made again. What is after ``--`` goes to
-ctapipe-process.
+where it stopped, in ``sample/gamma_runs`` and ``sample/proton_runs``; a file that is
+there is not made again. What is after ``--`` goes to ctapipe-process.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from ctapipe_gammaphysnet.simulation.card import read_card
+from ctapipe_gammaphysnet.simulation.card import CardError, read_card
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
@@ -92,26 +92,56 @@ def simulate_run(card_path, run, directory, options):
 
 
 def merge(paths, output):
-    """Put the files of runs together in their order; they are gone afterwards.
+    """Put the files of runs together in their order.
 
     Parameters
     ----------
     paths : list of pathlib.Path
-        The files of the runs, in a directory of their own.
+        The files of the runs.
     output : pathlib.Path
         The file that appears when it is complete.
     """
-    directory = paths[0].parent
-    unfinished = directory / f"unfinished_{output.name}"
+    unfinished = paths[0].with_name(f"unfinished_{output.name}")
     call(
         "ctapipe.tools.merge",
         *paths,
         f"--output={unfinished}",
-        f"--provenance-log={directory / 'merge.provenance.log'}",
+        f"--provenance-log={unfinished.with_suffix('.provenance.log')}",
         "--overwrite",
     )
     unfinished.rename(output)
-    shutil.rmtree(directory)
+
+
+def prepare(card, directory, options):
+    """Make the directory of the runs of a card, or check that it belongs to it.
+
+    Parameters
+    ----------
+    card : pathlib.Path
+        The card.
+    directory : pathlib.Path
+        Where its runs go.
+    options : list of str
+        More of the command line of ctapipe-process.
+
+    Returns
+    -------
+    range
+        Numbers of the runs.
+    """
+    runs = read_card(card).run_numbers
+    made_by = directory / "made_by.txt"
+    what = "\n".join([card.read_text(encoding="utf-8"), *options])
+    if directory.exists():
+        if not made_by.exists() or made_by.read_text(encoding="utf-8") != what:
+            raise SystemExit(
+                f"{directory} is not of this card and these options; remove it, or "
+                "choose another --output-dir"
+            )
+    else:
+        directory.mkdir(parents=True)
+        made_by.write_text(what, encoding="utf-8")
+    return runs
 
 
 def simulate_cards(cards, output_dir, processes, options):
@@ -120,7 +150,7 @@ def simulate_cards(cards, output_dir, processes, options):
     Parameters
     ----------
     cards : list of pathlib.Path
-        The cards.
+        The cards, whose names differ.
     output_dir : pathlib.Path
         Directory of the files.
     processes : int
@@ -129,23 +159,30 @@ def simulate_cards(cards, output_dir, processes, options):
         More of the command line of ctapipe-process.
     """
     outputs = {card: output_dir / f"{name_of(card)}.dl1.h5" for card in cards}
-    missing = [card for card in cards if not outputs[card].exists()]
-    futures = {}
+    if len(set(outputs.values())) < len(cards):
+        raise SystemExit("Cards of the same name would make the same file")
+    missing = {
+        card: output_dir / f"{name_of(card)}_runs"
+        for card, output in outputs.items()
+        if not output.exists()
+    }
+    # All cards first: an error in the last one should not come after hours.
+    runs = {card: prepare(card, missing[card], options) for card in missing}
     with ThreadPoolExecutor(processes) as pool:
-        for card in missing:
-            directory = output_dir / f"{name_of(card)}_runs"
-            directory.mkdir(parents=True, exist_ok=True)
-            for run in read_card(card).run_numbers:
-                future = pool.submit(simulate_run, card, run, directory, options)
-                futures[future] = card
+        futures = {
+            pool.submit(simulate_run, card, run, missing[card], options): card
+            for card in missing
+            for run in runs[card]
+        }
         try:
             for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
                 future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    for card in missing:
+    for card, directory in missing.items():
         merge([f.result() for f, of in futures.items() if of == card], outputs[card])
+        shutil.rmtree(directory)
     print(*outputs.values(), sep="\n")
 
 
@@ -160,7 +197,14 @@ def main():
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     args = parser.parse_args(arguments[:end])
-    simulate_cards(args.cards, args.output_dir, args.processes, arguments[end + 1 :])
+    try:
+        simulate_cards(
+            args.cards, args.output_dir, args.processes, arguments[end + 1 :]
+        )
+    except CardError as error:
+        raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; start again to go on") from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""Compilation of the simulation's functions, kept on disk until a source changes."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from numba import njit
+
+__all__ = ["compiled"]
+
+_SOURCES = sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
+def compiled(function):
+    """
+    Compile a function with numba, and keep the result for other processes.
+
+    numba compiles again if the file of a function has changed, but not if functions or
+    constants from other files have, which it has built in. Here it does for any change
+    of the simulation.
+
+    Parameters
+    ----------
+    function : callable
+        To be compiled when it is first called.
+
+    Returns
+    -------
+    numba.core.dispatcher.Dispatcher
+        The compiled function.
+    """
+    dispatcher = njit(function)
+    dispatcher.enable_caching()
+    # What numba compares with the stamp under which a result was kept.
+    dispatcher._cache._cache_file._source_stamp = _SOURCES
+    return dispatcher
