@@ -9,18 +9,17 @@ quantity over the members; with a single member it is NaN.
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import AltAz
 from ctapipe.containers import (
     ParticleClassificationContainer,
     ReconstructedEnergyContainer,
     ReconstructedGeometryContainer,
     TelescopeImpactParameterContainer,
 )
-from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
 from ctapipe.coordinates.utils import altaz_to_righthanded_cartesian
 from ctapipe.reco.reconstructor import ReconstructionProperty
 
 from .compat import PARTICLE_TYPE
+from .stereo import combine_cores
 from .targets import direction_from_target, energy_from_target, impact_from_target
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "group_names",
     "kinds_of_tasks",
     "telescope_columns",
+    "telescope_container",
 ]
 
 #: Container and name of each kind of DL2 information. The name follows the prefix:
@@ -250,9 +250,30 @@ def fill_invalid(event, tel_id, prefix, kinds):
 
 def _set_container(event, tel_id, prefix, kind, values):
     name = group_names(prefix)[kind]
-    suffix = "_tel_impact" if kind == "impact" else "_tel"
-    container = CONTAINERS[kind][0](prefix=name + suffix, **values)
+    container = telescope_container(prefix, kind, **values)
     getattr(event.dl2.tel[tel_id], kind)[name] = container
+
+
+def telescope_container(prefix, kind, **values):
+    """Make a DL2 container of one telescope.
+
+    Parameters
+    ----------
+    prefix : str
+        Common stem of the groups' names.
+    kind : str
+        Which: a key of `CONTAINERS`.
+    **values
+        The container's fields. Without any, nothing is predicted: NaN, and ``is_valid``
+        False.
+
+    Returns
+    -------
+    ctapipe.core.Container
+        The container, with the prefix of its columns.
+    """
+    suffix = "_tel_impact" if kind == "impact" else "_tel"
+    return CONTAINERS[kind][0](prefix=group_names(prefix)[kind] + suffix, **values)
 
 
 def combine_core(event, name):
@@ -276,29 +297,25 @@ def combine_core(event, name):
     mono = {
         tel_id: event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes
     }
-    core = {
-        tel_id: [g.core_x.to_value(u.m), g.core_y.to_value(u.m)]
+    # A network without the task impact gives a direction, but no impact point.
+    tel_ids = [
+        tel_id
         for tel_id, g in mono.items()
-        # A network without the task impact gives a direction, but no impact point.
         if np.isfinite(g.core_x) and np.isfinite(g.core_y)
-    }
-    if not core:
+    ]
+    if not tel_ids:
         return
-    weights = _intensities(event, list(core))
-    core = np.array(list(core.values()))
-    mean = np.average(core, axis=0, weights=weights)
-    stereo.core_x, stereo.core_y = u.Quantity(mean, u.m)
-    if len(core) > 1:
-        spread = np.sqrt(np.diag(np.cov(core.T, aweights=weights)))
-        stereo.core_uncert_x, stereo.core_uncert_y = u.Quantity(spread, u.m)
     pointing = event.monitoring.pointing
-    frame = TiltedGroundFrame(
-        pointing_direction=AltAz(alt=pointing.array_altitude, az=pointing.array_azimuth)
+    columns = combine_cores(
+        np.array([mono[tel_id].core_x.to_value(u.m) for tel_id in tel_ids]),
+        np.array([mono[tel_id].core_y.to_value(u.m) for tel_id in tel_ids]),
+        np.array([event.dl1.tel[t].parameters.hillas.intensity for t in tel_ids]),
+        np.zeros(len(tel_ids), dtype=int),
+        np.atleast_1d(pointing.array_altitude),
+        np.atleast_1d(pointing.array_azimuth),
     )
-    tilted = GroundFrame(x=stereo.core_x, y=stereo.core_y, z=0 * u.m).transform_to(
-        frame
-    )
-    stereo.core_tilted_x, stereo.core_tilted_y = tilted.x, tilted.y
+    for field, (value,) in columns.items():
+        stereo[field] = value * u.m
 
 
 def complete_geometry(event, name):
@@ -318,11 +335,3 @@ def complete_geometry(event, name):
     stereo = event.dl2.stereo.geometry[name]
     if stereo.is_valid and len(stereo.telescopes) < 2:
         stereo.ang_distance_uncert = np.nan * u.deg
-
-
-def _intensities(event, tel_ids):
-    """Weights of telescopes, equal ones where an image has no intensity."""
-    weights = np.array(
-        [event.dl1.tel[tel_id].parameters.hillas.intensity for tel_id in tel_ids]
-    )
-    return weights if (weights > 0).all() else np.ones(len(tel_ids))

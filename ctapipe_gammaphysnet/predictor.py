@@ -11,7 +11,7 @@ from .network.lattice import CameraLattice
 
 __all__ = ["Predictor", "select_device", "set_threads"]
 
-#: Images per forward pass. More take more memory and are not faster.
+#: Images per forward pass, by default. On a CPU more are not faster.
 BATCH_SIZE = 256
 
 
@@ -88,13 +88,22 @@ class Predictor:
         Precision of the backbone. The heads always compute in float32.
     engine : {"lattice", "indexed"}
         How convolutions are computed.
+    batch_size : int
+        Images per forward pass.
     """
 
     def __init__(
-        self, card, weights, device="cpu", precision="float32", engine="lattice"
+        self,
+        card,
+        weights,
+        device="cpu",
+        precision="float32",
+        engine="lattice",
+        batch_size=BATCH_SIZE,
     ):
         self.device = torch.device(device)
         self.precision = precision
+        self.batch_size = batch_size
         camera = card.telescope.camera
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
         self.members = [
@@ -132,7 +141,7 @@ class Predictor:
         outputs = [
             [self._predict_member(member, batch) for member in self.members]
             for batch in np.array_split(
-                inputs, range(BATCH_SIZE, len(inputs), BATCH_SIZE)
+                inputs, range(self.batch_size, len(inputs), self.batch_size)
             )
         ]
         return {

@@ -10,7 +10,7 @@ import warnings
 import astropy.units as u
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
-from ctapipe.core.traits import CaselessStrEnum, ComponentName, Path, Unicode
+from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Path, Unicode
 from ctapipe.reco import Reconstructor, StereoCombiner
 
 from .dl1 import event_images
@@ -26,7 +26,7 @@ from .dl2 import (
 )
 from .quality import ImageQualityQuery
 
-__all__ = ["GammaPhysNetReconstructor"]
+__all__ = ["GammaPhysNetReconstructor", "sha256_of_file"]
 
 
 class GammaPhysNetReconstructor(Reconstructor):
@@ -88,6 +88,16 @@ class GammaPhysNetReconstructor(Reconstructor):
         ),
     ).tag(config=True)
 
+    batch_size = Int(
+        default_value=256,
+        min=1,
+        help=(
+            "Images per forward pass. More take more memory; on a CPU they are not"
+            " faster. In ``ctapipe-process``, which asks for one event at a time, there"
+            " are never that many."
+        ),
+    ).tag(config=True)
+
     missing_network = CaselessStrEnum(
         ["error", "warn", "ignore"],
         default_value="error",
@@ -115,7 +125,8 @@ class GammaPhysNetReconstructor(Reconstructor):
         if self.load_path is None:
             raise ToolConfigurationError(
                 "GammaPhysNetReconstructor needs a model file: set "
-                "GammaPhysNetReconstructor.load_path"
+                "GammaPhysNetReconstructor.load_path (in ctapipe-apply-gammaphysnet: "
+                "--model)"
             )
         self.quality_query = ImageQualityQuery(parent=self)
         try:
@@ -131,16 +142,10 @@ class GammaPhysNetReconstructor(Reconstructor):
                 property=PROPERTIES[kind],
                 parent=self,
             )
-            for kind in self._kinds
+            for kind in self.kinds
             if kind in PROPERTIES
         ]
-        self._positions = dict(
-            zip(
-                self.subarray.tel_ids,
-                self.subarray.tel_coords.cartesian.xyz.to(u.m).T,
-                strict=True,
-            )
-        )
+        self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
@@ -154,13 +159,14 @@ class GammaPhysNetReconstructor(Reconstructor):
         Provenance().add_input_file(
             self.load_path,
             role="γ-PhysNet model",
-            reference_meta={"sha256": _sha256(self.load_path)},
+            reference_meta={"sha256": sha256_of_file(self.load_path)},
         )
         cards = {card.telescope.type: card for card in model.card.networks}
         # Of all networks in the file, so that the output has the same tables whichever
         # telescopes there are.
         kinds = {k for c in cards.values() for k in kinds_of_tasks(c.network.tasks)}
-        self._kinds = [kind for kind in CONTAINERS if kind in kinds]
+        #: Kinds of DL2 information that the networks give: keys of `dl2.CONTAINERS`.
+        self.kinds = [kind for kind in CONTAINERS if kind in kinds]
         weights = dict(zip(cards, model.weights, strict=True))
         #: Card and predictor of each telescope type that has a network.
         self._networks = {}
@@ -173,10 +179,16 @@ class GammaPhysNetReconstructor(Reconstructor):
             self._networks[name] = (
                 cards[name],
                 Predictor(
-                    cards[name], weights[name], device, self.precision, self.engine
+                    cards[name],
+                    weights[name],
+                    device,
+                    self.precision,
+                    self.engine,
+                    self.batch_size,
                 ),
             )
-        self._network_of = {
+        #: Name of the telescope type, for each telescope that has a network.
+        self.network_of = {
             tel_id: str(telescope)
             for tel_id, telescope in self.subarray.tel.items()
             if str(telescope) in self._networks
@@ -189,9 +201,9 @@ class GammaPhysNetReconstructor(Reconstructor):
         )
         if self.missing_network == "error":
             raise ValueError(
-                f"{message}. Leave these telescopes out (EventSource.allowed_tels), or "
-                "set GammaPhysNetReconstructor.missing_network to 'warn' or 'ignore' "
-                "to have their events written as not valid."
+                f"{message}. Leave these telescopes out (EventSource.allowed_tels of "
+                "ctapipe-process), or set GammaPhysNetReconstructor.missing_network to "
+                "'warn' or 'ignore' to have their events written as not valid."
             )
         if self.missing_network == "warn":
             self.log.warning("%s: its events will not be valid", message)
@@ -212,7 +224,7 @@ class GammaPhysNetReconstructor(Reconstructor):
             If there are DL1 parameters, but no images.
         """
         for tel_id in event.trigger.tels_with_trigger:
-            fill_invalid(event, tel_id, self.prefix, self._kinds)
+            fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():
             self._predict(event, name, tel_ids)
         with warnings.catch_warnings():
@@ -220,7 +232,7 @@ class GammaPhysNetReconstructor(Reconstructor):
             warnings.simplefilter("ignore", RuntimeWarning)
             for combiner in self.stereo_combiners:
                 combiner(event)
-        if "geometry" in self._kinds:
+        if "geometry" in self.kinds:
             complete_geometry(event, group_names(self.prefix)["geometry"])
 
     def _select(self, event):
@@ -230,7 +242,7 @@ class GammaPhysNetReconstructor(Reconstructor):
             dl1 = event.dl1.tel[tel_id]
             # A telescope can trigger without data being read out.
             has_data = dl1.parameters is not None
-            name = self._network_of.get(tel_id)
+            name = self.network_of.get(tel_id)
             self.quality_query.record("DL1 data", has_data)
             self.quality_query.record("network for telescope type", name is not None)
             if has_data and self._is_good(dl1) and name is not None:
@@ -244,25 +256,84 @@ class GammaPhysNetReconstructor(Reconstructor):
         return self.quality_query(**parameters).all()
 
     def _predict(self, event, name, tel_ids):
-        card, predictor = self._networks[name]
-        cleaned = card.input.image == "cleaned"
-        inputs, has_pixels = event_images(event, tel_ids, cleaned)
-        self.quality_query.record("image with finite pixels", has_pixels.sum())
+        inputs, has_pixels = event_images(event, tel_ids, self.needs_cleaned(name))
         pointing = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
-        columns = telescope_columns(
-            predictor(inputs),
+        columns = self.predict_images(
+            name,
+            inputs,
+            has_pixels,
+            tel_ids,
             u.Quantity([p.altitude for p in pointing]),
             u.Quantity([p.azimuth for p in pointing]),
-            u.Quantity([self._positions[tel_id] for tel_id in tel_ids]),
+        )
+        for row in np.flatnonzero(has_pixels):
+            fill_telescope(event, tel_ids[row], self.prefix, columns, row)
+
+    def needs_cleaned(self, name):
+        """Tell whether the network of a telescope type needs cleaned images.
+
+        Parameters
+        ----------
+        name : str
+            The telescope type.
+
+        Returns
+        -------
+        bool
+            Whether it was trained on cleaned images.
+        """
+        return self._networks[name][0].input.image == "cleaned"
+
+    def predict_images(
+        self, name, inputs, has_pixels, tel_ids, pointing_alt, pointing_az
+    ):
+        """Predict from selected images of one telescope type, and count what is valid.
+
+        Parameters
+        ----------
+        name : str
+            The telescope type.
+        inputs : numpy.ndarray
+            Charge and peak time, shape (n, 2, n_pixels), float32.
+        has_pixels : numpy.ndarray
+            False for images without any pixel, whose predictions mean nothing, shape
+            (n,), bool.
+        tel_ids : array_like of int
+            Telescope of each image, shape (n,).
+        pointing_alt, pointing_az : astropy.units.Quantity
+            Pointing of the telescope at each image, shape (n,).
+
+        Returns
+        -------
+        dict of str to dict of str to array
+            As `dl2.telescope_columns` gives them.
+        """
+        self.quality_query.record("image with finite pixels", has_pixels.sum())
+        columns = telescope_columns(
+            self._networks[name][1](inputs),
+            pointing_alt,
+            pointing_az,
+            self._positions[self.subarray.tel_ids_to_indices(tel_ids)],
         )
         for kind, values in columns.items():
             if "is_valid" in values:
                 valid = has_pixels & values["is_valid"]
                 self.quality_query.record(f"valid {kind}", valid.sum())
-        for row in np.flatnonzero(has_pixels):
-            fill_telescope(event, tel_ids[row], self.prefix, columns, row)
+        return columns
 
 
-def _sha256(path):
+def sha256_of_file(path):
+    """Compute the hash by which a model file is known.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its SHA-256 in hexadecimal digits.
+    """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -105,15 +105,14 @@ def test_batches_give_the_same_as_all_images_at_once(
     model, inputs, batch_size, monkeypatch
 ):
     """Whether they divide the images, or leave an incomplete last batch."""
-    predictor = Predictor(*model)
-    expected = predictor(inputs)
+    expected = Predictor(*model)(inputs)
+    predictor = Predictor(*model, batch_size=batch_size)
     sizes = []
 
     def spy(network, batch, original=predictor._predict_member):
         sizes.append(len(batch))
         return original(network, batch)
 
-    monkeypatch.setattr(predictor_module, "BATCH_SIZE", batch_size)
     monkeypatch.setattr(predictor, "_predict_member", spy)
     assert_close(predictor(inputs), expected)
     assert max(sizes) <= batch_size

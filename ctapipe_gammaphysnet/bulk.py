@@ -1,0 +1,283 @@
+"""γ-PhysNet on whole DL1 files: many images at once, instead of event by event.
+
+The results are those of `GammaPhysNetReconstructor` in ``ctapipe-process``, whose
+configuration, networks and counts are used. What is done here is to keep the networks
+busy: images are read in blocks, whatever events and telescopes they belong to, and the
+rest is done in arrays of many events.
+"""
+
+import astropy.units as u
+import numpy as np
+from ctapipe.core import ToolConfigurationError
+from ctapipe.reco import StereoMeanCombiner
+
+from .compat import PARTICLE_TYPE
+from .dl2 import PROPERTIES
+from .dl2_file import DL2File, whole_file
+from .reconstructor import sha256_of_file
+from .stereo import combine_cores, combine_directions, weighted_mean
+
+__all__ = ["reconstruct_chunk", "reconstruct_file"]
+
+#: Images read at once: enough for some batches, few enough for any memory.
+_IMAGES_PER_BLOCK = 1024
+
+
+def reconstruct_file(
+    dl1, path, reconstructor, chunk_size, images, contact, instrument, progress=None
+):
+    """Reconstruct all events of a DL1 file, and write a DL2 file.
+
+    Parameters
+    ----------
+    dl1 : DL1File
+        The DL1 file.
+    path : pathlib.Path
+        The DL2 file to write; it appears whole or not at all.
+    reconstructor : GammaPhysNetReconstructor
+        The reconstructor, made for the file's telescopes. Its quality query counts.
+    chunk_size : int
+        Events to read at once.
+    images : bool
+        Whether to copy the images.
+    contact : ctapipe.io.metadata.Contact
+        Who to contact about the file.
+    instrument : ctapipe.io.metadata.Instrument
+        What took the data.
+    progress : callable, optional
+        Called with the number of events that were written, after each chunk.
+    """
+    _check_combiners(reconstructor)
+    model = sha256_of_file(reconstructor.load_path)
+    with whole_file(path) as temporary:
+        with DL2File(temporary, path, dl1.subarray, reconstructor.prefix) as dl2:
+            dl2.copy(dl1, images)
+            for chunk in dl1.chunks(chunk_size):
+                telescopes, array = reconstruct_chunk(dl1, chunk, reconstructor)
+                _write_chunk(dl2, chunk, telescopes, array)
+                if progress is not None:
+                    progress(len(chunk))
+            statistics = reconstructor.quality_query.to_table(functions=True)
+            dl2.finish(dl1, statistics, model, contact, instrument)
+
+
+def reconstruct_chunk(dl1, chunk, reconstructor):
+    """Reconstruct some events.
+
+    Parameters
+    ----------
+    dl1 : DL1File
+        The file, from which the images are read.
+    chunk : EventChunk
+        The events.
+    reconstructor : GammaPhysNetReconstructor
+        The reconstructor.
+
+    Returns
+    -------
+    telescopes : dict of int to dict of str to dict of str to numpy.ndarray
+        For each telescope and kind the columns of its container, one row for each event
+        that it triggered, in TeV, deg and m.
+    array : dict of str to dict of str to numpy.ndarray
+        For each kind the columns of its container, one row for each event.
+    """
+    selected = _select(chunk, reconstructor)
+    telescopes = {
+        tel_id: _invalid_columns(reconstructor.kinds, len(events))
+        for tel_id, events in chunk.event.items()
+    }
+    for name in dict.fromkeys(reconstructor.network_of.values()):
+        tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
+        for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
+            _predict_block(chunk, reconstructor, name, block, telescopes)
+    return telescopes, _combine(chunk, reconstructor, telescopes)
+
+
+def _select(chunk, reconstructor):
+    """Rows to reconstruct of each telescope with a network, counted as event-wise."""
+    query, selected = reconstructor.quality_query, {}
+    for tel_id, parameters in chunk.parameters.items():
+        try:
+            is_good = query.get_table_mask(parameters)
+        except (ValueError, TypeError) as error:
+            raise ToolConfigurationError(
+                "ImageQualityQuery.quality_criteria cannot be computed for many images "
+                f"at once: {error}. Use '&', '|' and '~' with brackets in place of "
+                "'and', 'or' and 'not', and units where columns have them"
+            ) from error
+        has_network = tel_id in reconstructor.network_of
+        query.record("DL1 data", len(parameters))
+        query.record("network for telescope type", has_network * len(parameters))
+        if has_network and is_good.any():
+            selected[tel_id] = np.flatnonzero(is_good)
+    return selected
+
+
+def _invalid_columns(kinds, n):
+    """Columns in which nothing is predicted yet."""
+    columns = {kind: {} for kind in kinds}
+    for values in columns.values():
+        values["is_valid"] = np.zeros(n, dtype=bool)
+    # The container of impact distances has no flag: NaN says it all.
+    if "impact" in columns:
+        del columns["impact"]["is_valid"]
+    return columns
+
+
+def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
+    """Images of one telescope type, many at once whatever telescope they are of.
+
+    Yields lists of tel_id, rows, inputs, has_pixels.
+    """
+    cleaned = reconstructor.needs_cleaned(name)
+    size = max(_IMAGES_PER_BLOCK, reconstructor.batch_size)
+    block, n_images = [], 0
+    for tel_id in tel_ids:
+        rows = selected[tel_id]
+        # All rows between the first and the last are read.
+        for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
+            images = dl1.read_images(chunk, tel_id, part, cleaned)
+            block.append((tel_id, part, *images))
+            n_images += len(part)
+            if n_images >= size:
+                yield block
+                block, n_images = [], 0
+    if block:
+        yield block
+
+
+def _predict_block(chunk, reconstructor, name, block, telescopes):
+    """Predict from some images of one type, and fill the telescopes' columns."""
+    tel_ids, parts, inputs, has_pixels = zip(*block, strict=True)
+    has_pixels = np.concatenate(has_pixels)
+    pointing = (
+        np.concatenate(
+            [chunk.pointing[t][angle][r] for t, r in zip(tel_ids, parts, strict=True)]
+        )
+        for angle in (0, 1)
+    )
+    columns = reconstructor.predict_images(
+        name,
+        np.concatenate(inputs),
+        has_pixels,
+        np.repeat(tel_ids, [len(rows) for rows in parts]),
+        *pointing,
+    )
+    last = np.cumsum([len(rows) for rows in parts])
+    for tel_id, rows, stop in zip(tel_ids, parts, last, strict=True):
+        block_rows = slice(stop - len(rows), stop)
+        good = has_pixels[block_rows]
+        for kind, values in columns.items():
+            for field, value in values.items():
+                n = len(chunk.event[tel_id])
+                target = telescopes[tel_id][kind].setdefault(field, np.full(n, np.nan))
+                target[rows[good]] = u.Quantity(value[block_rows][good]).value
+
+
+def _check_combiners(reconstructor):
+    for combiner in reconstructor.stereo_combiners:
+        if type(combiner) is not StereoMeanCombiner:
+            raise ToolConfigurationError(
+                f"GammaPhysNetReconstructor.stereo_combiner_cls is "
+                f"{type(combiner).__name__}, but many events at once can be combined "
+                "by StereoMeanCombiner only: use that, or ctapipe-process"
+            )
+
+
+def _combine(chunk, reconstructor, telescopes):
+    """Predictions of the array from those of the telescopes."""
+    combine = {
+        "energy": _combine_energy,
+        "geometry": _combine_geometry,
+        PARTICLE_TYPE: _combine_particle_type,
+    }
+    array = {}
+    for combiner in reconstructor.stereo_combiners:
+        (kind,) = [k for k, p in PROPERTIES.items() if p is combiner.property]
+        valid = {
+            tel_id: np.flatnonzero(columns[kind]["is_valid"])
+            for tel_id, columns in telescopes.items()
+        }
+        mono = _valid_predictions(chunk, telescopes, kind, valid, combiner)
+        array[kind] = combine[kind](chunk, combiner, mono)
+        mask = np.zeros((len(chunk), len(reconstructor.subarray.tel_ids)), dtype=bool)
+        for tel_id, rows in valid.items():
+            index = reconstructor.subarray.tel_indices[tel_id]
+            mask[chunk.event[tel_id][rows], index] = True
+        array[kind] |= {"telescopes": mask, "is_valid": mask.any(axis=1)}
+    return array
+
+
+def _valid_predictions(chunk, telescopes, kind, valid, combiner):
+    """Columns of all telescopes' valid predictions, with event, weight, intensity."""
+    parts = {"event": [], "weight": [], "intensity": []}
+    for tel_id, rows in valid.items():
+        if len(rows) == 0:
+            continue
+        parameters = chunk.parameters[tel_id][rows]
+        for name in parameters.colnames:
+            # Older files have them in the camera frame, which changes no weight.
+            if name.startswith("camera_frame_"):
+                parameters.rename_column(name, name.removeprefix("camera_frame_"))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weight = combiner._calculate_weights(parameters)
+        parts["event"].append(chunk.event[tel_id][rows])
+        parts["weight"].append(u.Quantity(weight).to_value(u.one))
+        parts["intensity"].append(np.asarray(parameters["hillas_intensity"]))
+        for field, values in telescopes[tel_id][kind].items():
+            parts.setdefault(field, []).append(values[rows])
+    return {
+        name: np.concatenate(arrays) if arrays else np.array([], dtype=int)
+        for name, arrays in parts.items()
+    }
+
+
+def _combine_energy(chunk, combiner, mono):
+    energy = mono.get("energy", np.array([]))
+    if combiner.log_target:
+        energy = np.log(energy)
+    mean, spread = weighted_mean(energy, mono["weight"], mono["event"], len(chunk))
+    if combiner.log_target:
+        mean, spread = np.exp(mean), np.exp(spread)
+    return {"energy": mean, "energy_uncert": spread}
+
+
+def _combine_particle_type(chunk, combiner, mono):
+    prediction = mono.get("prediction", np.array([]))
+    mean, _ = weighted_mean(prediction, mono["weight"], mono["event"], len(chunk))
+    return {"prediction": mean}
+
+
+def _combine_geometry(chunk, combiner, mono):
+    nothing = np.array([])
+    alt, az, spread = combine_directions(
+        mono.get("alt", nothing),
+        mono.get("az", nothing),
+        mono["weight"],
+        mono["event"],
+        len(chunk),
+    )
+    columns = {"alt": alt, "az": az, "ang_distance_uncert": spread}
+    if "core_x" in mono:
+        # A network without the task impact gives a direction, but no impact point.
+        known = np.isfinite(mono["core_x"]) & np.isfinite(mono["core_y"])
+        columns |= combine_cores(
+            mono["core_x"][known],
+            mono["core_y"][known],
+            mono["intensity"][known],
+            mono["event"][known],
+            chunk.array_alt,
+            chunk.array_az,
+        )
+    return columns
+
+
+def _write_chunk(dl2, chunk, telescopes, array):
+    index = {"obs_id": chunk.obs_id, "event_id": chunk.event_id}
+    for tel_id, kinds in telescopes.items():
+        events = chunk.event[tel_id]
+        triggered = {name: values[events] for name, values in index.items()}
+        for kind, columns in kinds.items():
+            dl2.append_telescope(kind, tel_id, triggered, columns)
+    for kind, columns in array.items():
+        dl2.append_stereo(kind, index, columns)

@@ -1,0 +1,391 @@
+"""A ctapipe DL1 file, read in chunks of events without going through its events.
+
+Rows of a telescope's tables are in the order of the events that it triggered, as
+ctapipe's `HDF5EventSource` assumes too.
+"""
+
+import contextlib
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+import tables
+from astropy.table import QTable
+from ctapipe.containers import CoordinateFrameType
+from ctapipe.core import ToolConfigurationError
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import HDF5EventSource, read_table
+from ctapipe.monitoring.interpolation import PointingInterpolator
+
+from .dl1 import MissingImagesError, prepare_images
+
+__all__ = ["DL1File", "DL1FileError", "EventChunk"]
+
+_TRIGGER = "/dl1/event/subarray/trigger"
+_TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
+_IMAGES = "/dl1/event/telescope/images"
+_PARAMETERS = "/dl1/event/telescope/parameters"
+_OBSERVATIONS = "/configuration/observation/observation_block"
+_MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
+_FIXED_POINTING = "/configuration/telescope/pointing"
+#: Of files written before ctapipe 0.21.
+_LEGACY_POINTING = "/dl1/monitoring/telescope/pointing"
+
+
+class DL1FileError(ToolConfigurationError, ValueError):
+    """A file cannot be used as input; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class EventChunk:
+    """Consecutive events of a file, without images.
+
+    Attributes
+    ----------
+    obs_id, event_id : numpy.ndarray
+        Numbers of the events, shape (n_events,), int.
+    array_alt, array_az : astropy.units.Quantity
+        Pointing of the array at each event, shape (n_events,); NaN where not known.
+    event : dict of int to numpy.ndarray
+        For each telescope with data the events it triggered, counted from the start of
+        the chunk, shape (n,), int.
+    first_row : dict of int to int
+        Row of the first of them in the telescope's tables.
+    parameters : dict of int to astropy.table.QTable
+        Parameters of their images, n rows.
+    pointing : dict of int to (astropy.units.Quantity, astropy.units.Quantity)
+        Altitude and azimuth of the telescope, shape (n,); NaN where not known.
+    """
+
+    obs_id: np.ndarray
+    event_id: np.ndarray
+    array_alt: u.Quantity
+    array_az: u.Quantity
+    event: dict
+    first_row: dict
+    parameters: dict
+    pointing: dict
+
+    def __len__(self):
+        return len(self.event_id)
+
+
+class DL1File:
+    """A ctapipe DL1 file, open for reading.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
+        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+
+    Raises
+    ------
+    DL1FileError
+        If it is damaged, or is not a DL1 file that this version of ctapipe can read.
+    """
+
+    def __init__(self, path, focal_length_choice="EFFECTIVE"):
+        self.path = path
+        with self.reading():
+            if not tables.is_hdf5_file(str(path)):
+                raise DL1FileError(f"{path} is not a ctapipe DL1 file (HDF5)")
+            if not HDF5EventSource.is_compatible(path):
+                raise DL1FileError(
+                    f"{path} is not a DL1 file that this version of ctapipe can read: "
+                    "write it with ctapipe-process, of this version or an older one"
+                )
+            #: The open file.
+            self.h5file = tables.open_file(path)
+        try:
+            with self.reading():
+                self._read_configuration(focal_length_choice)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_configuration(self, focal_length_choice):
+        try:
+            #: The telescopes.
+            self.subarray = SubarrayDescription.from_hdf(
+                self.h5file, focal_length_choice=focal_length_choice
+            )
+        except RuntimeError as error:
+            if isinstance(error, tables.HDF5ExtError):
+                raise
+            raise DL1FileError(f"{self.path}: {error}") from error
+        self._observations = read_table(self.h5file, _OBSERVATIONS, table_cls=QTable)
+        #: The observations' numbers, in the file's order.
+        self.obs_ids = self._observations["obs_id"].tolist()
+        #: Whether the events are simulated.
+        self.is_simulation = "/simulation" in self.h5file
+        #: Number of events.
+        self.n_events = self.h5file.root[_TRIGGER].nrows if _TRIGGER in self else 0
+        #: Number by which ctapipe knows this file.
+        self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
+        self._interpolator = None
+        if _MONITORED_POINTING in self:
+            self._interpolator = PointingInterpolator(h5file=self.h5file)
+        if self.n_events > 0:
+            self._check_tables()
+
+    def __contains__(self, node):
+        return node in self.h5file
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def close(self):
+        """Close the file."""
+        self.h5file.close()
+
+    @contextlib.contextmanager
+    def reading(self):
+        """Say which file it is if something cannot be read.
+
+        Yields
+        ------
+        None
+            Nothing.
+
+        Raises
+        ------
+        DL1FileError
+            If something cannot be read.
+        """
+        try:
+            yield
+        except (tables.HDF5ExtError, OSError, EOFError, tables.NodeError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise DL1FileError(
+                f"{self.path} cannot be read: it is damaged, or was not written to its "
+                f"end ({reason}). Make it again, or copy it again"
+            ) from error
+
+    def _check_tables(self):
+        if _IMAGES not in self:
+            raise MissingImagesError(
+                f"{self.path} has no DL1 images: γ-PhysNet needs images with charge "
+                "and peak time. Make it with 'ctapipe-process --write-images "
+                "--write-parameters'"
+            )
+        if _PARAMETERS not in self:
+            raise MissingImagesError(
+                f"{self.path} has no DL1 parameters, by which images are selected: "
+                "make it with 'ctapipe-process --write-images --write-parameters'"
+            )
+
+    def chunks(self, size):
+        """Read the events.
+
+        Parameters
+        ----------
+        size : int
+            Number of events to read at once.
+
+        Yields
+        ------
+        EventChunk
+            Each event of the file exactly once, in the file's order.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or its tables do not fit each other.
+        """
+        next_row = dict.fromkeys(self.subarray.tel_ids, 0)
+        trigger_row = 0
+        for start in range(0, self.n_events, size):
+            with self.reading():
+                chunk = self._read_chunk(start, start + size, next_row, trigger_row)
+            for tel_id, events in chunk.event.items():
+                next_row[tel_id] += len(events)
+                trigger_row += len(events)
+            yield chunk
+        for tel_id, n_rows in next_row.items():
+            for group in (_PARAMETERS, _IMAGES):
+                node = f"{group}/tel_{tel_id:03d}"
+                if node in self and self.h5file.root[node].nrows > n_rows:
+                    raise DL1FileError(
+                        f"{self.path}: {node} has {self.h5file.root[node].nrows} rows, "
+                        f"but telescope {tel_id} has triggered {n_rows} times"
+                    )
+
+    def _read_chunk(self, start, stop, next_row, trigger_row):
+        trigger = read_table(self.h5file, _TRIGGER, start=start, stop=stop)
+        obs_id, event_id = (np.asarray(trigger[key]) for key in ("obs_id", "event_id"))
+        has_triggered = np.asarray(trigger["tels_with_trigger"])
+        event = {
+            tel_id: np.flatnonzero(has_triggered[:, index])
+            for tel_id, index in self.subarray.tel_indices.items()
+            if has_triggered[:, index].any()
+        }
+        n_triggers = sum(len(events) for events in event.values())
+        times = self._trigger_times(trigger_row, trigger_row + n_triggers)
+        parameters, pointing = {}, {}
+        for tel_id, events in event.items():
+            parameters[tel_id] = self._read_rows(
+                _PARAMETERS,
+                tel_id,
+                next_row[tel_id],
+                obs_id[events],
+                event_id[events],
+            )
+            pointing[tel_id] = self._telescope_pointing(
+                tel_id, obs_id[events], trigger["time"][events], times
+            )
+        array_alt, array_az = self._array_pointing(obs_id)
+        return EventChunk(
+            obs_id=obs_id,
+            event_id=event_id,
+            array_alt=array_alt,
+            array_az=array_az,
+            event=event,
+            first_row={tel_id: next_row[tel_id] for tel_id in event},
+            parameters=parameters,
+            pointing=pointing,
+        )
+
+    def _read_rows(self, group, tel_id, start, obs_id, event_id):
+        """Rows of a telescope's table, which must be those of these events."""
+        node = f"{group}/tel_{tel_id:03d}"
+        if node not in self:
+            raise DL1FileError(
+                f"{self.path} has no table {node}, but events that telescope {tel_id} "
+                "triggered"
+            )
+        table = read_table(
+            self.h5file,
+            node,
+            start=start,
+            stop=start + len(event_id),
+            table_cls=QTable,
+        )
+        if not (
+            np.array_equal(table["obs_id"], obs_id)
+            and np.array_equal(table["event_id"], event_id)
+        ):
+            raise DL1FileError(
+                f"{self.path}: from row {start} on, {node} does not hold the events "
+                f"that telescope {tel_id} triggered according to {_TRIGGER} (event "
+                f"{event_id[0]} and following)"
+            )
+        return table
+
+    def _trigger_times(self, start, stop):
+        """Trigger times of the telescopes, where they are needed."""
+        if self._interpolator is None:
+            return None
+        table = read_table(self.h5file, _TELESCOPE_TRIGGER, start=start, stop=stop)
+        return {
+            tel_id: table["time"][table["tel_id"] == tel_id]
+            for tel_id in np.unique(table["tel_id"])
+        }
+
+    def _telescope_pointing(self, tel_id, obs_id, event_time, times):
+        """Altitude and azimuth, from where ctapipe's `HDF5EventSource` has them."""
+        if self._interpolator is not None:
+            try:
+                return self._interpolator(tel_id, times[tel_id])
+            except ValueError as error:
+                raise DL1FileError(
+                    f"{self.path}: the pointing of telescope {tel_id} is not known at "
+                    f"the time of all its events: {error}"
+                ) from error
+        fixed = f"{_FIXED_POINTING}/tel_{tel_id:03d}"
+        if fixed in self:
+            table = read_table(self.h5file, fixed, table_cls=QTable)
+            rows = self._observation_rows(fixed, table, obs_id)
+            return (
+                table["telescope_pointing_altitude"][rows],
+                table["telescope_pointing_azimuth"][rows],
+            )
+        legacy = f"{_LEGACY_POINTING}/tel_{tel_id:03d}"
+        if legacy in self and _FIXED_POINTING not in self:
+            table = read_table(self.h5file, legacy, table_cls=QTable)
+            nearest = _nearest(table["time"].mjd, event_time.mjd)
+            return table["altitude"][nearest], table["azimuth"][nearest]
+        unknown = np.full(len(obs_id), np.nan) * u.rad
+        return unknown, unknown
+
+    def _array_pointing(self, obs_id):
+        """Altitude and azimuth of the array, NaN where they are not known."""
+        table = self._observations
+        rows = self._observation_rows(_OBSERVATIONS, table, obs_id)
+        is_altaz = table["subarray_pointing_frame"] == CoordinateFrameType.ALTAZ.value
+        return tuple(
+            np.where(is_altaz, table[f"subarray_pointing_{angle}"], np.nan)[rows]
+            for angle in ("lat", "lon")
+        )
+
+    def _observation_rows(self, node, table, obs_id):
+        """Row of each observation in a table with one row for each."""
+        row_of = {number: row for row, number in enumerate(table["obs_id"])}
+        missing = set(obs_id) - set(row_of)
+        if missing:
+            raise DL1FileError(
+                f"{self.path} has events of observation {min(missing)}, which is not "
+                f"in {node}"
+            )
+        return np.array([row_of[number] for number in obs_id])
+
+    def read_images(self, chunk, tel_id, rows, cleaned):
+        """Read images of a telescope.
+
+        Parameters
+        ----------
+        chunk : EventChunk
+            The events.
+        tel_id : int
+            The telescope.
+        rows : numpy.ndarray
+            Which of the telescope's images in the chunk, in order, shape (n,), int.
+            All between the first and the last are read.
+        cleaned : bool
+            Whether the network was trained on cleaned images.
+
+        Returns
+        -------
+        inputs, has_pixels : numpy.ndarray
+            As `dl1.prepare_images` gives them.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or its tables do not fit each other.
+        MissingImagesError
+            If there is no image mask, and the network needs it.
+        """
+        first, last = rows[0], rows[-1]
+        events = chunk.event[tel_id][first : last + 1]
+        with self.reading():
+            table = self._read_rows(
+                _IMAGES,
+                tel_id,
+                chunk.first_row[tel_id] + first,
+                chunk.obs_id[events],
+                chunk.event_id[events],
+            )
+        if cleaned and "image_mask" not in table.colnames:
+            raise MissingImagesError(
+                f"{self.path} has no image masks of telescope {tel_id}, which this "
+                "network, trained on cleaned images, needs: make it with "
+                "'ctapipe-process --write-images --write-parameters'"
+            )
+        image, peak_time = (
+            np.asarray(table[name])[rows - first] for name in ("image", "peak_time")
+        )
+        mask = np.asarray(table["image_mask"])[rows - first] if cleaned else None
+        return prepare_images(image, peak_time, mask, cleaned)
+
+
+def _nearest(times, targets):
+    """Index of the time nearest to each target."""
+    order = np.argsort(times)
+    after = np.searchsorted(times[order], targets).clip(1, len(times) - 1)
+    before_is_nearer = targets - times[order[after - 1]] < times[order[after]] - targets
+    return order[np.where(before_is_nearer, after - 1, after)]

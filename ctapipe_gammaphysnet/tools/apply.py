@@ -1,0 +1,226 @@
+"""Apply γ-PhysNet to whole DL1 files."""
+
+import os
+import sys
+from collections import Counter
+
+from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.instrument import FocalLengthKind
+from ctapipe.io.metadata import Contact, Instrument
+from tqdm.auto import tqdm
+
+from ..bulk import reconstruct_file
+from ..dl1_file import DL1File
+from ..dl2_file import is_complete
+from ..quality import ImageQualityQuery
+from ..reconstructor import GammaPhysNetReconstructor, sha256_of_file
+from .command_line import repeat_options
+
+__all__ = ["ApplyGammaPhysNet", "main"]
+
+
+class ApplyGammaPhysNet(Tool):
+    """Apply γ-PhysNet to DL1 files, many images at once.
+
+    The output is what ``ctapipe-process`` writes with ``GammaPhysNetReconstructor``,
+    and whatever else the input holds, such as the DL2 of other algorithms. It is much
+    faster than ``ctapipe-process`` where the network is, that is on GPUs. An output
+    appears when it is complete, and inputs are never changed.
+    """
+
+    name = "ctapipe-apply-gammaphysnet"
+    description = __doc__
+    examples = """
+    Reconstruct a night:
+
+    > ctapipe-apply-gammaphysnet --input night.dl1.h5 --model lst.safetensors \\
+        --output night.dl2.h5
+
+    Reconstruct several files, but not those that are in the folder already:
+
+    > ctapipe-apply-gammaphysnet --input run_1.dl1.h5 run_2.dl1.h5 \\
+        --model lst.safetensors --output-dir dl2
+    """
+
+    input_urls = traits.List(
+        traits.Path(exists=True, directory_ok=False),
+        help="DL1 files, with images and parameters: one or more.",
+    ).tag(config=True)
+
+    output_path = traits.Path(
+        default_value=None,
+        allow_none=True,
+        directory_ok=False,
+        help="DL2 file to write, from a single input.",
+    ).tag(config=True)
+
+    output_dir = traits.Path(
+        default_value=None,
+        allow_none=True,
+        exists=True,
+        file_ok=False,
+        help=(
+            "Folder for the DL2 files, in place of ``output_path``: ``a.dl1.h5``"
+            " becomes ``a.dl2.h5``. Inputs whose output is there already, made by this"
+            " model, are skipped."
+        ),
+    ).tag(config=True)
+
+    chunk_size = traits.Int(
+        1000,
+        min=1,
+        help=(
+            "Events that are read, and written, at once. More take more memory; images"
+            " go to the network in batches of their own."
+        ),
+    ).tag(config=True)
+
+    dl1_images = traits.Bool(
+        False, help="Copy the images, true ones included, into the output."
+    ).tag(config=True)
+
+    focal_length_choice = traits.UseEnum(
+        FocalLengthKind,
+        default_value=FocalLengthKind.EFFECTIVE,
+        help=(
+            "Which focal length the telescopes have: for old productions that know only"
+            " the equivalent one, ``EQUIVALENT``."
+        ),
+    ).tag(config=True)
+
+    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
+
+    aliases = {
+        ("i", "input"): "ApplyGammaPhysNet.input_urls",
+        ("o", "output"): "ApplyGammaPhysNet.output_path",
+        "output-dir": "ApplyGammaPhysNet.output_dir",
+        ("m", "model"): "GammaPhysNetReconstructor.load_path",
+        "device": "GammaPhysNetReconstructor.device",
+        "precision": "GammaPhysNetReconstructor.precision",
+        "engine": "GammaPhysNetReconstructor.engine",
+        "batch-size": "GammaPhysNetReconstructor.batch_size",
+        "n-jobs": "GammaPhysNetReconstructor.n_jobs",
+        "chunk-size": "ApplyGammaPhysNet.chunk_size",
+        "focal-length-choice": "ApplyGammaPhysNet.focal_length_choice",
+    }
+
+    flags = {
+        **traits.flag(
+            "dl1-images",
+            "ApplyGammaPhysNet.dl1_images",
+            "Copy the images into the output",
+            "Leave the images out of the output",
+        ),
+        **traits.flag(
+            "progress",
+            "ApplyGammaPhysNet.progress_bar",
+            "Show progress bars",
+            "Show no progress bars",
+        ),
+        "overwrite": (
+            {"ApplyGammaPhysNet": {"overwrite": True}},
+            "Replace output files that exist",
+        ),
+    }
+
+    classes = [GammaPhysNetReconstructor, ImageQualityQuery, Contact, Instrument]
+
+    def parse_command_line(self, argv=None):
+        """Understand the command line, with several values for lists.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+        """
+        argv = sys.argv[1:] if argv is None else argv
+        lists = {"-i", "--input", "--ApplyGammaPhysNet.input_urls"}
+        super().parse_command_line(repeat_options(argv, lists))
+
+    def setup(self):
+        """Check what can be checked before anything is computed."""
+        if self.extra_args:
+            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
+        if not self.input_urls:
+            raise ToolConfigurationError("give at least one DL1 file: --input FILE")
+        if (self.output_path is None) == (self.output_dir is None):
+            raise ToolConfigurationError(
+                "give either the file to write, --output FILE, or the folder for files "
+                "to write, --output-dir FOLDER"
+            )
+        outputs = self._outputs()
+        for output, count in Counter(outputs).items():
+            if count > 1:
+                raise ToolConfigurationError(
+                    f"{count} inputs would be written to {output}: give inputs of "
+                    "different names, or write them to different folders"
+                )
+            if any(output.resolve() == path.resolve() for path in self.input_urls):
+                raise ToolConfigurationError(f"{output} is an input: it is not changed")
+            if not os.access(output.parent, os.W_OK):
+                raise ToolConfigurationError(
+                    f"cannot write into {output.parent}, the folder of the output"
+                )
+        self._pairs = list(zip(self.input_urls, outputs, strict=True))
+        if self.output_path is not None:
+            self.check_output(self.output_path)
+
+    def _outputs(self):
+        if self.output_dir is None:
+            if len(self.input_urls) > 1:
+                raise ToolConfigurationError(
+                    "several inputs need a folder for their outputs: --output-dir"
+                )
+            return [self.output_path]
+        return [self.output_dir / _dl2_name(path) for path in self.input_urls]
+
+    def start(self):
+        """Reconstruct one file after the other."""
+        for path, output in self._pairs:
+            with DL1File(path, self.focal_length_choice) as dl1:
+                self._apply(dl1, output)
+
+    def _apply(self, dl1, output):
+        reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
+        if output.exists() and not self.overwrite:
+            if not is_complete(output, dl1, sha256_of_file(reconstructor.load_path)):
+                raise ToolConfigurationError(
+                    f"{output} exists, but was not made from {dl1.path} by "
+                    f"{reconstructor.load_path}: choose another folder, or replace "
+                    "files with --overwrite"
+                )
+            self.log.info("%s is complete: skipped", output)
+            return
+        Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
+        with tqdm(
+            desc=output.name,
+            total=dl1.n_events,
+            unit="ev",
+            disable=not self.progress_bar,
+        ) as bar:
+            reconstruct_file(
+                dl1,
+                output,
+                reconstructor,
+                self.chunk_size,
+                self.dl1_images,
+                Contact(parent=self),
+                Instrument(parent=self),
+                bar.update,
+            )
+        Provenance().add_output_file(output, role="DL2/Event")
+        self.log.info("Wrote %s", output)
+        self.log.info("%s", reconstructor.quality_query.to_table())
+
+
+def _dl2_name(path):
+    return f"{path.name.removesuffix('.h5').removesuffix('.dl1')}.dl2.h5"
+
+
+def main():
+    """Run the tool."""
+    ApplyGammaPhysNet().run()
+
+
+if __name__ == "__main__":
+    main()
