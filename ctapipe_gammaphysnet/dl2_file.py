@@ -19,7 +19,6 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import DataLevel, HDF5TableWriter, write_table
 from ctapipe.io.datawriter import write_reference_metadata_headers
 from ctapipe.io.tableio import TelListToMaskTransform
-
 from numpy.lib.recfunctions import repack_fields
 
 from .compat import PARTICLE_TYPE

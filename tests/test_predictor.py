@@ -5,7 +5,6 @@ import pytest
 import torch
 from toy_sample import hexagonal_camera, toy_telescope
 
-from ctapipe_gammaphysnet import predictor as predictor_module
 from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
