@@ -53,6 +53,11 @@ def whole_file(path):
         Where to write it: under another name in the same folder, which ends in
         ``.part``. It gets its own name when the context is left without error, and is
         removed otherwise.
+
+    Raises
+    ------
+    DL2FileError
+        If the file, once written, cannot be read in full.
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -60,10 +65,20 @@ def whole_file(path):
         with _writing(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
+            _read_all(temporary)
             os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _read_all(path):
+    """Read a file: HDF5 does not tell of all that could not be written to a disk."""
+    with tables.open_file(path) as file:
+        for leaf in file.walk_nodes("/", "Leaf"):
+            step = max(1, _COPIED_BYTES // max(leaf.rowsize, 1))
+            for start in range(0, leaf.nrows, step):
+                leaf.read(start, start + step)
 
 
 @contextlib.contextmanager

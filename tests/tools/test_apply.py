@@ -1,0 +1,576 @@
+"""The tool for whole files writes what ctapipe-process does, table by table."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+from subprocess import CalledProcessError
+
+import astropy.units as u
+import numpy as np
+import pytest
+import tables
+import toy_sample
+from astropy.table import QTable
+from astropy.time import Time, TimeDelta
+from conftest import small_cameras
+from ctapipe.core import ToolConfigurationError, run_tool
+from ctapipe.io import EventSource, TableLoader, read_table, write_table
+from ctapipe.tools.merge import MergeTool
+from ctapipe.tools.process import ProcessorTool
+
+from ctapipe_gammaphysnet import bulk
+from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
+from ctapipe_gammaphysnet.dl1 import MissingImagesError
+from ctapipe_gammaphysnet.dl1_file import DL1FileError
+from ctapipe_gammaphysnet.dl2_file import DL2FileError
+from ctapipe_gammaphysnet.model_file import write_model
+from ctapipe_gammaphysnet.tools import apply as apply_module
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+
+STATISTICS = "/dl2/service/tel_event_statistics/GammaPhysNetReconstructor"
+IMAGE_STATISTICS = "/dl1/service/image_statistics"
+POINTING = "/dl0/monitoring/telescope/pointing"
+# Who made the file, when and from what.
+OWN_ATTRIBUTES = ("CTA ACTIVITY", "CTA PRODUCT CREATION", "CTA PRODUCT ID", "CONTEXT")
+
+
+def apply(inputs, model, output, *options):
+    """Run the tool, and return the output."""
+    inputs = [inputs] if not isinstance(inputs, list) else inputs
+    argv = [
+        "--input",
+        *map(str, inputs),
+        f"--model={model}",
+        f"--output{'-dir' * output.is_dir()}={output}",
+        f"--provenance-log={output}.provenance.log",
+        "--no-progress",
+        *options,
+    ]
+    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+def process(path, model, output, *options):
+    """Run ctapipe-process, and return the output."""
+    argv = [
+        f"--input={path}",
+        f"--output={output}",
+        "--write-showers",
+        "--reconstructor=GammaPhysNetReconstructor",
+        f"--GammaPhysNetReconstructor.load_path={model}",
+        f"--provenance-log={output}.provenance.log",
+        *options,
+    ]
+    run_tool(ProcessorTool(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+def read_nodes(path):
+    """Tables of a file, and attributes of all its nodes."""
+    with tables.open_file(path) as file:
+        attributes = {
+            node._v_pathname: {
+                name: node._v_attrs[name] for name in node._v_attrs._v_attrnamesuser
+            }
+            for node in file.walk_nodes("/")
+        }
+        names = [
+            node._v_pathname
+            for node in file.walk_nodes("/", "Table")
+            if not node._v_pathname.startswith("/configuration/instrument")
+        ]
+        return {name: read_table(file, name) for name in names}, attributes
+
+
+def assert_columns_equal(name, one, other):
+    if isinstance(one, Time):
+        assert np.abs((one - other).to_value(u.ns)).max(initial=0) < 1
+        return
+    assert one.unit == other.unit, name
+    # ctapipe-process can make signed numbers unsigned.
+    kinds = {"i": "iu", "u": "iu"}.get(one.dtype.kind, one.dtype.kind)
+    assert other.dtype.kind in kinds, name
+    if one.dtype.kind != "f":
+        np.testing.assert_array_equal(one, other, err_msg=name)
+        return
+    # Random networks put impact points ten kilometres away.
+    atol = 1e-5 * (1e4 if one.unit == u.m else 10)
+    one, other = np.asarray(one), np.asarray(other)
+    if name.endswith("_az"):
+        other = one + (other - one + 180) % 360 - 180
+    np.testing.assert_allclose(other, one, rtol=1e-5, atol=atol, err_msg=name)
+
+
+def assert_same_file(expected, found, dl1, same_version=True):
+    """Every node, column, unit, attribute and value of ctapipe-process is there.
+
+    What else there is, is as in the input.
+    """
+    expected, expected_attributes = read_nodes(expected)
+    found, found_attributes = read_nodes(found)
+    original, _ = read_nodes(dl1)
+    assert set(expected_attributes) <= set(found_attributes)
+    for name, table in expected.items():
+        assert found[name].colnames == table.colnames, name
+        assert len(found[name]) == len(table), name
+        for column in table.colnames:
+            assert_columns_equal(
+                f"{name}: {column}", table[column], found[name][column]
+            )
+    for name in set(found) - set(expected):
+        assert found[name].colnames == original[name].colnames
+        assert len(found[name]) == len(original[name])
+    for node, attributes in expected_attributes.items():
+        if not same_version and not node.startswith("/dl2"):
+            continue
+        for name, value in attributes.items():
+            if name.startswith(OWN_ATTRIBUTES):
+                continue
+            if name == "CTAPIPE_VERSION" and not same_version:
+                continue
+            np.testing.assert_array_equal(found_attributes[node][name], value)
+    return set(found) - set(expected)
+
+
+@pytest.fixture(scope="module")
+def processed(toy_file, toy_model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("processed") / "toy.dl2.h5"
+    return process(toy_file, toy_model, output)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        # None of them divides the number of events or of images.
+        ("--chunk-size=1",),
+        ("--chunk-size=3", "--batch-size=5"),
+        ("--chunk-size=100", "--batch-size=7", "--engine=indexed"),
+    ],
+)
+def test_the_output_is_that_of_ctapipe_process(
+    toy_file, toy_model, processed, tmp_path, options
+):
+    """Two telescope types; whatever the chunks and batches, the last one included."""
+    output = apply(toy_file, toy_model, tmp_path / "toy.dl2.h5", *options)
+    more = assert_same_file(processed, output, toy_file)
+    assert more == {IMAGE_STATISTICS}
+    assert [path.name for path in tmp_path.iterdir() if ".h5" in path.name] == [
+        "toy.dl2.h5",
+        "toy.dl2.h5.provenance.log",
+    ]
+
+
+def test_blocks_of_images_do_not_change_anything(
+    toy_file, toy_model, processed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bulk, "_IMAGES_PER_BLOCK", 2)
+    output = apply(toy_file, toy_model, tmp_path / "toy.dl2.h5", "--batch-size=3")
+    assert_same_file(processed, output, toy_file)
+
+
+def test_the_carried_example(tmp_path):
+    """LSTCam, fixed-point images, written by ctapipe 0.28."""
+    dl1, model = (
+        toy_sample.DATA / f"toy_lst.{end}" for end in ("dl1.h5", "safetensors")
+    )
+    expected = process(dl1, model, tmp_path / "process.dl2.h5")
+    output = apply(dl1, model, tmp_path / "apply.dl2.h5")
+    assert_same_file(expected, output, dl1, same_version=False)
+    with TableLoader(output) as loader:
+        events = loader.read_telescope_events(dl2=True)
+    assert len(events) > 100
+    gamma = events["true_shower_primary_id"] == toy_sample.GAMMA_ID
+    gammaness = events["GammaPhysNetClassifier_tel_prediction"]
+    assert np.nanmedian(gammaness[gamma]) > 0.8
+    assert np.nanmedian(gammaness[~gamma]) < 0.2
+
+
+def test_images_are_copied_if_asked_for(toy_file, toy_model, tmp_path):
+    expected = process(toy_file, toy_model, tmp_path / "p.dl2.h5", "--write-images")
+    output = apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--dl1-images")
+    assert_same_file(expected, output, toy_file)
+    images, _ = read_nodes(output)
+    image = images["/dl1/event/telescope/images/tel_001"]["image"]
+    np.testing.assert_array_equal(
+        image, read_table(toy_file, "/dl1/event/telescope/images/tel_001")["image"]
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--StereoMeanCombiner.weights=intensity",),
+        ("--StereoMeanCombiner.log_target=True",),
+        ("--GammaPhysNetReconstructor.prefix=Other",),
+    ],
+)
+def test_the_configuration_is_that_of_the_reconstructor(
+    toy_file, toy_model, tmp_path, options
+):
+    expected = process(toy_file, toy_model, tmp_path / "p.dl2.h5", *options)
+    output = apply(toy_file, toy_model, tmp_path / "a.dl2.h5", *options)
+    assert_same_file(expected, output, toy_file)
+
+
+@pytest.mark.parametrize("threshold", [300, 1e9])
+def test_the_selection_is_that_of_the_reconstructor(
+    toy_file, toy_model, tmp_path, threshold
+):
+    """Some images, and none."""
+    config = tmp_path / "config.json"
+    criteria = [["bright", f"hillas_intensity > {threshold}"]]
+    query = {"ImageQualityQuery": {"quality_criteria": criteria}}
+    config.write_text(json.dumps(query))
+    expected = process(toy_file, toy_model, tmp_path / "p.dl2.h5", f"--config={config}")
+    output = apply(toy_file, toy_model, tmp_path / "a.dl2.h5", f"--config={config}")
+    assert_same_file(expected, output, toy_file)
+    counts = read_table(output, STATISTICS)
+    n_valid = dict(zip(counts["criteria"], counts["counts"], strict=True))["bright"]
+    assert (n_valid == 0) == (threshold == 1e9)
+
+
+def test_a_criterion_for_single_images_is_a_clear_error(toy_file, toy_model, tmp_path):
+    config = tmp_path / "config.json"
+    expression = "hillas_intensity > 10 and morphology_n_pixels > 0"
+    query = {"ImageQualityQuery": {"quality_criteria": [["both", expression]]}}
+    config.write_text(json.dumps(query))
+    with pytest.raises(ToolConfigurationError, match="Use '&'"):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5", f"--config={config}")
+
+
+def test_cleaned_images(toy_file, toy_subarray, make_model, tmp_path):
+    model = tmp_path / "cleaned.safetensors"
+    write_model(model, make_model(toy_subarray.telescope_types, image="cleaned"))
+    expected = process(toy_file, model, tmp_path / "p.dl2.h5")
+    output = apply(toy_file, model, tmp_path / "a.dl2.h5")
+    assert_same_file(expected, output, toy_file)
+
+
+@pytest.mark.parametrize("tasks", [("energy",), ("direction", "class")])
+def test_networks_without_all_tasks(
+    toy_file, toy_subarray, make_model, tmp_path, tasks
+):
+    model = tmp_path / "tasks.safetensors"
+    write_model(model, make_model(toy_subarray.telescope_types, tasks=tasks))
+    expected = process(toy_file, model, tmp_path / "p.dl2.h5")
+    output = apply(toy_file, model, tmp_path / "a.dl2.h5")
+    assert_same_file(expected, output, toy_file)
+
+
+def test_telescopes_without_network(toy_file, toy_subarray, make_model, tmp_path):
+    (telescope,) = [t for t in toy_subarray.telescope_types if "Other" in str(t)]
+    model = tmp_path / "half.safetensors"
+    write_model(model, make_model(telescope))
+    with pytest.raises(ToolConfigurationError, match="no network for telescope type"):
+        apply(toy_file, model, tmp_path / "a.dl2.h5")
+    option = "--GammaPhysNetReconstructor.missing_network=warn"
+    expected = process(toy_file, model, tmp_path / "p.dl2.h5", option)
+    output = apply(toy_file, model, tmp_path / "a.dl2.h5", option)
+    assert_same_file(expected, output, toy_file)
+
+
+def test_a_single_event(toy_model, tmp_path):
+    dl1 = toy_sample.write_toy_file(
+        tmp_path / "one.dl1.h5", "gamma", 1, array=small_cameras()
+    )
+    expected = process(dl1, toy_model, tmp_path / "p.dl2.h5")
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    assert_same_file(expected, output, dl1)
+
+
+def make_observation(simulation, path):
+    """Of a simulated file one as if observed: no truth, and a monitored pointing."""
+    shutil.copy(simulation, path)
+    with tables.open_file(path, "r+") as file:
+        for group in (
+            "/simulation",
+            "/configuration/simulation",
+            "/configuration/telescope/pointing",
+        ):
+            file.remove_node(group, recursive=True)
+    times = read_table(path, "/dl1/event/subarray/trigger")["time"]
+    time = times[0] + TimeDelta(np.linspace(-10, 10 + len(times), 7), format="sec")
+    for tel_id in range(1, 5):
+        table = QTable(
+            {
+                "time": time,
+                # Across north.
+                "azimuth": np.linspace(355, 365, 7) % 360 * u.deg.to(u.rad) * u.rad,
+                "altitude": np.linspace(70, 71 + tel_id, 7) * u.deg.to(u.rad) * u.rad,
+            }
+        )
+        write_table(table, path, f"{POINTING}/tel_{tel_id:03d}")
+    return path
+
+
+def test_observations(toy_file, toy_model, tmp_path):
+    dl1 = make_observation(toy_file, tmp_path / "observation.dl1.h5")
+    expected = process(dl1, toy_model, tmp_path / "p.dl2.h5")
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5", "--chunk-size=5")
+    more = assert_same_file(expected, output, dl1)
+    pointing = {f"{POINTING}/tel_{tel_id:03d}" for tel_id in range(1, 5)}
+    assert more == {IMAGE_STATISTICS} | pointing
+    with tables.open_file(output) as file:
+        assert file.root._v_attrs["CTA PROCESS TYPE"] == "Observation"
+    with TableLoader(output) as loader:
+        events = loader.read_telescope_events(dl2=True, simulated=False)
+    assert len(np.unique(events["telescope_pointing_azimuth"])) > 10
+
+
+def test_a_pointing_that_ends_early_is_a_clear_error(toy_file, toy_model, tmp_path):
+    dl1 = make_observation(toy_file, tmp_path / "observation.dl1.h5")
+    with tables.open_file(dl1, "r+") as file:
+        file.root[f"{POINTING}/tel_002"].truncate(2)
+    with pytest.raises(DL1FileError, match="pointing of telescope 2"):
+        apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+
+
+def test_only_the_equivalent_focal_length_is_known(toy_file, toy_model, tmp_path):
+    dl1 = tmp_path / "old.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    with tables.open_file(dl1, "r+") as file:
+        optics = file.root["/configuration/instrument/telescope/optics"]
+        unknown = np.full(optics.nrows, np.nan)
+        optics.modify_column(colname="effective_focal_length", column=unknown)
+    with pytest.raises(DL1FileError, match=r"old.dl1.h5.*EQUIVALENT"):
+        apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    expected = process(
+        dl1,
+        toy_model,
+        tmp_path / "p.dl2.h5",
+        "--HDF5EventSource.focal_length_choice=EQUIVALENT",
+    )
+    option = "--focal-length-choice=EQUIVALENT"
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5", option)
+    assert_same_file(expected, output, dl1)
+
+
+def test_other_dl2_is_kept_and_ours_replaced(
+    toy_file, toy_model, toy_subarray, make_model, tmp_path
+):
+    """As if ctapipe-process had run both at once; our own are of the new model."""
+    other = tmp_path / "other.safetensors"
+    write_model(other, make_model(toy_subarray.telescope_types, seed=7))
+    hillas = "--reconstructor=HillasReconstructor"
+    dl2 = process(toy_file, other, tmp_path / "i.dl2.h5", hillas, "--write-images")
+    output = apply(dl2, toy_model, tmp_path / "a.dl2.h5")
+    expected = process(toy_file, toy_model, tmp_path / "p.dl2.h5", hillas)
+    assert "/dl2/event/subarray/geometry/HillasReconstructor" in read_nodes(output)[0]
+    assert_same_file(expected, output, dl2)
+    with tables.open_file(output) as file:
+        levels = file.root._v_attrs["CTA PRODUCT DATA LEVELS"]
+    assert levels == "DL1_PARAMETERS,DL2"
+
+
+def test_ctapipe_reads_and_merges_the_output(toy_file, toy_model, tmp_path):
+    other = toy_sample.write_toy_file(
+        tmp_path / "b.dl1.h5", "gamma", 3, 5, array=small_cameras(), obs_id=2
+    )
+    folder = tmp_path / "dl2"
+    folder.mkdir()
+    apply([toy_file, other], toy_model, folder)
+    merged = tmp_path / "merged.dl2.h5"
+    argv = [*map(str, sorted(folder.glob("*.dl2.h5"))), f"--output={merged}"]
+    run_tool(MergeTool(), argv=argv, cwd=tmp_path, raises=True)
+    with TableLoader(merged) as loader:
+        array = loader.read_subarray_events(dl2=True)
+        telescopes = loader.read_telescope_events(dl2=True)
+    assert len(array) == 16 + 3
+    assert np.isfinite(array["GammaPhysNetEnergy_energy"]).sum() >= 3
+    valid = []
+    with EventSource(merged) as source:
+        for event in source:
+            for tel_id in event.trigger.tels_with_trigger:
+                dl2 = event.dl2.tel[tel_id]
+                particle_type = getattr(dl2, PARTICLE_TYPE)["GammaPhysNetClassifier"]
+                valid.append(particle_type.is_valid)
+    assert len(valid) == len(telescopes)
+    assert sum(valid) == telescopes["GammaPhysNetClassifier_tel_is_valid"].sum() > 10
+
+
+def test_a_file_without_events(toy_file, toy_model, tmp_path):
+    dl1 = tmp_path / "none.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    with tables.open_file(dl1, "r+") as file:
+        for group in ("/dl1", "/simulation/event"):
+            file.remove_node(group, recursive=True)
+    output = apply(dl1, toy_model, tmp_path / "none.dl2.h5")
+    with tables.open_file(output) as file:
+        assert "/dl2/event" not in file
+        assert "DL2" in file.root._v_attrs["CTA PRODUCT DATA LEVELS"]
+    counts = read_table(output, STATISTICS)
+    assert counts["counts"].tolist() == [0, 0]
+
+
+def test_nothing_is_there_before_the_output_is_complete(
+    toy_file, toy_model, tmp_path, monkeypatch
+):
+    """Not even under another name, once the tool has stopped."""
+    seen = []
+
+    def fail(*arguments, original=bulk._write_chunk):
+        seen.append([path.name for path in tmp_path.iterdir()])
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    monkeypatch.setattr(bulk, "_write_chunk", fail)
+    with pytest.raises(CalledProcessError):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--chunk-size=5")
+    (name,) = seen[0]
+    assert name.startswith("a.dl2.h5.")
+    assert name.endswith(".part")
+    assert_no_output(tmp_path)
+
+
+def assert_no_output(folder):
+    assert not [p for p in folder.glob("*dl2*") if not p.name.endswith(".log")]
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_truncated_input_is_a_clear_error(toy_file, toy_model, tmp_path, fraction):
+    dl1 = tmp_path / "truncated.dl1.h5"
+    content = toy_file.read_bytes()
+    dl1.write_bytes(content[: int(fraction * len(content))])
+    before = sha256(dl1)
+    with pytest.raises(DL1FileError, match="truncated.dl1.h5"):
+        apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    assert sha256(dl1) == before
+    assert_no_output(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "/dl1/event/telescope/images/tel_003",
+        "/dl1/event/telescope/parameters/tel_001",
+        "/dl1/event/subarray/trigger",
+        "/simulation/event/subarray/shower",
+    ],
+)
+def test_an_unreadable_chunk_is_a_clear_error(toy_file, toy_model, tmp_path, node):
+    dl1 = tmp_path / "damaged.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    with tables.open_file(dl1) as file:
+        chunk = file.root[node].chunk_info((0,))
+    with open(dl1, "r+b") as file:
+        file.seek(chunk.offset + chunk.size // 2)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    with pytest.raises(DL1FileError, match="damaged.dl1.h5 cannot be read"):
+        apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    assert_no_output(tmp_path)
+
+
+@pytest.mark.parametrize("size", [0, 20_000, 100_000, 200_000, 300_000])
+def test_a_full_disk_is_a_clear_error(toy_file, toy_model, tmp_path, monkeypatch, size):
+    """Simulated by the largest size that a file may have."""
+
+    def with_full_disk(*arguments, original=apply_module.reconstruct_file):
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+            original(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+
+    monkeypatch.setattr(apply_module, "reconstruct_file", with_full_disk)
+    with pytest.raises(DL2FileError, match="a.dl2.h5 cannot be written"):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5")
+    assert_no_output(tmp_path)
+
+
+def test_complete_outputs_are_skipped(
+    toy_file, toy_model, toy_subarray, make_model, tmp_path
+):
+    folder = tmp_path / "dl2"
+    folder.mkdir()
+    inputs = [tmp_path / "a.dl1.h5", tmp_path / "b.h5"]
+    for path in inputs:
+        shutil.copy(toy_file, path)
+    apply(inputs[0], toy_model, folder)
+    first = folder / "a.dl2.h5"
+    before = sha256(first)
+    apply(inputs, toy_model, folder)
+    assert sha256(first) == before
+    assert (folder / "b.dl2.h5").exists()
+
+    other = tmp_path / "other.safetensors"
+    write_model(other, make_model(toy_subarray.telescope_types, seed=7))
+    with pytest.raises(ToolConfigurationError, match=r"a.dl2.h5 exists.*--overwrite"):
+        apply(inputs, other, folder)
+    assert sha256(first) == before
+    apply(inputs, other, folder, "--overwrite")
+    assert sha256(first) != before
+
+
+def test_a_file_that_is_no_output_is_not_replaced(toy_file, toy_model, tmp_path):
+    folder = tmp_path / "dl2"
+    folder.mkdir()
+    (folder / "toy.dl2.h5").write_text("mine")
+    with pytest.raises(ToolConfigurationError, match="toy.dl2.h5 exists"):
+        apply(toy_file, toy_model, folder)
+    assert (folder / "toy.dl2.h5").read_text() == "mine"
+
+
+def test_an_output_is_replaced_only_if_asked_for(toy_file, toy_model, tmp_path):
+    output = tmp_path / "a.dl2.h5"
+    output.write_text("mine")
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        apply(toy_file, toy_model, output)
+    assert output.read_text() == "mine"
+    apply(toy_file, toy_model, output, "--overwrite")
+    assert tables.is_hdf5_file(str(output))
+
+
+@pytest.mark.parametrize("kind", ["images", "parameters"])
+def test_missing_images_or_parameters(toy_model, tmp_path, kind):
+    dl1 = toy_sample.write_toy_file(
+        tmp_path / "part.dl1.h5", "gamma", 3, array=small_cameras(), **{kind: False}
+    )
+    with pytest.raises(MissingImagesError, match=f"part.dl1.h5 has no DL1 {kind}"):
+        apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+
+
+def run(tmp_path, *argv):
+    run_tool(ApplyGammaPhysNet(), argv=list(argv), cwd=tmp_path, raises=True)
+
+
+def test_what_is_asked_for_must_make_sense(toy_file, toy_model, tmp_path):
+    file, model = f"--input={toy_file}", f"--model={toy_model}"
+    (tmp_path / "b").mkdir()
+    twin = tmp_path / "b" / toy_file.name
+    shutil.copy(toy_file, twin)
+    for argv, message in (
+        ((model, "--output=a.dl2.h5"), "--input FILE"),
+        ((file, model), "--output FILE"),
+        ((file, model, "--output=a.dl2.h5", "--output-dir=b"), "either"),
+        ((file, f"--input={twin}", model, "--output=a.dl2.h5"), "--output-dir"),
+        ((file, f"--input={twin}", model, "--output-dir=b"), "2 inputs"),
+        ((file, model, f"--output={toy_file}", "--overwrite"), "is an input"),
+        ((file, model, "--output=no/a.dl2.h5"), "cannot write into"),
+        ((file, "--output=a.dl2.h5"), "--model"),
+        ((file, model, "--output=a.dl2.h5", "stray"), "stray"),
+        ((f"--input={toy_model}", model, "--output=a.dl2.h5"), "not a ctapipe DL1"),
+    ):
+        with pytest.raises(ToolConfigurationError, match=message):
+            run(tmp_path, *argv)
+    assert not list(tmp_path.glob("*dl2*"))
+
+
+def test_model_input_and_output_are_in_the_provenance(toy_file, toy_model, tmp_path):
+    output = apply(toy_file, toy_model, tmp_path / "a.dl2.h5")
+    log = json.loads((tmp_path / "a.dl2.h5.provenance.log").read_text())[-1]
+    assert {entry["url"] for entry in log["input"]} == {str(toy_file), str(toy_model)}
+    assert [entry["url"] for entry in log["output"]] == [str(output)]
