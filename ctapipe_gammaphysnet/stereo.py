@@ -33,15 +33,15 @@ def weighted_mean(values, weights, event, n_events):
         values, and the standard deviation with fewer than two. It is that of
         `numpy.cov` with ``aweights``, which corrects for the number of values.
     """
-
-    def add(terms):
-        return np.bincount(event, weights=terms, minlength=n_events)
-
     with np.errstate(divide="ignore", invalid="ignore"):
-        total = add(weights)
-        mean = add(weights * values) / total
-        degrees = total - add(weights**2) / total
-        variance = add(weights * (values - mean[event]) ** 2) / degrees
+        total, of_values, of_squares = (
+            np.bincount(event, weights=terms, minlength=n_events)
+            for terms in (weights, weights * values, weights**2)
+        )
+        mean = of_values / total
+        deviations = weights * (values - mean[event]) ** 2
+        variance = np.bincount(event, weights=deviations, minlength=n_events)
+        variance /= total - of_squares / total
         several = np.bincount(event, minlength=n_events) > 1
         return mean, np.sqrt(np.where(several, variance, np.nan))
 

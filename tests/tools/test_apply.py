@@ -18,6 +18,7 @@ from astropy.time import Time, TimeDelta
 from conftest import small_cameras
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.io import EventSource, TableLoader, read_table, write_table
+from ctapipe.reco import StereoMeanCombiner
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
 
@@ -172,6 +173,8 @@ def test_blocks_of_images_do_not_change_anything(
     assert_same_file(processed, output, toy_file)
 
 
+# TableLoader tells that tables of two versions were put together.
+@pytest.mark.filterwarnings("ignore:Cannot merge meta key")
 def test_the_carried_example(tmp_path):
     """LSTCam, fixed-point images, written by ctapipe 0.28."""
     dl1, model = (
@@ -240,6 +243,15 @@ def test_a_criterion_for_single_images_is_a_clear_error(toy_file, toy_model, tmp
     config.write_text(json.dumps(query))
     with pytest.raises(ToolConfigurationError, match="Use '&'"):
         apply(toy_file, toy_model, tmp_path / "a.dl2.h5", f"--config={config}")
+
+
+def test_other_combiners_are_a_clear_error(toy_file, toy_model, tmp_path):
+    class OwnCombiner(StereoMeanCombiner):
+        """A combiner whose way with single events is not known here."""
+
+    option = "--GammaPhysNetReconstructor.stereo_combiner_cls=OwnCombiner"
+    with pytest.raises(ToolConfigurationError, match="StereoMeanCombiner only"):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5", option)
 
 
 def test_cleaned_images(toy_file, toy_subarray, make_model, tmp_path):
@@ -334,8 +346,9 @@ def test_only_the_equivalent_focal_length_is_known(toy_file, toy_model, tmp_path
     shutil.copy(toy_file, dl1)
     with tables.open_file(dl1, "r+") as file:
         optics = file.root["/configuration/instrument/telescope/optics"]
-        unknown = np.full(optics.nrows, np.nan)
-        optics.modify_column(colname="effective_focal_length", column=unknown)
+        rows = optics.read()
+        rows["effective_focal_length"] = np.nan
+        optics.modify_rows(start=0, rows=rows)
     with pytest.raises(DL1FileError, match=r"old.dl1.h5.*EQUIVALENT"):
         apply(dl1, toy_model, tmp_path / "a.dl2.h5")
     expected = process(
