@@ -40,8 +40,8 @@ def weighted_mean(values, weights, event, n_events):
         )
         mean = of_values / total
         deviations = weights * (values - mean[event]) ** 2
-        variance = np.bincount(event, weights=deviations, minlength=n_events)
-        variance /= total - of_squares / total
+        deviations = np.bincount(event, weights=deviations, minlength=n_events)
+        variance = deviations / (total - of_squares / total)
         several = np.bincount(event, minlength=n_events) > 1
         return mean, np.sqrt(np.where(several, variance, np.nan))
 
