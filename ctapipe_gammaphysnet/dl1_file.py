@@ -15,11 +15,16 @@ from ctapipe.containers import CoordinateFrameType
 from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource, read_table
+from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 from ctapipe.monitoring.interpolation import PointingInterpolator
 
 from .dl1 import MissingImagesError, prepare_images
 
-__all__ = ["DL1File", "DL1FileError", "EventChunk"]
+__all__ = ["CACHE_BYTES", "DL1File", "DL1FileError", "EventChunk"]
+
+#: What HDF5 may remember of each table. Tables are read and written from their start to
+#: their end: the default, 16 MiB, would only fill the memory.
+CACHE_BYTES = 2**20
 
 _TRIGGER = "/dl1/event/subarray/trigger"
 _TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
@@ -97,7 +102,7 @@ class DL1File:
                     "write it with ctapipe-process, of this version or an older one"
                 )
             #: The open file.
-            self.h5file = tables.open_file(path)
+            self.h5file = tables.open_file(path, CHUNK_CACHE_SIZE=CACHE_BYTES)
         try:
             with self.reading():
                 self._read_configuration(focal_length_choice)
@@ -228,12 +233,8 @@ class DL1File:
         times = self._trigger_times(trigger_row, trigger_row + n_triggers)
         parameters, pointing = {}, {}
         for tel_id, events in event.items():
-            parameters[tel_id] = self._read_rows(
-                _PARAMETERS,
-                tel_id,
-                next_row[tel_id],
-                obs_id[events],
-                event_id[events],
+            parameters[tel_id] = self._read_parameters(
+                tel_id, next_row[tel_id], obs_id[events], event_id[events]
             )
             pointing[tel_id] = self._telescope_pointing(
                 tel_id, obs_id[events], trigger["time"][events], times
@@ -250,31 +251,38 @@ class DL1File:
             pointing=pointing,
         )
 
-    def _read_rows(self, group, tel_id, start, obs_id, event_id):
-        """Rows of a telescope's table, which must be those of these events."""
+    def _table_of(self, group, tel_id):
         node = f"{group}/tel_{tel_id:03d}"
         if node not in self:
             raise DL1FileError(
                 f"{self.path} has no table {node}, but events that telescope {tel_id} "
                 "triggered"
             )
-        table = read_table(
+        return self.h5file.root[node]
+
+    def _check_rows(self, table, start, rows, obs_id, event_id):
+        """Check that rows of a telescope's table are those of these events."""
+        if not (
+            np.array_equal(rows["obs_id"], obs_id)
+            and np.array_equal(rows["event_id"], event_id)
+        ):
+            raise DL1FileError(
+                f"{self.path}: from row {start} on, {table._v_pathname} does not hold "
+                "the events that its telescope triggered according to "
+                f"{_TRIGGER} (event {event_id[0]} and following)"
+            )
+
+    def _read_parameters(self, tel_id, start, obs_id, event_id):
+        table = self._table_of(_PARAMETERS, tel_id)
+        rows = read_table(
             self.h5file,
-            node,
+            table._v_pathname,
             start=start,
             stop=start + len(event_id),
             table_cls=QTable,
         )
-        if not (
-            np.array_equal(table["obs_id"], obs_id)
-            and np.array_equal(table["event_id"], event_id)
-        ):
-            raise DL1FileError(
-                f"{self.path}: from row {start} on, {node} does not hold the events "
-                f"that telescope {tel_id} triggered according to {_TRIGGER} (event "
-                f"{event_id[0]} and following)"
-            )
-        return table
+        self._check_rows(table, start, rows, obs_id, event_id)
+        return rows
 
     def _trigger_times(self, start, stop):
         """Trigger times of the telescopes, where they are needed."""
@@ -362,24 +370,27 @@ class DL1File:
         """
         first, last = rows[0], rows[-1]
         events = chunk.event[tel_id][first : last + 1]
+        start = chunk.first_row[tel_id] + first
         with self.reading():
-            table = self._read_rows(
-                _IMAGES,
-                tel_id,
-                chunk.first_row[tel_id] + first,
-                chunk.obs_id[events],
-                chunk.event_id[events],
-            )
-        if cleaned and "image_mask" not in table.colnames:
+            table = self._table_of(_IMAGES, tel_id)
+            # Not as an astropy table: those stay in memory for a while.
+            found = table.read(start, start + len(events))
+        self._check_rows(
+            table, start, found, chunk.obs_id[events], chunk.event_id[events]
+        )
+        if cleaned and "image_mask" not in found.dtype.names:
             raise MissingImagesError(
                 f"{self.path} has no image masks of telescope {tel_id}, which this "
                 "network, trained on cleaned images, needs: make it with "
                 "'ctapipe-process --write-images --write-parameters'"
             )
+        found = found[rows - first]
+        transforms = get_column_transforms(get_column_attrs(table))
         image, peak_time = (
-            np.asarray(table[name])[rows - first] for name in ("image", "peak_time")
+            transforms[name].inverse(found[name]) if name in transforms else found[name]
+            for name in ("image", "peak_time")
         )
-        mask = np.asarray(table["image_mask"])[rows - first] if cleaned else None
+        mask = found["image_mask"] if cleaned else None
         return prepare_images(image, peak_time, mask, cleaned)
 
 

@@ -22,6 +22,7 @@ from ctapipe.io.tableio import TelListToMaskTransform
 from numpy.lib.recfunctions import repack_fields
 
 from .compat import PARTICLE_TYPE
+from .dl1_file import CACHE_BYTES
 from .dl2 import CONTAINERS, group_names, telescope_container
 
 __all__ = ["DL2File", "DL2FileError", "is_complete", "whole_file"]
@@ -74,7 +75,7 @@ def whole_file(path):
 
 def _read_all(path):
     """Read a file: HDF5 does not tell of all that could not be written to a disk."""
-    with tables.open_file(path) as file:
+    with tables.open_file(path, CHUNK_CACHE_SIZE=CACHE_BYTES) as file:
         for leaf in file.walk_nodes("/", "Leaf"):
             step = max(1, _COPIED_BYTES // max(leaf.rowsize, 1))
             for start in range(0, leaf.nrows, step):
@@ -114,7 +115,9 @@ class DL2File:
         self._prefix = prefix
         self._templates = {}
         with _writing(name):
-            self._writer = HDF5TableWriter(path, mode="w", add_prefix=True)
+            self._writer = HDF5TableWriter(
+                path, mode="w", add_prefix=True, CHUNK_CACHE_SIZE=CACHE_BYTES
+            )
         self._writer.exclude("dl2/event/telescope/.*", ".*telescopes")
         self._writer.add_column_transform_regexp(
             "dl2/event/subarray/.*", ".*telescopes", TelListToMaskTransform(subarray)
