@@ -102,7 +102,7 @@ class DL1File:
                     "write it with ctapipe-process, of this version or an older one"
                 )
             #: The open file.
-            self.h5file = tables.open_file(path, CHUNK_CACHE_SIZE=CACHE_BYTES)
+            self.h5file = tables.open_file(path, chunk_cache_size=CACHE_BYTES)
         try:
             with self.reading():
                 self._read_configuration(focal_length_choice)

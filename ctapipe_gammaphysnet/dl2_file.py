@@ -75,7 +75,7 @@ def whole_file(path):
 
 def _read_all(path):
     """Read a file: HDF5 does not tell of all that could not be written to a disk."""
-    with tables.open_file(path, CHUNK_CACHE_SIZE=CACHE_BYTES) as file:
+    with tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file:
         for leaf in file.walk_nodes("/", "Leaf"):
             step = max(1, _COPIED_BYTES // max(leaf.rowsize, 1))
             for start in range(0, leaf.nrows, step):
@@ -116,7 +116,7 @@ class DL2File:
         self._templates = {}
         with _writing(name):
             self._writer = HDF5TableWriter(
-                path, mode="w", add_prefix=True, CHUNK_CACHE_SIZE=CACHE_BYTES
+                path, mode="w", add_prefix=True, chunk_cache_size=CACHE_BYTES
             )
         self._writer.exclude("dl2/event/telescope/.*", ".*telescopes")
         self._writer.add_column_transform_regexp(
