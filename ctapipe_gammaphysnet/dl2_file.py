@@ -151,7 +151,8 @@ class DL2File:
             for group in dl1.h5file.walk_groups("/"):
                 if self._is_left_out(group._v_pathname, images):
                     continue
-                target = self._copy_group(group)
+                with _writing(self.name):
+                    target = self._copy_group(group)
                 for leaf in group._f_iter_nodes("Leaf"):
                     if self._is_left_out(leaf._v_pathname, images):
                         continue
@@ -189,7 +190,8 @@ class DL2File:
             "/simulation/event/telescope/images/"
         ):
             left_out = {"true_image"}
-        copy = _empty_copy(table, group, left_out)
+        with _writing(self.name):
+            copy = _empty_copy(table, group, left_out)
         step = max(1, _COPIED_BYTES // table.rowsize)
         for start in range(0, table.nrows, step):
             with dl1.reading():
