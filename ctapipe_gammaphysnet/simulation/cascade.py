@@ -30,6 +30,7 @@ from .electromagnetic import (
     radiative_loss,
     scattering,
 )
+from .geomagnetism import bend
 from .hadrons import HadronTable, draw_interaction, mean_free_path, secondary
 from .particles import C_TAU_M, CHARGE, MASS_GEV, Particle
 from .vectors import normalise, turn
@@ -98,7 +99,6 @@ _HEAVY_GAMMA_CUT = 1.02
 _SOFT_STEP, _HARD_STEP, _HARD_GEV = 0.1 * RADIATION_LENGTH, 0.2 * RADIATION_LENGTH, 1.0
 _HEAVY_STEP = 10.0
 _LARGEST_KICK = 1.2  # rad
-_BEND = 0.299792458e-6  # GeV per (microtesla m)
 
 _GAMMA = int(Particle.GAMMA)
 _ELECTRON = int(Particle.ELECTRON)
@@ -226,12 +226,13 @@ def _charged_step(
         )
     else:
         vx, vy, vz = direction
-    bend = _BEND * CHARGE[particle] * length / momentum
-    bx, by, bz = air.magnetic_field_ut
-    vx, vy, vz = normalise(
-        vx + bend * (uy * bz - uz * by),
-        vy + bend * (uz * bx - ux * bz),
-        vz + bend * (ux * by - uy * bx),
+    vx, vy, vz = bend(
+        (vx, vy, vz),
+        direction,
+        air.magnetic_field_ut,
+        CHARGE[particle],
+        momentum,
+        length,
     )
     # The mean direction leads to the new height; grazing ones are not stretched.
     ax, ay, az = 0.5 * (ux + vx), 0.5 * (uy + vy), min(0.5 * (uz + vz), _SIDEWAYS)
