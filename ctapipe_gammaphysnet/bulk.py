@@ -97,14 +97,7 @@ def _select(chunk, reconstructor):
     """Rows to reconstruct of each telescope with a network, counted as event-wise."""
     query, selected = reconstructor.quality_query, {}
     for tel_id, parameters in chunk.parameters.items():
-        try:
-            is_good = query.get_table_mask(parameters)
-        except (ValueError, TypeError) as error:
-            raise ToolConfigurationError(
-                "ImageQualityQuery.quality_criteria cannot be computed for many images "
-                f"at once: {error}. Use '&', '|' and '~' with brackets in place of "
-                "'and', 'or' and 'not', and units where columns have them"
-            ) from error
+        is_good = query.mask(parameters)
         has_network = tel_id in reconstructor.network_of
         query.record("DL1 data", len(parameters))
         query.record("network for telescope type", has_network * len(parameters))
@@ -129,14 +122,14 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
 
     Yields lists of tel_id, rows, inputs, has_pixels.
     """
-    cleaned = reconstructor.needs_cleaned(name)
+    prepare = reconstructor.preparation_of(name)
     size = max(_IMAGES_PER_BLOCK, reconstructor.batch_size)
     block, n_images = [], 0
     for tel_id in tel_ids:
         rows = selected[tel_id]
         # All rows between the first and the last are read.
         for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
-            images = dl1.read_images(chunk, tel_id, part, cleaned)
+            images = dl1.read_images(chunk, tel_id, part, prepare)
             block.append((tel_id, part, *images))
             n_images += len(part)
             if n_images >= size:

@@ -18,9 +18,17 @@ from ctapipe.io import HDF5EventSource, read_table
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 from ctapipe.monitoring.interpolation import PointingInterpolator
 
-from .dl1 import MissingImagesError, prepare_images
+from .dl1 import MissingImagesError
 
-__all__ = ["CACHE_BYTES", "DL1File", "DL1FileError", "EventChunk"]
+__all__ = [
+    "CACHE_BYTES",
+    "IMAGES",
+    "DL1File",
+    "DL1FileError",
+    "EventChunk",
+    "image_columns",
+    "reading",
+]
 
 #: What HDF5 may remember of each table. Tables are read and written from their start to
 #: their end: the default, 16 MiB, would only fill the memory.
@@ -28,7 +36,8 @@ CACHE_BYTES = 2**20
 
 _TRIGGER = "/dl1/event/subarray/trigger"
 _TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
-_IMAGES = "/dl1/event/telescope/images"
+#: Group of the tables of images, one for each telescope.
+IMAGES = "/dl1/event/telescope/images"
 _PARAMETERS = "/dl1/event/telescope/parameters"
 _OBSERVATIONS = "/configuration/observation/observation_block"
 _MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
@@ -148,31 +157,18 @@ class DL1File:
         """Close the file."""
         self.h5file.close()
 
-    @contextlib.contextmanager
     def reading(self):
-        """Say which file it is if something cannot be read.
+        """Say which file it is if something cannot be read, as `reading` does.
 
-        Yields
-        ------
-        None
-            Nothing.
-
-        Raises
-        ------
-        DL1FileError
-            If something cannot be read.
+        Returns
+        -------
+        contextlib.AbstractContextManager
+            For what is read from this file.
         """
-        try:
-            yield
-        except (tables.HDF5ExtError, OSError, EOFError, tables.NodeError) as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise DL1FileError(
-                f"{self.path} cannot be read: it is damaged, or was not written to its "
-                f"end ({reason}). Make it again, or copy it again"
-            ) from error
+        return reading(self.path)
 
     def _check_tables(self):
-        if _IMAGES not in self:
+        if IMAGES not in self:
             raise MissingImagesError(
                 f"{self.path} has no DL1 images: γ-PhysNet needs images with charge "
                 "and peak time. Make it with 'ctapipe-process --write-images "
@@ -212,7 +208,7 @@ class DL1File:
                 trigger_row += len(events)
             yield chunk
         for tel_id, n_rows in next_row.items():
-            for group in (_PARAMETERS, _IMAGES):
+            for group in (_PARAMETERS, IMAGES):
                 node = f"{group}/tel_{tel_id:03d}"
                 if node in self and self.h5file.root[node].nrows > n_rows:
                     raise DL1FileError(
@@ -341,7 +337,7 @@ class DL1File:
             )
         return np.array([row_of[number] for number in obs_id])
 
-    def read_images(self, chunk, tel_id, rows, cleaned):
+    def read_images(self, chunk, tel_id, rows, prepare):
         """Read images of a telescope.
 
         Parameters
@@ -353,13 +349,13 @@ class DL1File:
         rows : numpy.ndarray
             Which of the telescope's images in the chunk, in order, shape (n,), int.
             All between the first and the last are read.
-        cleaned : bool
-            Whether the network was trained on cleaned images.
+        prepare : InputPreparation
+            What makes a network's input of them.
 
         Returns
         -------
         inputs, has_pixels : numpy.ndarray
-            As `dl1.prepare_images` gives them.
+            As ``prepare`` gives them.
 
         Raises
         ------
@@ -372,26 +368,74 @@ class DL1File:
         events = chunk.event[tel_id][first : last + 1]
         start = chunk.first_row[tel_id] + first
         with self.reading():
-            table = self._table_of(_IMAGES, tel_id)
+            table = self._table_of(IMAGES, tel_id)
             # Not as an astropy table: those stay in memory for a while.
             found = table.read(start, start + len(events))
         self._check_rows(
             table, start, found, chunk.obs_id[events], chunk.event_id[events]
         )
-        if cleaned and "image_mask" not in found.dtype.names:
+        if prepare.needs_mask and "image_mask" not in found.dtype.names:
             raise MissingImagesError(
                 f"{self.path} has no image masks of telescope {tel_id}, which this "
                 "network, trained on cleaned images, needs: make it with "
                 "'ctapipe-process --write-images --write-parameters'"
             )
-        found = found[rows - first]
-        transforms = get_column_transforms(get_column_attrs(table))
-        image, peak_time = (
-            transforms[name].inverse(found[name]) if name in transforms else found[name]
-            for name in ("image", "peak_time")
-        )
-        mask = found["image_mask"] if cleaned else None
-        return prepare_images(image, peak_time, mask, cleaned)
+        return prepare(*image_columns(table, found[rows - first]))
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Say which file it is if something cannot be read.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    DL1FileError
+        If something cannot be read.
+    """
+    try:
+        yield
+    except (tables.HDF5ExtError, OSError, EOFError, tables.NodeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise DL1FileError(
+            f"{path} cannot be read: it is damaged, or was not written to its end "
+            f"({reason}). Make it again, or copy it again"
+        ) from error
+
+
+def image_columns(table, rows):
+    """Images in rows of a table, as they were before they were compressed.
+
+    Parameters
+    ----------
+    table : tables.Table
+        Table of a telescope's images, in a ctapipe file.
+    rows : numpy.ndarray
+        Some of its rows, as PyTables reads them, shape (n,).
+
+    Returns
+    -------
+    image, peak_time : numpy.ndarray
+        Charge in p.e. and peak time in ns, shape (n, n_pixels).
+    image_mask : numpy.ndarray or None
+        Mask of the image cleaning, shape (n, n_pixels), bool; None if there is none.
+    """
+    transforms = get_column_transforms(get_column_attrs(table))
+    image, peak_time = (
+        transforms[name].inverse(rows[name]) if name in transforms else rows[name]
+        for name in ("image", "peak_time")
+    )
+    mask = rows["image_mask"] if "image_mask" in rows.dtype.names else None
+    return image, peak_time, mask
 
 
 def _nearest(times, targets):

@@ -156,7 +156,10 @@ class TelescopeCard(_Card):
 
 
 class InputCard(_Card):
-    """What enters a network: charge and peak time of each pixel."""
+    """What enters a network: charge and peak time of each pixel.
+
+    The defaults are the paper's: both as they are, of all pixels.
+    """
 
     image: Literal["raw", "cleaned"] = Field(
         "raw",
@@ -164,12 +167,46 @@ class InputCard(_Card):
         "pixels outside the mask enter as 0 in both channels.",
     )
     charge_unit: Literal["p.e."] = Field("p.e.", description="Unit of the charge.")
+    charge: Literal["linear", "arcsinh"] = Field(
+        "linear",
+        description="How the charge enters: divided by charge_scale (linear), or the "
+        "inverse hyperbolic sine of that (arcsinh).",
+    )
+    charge_scale: PositiveFloat = Field(
+        1.0, description="What the charge is divided by, p.e."
+    )
     peak_time_unit: Literal["ns"] = Field("ns", description="Unit of the peak time.")
+    peak_time_reference: Literal["none", "image"] = Field(
+        "none",
+        description="What is subtracted from the peak times: nothing, or the mean over "
+        "the pixels of the image mask, weighted with their charge (image); nothing "
+        "where they have no charge.",
+    )
+    peak_time_scale: PositiveFloat = Field(
+        1.0, description="What the peak time is then divided by, ns."
+    )
+    peak_time_pixels: Literal["all", "cleaned"] = Field(
+        "all",
+        description="Which pixels' peak times enter: all, or those of the image mask "
+        "and around it (cleaned); the others' enter as 0.",
+    )
+    peak_time_rings: Annotated[int, Field(ge=0, le=10)] = Field(
+        0, description="With cleaned, how many rings of neighbours around the mask."
+    )
     missing_pixels: Literal["zero"] = Field(
         "zero",
         description="What a pixel whose charge or peak time is not finite enters as, "
         "in both channels.",
     )
+
+    @property
+    def needs_mask(self):
+        """Whether the image mask, which the image cleaning makes, is needed."""
+        return (
+            self.image == "cleaned"
+            or self.peak_time_reference == "image"
+            or self.peak_time_pixels == "cleaned"
+        )
 
 
 class TargetsCard(_Card):

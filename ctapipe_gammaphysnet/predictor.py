@@ -6,6 +6,7 @@ import re
 import numpy as np
 import torch
 
+from .dl1 import InputPreparation
 from .network.gammaphysnet import GammaPhysNet
 from .network.lattice import CameraLattice
 
@@ -90,6 +91,11 @@ class Predictor:
         How convolutions are computed.
     batch_size : int
         Images per forward pass.
+
+    Attributes
+    ----------
+    prepare : InputPreparation
+        What makes the input of images, as the card says.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class Predictor:
         self.batch_size = batch_size
         camera = card.telescope.camera
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+        self.prepare = InputPreparation(card.input, lattice)
         self.members = [
             self._load_member(card, lattice, member, engine) for member in weights
         ]
@@ -130,7 +137,7 @@ class Predictor:
         Parameters
         ----------
         inputs : numpy.ndarray
-            Charge and peak time, shape (n, 2, n_pixels), float32.
+            What `prepare` makes of images, shape (n, 2, n_pixels), float32.
 
         Returns
         -------

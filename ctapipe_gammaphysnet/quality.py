@@ -1,10 +1,10 @@
 """Which images are reconstructed, and how many were."""
 
 from astropy.table import Table, vstack
-from ctapipe.core import QualityQuery
+from ctapipe.core import QualityQuery, ToolConfigurationError
 from ctapipe.core.traits import List, Tuple, Unicode
 
-__all__ = ["ImageQualityQuery"]
+__all__ = ["ImageQualityQuery", "TrainingQualityQuery"]
 
 
 class ImageQualityQuery(QualityQuery):
@@ -28,6 +28,33 @@ class ImageQualityQuery(QualityQuery):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._outcomes = {}
+
+    def mask(self, parameters):
+        """Select many images at once, and count them.
+
+        Parameters
+        ----------
+        parameters : astropy.table.Table
+            DL1 parameters, n rows.
+
+        Returns
+        -------
+        numpy.ndarray
+            Which of them pass all criteria, shape (n,), bool.
+
+        Raises
+        ------
+        ctapipe.core.ToolConfigurationError
+            If a criterion cannot be computed for many images at once.
+        """
+        try:
+            return self.get_table_mask(parameters)
+        except (ValueError, TypeError) as error:
+            raise ToolConfigurationError(
+                f"{type(self).__name__}.quality_criteria cannot be computed for many "
+                f"images at once: {error}. Use '&', '|' and '~' with brackets in place "
+                "of 'and', 'or' and 'not', and units where columns have them"
+            ) from error
 
     def record(self, outcome, n_passed):
         """Count telescope events by an outcome that no criterion tells.
@@ -66,3 +93,27 @@ class ImageQualityQuery(QualityQuery):
         if functions:
             outcomes["func"] = [""] * len(counts)
         return vstack([criteria, Table(outcomes)])
+
+
+class TrainingQualityQuery(ImageQualityQuery):
+    """Selects the images to train on, and counts what each criterion leaves.
+
+    The defaults are loose cuts on the amount of light, the size of the image, and its
+    truncation by the camera's edge, as the paper's (Section 3.2), which gives no
+    values.
+
+    Parameters
+    ----------
+    **kwargs
+        Configuration: ``parent``, ``config``, or the traits themselves.
+    """
+
+    quality_criteria = List(
+        Tuple(Unicode(), Unicode()),
+        default_value=[
+            ("enough light", "hillas_intensity > 50"),
+            ("enough pixels", "morphology_n_pixels > 2"),
+            ("not truncated", "leakage_intensity_width_2 < 0.2"),
+        ],
+        help=QualityQuery.quality_criteria.help,
+    ).tag(config=True)

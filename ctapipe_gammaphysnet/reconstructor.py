@@ -256,7 +256,7 @@ class GammaPhysNetReconstructor(Reconstructor):
         return self.quality_query(**parameters).all()
 
     def _predict(self, event, name, tel_ids):
-        inputs, has_pixels = event_images(event, tel_ids, self.needs_cleaned(name))
+        inputs, has_pixels = event_images(event, tel_ids, self.preparation_of(name))
         pointing = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
         columns = self.predict_images(
             name,
@@ -269,8 +269,8 @@ class GammaPhysNetReconstructor(Reconstructor):
         for row in np.flatnonzero(has_pixels):
             fill_telescope(event, tel_ids[row], self.prefix, columns, row)
 
-    def needs_cleaned(self, name):
-        """Tell whether the network of a telescope type needs cleaned images.
+    def preparation_of(self, name):
+        """What makes the input of a telescope type's network of images.
 
         Parameters
         ----------
@@ -279,10 +279,10 @@ class GammaPhysNetReconstructor(Reconstructor):
 
         Returns
         -------
-        bool
-            Whether it was trained on cleaned images.
+        InputPreparation
+            What the network's card says of its input.
         """
-        return self._networks[name][0].input.image == "cleaned"
+        return self._networks[name][1].prepare
 
     def predict_images(
         self, name, inputs, has_pixels, tel_ids, pointing_alt, pointing_az
@@ -294,7 +294,8 @@ class GammaPhysNetReconstructor(Reconstructor):
         name : str
             The telescope type.
         inputs : numpy.ndarray
-            Charge and peak time, shape (n, 2, n_pixels), float32.
+            What `preparation_of` the type makes of them, shape (n, 2, n_pixels),
+            float32.
         has_pixels : numpy.ndarray
             False for images without any pixel, whose predictions mean nothing, shape
             (n,), bool.

@@ -9,7 +9,15 @@ import tables
 from astropy.table import QTable
 from ctapipe.io import EventSource, read_table, write_table
 
+from ctapipe_gammaphysnet.dl1 import InputPreparation
 from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
+from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.network import CameraLattice
+
+# Of any camera: images enter as they are.
+RAW = InputPreparation(
+    InputCard(), CameraLattice.from_positions([0, 1, 0.5], [0, 0, 0.75**0.5])
+)
 
 
 @pytest.fixture
@@ -27,7 +35,7 @@ def test_every_event_is_in_one_chunk(toy_file, size):
         for chunk in file.chunks(size):
             assert len(chunk) <= size
             images = {
-                tel_id: file.read_images(chunk, tel_id, np.arange(len(events)), False)
+                tel_id: file.read_images(chunk, tel_id, np.arange(len(events)), RAW)
                 for tel_id, events in chunk.event.items()
             }
             for event, event_id in enumerate(chunk.event_id):
@@ -61,7 +69,7 @@ def read_all(path):
     with DL1File(path) as file:
         for chunk in file.chunks(5):
             for tel_id, events in chunk.event.items():
-                file.read_images(chunk, tel_id, np.arange(len(events)), False)
+                file.read_images(chunk, tel_id, np.arange(len(events)), RAW)
 
 
 def test_a_spoilt_copy_is_read_as_long_as_nothing_is_spoilt(dl1):

@@ -23,7 +23,7 @@ from traitlets.config import Config
 from traitlets.traitlets import TraitError
 
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl1 import MissingImagesError, prepare_images
+from ctapipe_gammaphysnet.dl1 import MissingImagesError
 from ctapipe_gammaphysnet.dl2 import group_names, telescope_columns
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
@@ -107,12 +107,13 @@ def test_events_and_batches_agree(toy_file, toy_subarray, make_model, tmp_path, 
     expected = {}
     for card, weights in zip(content.card.networks, content.weights, strict=True):
         table = by_type[card.telescope.type]
-        inputs, _ = prepare_images(
-            table["image"], table["peak_time"], table["image_mask"], image == "cleaned"
+        predictor = Predictor(card, weights)
+        inputs, _ = predictor.prepare(
+            table["image"], table["peak_time"], table["image_mask"]
         )
         ids = toy_subarray.tel_ids_to_indices(table["tel_id"])
         columns = telescope_columns(
-            Predictor(card, weights)(inputs),
+            predictor(inputs),
             u.Quantity(table["telescope_pointing_altitude"]),
             u.Quantity(table["telescope_pointing_azimuth"]),
             toy_subarray.tel_coords.cartesian.xyz.T[ids],

@@ -153,6 +153,28 @@ class CameraLattice:
         matrix[self.rows, self.cols] = np.arange(len(self))
         return matrix
 
+    def adjacency(self):
+        """Which pixels of the camera are neighbours on the lattice.
+
+        Returns
+        -------
+        scipy.sparse.csr_array
+            True for a pixel's neighbours and for itself, in the camera's order of
+            pixels, shape (n, n), bool.
+        """
+        n_rows, n_cols = self.shape
+        # A margin of one: steps off the lattice find no pixel.
+        index = np.full((n_rows + 2, n_cols + 2), -1)
+        index[self.rows + 1, self.cols + 1] = self.order
+        pairs = [
+            (self.order, index[self.rows + 1 + row, self.cols + 1 + col])
+            for row, col in self.taps
+        ]
+        pixel, neighbor = np.concatenate(pairs, axis=1)
+        exists = neighbor >= 0
+        entries = (np.ones(exists.sum(), bool), (pixel[exists], neighbor[exists]))
+        return coo_array(entries, shape=(len(self), len(self))).tocsr()
+
     def downsampled(self):
         """Keep every second row and every second column, from the first.
 

@@ -1,27 +1,38 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
+import glob
+import json
 import os
 import platform
 import sys
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
 from ctapipe.instrument import SubarrayDescription
+from traitlets import default
 
 from ..instrument import check_telescope, describe_telescope
-from ..model_card import InputCard, MemberCard, ModelCard, NetworkCard
-from ..model_file import Model, ModelFileError, write_model
+from ..model_card import MemberCard, ModelCard, NetworkCard
+from ..model_file import Model, write_model
 from ..network import CameraLattice, NetworkConfig
-from ..quality import ImageQualityQuery
-from ..training.dataset import Sample, TrainingDataError, check_file, read_sample
-from ..training.recipe import Recipe
+from ..quality import TrainingQualityQuery
+from ..training.augmentation import Augmentation
+from ..training.index import EventIndex, TrainingDataError, check_file, read_index
+from ..training.members import add_members, locked
+from ..training.recipe import InputTransformation, Recipe
+from ..training.records import plot_histories, summarise
+from ..training.showers import is_for_validation
 from .command_line import repeat_options
 from .extras import require_extra
 
 __all__ = ["TrainGammaPhysNet", "main"]
+
+#: What the networks are to say of the files' particles.
+LABELS = {"signal": 0, "background": 1}
 
 
 class TrainGammaPhysNet(Tool):
@@ -45,19 +56,33 @@ class TrainGammaPhysNet(Tool):
     > ctapipe-train-gammaphysnet --signal gamma_1.dl1.h5 gamma_2.dl1.h5 \\
         --background proton.dl1.h5 --output model.safetensors \\
         --telescope-types LST_LST_LSTCam --seeds 0 1 --blocks 3 --epochs 10
+
+    Go on after an interruption, with the same options:
+
+    > ctapipe-train-gammaphysnet --resume --signal gamma.dl1.h5 \\
+        --background proton.dl1.h5 --output model.safetensors
+
+    Train on four GPUs, and add a member to a model:
+
+    > ctapipe-train-gammaphysnet --device cuda --devices 4 --seeds 6 --add-members \\
+        --signal 'gamma_*.dl1.h5' --background 'proton_*.dl1.h5' \\
+        --output model.safetensors
     """
 
     signal = traits.List(
-        traits.Path(exists=True, directory_ok=False),
+        traits.Unicode(),
         help=(
             "DL1 files of simulated gammas, with images, parameters and truth: one or"
-            " more."
+            " more, or patterns such as ``'gamma_*.dl1.h5'``."
         ),
     ).tag(config=True)
 
     background = traits.List(
-        traits.Path(exists=True, directory_ok=False),
-        help=("DL1 files of simulated background, usually protons: one or more."),
+        traits.Unicode(),
+        help=(
+            "DL1 files of simulated background, usually protons: one or more, or"
+            " patterns."
+        ),
     ).tag(config=True)
 
     output_path = traits.Path(
@@ -106,16 +131,6 @@ class TrainGammaPhysNet(Tool):
         help="What the network predicts.",
     ).tag(config=True)
 
-    image = traits.CaselessStrEnum(
-        ["raw", "cleaned"],
-        default_value="raw",
-        help=(
-            "Which pixels the network sees: all, or those that survived the image"
-            " cleaning. It is stored in the model file, and applied by everything that"
-            " uses it."
-        ),
-    ).tag(config=True)
-
     validation_fraction = traits.Float(
         0.1,
         min=0,
@@ -131,11 +146,54 @@ class TrainGammaPhysNet(Tool):
         "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
     ).tag(config=True)
 
+    devices = traits.Int(
+        1,
+        min=1,
+        help=(
+            "Number of GPUs of each node, or of processes on a CPU, that share each"
+            " batch. Under torchrun or Slurm it is the number of processes per node."
+        ),
+    ).tag(config=True)
+
+    nodes = traits.Int(
+        1, min=1, help="Number of nodes, under torchrun or Slurm."
+    ).tag(config=True)
+
+    precision = traits.CaselessStrEnum(
+        ["float32", "bfloat16"],
+        default_value="float32",
+        help=(
+            "Precision of the convolutions; weights stay in float32. ``bfloat16`` is"
+            " meant for GPUs and for CPUs with AMX."
+        ),
+    ).tag(config=True)
+
     n_jobs = traits.Int(
         None,
         min=1,
         allow_none=True,
         help="Number of threads; default: one for each core.",
+    ).tag(config=True)
+
+    resume = traits.Bool(
+        False,
+        help=(
+            "Go on with trainings that were interrupted, from their last checkpoints in"
+            " the folder beside the output that ends in ``.training``. The result is"
+            " that of a training that was not interrupted."
+        ),
+    ).tag(config=True)
+
+    add_members = traits.Bool(
+        False,
+        help=(
+            "Add the members to the output if it exists. Several trainings of different"
+            " seeds, on different GPUs, can add to one file at the same time."
+        ),
+    ).tag(config=True)
+
+    tensorboard = traits.Bool(
+        False, help="Write a log for TensorBoard beside the checkpoints, too."
     ).tag(config=True)
 
     progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
@@ -150,10 +208,12 @@ class TrainGammaPhysNet(Tool):
         "channels": "TrainGammaPhysNet.channels",
         "hidden": "TrainGammaPhysNet.hidden",
         "tasks": "TrainGammaPhysNet.tasks",
-        "image": "TrainGammaPhysNet.image",
         "epochs": "Recipe.epochs",
         "batch-size": "Recipe.batch_size",
         "device": "TrainGammaPhysNet.device",
+        "devices": "TrainGammaPhysNet.devices",
+        "nodes": "TrainGammaPhysNet.nodes",
+        "precision": "TrainGammaPhysNet.precision",
         "n-jobs": "TrainGammaPhysNet.n_jobs",
     }
 
@@ -170,13 +230,30 @@ class TrainGammaPhysNet(Tool):
             "Show progress bars",
             "Show no progress bars",
         ),
+        "resume": (
+            {"TrainGammaPhysNet": {"resume": True}},
+            "Go on with a training that was interrupted",
+        ),
+        "add-members": (
+            {"TrainGammaPhysNet": {"add_members": True}},
+            "Add the members to the output if it exists",
+        ),
+        "tensorboard": (
+            {"TrainGammaPhysNet": {"tensorboard": True}},
+            "Write a log for TensorBoard",
+        ),
         "overwrite": (
             {"TrainGammaPhysNet": {"overwrite": True}},
-            "Replace the output file if it exists",
+            "Replace the output file, and checkpoints, if they exist",
         ),
     }
 
-    classes = [ImageQualityQuery, Recipe]
+    classes = [TrainingQualityQuery, Recipe, InputTransformation, Augmentation]
+
+    @default("log_level")
+    def _default_log_level(self):
+        # Who trains for hours wants to see how it goes.
+        return "INFO"
 
     def parse_command_line(self, argv=None):
         """Understand the command line, with several values for lists.
@@ -203,12 +280,22 @@ class TrainGammaPhysNet(Tool):
         """Check all that can be checked before anything is trained."""
         if self.extra_args:
             raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
-        require_extra("train", "lightning")
+        require_extra("train", "lightning", "matplotlib")
+        if self.tensorboard:
+            require_extra("train", "tensorboard")
         # Only now: help and complaints must not wait for torch.
-        from ..predictor import select_device, set_threads
+        from ..predictor import set_threads
 
+        self.is_first_process = _process_number() == 0
+        self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
+        for task in self.recipe.task_weights.keys() ^ set(self.tasks):
+            if self.recipe.task_weights:
+                raise ToolConfigurationError(
+                    f"Recipe.task_weights must have one weight for each task: {task} "
+                    "is missing, or is not trained"
+                )
         try:
             self.network_config = NetworkConfig(
                 blocks=self.blocks,
@@ -218,41 +305,55 @@ class TrainGammaPhysNet(Tool):
                 attention_ratio=self.attention_ratio,
                 tasks=tuple(self.tasks),
             )
-            self.torch_device = select_device(self.device)
+            self.hardware = self._choose_hardware()
             set_threads(self.n_jobs)
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
         self._collect_telescopes()
+        self._check_outputs()
 
-    def _check_options(self):
-        needed = ["signal", "background"] if "class" in self.tasks else ["signal"]
-        for option in needed:
-            if not getattr(self, option):
+    def _find_files(self):
+        """Files of signal, and of background where the class is learnt."""
+        # Without the class there is nothing to learn from background.
+        options = ["signal", "background"] if "class" in self.tasks else ["signal"]
+        files = {}
+        for option in options:
+            patterns = getattr(self, option)
+            if not patterns:
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
-        paths = [path.resolve() for path in self._files]
-        for path, count in Counter(paths).items():
+            files[option] = [path for p in patterns for path in _expand(p)]
+        self.paths = [path for paths in files.values() for path in paths]
+        self.labels = [LABELS[o] for o, paths in files.items() for _ in paths]
+        for path, count in Counter(p.resolve() for p in self.paths).items():
             if count > 1:
                 raise ToolConfigurationError(f"{path} is given {count} times")
+
+    def _check_options(self):
         if len(set(self.seeds)) < len(self.seeds):
             raise ToolConfigurationError(f"seeds must differ, got {self.seeds}")
         if self.output_path is None:
             raise ToolConfigurationError("give the model file to write: --output FILE")
-        self.check_output(self.output_path)
         if not os.access(self.output_path.parent, os.W_OK):
             raise ToolConfigurationError(
                 f"cannot write into {self.output_path.parent}, the folder of the output"
             )
 
-    @property
-    def _files(self):
-        # Without the class there is nothing to learn from background.
-        background = self.background if "class" in self.tasks else []
-        return [*self.signal, *background]
+    def _choose_hardware(self):
+        from ..predictor import select_device
+        from ..training.fit import Hardware
+
+        device = select_device(self.device)
+        return Hardware(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=self.devices if device.index is None else [device.index],
+            nodes=self.nodes,
+            precision=self.precision,
+        )
 
     def _collect_telescopes(self):
         """Find the telescope types; each must be in all files, and the same there."""
         self.telescopes, types_of = {}, {}
-        for path in self._files:
+        for path in self.paths:
             check_file(path)
             Provenance().add_input_file(path, role="DL1 images for training")
             subarray = SubarrayDescription.from_hdf(
@@ -272,107 +373,168 @@ class TrainGammaPhysNet(Tool):
                     )
                 check_telescope(types[name], describe_telescope(self.telescopes[name]))
 
-    def start(self):
-        """Read the images of all telescope types, then train all their members."""
-        prepared = {name: self._prepare(name) for name in self.telescopes}
-        self.networks = [
-            self._train_telescope(name, *images_and_card)
-            for name, images_and_card in prepared.items()
+    @property
+    def training_dir(self):
+        """Folder of checkpoints, histories and curves."""
+        return self.output_path.with_suffix(".training")
+
+    def _check_outputs(self):
+        """Never lose a model or a checkpoint that the user did not give up."""
+        checkpoints = [
+            paths.checkpoint
+            for name in self.telescopes
+            for paths in [self._paths_of(name, seed) for seed in self.seeds]
+            if paths.checkpoint.exists()
         ]
+        if not self.is_first_process:
+            return
+        if self.overwrite:
+            for checkpoint in checkpoints:
+                checkpoint.unlink()
+        elif checkpoints and not self.resume:
+            raise ToolConfigurationError(
+                f"{checkpoints[0]} is of a training that was interrupted: go on with "
+                "--resume, or start anew with --overwrite"
+            )
+        # An interrupted training has written what it had.
+        if not (self.add_members or (self.resume and checkpoints)):
+            self.check_output(self.output_path)
+        self.training_dir.mkdir(exist_ok=True)
+
+    def _paths_of(self, name, seed):
+        from ..training.fit import Paths
+
+        stem = f"{name}_seed{seed}"
+        return Paths(
+            checkpoint=self.training_dir / f"{stem}.ckpt",
+            history=self.training_dir / f"{stem}.csv",
+            tensorboard=self.training_dir / "tensorboard" if self.tensorboard else None,
+        )
+
+    def start(self):
+        """Find the images of all telescope types, then train all their members."""
+        prepared = {name: self._prepare(name) for name in self.telescopes}
+        self.networks, self.histories = [], {}
+        self.interrupted = False
+        for name, (data, settings) in prepared.items():
+            self._train_telescope(name, data, settings)
 
     def _prepare(self, name):
-        """Images for training and validation of a telescope type, and its card."""
-        sample, selection = self._read(name)
-        training, validation = sample.split(self.validation_fraction, seed=0)
+        """What the networks of a telescope type are trained on, and all settings."""
+        from ..training.describe import describe_data, digest
+        from ..training.fit import TrainingSet
+
+        query = TrainingQualityQuery(parent=self)
+        index = EventIndex.concatenate(
+            [
+                read_index(path, number, name, label, query)
+                for number, (path, label) in enumerate(
+                    zip(self.paths, self.labels, strict=True)
+                )
+            ]
+        )
+        selection = query.to_table(functions=True)
+        self.log.info("Selection of images of %s:\n%s", name, selection)
+        kept = is_for_validation(index.shower, self.validation_fraction)
+        training, validation = index.select(~kept), index.select(kept)
         counts = np.bincount(training.label, minlength=2)
-        needed = counts if "class" in self.tasks else counts[:1]
-        if needed.min() == 0:
+        if counts[: len(set(self.labels))].min() == 0:
             raise TrainingDataError(
                 f"{name}: {counts[0]} images of signal and {counts[1]} of background "
                 "are left for training. Leave this telescope type out "
                 "(--telescope-types), or give more files. Counts of the selection:\n"
                 f"{selection}"
             )
-        card = NetworkCard(
-            telescope=describe_telescope(self.telescopes[name]),
-            network=self.network_config,
-            input=InputCard(image=self.image),
-            training=self._describe_training(training, validation, selection),
-            members=tuple(MemberCard(seed=seed) for seed in self.seeds),
-        )
-        return training, validation, card
-
-    def _train_telescope(self, name, training, validation, card):
-        """Card and weights of the networks of one telescope type."""
-        from ..training.fit import fit
-
         geometry = self.telescopes[name].camera.geometry
-        lattice = CameraLattice.from_geometry(geometry)
-        members, weights = [], []
-        for seed in self.seeds:
-            self.log.info("Training %s on %d images", name, len(training))
-            trained, history = fit(
-                self.network_config,
-                lattice,
-                training,
-                validation,
-                self.recipe,
-                seed,
-                self.torch_device,
-                self.progress_bar,
-            )
-            # A card has no infinite numbers.
-            final = {
-                figure: value if np.isfinite(value) else None
-                for figure, value in (history[-1] if history else {}).items()
-            }
-            self.log.info("%s, seed %d: validation %s", name, seed, final)
-            members.append(MemberCard(seed=seed, training={"validation": final}))
-            weights.append(trained)
-        return card.model_copy(update={"members": tuple(members)}), tuple(weights)
-
-    def _read(self, name):
-        """All images of a telescope type, and the table of their selection."""
-        query = ImageQualityQuery(parent=self)
-        samples = [
-            read_sample(
-                path, name, int(path not in self.signal), query, self.image == "cleaned"
-            )
-            for path in self._files
-        ]
-        return Sample.concatenate(samples), query.to_table(functions=True)
-
-    def _describe_training(self, training, validation, selection):
-        """What the model card says of how the networks of a type were trained."""
-        gammas = training.label == 0
-        energy = 10 ** training.energy[gammas]
-        noise = training.noise[np.isfinite(training.noise)]
-        return {
-            "recipe": {
-                name: getattr(self.recipe, name)
-                for name in self.recipe.trait_names(config=True)
+        augmentation = Augmentation(geometry=geometry, parent=self)
+        settings = {
+            "recipe": _traits_of(self.recipe),
+            "augmentation": _traits_of(augmentation),
+            "precision": self.precision,
+            "files": {
+                option: [
+                    path.name
+                    for path, label in zip(self.paths, self.labels, strict=True)
+                    if label == value
+                ]
+                for option, value in LABELS.items()
             },
-            "signal": [path.name for path in self.signal],
-            "background": [path.name for path in self.background],
             "selection": [
                 f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
                 for row in selection
             ],
-            "images": {
-                "training signal": int(gammas.sum()),
-                "training background": int((~gammas).sum()),
-                "validation": len(validation),
-            },
-            "energy range of gammas / TeV": _range(energy),
-            "pointing altitude range / deg": _range(training.pointing[:, 0]),
-            "pointing azimuth range / deg": _range(training.pointing[:, 1]),
-            "noise / p.e. (median over images)": (
-                float(np.median(noise)) if len(noise) > 0 else None
-            ),
+            "validation fraction of showers": self.validation_fraction,
         }
+        card = NetworkCard(
+            telescope=describe_telescope(self.telescopes[name]),
+            network=self.network_config,
+            input=InputTransformation(parent=self).card(),
+            training=settings | describe_data(self.paths, training, validation),
+            members=tuple(MemberCard(seed=seed) for seed in self.seeds),
+        )
+        data = TrainingSet(
+            paths=self.paths,
+            training=training,
+            validation=validation,
+            card=card,
+            lattice=CameraLattice.from_geometry(geometry),
+            augmentation=augmentation,
+        )
+        settings |= {
+            "network": card.network.model_dump(mode="json"),
+            "input": card.input.model_dump(mode="json"),
+            "images": digest([training.shower.tolist(), training.row.tolist()]),
+        }
+        return data, settings
+
+    def _train_telescope(self, name, data, settings):
+        """Train the members of one telescope type."""
+        from ..training.fit import fit
+
+        members, weights = [], []
+        for seed in self.seeds:
+            if self.interrupted:
+                break
+            self.log.info(
+                "Training %s, seed %d, on %d images", name, seed, len(data.training)
+            )
+            trained, history, complete = fit(
+                data,
+                self.recipe,
+                seed,
+                self.hardware,
+                self._paths_of(name, seed),
+                settings,
+                self._report,
+                self.progress_bar,
+            )
+            self.interrupted = not complete
+            self.histories[f"{name} seed {seed}"] = history
+            results = {
+                "complete": complete,
+                "epochs": len(history),
+                # A card has no infinite numbers.
+                "after the last epoch": {
+                    figure: value if np.isfinite(value) else None
+                    for figure, value in (history[-1] if history else {}).items()
+                },
+            }
+            members.append(MemberCard(seed=seed, training=results))
+            weights.append(trained)
+        if members:
+            card = data.card.model_copy(update={"members": tuple(members)})
+            self.networks.append((card, tuple(weights)))
+
+    def _report(self, figures):
+        """Log the figures after an epoch."""
+        self.log.info(
+            "%s", ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        )
 
     def finish(self):
-        """Write the model file."""
+        """Write the model file, the curves and the summary."""
+        if not self.is_first_process:
+            return
         cards, weights = zip(*self.networks, strict=True)
         packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
         card = ModelCard(
@@ -384,9 +546,32 @@ class TrainGammaPhysNet(Tool):
             },
             networks=cards,
         )
+        self._write(Model(card, weights))
+        plot_histories(self.histories, self.training_dir / "curves.png")
+        summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
+        self.log.info("Validation after the last epoch:\n%s", summary)
+        if self.interrupted:
+            self.log.warning(
+                "Interrupted: %s has what was trained so far. Go on with --resume",
+                self.output_path,
+            )
+            return
+        for name in self.telescopes:
+            for seed in self.seeds:
+                self._paths_of(name, seed).checkpoint.unlink(missing_ok=True)
+
+    def _write(self, model):
         try:
-            write_model(self.output_path, Model(card, weights), self.overwrite)
-        except ModelFileError as error:
+            if self.add_members:
+                with locked(self.output_path):
+                    if self.output_path.exists():
+                        model = add_members(self.output_path, model)
+                    write_model(self.output_path, model, overwrite=True)
+            else:
+                write_model(
+                    self.output_path, model, overwrite=self.overwrite or self.resume
+                )
+        except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
         Provenance().add_output_file(
             self.output_path, role="γ-PhysNet model", add_meta=False
@@ -394,8 +579,25 @@ class TrainGammaPhysNet(Tool):
         self.log.info("Wrote %s", self.output_path)
 
 
-def _range(values):
-    return [float(np.min(values)), float(np.max(values))]
+def _expand(pattern):
+    """Files of a pattern, sorted; a path without wildcards is a pattern, too."""
+    paths = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern)))]
+    if not paths:
+        raise ToolConfigurationError(f"there is no file {pattern}")
+    return paths
+
+
+def _traits_of(component):
+    """Configuration of a component, as JSON values."""
+    traits_of = {n: getattr(component, n) for n in component.trait_names(config=True)}
+    return json.loads(json.dumps(traits_of))
+
+
+def _process_number():
+    """Number of this process among those that share batches."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return rank_zero_only.rank or 0
 
 
 def main():

@@ -1,38 +1,115 @@
 """Run the training of one network with Lightning."""
 
+import contextlib
+import json
 import logging
+import os
+import signal
+import threading
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from torch.utils.data import DataLoader, Dataset
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from tqdm.auto import tqdm
 
+from ..dl1 import InputPreparation
+from ..model_card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
-from .module import TrainingModule
+from ..network.lattice import CameraLattice
+from .augmentation import Augmentation
+from .index import EventIndex, TrainingDataError
+from .module import NotFiniteError, TrainingModule
+from .processes import any_process, share_batch_norms
+from .records import write_history
+from .stream import TrainingStream, ValidationStream
 
-__all__ = ["fit"]
+__all__ = ["Hardware", "TrainingError", "TrainingSet", "fit"]
+
+_LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
-def fit(config, lattice, training, validation, recipe, seed, device, progress):
+class TrainingError(TrainingDataError):
+    """The training cannot go on; the message says why, and what is left."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """What the networks of a telescope type are trained on.
+
+    Attributes
+    ----------
+    paths : list of pathlib.Path
+        The files, by their numbers in the indices.
+    training, validation : EventIndex
+        The images; the latter may be empty.
+    card : NetworkCard
+        Telescope, architecture and input.
+    lattice : CameraLattice
+        The camera.
+    augmentation : Augmentation
+        What is done to the images in training.
+    """
+
+    paths: list
+    training: EventIndex
+    validation: EventIndex
+    card: NetworkCard
+    lattice: CameraLattice
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how to compute.
+
+    Attributes
+    ----------
+    accelerator : str
+        ``"cpu"`` or ``"gpu"``.
+    devices : int or list of int
+        Number of devices on each node, or their numbers.
+    nodes : int
+        Number of nodes.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+    """
+
+    accelerator: str = "cpu"
+    devices: int | list[int] = 1
+    nodes: int = 1
+    precision: str = "float32"
+
+
+def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     """Train a network from one seed.
 
-    The same seed gives the same weights, on the same machine on CPU.
+    The same seed gives the same weights, on the same machine on CPU, whether the
+    training is interrupted and resumed or not.
 
     Parameters
     ----------
-    config : NetworkConfig
-        The network's hyperparameters.
-    lattice : CameraLattice
-        Where the camera's pixels lie.
-    training, validation : Sample
-        The images; the latter may be empty.
+    data : TrainingSet
+        The images, and the network.
     recipe : Recipe
         Epochs, batch size, learning rates, weight decay.
     seed : int
         Seed of the initial weights and of the order of the images.
-    device : torch.device
+    hardware : Hardware
         Where to compute.
+    paths : Paths
+        Where the checkpoint and the history go. The checkpoint is resumed if it
+        exists.
+    settings : dict
+        All that must not change when a training is resumed, as JSON values.
+    report : callable
+        Is told the figures after each epoch, in the first process.
     progress : bool
         Whether to show a progress bar.
 
@@ -41,70 +118,314 @@ def fit(config, lattice, training, validation, recipe, seed, device, progress):
     weights : dict of str to numpy.ndarray
         The trained weights.
     history : list of dict of str to float
-        The figures of the validation data after each epoch.
+        The figures after each epoch.
+    complete : bool
+        False if the training was interrupted, by Ctrl-C or by SIGTERM.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite, a checkpoint cannot be written, or one is of another
+        training.
     """
     torch.manual_seed(seed)
-    module = TrainingModule(GammaPhysNet(config, lattice), recipe)
-    loaders = [
-        _loader(
-            training,
-            recipe.batch_size,
-            shuffle=True,
-            # Batch normalisation cannot normalise a single image.
-            drop_last=len(training) % recipe.batch_size == 1,
-            generator=torch.Generator().manual_seed(seed),
+    module = TrainingModule(
+        GammaPhysNet(data.card.network, data.lattice),
+        recipe,
+        lambda rank, n: _make_streams(data, recipe, seed, rank, n),
+    )
+    keeper = _Keeper(paths, settings, report)
+    if paths.checkpoint.exists():
+        check_resumable(paths.checkpoint, settings)
+    trainer = _make_trainer(recipe, hardware, paths, keeper, progress)
+    if trainer.world_size > 1:
+        share_batch_norms(module.network)
+    complete = True
+    with _quiet_lightning(), _interruptible(keeper):
+        try:
+            trainer.fit(
+                module,
+                ckpt_path=paths.checkpoint if paths.checkpoint.exists() else None,
+                weights_only=True,
+            )
+        except _Interrupted:
+            complete = False
+        except NotFiniteError as error:
+            raise TrainingError(_explain_not_finite(error, data, paths)) from error
+    weights = {k: w.cpu().numpy() for k, w in module.network.state_dict().items()}
+    return weights, module.history, complete
+
+
+def _make_streams(data, recipe, seed, rank, n_processes):
+    prepare = InputPreparation(data.card.input, data.lattice)
+
+    def training_batch(images, step):
+        # Each process draws its own, whatever the others do.
+        rng = np.random.default_rng([seed, step, rank])
+        targets = _targets(data.training, images.row)
+        *arrays, targets = data.augmentation(*images[1:], targets, rng)
+        weight = _energy_weights(targets, recipe.energy_weight_slope, means)
+        return _to_tensors(prepare(*arrays)[0], targets, weight, images.row)
+
+    def validation_batch(images):
+        targets = _targets(data.validation, images.row)
+        weight = np.ones(len(images.row), np.float32)
+        return _to_tensors(prepare(*images[1:])[0], targets, weight, images.row)
+
+    means = _mean_weights(data.training, recipe.energy_weight_slope)
+    training = TrainingStream(
+        data.paths,
+        data.training,
+        training_batch,
+        recipe.batch_size,
+        recipe.signal_fraction,
+        recipe.shuffle_images,
+        seed,
+        rank,
+        n_processes,
+    )
+    if len(data.validation) == 0:
+        return training, None
+    validation = ValidationStream(
+        data.paths,
+        data.validation,
+        validation_batch,
+        recipe.batch_size,
+        rank,
+        n_processes,
+    )
+    return training, validation
+
+
+def _targets(index, rows):
+    return {
+        "energy": index.energy[rows],
+        "direction": index.direction[rows],
+        "impact": index.impact[rows],
+        "class": index.label[rows],
+    }
+
+
+def _mean_weights(index, slope):
+    """Mean of E^slope of each class, by label."""
+    power = 10 ** (slope * index.energy[:, 0].astype(float))
+    return {label: power[index.label == label].mean() for label in set(index.label)}
+
+
+def _energy_weights(targets, slope, means):
+    mean = np.array([means[label] for label in targets["class"]])
+    power = 10 ** (slope * targets["energy"][:, 0].astype(float))
+    return (power / mean).astype(np.float32)
+
+
+def _to_tensors(inputs, targets, weight, rows):
+    arrays = {"inputs": inputs, "weight": weight, "row": rows, **targets}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _explain_not_finite(error, data, paths):
+    files = {str(data.paths[n]) for n in data.training.file[error.rows]}
+    checkpoint = (
+        f"the last good checkpoint is {paths.checkpoint}"
+        if paths.checkpoint.exists()
+        else "there is no checkpoint yet"
+    )
+    return (
+        f"{error}. Its images are from {', '.join(sorted(files))}; {checkpoint}. Lower "
+        "Recipe.learning_rate, set Recipe.gradient_clip, or look for extreme values in "
+        "the images"
+    )
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a training keeps what it must not lose.
+
+    Attributes
+    ----------
+    checkpoint : pathlib.Path
+        The state of the training.
+    history : pathlib.Path
+        The figures after each epoch, CSV.
+    tensorboard : pathlib.Path or None
+        Directory of a log for TensorBoard.
+    """
+
+    checkpoint: Path
+    history: Path
+    tensorboard: Path | None = None
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C was pressed, or the process was asked to end."""
+
+
+class _Keeper(Checkpoint):
+    """Writes the checkpoint after each epoch, between, and before an interruption.
+
+    Lightning calls a Checkpoint after all other callbacks, when the epoch's history is
+    complete.
+    """
+
+    def __init__(self, paths, settings, report):
+        self._paths = paths
+        self._settings = settings
+        self._report = report
+        self.interrupted = False
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        interrupted = any_process(self.interrupted, module.device)
+        every = module.recipe.checkpoint_every
+        if interrupted or (every and trainer.global_step % every == 0):
+            self._save(trainer)
+        if interrupted:
+            raise _Interrupted
+
+    def on_train_epoch_end(self, trainer, module):
+        self._save(trainer)
+        if trainer.is_global_zero:
+            write_history(module.history, self._paths.history)
+            self._report(module.history[-1])
+            if trainer.logger is not None:
+                row = dict(module.history[-1])
+                trainer.logger.log_metrics(row, step=row.pop("step"))
+
+    def on_save_checkpoint(self, trainer, module, checkpoint):
+        checkpoint["settings"] = json.dumps(self._settings)
+
+    def _save(self, trainer):
+        path = self._paths.checkpoint
+        unfinished = path.with_suffix(".part")
+        try:
+            trainer.save_checkpoint(unfinished)
+            if trainer.is_global_zero:
+                os.replace(unfinished, path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            last = f"the last good one is {path}" if path.exists() else "there is none"
+            raise TrainingError(
+                f"the checkpoint {path} cannot be written: {error}; {last}. Make room, "
+                "and go on with --resume"
+            ) from error
+
+
+def check_resumable(checkpoint, settings):
+    """Check that a checkpoint is of a training with the same settings.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+        The checkpoint.
+    settings : dict
+        What must be the same, as JSON values.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged, or a setting differs; the message names them.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        before = json.loads(content["settings"])
+    except Exception as error:
+        raise TrainingError(
+            f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
+            "start anew with --overwrite"
+        ) from error
+    now = json.loads(json.dumps(settings))
+    differing = [key for key in now | before if now.get(key) != before.get(key)]
+    if differing:
+        changes = "; ".join(
+            f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing
         )
-    ]
-    if len(validation) > 0:
-        loaders.append(_loader(validation, recipe.batch_size))
-    _run_lightning(module, loaders, recipe.epochs, device, progress)
-    weights = module.network.cpu().state_dict()
-    return {name: w.numpy() for name, w in weights.items()}, module.history
+        raise TrainingError(
+            f"{checkpoint} is of a training with other settings: {changes}. Use the "
+            "same ones, or start anew with --overwrite"
+        )
 
 
-class _LabelledImages(Dataset):
-    """Images and targets, taken batch by batch: image by image would be slow."""
+class _TimeLeft(lightning.Callback):
+    """Progress bar over all steps of the training, with the time left."""
 
-    def __init__(self, sample):
-        self.inputs = torch.from_numpy(sample.inputs)
-        self.targets = {
-            "energy": torch.from_numpy(sample.energy),
-            "direction": torch.from_numpy(sample.direction),
-            "impact": torch.from_numpy(sample.impact),
-            "class": torch.from_numpy(sample.label),
-        }
+    def on_train_start(self, trainer, module):
+        self._bar = tqdm(
+            total=trainer.max_epochs * len(module.training_stream),
+            initial=trainer.global_step,
+            unit="step",
+            disable=not trainer.is_global_zero,
+        )
 
-    def __len__(self):
-        return len(self.inputs)
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        self._bar.set_postfix(
+            epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
+            loss=f"{float(outputs['loss']):.3f}",
+            refresh=False,
+        )
+        self._bar.update()
 
-    def __getitems__(self, indices):
-        targets = {name: target[indices] for name, target in self.targets.items()}
-        return self.inputs[indices], targets
+    def teardown(self, trainer, module, stage):
+        if hasattr(self, "_bar"):
+            self._bar.close()
 
 
-def _loader(sample, batch_size, **options):
-    return DataLoader(
-        _LabelledImages(sample), batch_size, collate_fn=lambda batch: batch, **options
+def _make_trainer(recipe, hardware, paths, keeper, progress):
+    n_devices = (
+        hardware.devices
+        if isinstance(hardware.devices, int)
+        else len(hardware.devices)
     )
+    shared = n_devices * hardware.nodes > 1
+    with _quiet_lightning():
+        return lightning.Trainer(
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            num_nodes=hardware.nodes,
+            # Batch normalisation keeps the buffers alike; in validation processes have
+            # different numbers of batches, and must not wait for each other.
+            strategy=DDPStrategy(broadcast_buffers=False) if shared else "auto",
+            precision=_LIGHTNING_PRECISION[hardware.precision],
+            max_epochs=recipe.epochs,
+            gradient_clip_val=recipe.gradient_clip,
+            callbacks=[keeper, *([_TimeLeft()] if progress else [])],
+            logger=TensorBoardLogger(paths.tensorboard, name="", version=paths.history.stem) if paths.tensorboard else False,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            num_sanity_val_steps=0,
+        )
 
 
-def _run_lightning(module, loaders, epochs, device, progress):
+@contextlib.contextmanager
+def _interruptible(keeper):
+    """Let Ctrl-C and SIGTERM end the training after the step that is under way."""
+
+    def interrupt(number, frame):
+        if keeper.interrupted:
+            # Who asks twice does not want to wait.
+            raise KeyboardInterrupt
+        keeper.interrupted = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _quiet_lightning():
     # Lightning announces devices and advertises; the tool has a log of its own.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    trainer = lightning.Trainer(
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=progress,
-        num_sanity_val_steps=0,
-    )
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Hints that do not apply: images in memory need no processes that load them,
-        # and there may be no validation data.
+        # Hints that do not apply: the streams load images in threads of their own, and
+        # there may be no validation data.
         warnings.simplefilter("ignore", PossibleUserWarning)
         # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-        trainer.fit(module, *loaders)
+        yield

@@ -1,10 +1,14 @@
 """What γ-PhysNet minimises (paper, Section 3.2)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["UncertaintyWeighting", "task_losses"]
+from .processes import sum_over_processes
+
+__all__ = ["FixedWeights", "UncertaintyWeighting", "task_losses"]
 
 
 def task_losses(outputs, targets):
@@ -18,24 +22,34 @@ def task_losses(outputs, targets):
     outputs : dict of str to torch.Tensor
         Of the network, shape (batch, n_outputs).
     targets : dict of str to torch.Tensor
-        ``"class"``: index of the class, 0 for gammas, shape (batch,), int64. The
-        others: as the outputs.
+        ``"class"``: index of the class, 0 for gammas, shape (batch,), int64.
+        ``"weight"``: weight of each image, shape (batch,). The others: as the outputs.
 
     Returns
     -------
     dict of str to torch.Tensor
-        The loss of each task in ``outputs``, shape (). A regression's loss is 0 if
-        there is no gamma in the batch.
+        The loss of each task in ``outputs``, shape (): the weighted mean over the
+        images. A regression's loss is 0 if there is no gamma in the batch. Where a
+        batch is shared between processes, the mean of their losses is the batch's.
     """
-    is_gamma = targets["class"] == 0
+    weight = targets["weight"]
+    gamma_weight = weight * (targets["class"] == 0)
     losses = {}
     for task, output in outputs.items():
         if task == "class":
-            losses[task] = F.cross_entropy(output, targets[task])
+            loss = F.cross_entropy(output, targets[task], reduction="none")
+            losses[task] = _weighted_mean(loss, weight)
         else:
             deviation = (output - targets[task]).abs().mean(dim=1)
-            losses[task] = (deviation * is_gamma).sum() / is_gamma.sum().clamp(min=1)
+            losses[task] = _weighted_mean(deviation, gamma_weight)
     return losses
+
+
+def _weighted_mean(values, weight):
+    total, n_processes = sum_over_processes(weight.sum())
+    # Not a weight that is small, but none at all, must not divide.
+    total = torch.where(total > 0, total, 1)
+    return n_processes * (values * weight).sum() / total
 
 
 class UncertaintyWeighting(nn.Module):
@@ -57,9 +71,35 @@ class UncertaintyWeighting(nn.Module):
             {task: nn.Parameter(torch.ones(())) for task in tasks}
         )
 
+    def weights(self):
+        """Weight of each task's loss, a dict of str to float."""
+        return {task: math.exp(-s.item()) for task, s in self.log_scales.items()}
+
     def forward(self, losses):
         """Total loss, shape (), of a dict with the loss of each task."""
         return sum(
             torch.exp(-self.log_scales[task]) * loss + self.log_scales[task]
             for task, loss in losses.items()
         )
+
+
+class FixedWeights(nn.Module):
+    """Weigh tasks by hand.
+
+    Parameters
+    ----------
+    weights : dict of str to float
+        Weight of each task's loss.
+    """
+
+    def __init__(self, weights):
+        super().__init__()
+        self._weights = dict(weights)
+
+    def weights(self):
+        """Weight of each task's loss, a dict of str to float."""
+        return dict(self._weights)
+
+    def forward(self, losses):
+        """Total loss, shape (), of a dict with the loss of each task."""
+        return sum(self._weights[task] * loss for task, loss in losses.items())

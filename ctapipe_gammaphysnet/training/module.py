@@ -1,14 +1,32 @@
 """The Lightning module: a training step, a validation step, the optimiser."""
 
+import math
+
 import lightning
-import numpy as np
 import torch
-from sklearn.metrics import roc_auc_score
-from torch.optim.lr_scheduler import StepLR
+from torch.optim import lr_scheduler
 
-from .losses import UncertaintyWeighting, task_losses
+from .figures import figures_of_merit
+from .losses import FixedWeights, UncertaintyWeighting, task_losses
+from .processes import gather
 
-__all__ = ["TrainingModule"]
+__all__ = ["NotFiniteError", "TrainingModule"]
+
+
+class NotFiniteError(FloatingPointError):
+    """The loss is not a finite number.
+
+    Parameters
+    ----------
+    message : str
+        Which step, and which losses.
+    rows : list of int
+        The images of the step, as rows of the index.
+    """
+
+    def __init__(self, message, rows):
+        super().__init__(message)
+        self.rows = rows
 
 
 class TrainingModule(lightning.LightningModule):
@@ -19,70 +37,183 @@ class TrainingModule(lightning.LightningModule):
     network : GammaPhysNet
         The network.
     recipe : Recipe
-        Learning rates, their decay, weight decay.
+        Learning rates, their decay, weight decay, weights of the tasks.
+    make_streams : callable
+        Makes the `TrainingStream` and the `ValidationStream` of a process, from its
+        number and the number of processes; the latter may be None.
 
     Attributes
     ----------
     history : list of dict of str to float
-        For each epoch the figures of the validation data: the loss of each task,
-        unweighted, and the AUC of the gammaness.
+        For each epoch the losses and weights of the tasks, and the figures of the
+        validation data, unweighted.
     """
 
-    def __init__(self, network, recipe):
+    def __init__(self, network, recipe, make_streams):
         super().__init__()
         self.network = network
         self.recipe = recipe
-        self.balance = UncertaintyWeighting(list(network.heads))
+        self.balance = (
+            FixedWeights(recipe.task_weights)
+            if recipe.task_weights
+            else UncertaintyWeighting(list(network.heads))
+        )
         self.history = []
+        self._make_streams = make_streams
         self._validation = []
+        self._figures = {}
+        # Sums over the epoch, not a list of its steps.
+        self._loss_sums = {}
+
+    def setup(self, stage):
+        """Open the data of this process."""
+        trainer = self.trainer
+        self.training_stream, self.validation_stream = self._make_streams(
+            trainer.global_rank, trainer.world_size
+        )
+
+    def teardown(self, stage):
+        """Stop reading."""
+        self.training_stream.close()
+
+    def train_dataloader(self):
+        """Batches to train on."""
+        return self.training_stream
+
+    def val_dataloader(self):
+        """Batches to validate with."""
+        return self.validation_stream or []
+
+    def on_train_epoch_start(self):
+        """Go on with the batch after the last step, in a resumed training too."""
+        self.training_stream.step = self.trainer.global_step
 
     def configure_optimizers(self):
-        """Adam, without weight decay on the balance; learning rates fall in steps."""
-        optimizer = torch.optim.Adam(
-            [
-                {
-                    "params": self.network.parameters(),
-                    "lr": self.recipe.learning_rate,
-                    "weight_decay": self.recipe.weight_decay,
-                },
+        """Adam, without weight decay on the balance; learning rates by the recipe."""
+        recipe = self.recipe
+        groups = [
+            {
+                "params": self.network.parameters(),
+                "lr": recipe.learning_rate,
+                "weight_decay": recipe.weight_decay,
+            }
+        ]
+        if list(self.balance.parameters()):
+            groups.append(
                 {
                     "params": self.balance.parameters(),
-                    "lr": self.recipe.balance_learning_rate,
+                    "lr": recipe.balance_learning_rate,
                     "weight_decay": 0.0,
-                },
-            ]
-        )
-        return [optimizer], [StepLR(optimizer, self.recipe.decay_every, gamma=0.1)]
+                }
+            )
+        optimizer = torch.optim.Adam(groups)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"},
+        }
+
+    def _schedule(self, optimizer):
+        recipe, epoch = self.recipe, len(self.training_stream)
+        total = recipe.epochs * epoch
+        if recipe.schedule == "cosine":
+            return lr_scheduler.CosineAnnealingLR(optimizer, total)
+        if recipe.schedule == "one-cycle":
+            rates = [group["lr"] for group in optimizer.param_groups]
+            # Adam's momentum stays: nothing but the learning rate is to change.
+            return lr_scheduler.OneCycleLR(
+                optimizer, rates, total, cycle_momentum=False
+            )
+        return lr_scheduler.StepLR(optimizer, recipe.decay_every * epoch, gamma=0.1)
 
     def training_step(self, batch, batch_index):
-        """Total loss of a batch: images, targets."""
-        images, targets = batch
-        losses = task_losses(self.network(images), targets)
+        """Total loss of a batch."""
+        losses = task_losses(self.network(batch["inputs"]), batch)
         total = self.balance(losses)
         if not torch.isfinite(total):
-            raise FloatingPointError(
+            raise NotFiniteError(
                 f"the loss became {total.item()} in epoch {self.current_epoch}, step "
                 f"{self.global_step}: "
-                + ", ".join(f"{task} {loss:.3g}" for task, loss in losses.items())
-                + ". Lower the learning rate, or look for extreme values in the images."
+                + ", ".join(f"{task} {loss:.3g}" for task, loss in losses.items()),
+                batch["row"].tolist(),
             )
+        for task, loss in losses.items():
+            self._loss_sums[task] = self._loss_sums.get(task, 0) + loss.detach()
         return total
 
     def validation_step(self, batch, batch_index):
         """Collect outputs and targets of a batch."""
-        images, targets = batch
-        self._validation.append((self.network(images), targets))
+        outputs = self.network(batch["inputs"])
+        self._validation.append(
+            (
+                {task: output.float().cpu() for task, output in outputs.items()},
+                {task: batch[task].cpu() for task in {*outputs, "class"}},
+            )
+        )
 
     def on_validation_epoch_end(self):
         """Compute the figures of the validation data, all of it at once."""
+        parts = [part for parts in gather(self._validation) for part in parts]
+        self._validation = []
         outputs, targets = (
-            {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
-            for parts in zip(*self._validation, strict=True)
+            {name: torch.cat([part[name] for part in side]) for name in side[0]}
+            for side in zip(*parts, strict=True)
         )
-        self._validation.clear()
-        losses = task_losses(outputs, targets)
-        figures = {f"loss {task}": loss.item() for task, loss in losses.items()}
-        if "class" in outputs and len(np.unique(targets["class"])) > 1:
-            gammaness = torch.softmax(outputs["class"], dim=1)[:, 0]
-            figures["AUC"] = float(roc_auc_score(targets["class"] == 0, gammaness))
-        self.history.append(figures)
+        self._figures = {
+            f"validation loss {task}": loss.item()
+            for task, loss in _unweighted_losses(outputs, targets).items()
+        }
+        self._figures |= figures_of_merit(
+            {task: output.numpy() for task, output in outputs.items()},
+            {task: target.numpy() for task, target in targets.items()},
+        )
+
+    def on_train_epoch_end(self):
+        """Add the epoch to the history."""
+        n_steps = len(self.training_stream)
+        self.history.append(
+            {
+                "epoch": self.current_epoch + 1,
+                "step": self.global_step,
+                "learning rate": self.optimizers().param_groups[0]["lr"],
+                **{
+                    f"training loss {task}": float(total) / n_steps
+                    for task, total in self._loss_sums.items()
+                },
+                **{f"weight {k}": v for k, v in self.balance.weights().items()},
+                **self._figures,
+            }
+        )
+        self._loss_sums, self._figures = {}, {}
+        patience = self.recipe.patience
+        if patience and _epochs_without_progress(self.history) >= patience:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint):
+        """Keep what is not Lightning's."""
+        checkpoint["history"] = self.history
+        checkpoint["loss_sums"] = {k: float(v) for k, v in self._loss_sums.items()}
+
+    def on_load_checkpoint(self, checkpoint):
+        """Take back what is not Lightning's."""
+        self.history = checkpoint["history"]
+        self._loss_sums = checkpoint["loss_sums"]
+
+
+def _unweighted_losses(outputs, targets):
+    losses = {}
+    is_gamma = targets["class"] == 0
+    for task, output in outputs.items():
+        if task == "class":
+            losses[task] = torch.nn.functional.cross_entropy(output, targets[task])
+        elif is_gamma.any():
+            losses[task] = (output - targets[task])[is_gamma].abs().mean()
+    return losses
+
+
+def _epochs_without_progress(history):
+    """Number of epochs since the sum of the validation losses was lowest."""
+    sums = [
+        math.fsum(v for name, v in row.items() if name.startswith("validation loss"))
+        for row in history
+    ]
+    return len(sums) - 1 - sums.index(min(sums))

@@ -1,9 +1,11 @@
-"""The recipe of a training, as configuration."""
+"""The recipe of a training, and what enters the network, as configuration."""
 
 from ctapipe.core import Component
-from ctapipe.core.traits import Float, Int
+from ctapipe.core.traits import CaselessStrEnum, Dict, Float, Int, Unicode
 
-__all__ = ["Recipe"]
+from ..model_card import InputCard
+
+__all__ = ["InputTransformation", "Recipe"]
 
 
 class Recipe(Component):
@@ -12,13 +14,30 @@ class Recipe(Component):
     epochs = Int(25, min=1, help="How many times each image is shown.").tag(config=True)
 
     batch_size = Int(
-        128, min=2, help="Images per step. The paper does not give it."
+        128,
+        min=2,
+        help=(
+            "Images per step, of all processes together. The paper does not give it."
+        ),
     ).tag(config=True)
 
     learning_rate = Float(1e-3, min=0, help="Learning rate of Adam.").tag(config=True)
 
+    schedule = CaselessStrEnum(
+        ["step", "cosine", "one-cycle"],
+        default_value="step",
+        help=(
+            "How the learning rate changes: divided by 10 every ``decay_every`` epochs"
+            " (``step``, the paper's); falling to 0 as a cosine; or rising to"
+            " ``learning_rate`` over the first 30 % of the steps and falling after"
+            " (``one-cycle``)."
+        ),
+    ).tag(config=True)
+
     decay_every = Int(
-        10, min=1, help="The learning rate is divided by 10 every so many epochs."
+        10,
+        min=1,
+        help="With ``step``, the learning rate is divided by 10 every so many epochs.",
     ).tag(config=True)
 
     weight_decay = Float(
@@ -33,3 +52,131 @@ class Recipe(Component):
             " paper does not give it; this is its authors'."
         ),
     ).tag(config=True)
+
+    task_weights = Dict(
+        value_trait=Float(min=0),
+        key_trait=Unicode(),
+        help=(
+            "Weight of each task's loss, such as ``{energy: 1, direction: 2, impact: 1,"
+            " class: 1}``. If it is empty, the balance is learnt, as in the paper."
+        ),
+    ).tag(config=True)
+
+    gradient_clip = Float(
+        None,
+        min=0,
+        allow_none=True,
+        help="Largest norm of the gradients, which are scaled down to it.",
+    ).tag(config=True)
+
+    signal_fraction = Float(
+        None,
+        min=0,
+        max=1,
+        allow_none=True,
+        help=(
+            "Share of signal in each batch. By default it is that of all images; with"
+            " another, the images of one class are shown more often than the other's."
+        ),
+    ).tag(config=True)
+
+    energy_weight_slope = Float(
+        0.0,
+        help=(
+            "Images are weighted in the losses with the true energy to this power; the"
+            " mean weight of each class is 1. A sample with the spectral index -2"
+            " counts like one with -2.6 if this is -0.6."
+        ),
+    ).tag(config=True)
+
+    patience = Int(
+        None,
+        min=1,
+        allow_none=True,
+        help=(
+            "Stop when the sum of the validation losses has not fallen for so many"
+            " epochs. By default all epochs are trained."
+        ),
+    ).tag(config=True)
+
+    shuffle_images = Int(
+        20_000,
+        min=2,
+        help=(
+            "Number of images that are shuffled in memory; twice as many are in"
+            " memory. More mix better where showers are not in random order."
+        ),
+    ).tag(config=True)
+
+    checkpoint_every = Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="Write a checkpoint every so many steps too, not only after each epoch.",
+    ).tag(config=True)
+
+
+class InputTransformation(Component):
+    """What enters the network. The defaults are the paper's: images as they are.
+
+    It is stored in the model file, and applied by everything that uses it.
+    """
+
+    image = CaselessStrEnum(
+        ["raw", "cleaned"],
+        default_value="raw",
+        help=(
+            "Which pixels the network sees: all, or those that survived the image"
+            " cleaning."
+        ),
+    ).tag(config=True)
+
+    charge = CaselessStrEnum(
+        ["linear", "arcsinh"],
+        default_value="linear",
+        help=(
+            "Charge divided by ``charge_scale``, or the inverse hyperbolic sine of"
+            " that: linear for small and logarithmic for large charges."
+        ),
+    ).tag(config=True)
+
+    charge_scale = Float(
+        1.0, min=1e-6, help="What the charge is divided by, in p.e."
+    ).tag(config=True)
+
+    peak_time_reference = CaselessStrEnum(
+        ["none", "image"],
+        default_value="none",
+        help=(
+            "From where peak times count: from the start of the readout, or from the"
+            " mean of the cleaned pixels weighted with their charge (``image``)."
+        ),
+    ).tag(config=True)
+
+    peak_time_scale = Float(
+        1.0, min=1e-6, help="What the peak time is then divided by, in ns."
+    ).tag(config=True)
+
+    peak_time_pixels = CaselessStrEnum(
+        ["all", "cleaned"],
+        default_value="all",
+        help=(
+            "Which pixels' peak times enter: all, or those that survived the image"
+            " cleaning and ``peak_time_rings`` around them; the others' are 0."
+        ),
+    ).tag(config=True)
+
+    peak_time_rings = Int(
+        0, min=0, max=10, help="With ``cleaned``, how many rings of neighbours to add."
+    ).tag(config=True)
+
+    def card(self):
+        """Describe it for the model card.
+
+        Returns
+        -------
+        InputCard
+            The same as a card.
+        """
+        names = self.trait_names(config=True)
+        return InputCard(**{name: getattr(self, name) for name in names})

@@ -136,6 +136,12 @@ def test_steps_have_the_same_direction_at_every_pixel(name):
     assert enclosed == pytest.approx(expected, abs=1)
 
 
+def test_adjacency_has_the_neighbors_and_the_pixel_itself(name):
+    lattice = lattice_of(name)
+    itself = {(pixel, pixel) for pixel in range(len(lattice))}
+    assert pairs(lattice.adjacency()) == neighbors(lattice) | itself
+
+
 def test_lstcam_shrinks_from_1855_to_462_to_117():
     lattice = lattice_of("LSTCam")
     half = lattice.downsampled()

@@ -6,20 +6,22 @@ import numpy as np
 import pytest
 import torch
 import toy_sample
-from ctapipe.core import QualityQuery, ToolConfigurationError, run_tool
+from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from sklearn.metrics import roc_auc_score
 
 from ctapipe_gammaphysnet.model_file import read_card, read_model
 from ctapipe_gammaphysnet.predictor import Predictor
+from ctapipe_gammaphysnet.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.command_line import repeat_options
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
-from ctapipe_gammaphysnet.training.dataset import (
-    Sample,
+from ctapipe_gammaphysnet.training.index import (
+    EventIndex,
     TrainingDataError,
-    read_sample,
+    read_index,
 )
+from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"
 # At the edge of the light pool of one telescope the others would teach little.
@@ -75,17 +77,17 @@ def model(files, tmp_path_factory):
 def test_energy_direction_and_class_are_learnt(files, model):
     """On other showers, much better than the best constant; factors are stated."""
     content = read_model(model)
-    query = QualityQuery(
+    query = TrainingQualityQuery(
         quality_criteria=[("signal", "morphology_n_pixels > 0")],
     )
-    sample = Sample.concatenate(
-        [
-            read_sample(files["test", particle], TYPE, label, query)
-            for label, particle in enumerate(("gamma", "proton"))
-        ]
+    paths = [files["test", particle] for particle in ("gamma", "proton")]
+    sample = EventIndex.concatenate(
+        [read_index(path, n, TYPE, n, query) for n, path in enumerate(paths)]
     )
+    images = read_images(paths, sample, np.arange(len(sample)))
     predictor = Predictor(content.card.networks[0], content.weights[0])
-    outputs = {task: out[0] for task, out in predictor(sample.inputs).items()}
+    inputs, _ = predictor.prepare(*images[1:])
+    outputs = {task: out[0] for task, out in predictor(inputs).items()}
 
     gammaness = outputs["class"][:, 0]
     assert roc_auc_score(sample.label == 0, gammaness) > 0.8
@@ -151,7 +153,7 @@ def test_gammas_alone_can_be_reconstructed(files, tmp_path):
         "--blocks=1",
         "--epochs=1",
         *("--tasks", "energy", "direction"),
-        "--image=cleaned",
+        "--InputTransformation.image=cleaned",
     ]
     run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
     (network,) = read_card(output).networks
@@ -214,7 +216,7 @@ def test_errors_come_before_the_training(files, tmp_path, options, message):
 def test_no_image_left_is_an_error_with_the_counts(files, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
-        "ImageQualityQuery: {quality_criteria: [[none, hillas_intensity < 0]]}"
+        "TrainingQualityQuery: {quality_criteria: [[none, hillas_intensity < 0]]}"
     )
     with pytest.raises(TrainingDataError, match=r"0 images of signal(.|\n)*none"):
         train(files, tmp_path / "model.safetensors", f"--config={config}")

@@ -1,0 +1,271 @@
+"""Index of the images to train on: where they are, and what they show.
+
+The images themselves stay in their files until `stream` reads them.
+"""
+
+from dataclasses import dataclass, fields
+
+import astropy.units as u
+import numpy as np
+import tables
+from astropy.table import QTable
+from ctapipe.core import ToolConfigurationError
+from ctapipe.io import read_table
+
+from ..dl1_file import IMAGES, DL1File
+from ..targets import direction_to_target, energy_to_target, impact_to_target
+from .showers import shower_numbers
+
+__all__ = ["EventIndex", "TrainingDataError", "check_file", "read_index"]
+
+#: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
+_GAMMA_ID = 0
+_PARAMETERS = "/dl1/event/telescope/parameters"
+_SHOWERS = "/simulation/event/subarray/shower"
+#: Events read at once.
+_CHUNK = 5000
+
+
+class TrainingDataError(ToolConfigurationError, ValueError):
+    """A file cannot be used for training; the message says why."""
+
+
+@dataclass(frozen=True, eq=False)
+class EventIndex:
+    """Telescope events of one telescope type, without their images.
+
+    Attributes
+    ----------
+    file : numpy.ndarray
+        Number of the file, shape (n,), int32.
+    tel_id : numpy.ndarray
+        Telescope, shape (n,), int32.
+    row : numpy.ndarray
+        Row of the image in the telescope's table, shape (n,), int64.
+    label : numpy.ndarray
+        0 for signal and 1 for background, shape (n,), int64.
+    shower : numpy.ndarray
+        Number of the simulated shower, shape (n,), uint64.
+    energy : numpy.ndarray
+        log10(E / TeV), shape (n, 1), float32.
+    direction : numpy.ndarray
+        fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2), float32.
+    impact : numpy.ndarray
+        Impact point minus telescope in the TiltedGroundFrame in km, shape (n, 2),
+        float32.
+    pointing : numpy.ndarray
+        Altitude and azimuth of the telescope in deg, shape (n, 2), float32.
+    """
+
+    file: np.ndarray
+    tel_id: np.ndarray
+    row: np.ndarray
+    label: np.ndarray
+    shower: np.ndarray
+    energy: np.ndarray
+    direction: np.ndarray
+    impact: np.ndarray
+    pointing: np.ndarray
+
+    def __len__(self):
+        return len(self.row)
+
+    @classmethod
+    def concatenate(cls, parts):
+        """Join indices.
+
+        Parameters
+        ----------
+        parts : list of EventIndex
+            At least one.
+
+        Returns
+        -------
+        EventIndex
+            All of them.
+        """
+        return cls(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            }
+        )
+
+    def select(self, rows):
+        """Select telescope events.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            A mask, shape (n,), bool, or numbers of rows.
+
+        Returns
+        -------
+        EventIndex
+            The selected ones.
+        """
+        return EventIndex(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
+
+def check_file(path):
+    """Check that a file has what training needs: images, parameters and truth.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        A ctapipe HDF5 file.
+
+    Raises
+    ------
+    TrainingDataError
+        If it has not, with what to do.
+    """
+    if not tables.is_hdf5_file(str(path)):
+        raise TrainingDataError(f"{path} is not a ctapipe DL1 file (HDF5)")
+    with tables.open_file(path) as file:
+        for group, missing, remedy in (
+            (IMAGES, "no DL1 images", "make it with 'ctapipe-process --write-images'"),
+            (
+                _PARAMETERS,
+                "no DL1 parameters",
+                "make it with 'ctapipe-process --write-parameters'",
+            ),
+            (
+                _SHOWERS,
+                "no simulated showers",
+                "training needs the truth of simulations, not observations",
+            ),
+        ):
+            if group not in file:
+                raise TrainingDataError(f"{path} has {missing}: {remedy}")
+
+
+def read_index(path, number, telescope, label, quality_query):
+    """Find the images of one telescope type in a file, with their truth.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe DL1 file of simulations, with images and parameters.
+    number : int
+        By which the index knows the file.
+    telescope : str
+        Telescope type, for example ``LST_LST_LSTCam``.
+    label : {0, 1}
+        0 if the file is signal (gammas), 1 if it is background.
+    quality_query : ImageQualityQuery
+        Selects the images by their DL1 parameters, and counts them.
+
+    Returns
+    -------
+    EventIndex
+        The selected images, in the order in which they are in the file.
+
+    Raises
+    ------
+    TrainingDataError
+        If particles are not what the label says, or the pointing is not known.
+    """
+    # The focal length does not matter here, and old files know only one.
+    with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
+        tel_ids = dl1.subarray.get_tel_ids_for_type(telescope)
+        positions = dl1.subarray.tel_coords.cartesian.xyz.to_value(u.m).T
+        parts, first_event = [_empty_index()], 0
+        for chunk in dl1.chunks(_CHUNK):
+            with dl1.reading():
+                showers = _read_showers(dl1, chunk, first_event)
+            _check_particles(path, showers["true_shower_primary_id"], label)
+            first_event += len(chunk)
+            for tel_id in tel_ids:
+                if tel_id not in chunk.event:
+                    continue
+                rows = np.flatnonzero(quality_query.mask(chunk.parameters[tel_id]))
+                position = positions[dl1.subarray.tel_ids_to_indices(tel_id)]
+                parts.append(
+                    _index_rows(path, number, chunk, tel_id, rows, showers, position)
+                )
+    index = EventIndex.concatenate(parts)
+    index.label[:] = label
+    return index.select(np.lexsort((index.row, index.tel_id)))
+
+
+def _empty_index():
+    none, pair = np.empty(0), np.empty((0, 2), np.float32)
+    return EventIndex(
+        file=none.astype(np.int32),
+        tel_id=none.astype(np.int32),
+        row=none.astype(np.int64),
+        label=none.astype(np.int64),
+        shower=none.astype(np.uint64),
+        energy=np.empty((0, 1), np.float32),
+        direction=pair,
+        impact=pair,
+        pointing=pair,
+    )
+
+
+def _read_showers(dl1, chunk, start):
+    """Simulated showers of the events of a chunk."""
+    showers = read_table(
+        dl1.h5file, _SHOWERS, start=start, stop=start + len(chunk), table_cls=QTable
+    )
+    if not (
+        np.array_equal(showers["obs_id"], chunk.obs_id)
+        and np.array_equal(showers["event_id"], chunk.event_id)
+    ):
+        raise TrainingDataError(
+            f"{dl1.path}: {_SHOWERS} does not have the showers of the file's events, "
+            f"from event {chunk.event_id[0]} of observation {chunk.obs_id[0]} on"
+        )
+    return showers
+
+
+def _index_rows(path, number, chunk, tel_id, rows, showers, position):
+    """Index of the images of a telescope that passed the selection."""
+    shower = showers[chunk.event[tel_id][rows]]
+    alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
+    if not np.isfinite(alt.value + az.value).all():
+        raise TrainingDataError(
+            f"{path}: the pointing of telescope {tel_id} is not known for all its "
+            "events"
+        )
+    n = len(rows)
+    return EventIndex(
+        file=np.full(n, number, np.int32),
+        tel_id=np.full(n, tel_id, np.int32),
+        row=(chunk.first_row[tel_id] + rows).astype(np.int64),
+        label=np.zeros(n, np.int64),
+        shower=shower_numbers(
+            shower["obs_id"],
+            shower["true_shower_primary_id"],
+            shower["true_energy"].to_value(u.TeV),
+            shower["true_alt"].to_value(u.rad),
+            shower["true_h_first_int"].to_value(u.m),
+        ),
+        energy=energy_to_target(shower["true_energy"]).astype(np.float32),
+        direction=direction_to_target(
+            shower["true_alt"], shower["true_az"], alt, az
+        ).astype(np.float32),
+        impact=impact_to_target(
+            shower["true_core_x"],
+            shower["true_core_y"],
+            u.Quantity(np.tile(position, (n, 1)), u.m),
+            alt,
+            az,
+        ).astype(np.float32),
+        pointing=np.column_stack([alt.to_value(u.deg), az.to_value(u.deg)]).astype(
+            np.float32
+        ),
+    )
+
+
+def _check_particles(path, primary_id, label):
+    particles = np.unique(primary_id)
+    is_gamma = particles == _GAMMA_ID
+    if label == 0 and not is_gamma.all():
+        raise TrainingDataError(
+            f"{path} was given as signal, but has particles with the ids "
+            f"{particles[~is_gamma].tolist()}; gammas have {_GAMMA_ID}"
+        )
+    if label == 1 and is_gamma.any():
+        raise TrainingDataError(f"{path} was given as background, but has gammas")

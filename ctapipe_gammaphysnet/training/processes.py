@@ -1,0 +1,125 @@
+"""What processes that share each batch must tell each other."""
+
+import torch
+from torch import distributed
+from torch.distributed.nn.functional import all_reduce
+
+from ..network.convolution import BatchNorm
+
+__all__ = [
+    "SharedBatchNorm",
+    "any_process",
+    "gather",
+    "n_processes",
+    "share_batch_norms",
+    "sum_over_processes",
+]
+
+
+def n_processes():
+    """Count the processes that train together.
+
+    Returns
+    -------
+    int
+        Their number; 1 without distributed training.
+    """
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def sum_over_processes(value):
+    """Sum a number over the processes, without gradients.
+
+    Parameters
+    ----------
+    value : torch.Tensor
+        This process's.
+
+    Returns
+    -------
+    total : torch.Tensor
+        The sum, of the same shape.
+    n : int
+        Number of processes.
+    """
+    total, n = value.detach().clone(), n_processes()
+    if n > 1:
+        distributed.all_reduce(total)
+    return total, n
+
+
+def any_process(condition, device):
+    """Tell whether something is so in any process.
+
+    Parameters
+    ----------
+    condition : bool
+        Whether it is so in this one.
+    device : torch.device
+        Where processes can talk to each other.
+
+    Returns
+    -------
+    bool
+        Whether it is so in any.
+    """
+    count, _ = sum_over_processes(torch.tensor(float(condition), device=device))
+    return bool(count > 0)
+
+
+def gather(value):
+    """Collect what each process has.
+
+    Parameters
+    ----------
+    value : object
+        This process's.
+
+    Returns
+    -------
+    list of object
+        All processes'.
+    """
+    values = [value] * n_processes()
+    if len(values) > 1:
+        distributed.all_gather_object(values, value)
+    return values
+
+
+class SharedBatchNorm(BatchNorm):
+    """Batch normalisation over a batch that is shared between processes.
+
+    PyTorch's own does this on GPUs only.
+    """
+
+    def forward(self, x):
+        """Normalise each channel over all processes' batch and pixels."""
+        if not self.training:
+            return super().forward(x)
+        # Not in bfloat16: sums of many small numbers.
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        sums = torch.stack([x.sum(dim=(0, 2)), (x * x).sum(dim=(0, 2))])
+        count, _ = sum_over_processes(x.new_tensor(float(x.shape[0] * x.shape[2])))
+        mean, mean_square = all_reduce(sums) / count
+        variance = mean_square - mean**2
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            unbiased = variance * count / (count - 1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(unbiased, self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        offset = self.bias - mean * scale
+        return x * scale[:, None] + offset[:, None]
+
+
+def share_batch_norms(network):
+    """Make all batch normalisations of a network `SharedBatchNorm`.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network, changed in place.
+    """
+    for module in network.modules():
+        if type(module) is BatchNorm:
+            module.__class__ = SharedBatchNorm

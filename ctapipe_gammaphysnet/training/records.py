@@ -1,0 +1,125 @@
+"""What is kept of a training for people: tables and curves."""
+
+import csv
+import os
+
+import numpy as np
+from astropy.table import Table
+
+__all__ = ["plot_histories", "summarise", "write_history"]
+
+_CURVES = {
+    "training loss": "Training loss",
+    "validation loss": "Validation loss",
+    "weight": "Weight of the task",
+}
+_FIGURES = (
+    "AUC",
+    "energy resolution",
+    "energy bias",
+    "angular resolution / deg",
+    "impact resolution / m",
+)
+
+
+def write_history(history, path):
+    """Write the figures after each epoch as CSV.
+
+    Parameters
+    ----------
+    history : list of dict of str to float
+        The figures; the epochs may have different ones.
+    path : pathlib.Path
+        The file, which is replaced.
+    """
+    names = list(dict.fromkeys(name for row in history for name in row))
+    unfinished = path.with_suffix(".part")
+    with open(unfinished, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(history)
+    os.replace(unfinished, path)
+
+
+def summarise(histories):
+    """Put the validation figures of several members side by side.
+
+    Parameters
+    ----------
+    histories : dict of str to list of dict
+        The figures after each epoch, by member.
+
+    Returns
+    -------
+    astropy.table.Table
+        The figures after the last epoch, a row for each member.
+    """
+    rows = [
+        {"network": name, **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)}}
+        for name, history in histories.items()
+        if history
+    ]
+    table = Table(rows=rows)
+    for figure in _FIGURES:
+        if figure in table.colnames:
+            table[figure].format = ".4g"
+    return table
+
+
+def plot_histories(histories, path):
+    """Draw losses, task weights and validation figures against the epoch.
+
+    Parameters
+    ----------
+    histories : dict of str to list of dict
+        The figures after each epoch, by member.
+    path : pathlib.Path
+        PNG file, which is replaced.
+    """
+    from matplotlib.figure import Figure
+
+    present = [
+        f for f in _FIGURES if any(f in row for h in histories.values() for row in h)
+    ]
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    panels = [*_CURVES, *present]
+    axes = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
+    for axis, panel in zip(axes, panels, strict=False):
+        for style, (name, history) in zip(
+            _styles(), histories.items(), strict=False
+        ):
+            _draw(axis, panel, name, history, style)
+        axis.set_xlabel("Epoch")
+        axis.set_ylabel(_CURVES.get(panel, panel))
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize="x-small")
+    for axis in list(figure.axes)[len(panels) :]:
+        axis.remove()
+    unfinished = path.with_suffix(".part")
+    figure.savefig(unfinished, format="png", dpi=120)
+    os.replace(unfinished, path)
+
+
+def _styles():
+    while True:
+        yield from ("-", "--", ":", "-.")
+
+
+def _draw(axis, panel, name, history, style):
+    if not history:
+        return
+    epochs = [row["epoch"] for row in history]
+    names = [n for n in history[-1] if n == panel or n.startswith(f"{panel} ")]
+    for number, column in enumerate(names):
+        task = column.removeprefix(panel).strip()
+        axis.plot(
+            epochs,
+            [row.get(column, np.nan) for row in history],
+            style,
+            color=f"C{number}",
+            marker=".",
+            label=f"{task} {name}".strip(),
+        )
+    if panel in _CURVES:
+        axis.set_yscale("log")

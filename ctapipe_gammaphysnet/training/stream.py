@@ -1,0 +1,344 @@
+"""Batches of images for training and validation, streamed from their files.
+
+Which images are in a batch depends on the index, the seed and the number of the step
+alone: a training that is resumed, or shared between processes, sees the same batches.
+"""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import NamedTuple
+
+import numpy as np
+import tables
+
+from ..dl1_file import CACHE_BYTES, IMAGES, image_columns, reading
+
+__all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
+
+#: Rows of a table that are read together. A window has many such blocks, of files and
+#: telescopes drawn at random.
+_BLOCK = 128
+#: Batches that are made ready while the network is busy.
+_BATCHES_AHEAD = 4
+
+
+class Images(NamedTuple):
+    """Images as they are in the files.
+
+    Attributes
+    ----------
+    row : numpy.ndarray
+        Their rows in the index, shape (n,), int64.
+    image : numpy.ndarray
+        Charge in p.e., shape (n, n_pixels), float32.
+    peak_time : numpy.ndarray
+        Peak time in ns, shape (n, n_pixels), float32.
+    image_mask : numpy.ndarray
+        Mask of the image cleaning, shape (n, n_pixels), bool.
+    """
+
+    row: np.ndarray
+    image: np.ndarray
+    peak_time: np.ndarray
+    image_mask: np.ndarray
+
+    def part(self, where):
+        """Select images.
+
+        Parameters
+        ----------
+        where : slice or numpy.ndarray
+            Which.
+
+        Returns
+        -------
+        Images
+            The selected ones.
+        """
+        return Images(*(column[where] for column in self))
+
+
+def _join(parts):
+    return Images(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _block_starts(index):
+    """Where in an index the blocks begin, and its end."""
+    keys = np.column_stack([index.file, index.tel_id, index.row // _BLOCK])
+    changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
+    return np.concatenate([[0], changes, [len(index)]])
+
+
+def read_images(paths, index, rows):
+    """Read images from their files.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        The files, by their numbers in the index.
+    index : EventIndex
+        Where the images are, in the order of files, telescopes and rows.
+    rows : array_like of int
+        Rows of the index, shape (n,).
+
+    Returns
+    -------
+    Images
+        The images, in the order of ``rows``.
+
+    Raises
+    ------
+    DL1FileError
+        If a file cannot be read.
+    """
+    rows = np.asarray(rows)
+    order = np.argsort(rows)
+    selected = index.select(rows[order])
+    parts = []
+    for number in np.unique(selected.file):
+        of_file = np.flatnonzero(selected.file == number)
+        with (
+            reading(paths[number]),
+            tables.open_file(paths[number], chunk_cache_size=CACHE_BYTES) as file,
+        ):
+            parts += _read_blocks(file, selected.select(of_file))
+    columns = _join([Images(np.empty(0, int), *part) for part in parts])
+    back = np.argsort(order)
+    return Images(rows, *(column[back] for column in columns[1:]))
+
+
+def _read_blocks(file, index):
+    """Images of one file, block by block: charge, peak time, mask."""
+    for start, stop in _pairs(_block_starts(index)):
+        table = file.root[f"{IMAGES}/tel_{index.tel_id[start]:03d}"]
+        wanted = index.row[start:stop]
+        rows = table.read(wanted[0], wanted[-1] + 1)[wanted - wanted[0]]
+        image, peak_time, mask = image_columns(table, rows)
+        yield image.astype(np.float32), peak_time.astype(np.float32), mask
+
+
+def _pairs(edges):
+    return zip(edges[:-1], edges[1:], strict=True)
+
+
+def _shuffled_windows(starts, size, rng):
+    """Rows of an index in a random order, in windows that are read at once.
+
+    Whole blocks go to a window, drawn at random, until it has ``size`` rows; its rows
+    are then shuffled.
+    """
+    blocks = rng.permutation(len(starts) - 1)
+    lengths = np.diff(starts)[blocks]
+    # The window of a block follows from the middle of its rows.
+    number = ((np.cumsum(lengths) - lengths / 2) // size).astype(int)
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(blocks)]])
+    for first, last in _pairs(edges):
+        yield rng.permutation(
+            np.concatenate(
+                [np.arange(starts[b], starts[b + 1]) for b in blocks[first:last]]
+            )
+        )
+
+
+def _endless_windows(rows, starts, size, seed, position):
+    """Windows of pass after pass through the rows, from a position on.
+
+    Yields the position of a window's first row, and the window.
+    """
+    number, skipped = divmod(position, len(rows))
+    first = position - skipped
+    while True:
+        rng = np.random.default_rng([seed, number])
+        for window in _shuffled_windows(starts, size, rng):
+            if first + len(window) > position:
+                begin = max(position - first, 0)
+                yield first + begin, rows[window[begin:]]
+            first += len(window)
+        number += 1
+
+
+def _cut(windows, size):
+    """Cut windows of images into pieces of a fixed size, across their borders."""
+    pieces, missing = [], size
+    for window in windows:
+        start = 0
+        while start < len(window.row):
+            pieces.append(window.part(slice(start, start + missing)))
+            start += len(pieces[-1].row)
+            missing -= len(pieces[-1].row)
+            if missing == 0:
+                yield _join(pieces)
+                pieces, missing = [], size
+
+
+def _ahead(items, depth):
+    """Iterate with the next items being made meanwhile, in a thread."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool, closing(items):
+        futures = deque(pool.submit(next, items, end) for _ in range(depth))
+        try:
+            while (item := futures.popleft().result()) is not end:
+                futures.append(pool.submit(next, items, end))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class TrainingStream:
+    """Batches of shuffled images, epoch after epoch.
+
+    In each batch there are as many images of signal and of background as their shares
+    say. Each class is gone through again and again, each time in another order; an
+    epoch has as many images as there are in all.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        The files, by their numbers in the index.
+    index : EventIndex
+        The images.
+    make_batch : callable
+        Makes a batch of `Images` and the number of the step.
+    batch_size : int
+        Images in a batch, of all processes together.
+    signal_fraction : float or None
+        Share of signal in each batch; None: as in the index.
+    window : int
+        Number of images that are shuffled in memory.
+    seed : int
+        Seed of the order.
+    rank, n_processes : int
+        Number of this process, and how many share each batch.
+
+    Attributes
+    ----------
+    step : int
+        Number of the next batch, counted from the start of the training. It can be set.
+    shares : dict of int to int
+        Number of images in a batch by label.
+    """
+
+    def __init__(
+        self,
+        paths,
+        index,
+        make_batch,
+        batch_size,
+        signal_fraction,
+        window,
+        seed,
+        rank=0,
+        n_processes=1,
+    ):
+        self._paths = paths
+        self._index = index
+        self._make_batch = make_batch
+        self._window = window
+        self._seed = seed
+        self._rank = rank
+        self._n_processes = n_processes
+        self.shares = _shares(index.label, batch_size, signal_fraction)
+        self.step = 0
+        self._batches = None
+        self._next = None
+
+    def __len__(self):
+        """Steps in an epoch."""
+        return max(len(self._index) // sum(self.shares.values()), 1)
+
+    def __iter__(self):
+        """Yield the batches of an epoch from the current step on."""
+        if self._next != self.step:
+            self.close()
+            self._batches = _ahead(self._read_batches(self.step), _BATCHES_AHEAD)
+            self._next = self.step
+        for _ in range(self.step % len(self), len(self)):
+            batch = next(self._batches)
+            self.step += 1
+            self._next += 1
+            yield batch
+
+    def close(self):
+        """Stop reading."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = self._next = None
+
+    def _read_batches(self, step):
+        streams = [
+            self._read_class(label, share, step) for label, share in self.shares.items()
+        ]
+        try:
+            for number, pieces in enumerate(zip(*streams, strict=True), step):
+                yield self._make_batch(_join(pieces), number)
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _read_class(self, label, share, step):
+        """This process's part of one class in each batch."""
+        rows = np.flatnonzero(self._index.label == label)
+        starts = _block_starts(self._index.select(rows))
+        size = max(self._window * share // sum(self.shares.values()), share)
+
+        def read():
+            windows = _endless_windows(
+                rows, starts, size, self._seed + label, step * share
+            )
+            for position, window in windows:
+                slot = np.arange(position, position + len(window)) % share
+                mine = window[slot % self._n_processes == self._rank]
+                if len(mine) > 0:
+                    yield read_images(self._paths, self._index, mine)
+
+        n_mine = len(range(self._rank, share, self._n_processes))
+        windows = _ahead(read(), 1)
+        with closing(windows):
+            yield from _cut(windows, n_mine)
+
+
+def _shares(label, batch_size, signal_fraction):
+    """Number of images of each label in a batch."""
+    labels = np.unique(label).tolist()
+    if len(labels) == 1:
+        return {labels[0]: batch_size}
+    if signal_fraction is None:
+        signal_fraction = np.mean(label == 0)
+    n_signal = int(np.clip(round(batch_size * signal_fraction), 1, batch_size - 1))
+    return {0: n_signal, 1: batch_size - n_signal}
+
+
+class ValidationStream:
+    """Batches of all images of an index, in its order.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        The files, by their numbers in the index.
+    index : EventIndex
+        The images.
+    make_batch : callable
+        Makes a batch of `Images`.
+    batch_size : int
+        Images in a batch of this process.
+    rank, n_processes : int
+        Number of this process, and how many share the images.
+    """
+
+    def __init__(self, paths, index, make_batch, batch_size, rank=0, n_processes=1):
+        self._paths = paths
+        self._index = index
+        self._make_batch = make_batch
+        rows = np.array_split(np.arange(len(index)), n_processes)[rank]
+        self._batches = np.array_split(rows, range(batch_size, len(rows), batch_size))
+
+    def __len__(self):
+        return len(self._batches)
+
+    def __iter__(self):
+        return _ahead(self._read_batches(), _BATCHES_AHEAD)
+
+    def _read_batches(self):
+        for rows in self._batches:
+            yield self._make_batch(read_images(self._paths, self._index, rows))
