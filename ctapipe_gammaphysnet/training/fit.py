@@ -32,6 +32,8 @@ from .stream import TrainingStream, ValidationStream
 
 __all__ = ["Hardware", "TrainingError", "TrainingSet", "fit"]
 
+#: Ctrl-C, and what batch systems send before they kill: end after this step.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -137,11 +139,12 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     keeper = _Keeper(paths, settings, report)
     if paths.checkpoint.exists():
         check_resumable(paths.checkpoint, settings)
-    trainer = _make_trainer(recipe, hardware, paths, keeper, progress)
+    validates = len(data.validation) > 0
+    trainer = _make_trainer(recipe, hardware, paths, validates, keeper, progress)
     if trainer.world_size > 1:
         share_batch_norms(module.network)
     complete = True
-    with _quiet_lightning(), _interruptible(keeper):
+    with _quiet_lightning(), _restored_signals():
         try:
             trainer.fit(
                 module,
@@ -271,10 +274,25 @@ class _Keeper(Checkpoint):
         self._paths = paths
         self._settings = settings
         self._report = report
-        self.interrupted = False
+        self._interrupted = False
+
+    def on_train_start(self, trainer, module):
+        # Only now: before, Lightning sets handlers of its own.
+        if _in_main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number, frame):
+        if self._interrupted:
+            # Who asks twice does not want to wait.
+            raise KeyboardInterrupt
+        self._interrupted = True
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
-        interrupted = any_process(self.interrupted, module.device)
+        if trainer.global_step % len(module.training_stream) == 0:
+            # Lightning cannot go on between the last step and the validation.
+            return
+        interrupted = any_process(self._interrupted, module.device)
         every = module.recipe.checkpoint_every
         if interrupted or (every and trainer.global_step % every == 0):
             self._save(trainer)
@@ -289,6 +307,8 @@ class _Keeper(Checkpoint):
             if trainer.logger is not None:
                 row = dict(module.history[-1])
                 trainer.logger.log_metrics(row, step=row.pop("step"))
+        if any_process(self._interrupted, module.device):
+            raise _Interrupted
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
         checkpoint["settings"] = json.dumps(self._settings)
@@ -368,7 +388,7 @@ class _TimeLeft(lightning.Callback):
             self._bar.close()
 
 
-def _make_trainer(recipe, hardware, paths, keeper, progress):
+def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
     n_devices = (
         hardware.devices
         if isinstance(hardware.devices, int)
@@ -387,29 +407,31 @@ def _make_trainer(recipe, hardware, paths, keeper, progress):
             max_epochs=recipe.epochs,
             gradient_clip_val=recipe.gradient_clip,
             callbacks=[keeper, *([_TimeLeft()] if progress else [])],
-            logger=TensorBoardLogger(paths.tensorboard, name="", version=paths.history.stem) if paths.tensorboard else False,
+            logger=_make_logger(paths),
             use_distributed_sampler=False,
             enable_model_summary=False,
             enable_progress_bar=False,
             num_sanity_val_steps=0,
+            limit_val_batches=1.0 if validates else 0,
         )
 
 
+def _make_logger(paths):
+    if paths.tensorboard is None:
+        return False
+    return TensorBoardLogger(paths.tensorboard, name="", version=paths.history.stem)
+
+
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextlib.contextmanager
-def _interruptible(keeper):
-    """Let Ctrl-C and SIGTERM end the training after the step that is under way."""
-
-    def interrupt(number, frame):
-        if keeper.interrupted:
-            # Who asks twice does not want to wait.
-            raise KeyboardInterrupt
-        keeper.interrupted = True
-
-    if threading.current_thread() is not threading.main_thread():
+def _restored_signals():
+    if not _in_main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, interrupt) for number in signals}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:

@@ -77,16 +77,13 @@ class TrainingModule(lightning.LightningModule):
         self.training_stream.close()
 
     def train_dataloader(self):
-        """Batches to train on."""
+        """Batches to train on, in a resumed training from the last step on."""
+        self.training_stream.step = self.trainer.global_step
         return self.training_stream
 
     def val_dataloader(self):
         """Batches to validate with."""
-        return self.validation_stream or []
-
-    def on_train_epoch_start(self):
-        """Go on with the batch after the last step, in a resumed training too."""
-        self.training_stream.step = self.trainer.global_step
+        return self.validation_stream
 
     def configure_optimizers(self):
         """Adam, without weight decay on the balance; learning rates by the recipe."""
