@@ -8,7 +8,7 @@ from torch.optim import lr_scheduler
 
 from .figures import figures_of_merit
 from .losses import FixedWeights, UncertaintyWeighting, task_losses
-from .processes import gather
+from .processes import gather, sum_over_processes
 
 __all__ = ["NotFiniteError", "TrainingModule"]
 
@@ -173,8 +173,8 @@ class TrainingModule(lightning.LightningModule):
                 "step": self.global_step,
                 "learning rate": self.optimizers().param_groups[0]["lr"],
                 **{
-                    f"training loss {task}": float(total) / n_steps
-                    for task, total in self._loss_sums.items()
+                    f"training loss {task}": total / n_steps
+                    for task, total in self._mean_loss_sums().items()
                 },
                 **{f"weight {k}": v for k, v in self.balance.weights().items()},
                 **self._figures,
@@ -185,10 +185,18 @@ class TrainingModule(lightning.LightningModule):
         if patience and _epochs_without_progress(self.history) >= patience:
             self.trainer.should_stop = True
 
+    def _mean_loss_sums(self):
+        """Sums of the losses over the epoch so far, the mean of all processes'."""
+        means = {}
+        for task, total in self._loss_sums.items():
+            total, n = sum_over_processes(torch.as_tensor(total, device=self.device))
+            means[task] = total.item() / n
+        return means
+
     def on_save_checkpoint(self, checkpoint):
         """Keep what is not Lightning's."""
         checkpoint["history"] = self.history
-        checkpoint["loss_sums"] = {k: float(v) for k, v in self._loss_sums.items()}
+        checkpoint["loss_sums"] = self._mean_loss_sums()
 
     def on_load_checkpoint(self, checkpoint):
         """Take back what is not Lightning's."""
