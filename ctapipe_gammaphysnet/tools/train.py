@@ -24,7 +24,7 @@ from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
 from ..training.members import add_members, locked
 from ..training.recipe import InputTransformation, Recipe
-from ..training.records import plot_histories, summarise
+from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.showers import is_for_validation
 from .command_line import repeat_options
 from .extras import require_extra
@@ -155,9 +155,9 @@ class TrainGammaPhysNet(Tool):
         ),
     ).tag(config=True)
 
-    nodes = traits.Int(
-        1, min=1, help="Number of nodes, under torchrun or Slurm."
-    ).tag(config=True)
+    nodes = traits.Int(1, min=1, help="Number of nodes, under torchrun or Slurm.").tag(
+        config=True
+    )
 
     precision = traits.CaselessStrEnum(
         ["float32", "bfloat16"],
@@ -527,9 +527,7 @@ class TrainGammaPhysNet(Tool):
 
     def _report(self, figures):
         """Log the figures after an epoch."""
-        self.log.info(
-            "%s", ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        )
+        self.log.info("After the epoch:\n%s", describe_epoch(figures))
 
     def finish(self):
         """Write the model file, the curves and the summary."""

@@ -390,9 +390,7 @@ class _TimeLeft(lightning.Callback):
 
 def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
     n_devices = (
-        hardware.devices
-        if isinstance(hardware.devices, int)
-        else len(hardware.devices)
+        hardware.devices if isinstance(hardware.devices, int) else len(hardware.devices)
     )
     shared = n_devices * hardware.nodes > 1
     with _quiet_lightning():

@@ -106,7 +106,10 @@ class TrainingModule(lightning.LightningModule):
         optimizer = torch.optim.Adam(groups)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self._schedule(optimizer), "interval": "step"},
+            "lr_scheduler": {
+                "scheduler": self._schedule(optimizer),
+                "interval": "step",
+            },
         }
 
     def _schedule(self, optimizer):

@@ -6,7 +6,7 @@ import os
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["plot_histories", "summarise", "write_history"]
+__all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 
 _CURVES = {
     "training loss": "Training loss",
@@ -41,6 +41,30 @@ def write_history(history, path):
     os.replace(unfinished, path)
 
 
+def describe_epoch(figures):
+    """Put the figures after an epoch into a few lines.
+
+    Parameters
+    ----------
+    figures : dict of str to float
+        The figures.
+
+    Returns
+    -------
+    str
+        A line for each kind of figure.
+    """
+    lines = {name: [] for name in ("", *_CURVES)}
+    for name, value in figures.items():
+        kind = next((k for k in _CURVES if name.startswith(f"{k} ")), "")
+        lines[kind].append(f"{name.removeprefix(kind).strip()} {value:.4g}")
+    return "\n".join(
+        f"{kind}: {', '.join(values)}" if kind else ", ".join(values)
+        for kind, values in lines.items()
+        if values
+    )
+
+
 def summarise(histories):
     """Put the validation figures of several members side by side.
 
@@ -55,7 +79,10 @@ def summarise(histories):
         The figures after the last epoch, a row for each member.
     """
     rows = [
-        {"network": name, **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)}}
+        {
+            "network": name,
+            **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)},
+        }
         for name, history in histories.items()
         if history
     ]
@@ -85,9 +112,7 @@ def plot_histories(histories, path):
     panels = [*_CURVES, *present]
     axes = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
     for axis, panel in zip(axes, panels, strict=False):
-        for style, (name, history) in zip(
-            _styles(), histories.items(), strict=False
-        ):
+        for style, (name, history) in zip(_styles(), histories.items(), strict=False):
             _draw(axis, panel, name, history, style)
         axis.set_xlabel("Epoch")
         axis.set_ylabel(_CURVES.get(panel, panel))
