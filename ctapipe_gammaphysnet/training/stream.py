@@ -4,6 +4,7 @@ Which images are in a batch depends on the index, the seed and the number of the
 alone: a training that is resumed, or shared between processes, sees the same batches.
 """
 
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +22,8 @@ __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 _BLOCK = 128
 #: Batches that are made ready while the network is busy.
 _BATCHES_AHEAD = 4
+#: PyTables, with its table of open files, may be used by one thread at a time.
+_PYTABLES = threading.Lock()
 
 
 class Images(NamedTuple):
@@ -99,6 +102,7 @@ def read_images(paths, index, rows):
     for number in np.unique(selected.file):
         of_file = np.flatnonzero(selected.file == number)
         with (
+            _PYTABLES,
             reading(paths[number]),
             tables.open_file(paths[number], chunk_cache_size=CACHE_BYTES) as file,
         ):
@@ -266,8 +270,11 @@ class TrainingStream:
             self._batches = self._next = None
 
     def _read_batches(self, step):
+        # With more processes than images of a class in a batch, some have none of it.
         streams = [
-            self._read_class(label, share, step) for label, share in self.shares.items()
+            self._read_class(label, share, step)
+            for label, share in self.shares.items()
+            if share > self._rank
         ]
         try:
             for number, pieces in enumerate(zip(*streams, strict=True), step):
