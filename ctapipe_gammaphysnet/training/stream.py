@@ -115,7 +115,7 @@ def read_images(paths, index, rows):
 def _read_blocks(file, index):
     """Images of one file, block by block: charge, peak time, mask."""
     for start, stop in _pairs(_block_starts(index)):
-        table = file.root[f"{IMAGES}/tel_{index.tel_id[start]:03d}"]
+        table = file.get_node(f"{IMAGES}/tel_{index.tel_id[start]:03d}")
         wanted = index.row[start:stop]
         rows = table.read(wanted[0], wanted[-1] + 1)[wanted - wanted[0]]
         image, peak_time, mask = image_columns(table, rows)
@@ -129,13 +129,14 @@ def _pairs(edges):
 def _shuffled_windows(starts, size, rng):
     """Rows of an index in a random order, in windows that are read at once.
 
-    Whole blocks go to a window, drawn at random, until it has ``size`` rows; its rows
-    are then shuffled.
+    Whole blocks go to a window, drawn at random, until it has about ``size`` rows; its
+    rows are then shuffled. Windows are equally large: a small last one would mix badly.
     """
     blocks = rng.permutation(len(starts) - 1)
     lengths = np.diff(starts)[blocks]
+    equal_size = starts[-1] / np.ceil(starts[-1] / size)
     # The window of a block follows from the middle of its rows.
-    number = ((np.cumsum(lengths) - lengths / 2) // size).astype(int)
+    number = ((np.cumsum(lengths) - lengths / 2) // equal_size).astype(int)
     edges = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(blocks)]])
     for first, last in _pairs(edges):
         yield rng.permutation(
