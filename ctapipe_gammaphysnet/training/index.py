@@ -86,7 +86,9 @@ class EventIndex:
         """
         return cls(
             **{
-                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                field.name: np.concatenate(
+                    [getattr(part, field.name) for part in parts]
+                )
                 for field in fields(cls)
             }
         )

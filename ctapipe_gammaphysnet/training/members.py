@@ -103,4 +103,6 @@ def add_members(path, model):
         members, weights_of_members = zip(*kept, strict=True)
         cards.append(card.model_copy(update={"members": members}))
         weights.append(weights_of_members)
-    return Model(model.card.model_copy(update={"networks": tuple(cards)}), tuple(weights))
+    return Model(
+        model.card.model_copy(update={"networks": tuple(cards)}), tuple(weights)
+    )

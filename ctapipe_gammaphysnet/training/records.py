@@ -55,7 +55,10 @@ def summarise(histories):
         The figures after the last epoch, a row for each member.
     """
     rows = [
-        {"network": name, **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)}}
+        {
+            "network": name,
+            **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)},
+        }
         for name, history in histories.items()
         if history
     ]
@@ -85,9 +88,7 @@ def plot_histories(histories, path):
     panels = [*_CURVES, *present]
     axes = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
     for axis, panel in zip(axes, panels, strict=False):
-        for style, (name, history) in zip(
-            _styles(), histories.items(), strict=False
-        ):
+        for style, (name, history) in zip(_styles(), histories.items(), strict=False):
             _draw(axis, panel, name, history, style)
         axis.set_xlabel("Epoch")
         axis.set_ylabel(_CURVES.get(panel, panel))
@@ -107,10 +108,9 @@ def _styles():
 
 
 def _draw(axis, panel, name, history, style):
-    if not history:
-        return
     epochs = [row["epoch"] for row in history]
-    names = [n for n in history[-1] if n == panel or n.startswith(f"{panel} ")]
+    columns = dict.fromkeys(name for row in history for name in row)
+    names = [n for n in columns if n == panel or n.startswith(f"{panel} ")]
     for number, column in enumerate(names):
         task = column.removeprefix(panel).strip()
         axis.plot(

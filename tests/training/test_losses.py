@@ -57,8 +57,7 @@ def test_weights_count_images_several_times():
     losses = task_losses(outputs, targets)
     rows = torch.tensor([0, 0, 0, 1, 2, 2])
     repeated, of_rows = (
-        {name: column[rows] for name, column in side.items()}
-        for side in make_batch()
+        {name: column[rows] for name, column in side.items()} for side in make_batch()
     )
     for task, loss in task_losses(repeated, of_rows).items():
         torch.testing.assert_close(losses[task], loss)
