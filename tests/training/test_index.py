@@ -62,6 +62,13 @@ def read_truth(path, tel_ids):
                     rows[tel_id] += 1
 
 
+def assert_equal(index, expected):
+    for name in EventIndex.__dataclass_fields__:
+        column = getattr(expected, name)
+        np.testing.assert_array_equal(getattr(index, name), column)
+        assert getattr(index, name).dtype == column.dtype
+
+
 def test_images_and_truth_are_those_of_the_events(gamma_file, toy_subarray):
     index = read_all(gamma_file)
     images = read_images([gamma_file], index, np.arange(len(index)))
@@ -96,11 +103,7 @@ def test_the_order_is_that_of_the_file(gamma_file, monkeypatch):
     """However many events are read at once."""
     index = read_all(gamma_file)
     monkeypatch.setattr(index_module, "_CHUNK", 4)
-    again = read_all(gamma_file)
-    for name in EventIndex.__dataclass_fields__:
-        column = getattr(index, name)
-        np.testing.assert_array_equal(getattr(again, name), column)
-        assert getattr(again, name).dtype == column.dtype
+    assert_equal(read_all(gamma_file), index)
     assert (np.lexsort((index.row, index.tel_id)) == np.arange(len(index))).all()
 
 
@@ -128,6 +131,10 @@ def test_the_default_cuts_do_what_they_say(gamma_file):
             and row["leakage_intensity_width_2"] < 0.2
         }
     assert set(zip(index.tel_id, index.row, strict=True)) == passed
+    # Each with its own truth.
+    everything = read_all(gamma_file)
+    images = zip(everything.tel_id, everything.row, strict=True)
+    assert_equal(index, everything.select([image in passed for image in images]))
     counts = query.to_table()["cumulative_counts"].tolist()
     assert counts[0] == n_images
     assert counts[-1] == len(passed)
@@ -176,12 +183,7 @@ def test_a_query_that_nothing_passes_gives_an_empty_index(gamma_file):
     index = read_index(gamma_file, 0, TYPE, 0, query)
     assert len(index) == 0
     everything = read_all(gamma_file)
-    both = EventIndex.concatenate([index, everything])
-    assert len(both) == len(everything)
-    for name in EventIndex.__dataclass_fields__:
-        column = getattr(everything, name)
-        np.testing.assert_array_equal(getattr(both, name), column)
-        assert getattr(both, name).dtype == column.dtype
+    assert_equal(EventIndex.concatenate([index, everything]), everything)
 
 
 def test_a_selection_keeps_columns_together(gamma_file):
