@@ -24,13 +24,16 @@ def figures_of_merit(outputs, targets):
         ``"AUC"`` of the gammaness; of gammas ``"energy resolution"``: 68 % containment
         of |E/E_true - 1|, ``"energy bias"``: median of E/E_true - 1, ``"angular
         resolution / deg"`` and ``"impact resolution / m"``: 68 % containment of the
-        distance. What there is no data for is left out.
+        distance. What there is no data for is left out; what cannot be told of
+        outputs that are not finite is NaN.
     """
     is_gamma = targets["class"] == 0
     figures = {}
     if "class" in outputs and 0 < is_gamma.sum() < len(is_gamma):
         gammaness = softmax(outputs["class"].astype(float), axis=1)[:, 0]
-        figures["AUC"] = float(roc_auc_score(is_gamma, gammaness))
+        is_finite = np.isfinite(gammaness).all()
+        auc = roc_auc_score(is_gamma, gammaness) if is_finite else np.nan
+        figures["AUC"] = float(auc)
     if not is_gamma.any():
         return figures
     of_gammas = {

@@ -12,7 +12,7 @@ from astropy.table import QTable
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
-from ..dl1_file import IMAGES, DL1File
+from ..dl1_file import IMAGES, DL1File, reading
 from ..targets import direction_to_target, energy_to_target, impact_to_target
 from .showers import shower_numbers
 
@@ -121,10 +121,12 @@ def check_file(path):
     ------
     TrainingDataError
         If it has not, with what to do.
+    DL1FileError
+        If it cannot be read.
     """
     if not tables.is_hdf5_file(str(path)):
         raise TrainingDataError(f"{path} is not a ctapipe DL1 file (HDF5)")
-    with tables.open_file(path) as file:
+    with reading(path), tables.open_file(path) as file:
         for group, missing, remedy in (
             (IMAGES, "no DL1 images", "make it with 'ctapipe-process --write-images'"),
             (
@@ -140,6 +142,12 @@ def check_file(path):
         ):
             if group not in file:
                 raise TrainingDataError(f"{path} has {missing}: {remedy}")
+        for table in file.root[IMAGES]:
+            if "image_mask" not in table.colnames:
+                raise TrainingDataError(
+                    f"{path} has no image masks in {table._v_pathname}: make it with "
+                    "'ctapipe-process --write-images --write-parameters'"
+                )
 
 
 def read_index(path, number, telescope, label, quality_query):

@@ -98,18 +98,18 @@ class SharedBatchNorm(BatchNorm):
             return super().forward(x)
         # Not in bfloat16: sums of many small numbers.
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        sums = torch.stack([x.sum(dim=(0, 2)), (x * x).sum(dim=(0, 2))])
         count, _ = sum_over_processes(x.new_tensor(float(x.shape[0] * x.shape[2])))
-        mean, mean_square = all_reduce(sums) / count
-        variance = mean_square - mean**2
+        mean = all_reduce(x.sum(dim=(0, 2))) / count
+        # Not the mean square minus this: where they are close, little would be left.
+        deviation = x - mean[:, None]
+        variance = all_reduce((deviation * deviation).sum(dim=(0, 2))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             unbiased = variance * count / (count - 1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(unbiased, self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        offset = self.bias - mean * scale
-        return x * scale[:, None] + offset[:, None]
+        return deviation * scale[:, None] + self.bias[:, None]
 
 
 def share_batch_norms(network):

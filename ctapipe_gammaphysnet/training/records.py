@@ -132,10 +132,9 @@ def _styles():
 
 
 def _draw(axis, panel, name, history, style):
-    if not history:
-        return
     epochs = [row["epoch"] for row in history]
-    names = [n for n in history[-1] if n == panel or n.startswith(f"{panel} ")]
+    columns = dict.fromkeys(name for row in history for name in row)
+    names = [n for n in columns if n == panel or n.startswith(f"{panel} ")]
     for number, column in enumerate(names):
         task = column.removeprefix(panel).strip()
         axis.plot(

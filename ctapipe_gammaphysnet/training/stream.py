@@ -4,6 +4,7 @@ Which images are in a batch depends on the index, the seed and the number of the
 alone: a training that is resumed, or shared between processes, sees the same batches.
 """
 
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,6 +22,8 @@ __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 _BLOCK = 128
 #: Batches that are made ready while the network is busy.
 _BATCHES_AHEAD = 4
+#: PyTables, with its table of open files, may be used by one thread at a time.
+_PYTABLES = threading.Lock()
 
 
 class Images(NamedTuple):
@@ -99,6 +102,7 @@ def read_images(paths, index, rows):
     for number in np.unique(selected.file):
         of_file = np.flatnonzero(selected.file == number)
         with (
+            _PYTABLES,
             reading(paths[number]),
             tables.open_file(paths[number], chunk_cache_size=CACHE_BYTES) as file,
         ):
@@ -111,7 +115,7 @@ def read_images(paths, index, rows):
 def _read_blocks(file, index):
     """Images of one file, block by block: charge, peak time, mask."""
     for start, stop in _pairs(_block_starts(index)):
-        table = file.root[f"{IMAGES}/tel_{index.tel_id[start]:03d}"]
+        table = file.get_node(f"{IMAGES}/tel_{index.tel_id[start]:03d}")
         wanted = index.row[start:stop]
         rows = table.read(wanted[0], wanted[-1] + 1)[wanted - wanted[0]]
         image, peak_time, mask = image_columns(table, rows)
@@ -125,13 +129,14 @@ def _pairs(edges):
 def _shuffled_windows(starts, size, rng):
     """Rows of an index in a random order, in windows that are read at once.
 
-    Whole blocks go to a window, drawn at random, until it has ``size`` rows; its rows
-    are then shuffled.
+    Whole blocks go to a window, drawn at random, until it has about ``size`` rows; its
+    rows are then shuffled. Windows are equally large: a small last one would mix badly.
     """
     blocks = rng.permutation(len(starts) - 1)
     lengths = np.diff(starts)[blocks]
+    equal_size = starts[-1] / np.ceil(starts[-1] / size)
     # The window of a block follows from the middle of its rows.
-    number = ((np.cumsum(lengths) - lengths / 2) // size).astype(int)
+    number = ((np.cumsum(lengths) - lengths / 2) // equal_size).astype(int)
     edges = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(blocks)]])
     for first, last in _pairs(edges):
         yield rng.permutation(
@@ -266,8 +271,11 @@ class TrainingStream:
             self._batches = self._next = None
 
     def _read_batches(self, step):
+        # With more processes than images of a class in a batch, some have none of it.
         streams = [
-            self._read_class(label, share, step) for label, share in self.shares.items()
+            self._read_class(label, share, step)
+            for label, share in self.shares.items()
+            if share > self._rank
         ]
         try:
             for number, pieces in enumerate(zip(*streams, strict=True), step):

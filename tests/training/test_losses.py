@@ -1,9 +1,15 @@
 """Losses and their balance."""
 
+import math
+
 import pytest
 import torch
 
-from ctapipe_gammaphysnet.training.losses import UncertaintyWeighting, task_losses
+from ctapipe_gammaphysnet.training.losses import (
+    FixedWeights,
+    UncertaintyWeighting,
+    task_losses,
+)
 
 
 def make_batch():
@@ -17,6 +23,7 @@ def make_batch():
         "direction": torch.zeros(3, 2),
         "impact": torch.zeros(3, 2),
         "class": torch.tensor([0, 0, 1]),
+        "weight": torch.ones(3),
     }
     return outputs, targets
 
@@ -43,13 +50,39 @@ def test_the_class_is_cross_entropy():
     torch.testing.assert_close(task_losses(outputs, targets)["class"], expected)
 
 
+def test_weights_count_images_several_times():
+    """A weight of 3 is the same as the image three times in the batch."""
+    outputs, targets = make_batch()
+    targets["weight"] = torch.tensor([3.0, 1.0, 2.0])
+    losses = task_losses(outputs, targets)
+    rows = torch.tensor([0, 0, 0, 1, 2, 2])
+    repeated, of_rows = (
+        {name: column[rows] for name, column in side.items()} for side in make_batch()
+    )
+    for task, loss in task_losses(repeated, of_rows).items():
+        torch.testing.assert_close(losses[task], loss)
+    # The scale of the weights does not matter.
+    targets["weight"] *= 10
+    for task, loss in task_losses(outputs, targets).items():
+        torch.testing.assert_close(losses[task], loss)
+
+
 def test_a_batch_without_gammas_has_no_regression_loss():
     outputs, targets = make_batch()
     targets["class"][:] = 1
     losses = task_losses(outputs, targets)
-    assert losses["energy"] == 0
+    assert losses["energy"] == losses["direction"] == 0
+    assert losses["class"] > 0
     losses["energy"].backward()
     assert (outputs["energy"].grad == 0).all()
+
+
+def test_small_weights_are_no_missing_ones():
+    outputs, targets = make_batch()
+    expected = task_losses(outputs, targets)
+    targets["weight"] *= 1e-6
+    for task, loss in task_losses(outputs, targets).items():
+        torch.testing.assert_close(loss, expected[task])
 
 
 def test_weights_settle_at_the_inverse_of_the_losses():
@@ -64,6 +97,30 @@ def test_weights_settle_at_the_inverse_of_the_losses():
     for task, loss in losses.items():
         weight = torch.exp(-balance.log_scales[task])
         assert weight.item() == pytest.approx(1 / loss.item(), rel=1e-3)
+        assert balance.weights()[task] == pytest.approx(weight.item())
+
+
+def test_the_balance_is_the_formula_of_kendall():
+    """The sum of exp(-s) L + s; d/ds = 1 - exp(-s) L and d/dL = exp(-s)."""
+    s, loss = {"energy": 0.7, "class": -1.2}, {"energy": 0.3, "class": 2.0}
+    balance = UncertaintyWeighting(s).double()
+    with torch.no_grad():
+        for task, value in s.items():
+            balance.log_scales[task].fill_(value)
+    losses = {
+        task: torch.tensor(value, dtype=torch.float64, requires_grad=True)
+        for task, value in loss.items()
+    }
+    total = balance(losses)
+    total.backward()
+    expected = sum(math.exp(-s[task]) * loss[task] + s[task] for task in s)
+    assert total.item() == pytest.approx(expected, rel=1e-14)
+    for task in s:
+        weight = math.exp(-s[task])
+        gradient = balance.log_scales[task].grad.item()
+        assert gradient == pytest.approx(1 - weight * loss[task], rel=1e-14)
+        assert losses[task].grad.item() == pytest.approx(weight, rel=1e-14)
+    assert balance.weights() == pytest.approx({t: math.exp(-v) for t, v in s.items()})
 
 
 def test_gradients_are_right_in_float64():
@@ -78,3 +135,12 @@ def test_gradients_are_right_in_float64():
         return torch.func.functional_call(balance, named, (values,))
 
     assert torch.autograd.gradcheck(total, (losses, *scales))
+
+
+def test_fixed_weights_stay():
+    balance = FixedWeights({"energy": 2.0, "class": 0.5})
+    losses = {"energy": torch.tensor(3.0), "class": torch.tensor(4.0)}
+    assert balance(losses).item() == 2 * 3 + 0.5 * 4
+    assert balance.weights() == {"energy": 2.0, "class": 0.5}
+    assert not list(balance.parameters())
+    assert not balance.state_dict()

@@ -1,0 +1,216 @@
+"""Members that are added to a model file."""
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.model_file import read_model, write_model
+from ctapipe_gammaphysnet.training.members import add_members, complete_seeds, locked
+
+HOLD_LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "w") as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def toycam(toy_subarray):
+    """One of the two telescope types."""
+    return toy_subarray.tel[1]
+
+
+@pytest.fixture
+def path(make_model, toycam, tmp_path):
+    """A model file with the seeds 0 and 1."""
+    path = tmp_path / "model.safetensors"
+    write_model(path, make_model(toycam, n_members=2))
+    return path
+
+
+def change(model, network=0, member=None, **update):
+    """Change a network's card, or a member's."""
+    networks = list(model.card.networks)
+    if member is not None:
+        members = list(networks[network].members)
+        members[member] = members[member].model_copy(update=update)
+        update = {"members": tuple(members)}
+    networks[network] = networks[network].model_copy(update=update)
+    card = model.card.model_copy(update={"networks": tuple(networks)})
+    return replace(model, card=card)
+
+
+def seeds_of(model, network=0):
+    return [member.seed for member in model.card.networks[network].members]
+
+
+def assert_weights(model, expected):
+    """Compare a network's members with (model, member) in order."""
+    assert len(model.weights[0]) == len(expected)
+    for weights, (source, member) in zip(model.weights[0], expected, strict=True):
+        assert weights.keys() == source.weights[0][member].keys()
+        for name, values in weights.items():
+            np.testing.assert_array_equal(values, source.weights[0][member][name])
+
+
+def test_new_members_come_after_those_in_the_file(path, make_model, toycam):
+    old, new = read_model(path), make_model(toycam, n_members=2, seed=2)
+    new = replace(new, card=new.card.model_copy(update={"note": "Four."}))
+    added = add_members(path, new)
+    assert seeds_of(added) == [0, 1, 2, 3]
+    assert added.card.note == "Four."
+    assert_weights(added, [(old, 0), (old, 1), (new, 0), (new, 1)])
+    # Nothing is written yet; then all is.
+    assert seeds_of(read_model(path)) == [0, 1]
+    write_model(path, added, overwrite=True)
+    assert_weights(read_model(path), [(old, 0), (old, 1), (new, 0), (new, 1)])
+
+
+def test_each_telescope_type_gets_its_own(make_model, toy_subarray, tmp_path):
+    """Whatever their order in the file."""
+    path = tmp_path / "model.safetensors"
+    types = list(toy_subarray.telescope_types)
+    old = make_model(types)
+    new = make_model(types[::-1], seed=1)
+    write_model(path, old)
+    write_model(path, add_members(path, new), overwrite=True)
+    model = read_model(path)
+    for card, weights in zip(model.card.networks, model.weights, strict=True):
+        assert [member.seed for member in card.members] == [0, 1]
+        for member, source in enumerate((old, new)):
+            (number,) = [
+                n
+                for n, network in enumerate(source.card.networks)
+                if network.telescope == card.telescope
+            ]
+            np.testing.assert_equal(weights[member], source.weights[number][0])
+
+
+def test_networks_for_other_telescopes_are_an_error(
+    path, make_model, toy_subarray, toycam
+):
+    new = make_model(list(toy_subarray.telescope_types), seed=2)
+    with pytest.raises(ValueError, match="has networks for LST_LST_ToyCam, the new"):
+        add_members(path, new)
+    other = make_model(toy_subarray.tel[3], seed=2)
+    with pytest.raises(ValueError, match="are for LST_LST_OtherCam: train for the"):
+        add_members(path, other)
+
+
+def test_another_camera_of_the_same_name_is_an_error(path, make_model, toycam):
+    new = make_model(toycam, seed=2)
+    telescope = new.card.networks[0].telescope
+    optics = telescope.optics.model_copy(update={"mirror_area_m2": 1.0})
+    new = change(new, telescope=telescope.model_copy(update={"optics": optics}))
+    with pytest.raises(ValueError, match="differ from the new ones in 'telescope'"):
+        add_members(path, new)
+
+
+def test_other_networks_are_an_error(path, make_model, toycam):
+    with pytest.raises(ValueError, match="differ from the new ones in 'network'"):
+        add_members(path, make_model(toycam, seed=2, hidden=4))
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("input", InputCard(charge="arcsinh")),
+        ("training", {"recipe": {"epochs": 3}}),
+    ],
+)
+def test_another_training_is_an_error(path, make_model, toycam, part, value):
+    new = change(make_model(toycam, seed=2), **{part: value})
+    message = f"model.safetensors: .* differ from the new ones in '{part}'"
+    with pytest.raises(ValueError, match=message):
+        add_members(path, new)
+
+
+def test_the_same_training_is_recognised_in_the_file(path, make_model, toycam):
+    """Its card is JSON there: no number may have changed."""
+    training = {
+        "range": [0.1 + 0.2, float(np.float32(1) / 3)],
+        "counts": {"a": 2**40, "b": None},
+        "files": ["a", "b"],
+    }
+    old = change(make_model(toycam), training=training)
+    write_model(path, old, overwrite=True)
+    new = change(make_model(toycam, seed=1), training=training)
+    assert seeds_of(add_members(path, new)) == [0, 1]
+
+
+def test_a_seed_that_is_there_is_an_error(path, make_model, toycam):
+    with pytest.raises(ValueError, match=r"members of the seeds \[1\] for LST_LST_Toy"):
+        add_members(path, make_model(toycam, n_members=2, seed=1))
+
+
+def test_an_interrupted_member_gives_way(path, make_model, toycam):
+    old = make_model(toycam, n_members=2)
+    old = change(old, member=0, training={"complete": False, "epochs": 1})
+    write_model(path, old, overwrite=True)
+    assert complete_seeds(read_model(path).card.networks[0]) == {1}
+    again = make_model(toycam, seed=0, hidden=8)
+    again.weights[0][0]["heads.class.bias"][:] = 7
+    again = change(again, member=0, training={"complete": True})
+    added = add_members(path, again)
+    assert seeds_of(added) == [1, 0]
+    assert_weights(added, [(old, 1), (again, 0)])
+    assert complete_seeds(added.card.networks[0]) == {0, 1}
+    # One of another seed leaves it alone.
+    other = make_model(toycam, seed=5)
+    assert seeds_of(add_members(path, other)) == [0, 1, 5]
+
+
+def test_members_can_be_added_at_the_same_time(path, make_model, toycam):
+    """None is lost, whoever comes first."""
+    errors = []
+
+    def add(seed):
+        try:
+            new = make_model(toycam, seed=seed)
+            start.wait()
+            with locked(path):
+                write_model(path, add_members(path, new), overwrite=True)
+        except Exception as error:
+            errors.append(error)
+
+    start = threading.Barrier(4)
+    threads = [threading.Thread(target=add, args=(seed,)) for seed in (2, 3, 4, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert sorted(seeds_of(read_model(path))) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_file_is_locked_for_other_processes(tmp_path):
+    path = tmp_path / "model.safetensors"
+    entered = threading.Event()
+
+    def enter():
+        with locked(path):
+            entered.set()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, tmp_path / "model.safetensors.lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout.readline() == b"locked\n"
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        assert not entered.wait(0.3)
+        process.stdin.close()
+        assert entered.wait(10)
+    waiting.join()
+    # Neither the lock's holder nor an error leaves it locked.
+    with pytest.raises(KeyError), locked(path):
+        raise KeyError
+    enter()

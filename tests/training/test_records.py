@@ -1,0 +1,170 @@
+"""What is kept of a training: CSV, curves, summary."""
+
+import csv
+
+import matplotlib.figure
+import matplotlib.image
+import numpy as np
+import pytest
+
+from ctapipe_gammaphysnet.training.records import (
+    plot_histories,
+    summarise,
+    write_history,
+)
+
+
+def epoch(number, **more):
+    return {
+        "epoch": number,
+        "step": 10 * number,
+        "training loss energy": 1 / number,
+        "training loss class": 0.5 / number,
+        "weight energy": 0.3,
+        "weight class": 2.0,
+    } | more
+
+
+def with_validation(number):
+    figures = {
+        "validation loss energy": 2 / number,
+        "AUC": 1 - 0.5 / number,
+        "energy resolution": 1 / number,
+        "angular resolution / deg": 0.1 + 1e-17,
+    }
+    return epoch(number, **figures)
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [with_validation(n) for n in (1, 2, 3)],
+        # Epochs with other figures than the first.
+        [epoch(1), with_validation(2), epoch(3, AUC=0.7)],
+        [epoch(1, AUC=float("nan"))],
+    ],
+)
+def test_the_history_is_read_back(tmp_path, history):
+    path = tmp_path / "history.csv"
+    path.write_text("of before")
+    write_history(history, path)
+    np.testing.assert_equal(read_csv(path), history)
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_columns_are_in_the_order_of_their_coming(tmp_path):
+    write_history([epoch(1), with_validation(2)], tmp_path / "history.csv")
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert header.split(",") == list(with_validation(1))
+
+
+def test_the_summary_has_the_last_epochs():
+    histories = {
+        "A seed 0": [with_validation(n) for n in (1, 2, 4)],
+        "A seed 1": [with_validation(1), epoch(2)],
+        "B seed 0": [],
+    }
+    table = summarise(histories)
+    assert table["network"].tolist() == ["A seed 0", "A seed 1"]
+    assert table["epoch"].tolist() == [4, 2]
+    np.testing.assert_array_equal(table["AUC"], [0.875, np.nan])
+    np.testing.assert_array_equal(table["energy resolution"], [0.25, np.nan])
+    # No figure of an earlier epoch, and none that was never computed.
+    assert np.isnan(table["impact resolution / m"]).all()
+    text = "\n".join(table.pformat(max_width=-1))
+    assert "0.875" in text
+    assert "angular resolution / deg" in text
+
+
+def test_a_training_without_epochs_has_an_empty_summary():
+    assert len(summarise({"A seed 0": []})) == 0
+    assert summarise({"A seed 0": []}).pformat(max_width=-1)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """All figures that are drawn."""
+    figures = []
+
+    class Watched(matplotlib.figure.Figure):
+        """Figure that is remembered."""
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            figures.append(self)
+
+    monkeypatch.setattr(matplotlib.figure, "Figure", Watched)
+    return figures
+
+
+def curves(figure):
+    """Points of each curve, by panel and label."""
+    return {
+        (axis.get_ylabel(), line.get_label()): line.get_xydata().tolist()
+        for axis in figure.axes
+        for line in axis.lines
+    }
+
+
+def test_curves_are_drawn(tmp_path, drawn):
+    path = tmp_path / "curves.png"
+    path.write_text("of before")
+    histories = {
+        "seed 0": [with_validation(n) for n in (1, 2, 3)],
+        "seed 1": [with_validation(n) for n in (1, 2)],
+        "seed 2": [],
+    }
+    plot_histories(histories, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    height, width, _ = matplotlib.image.imread(path).shape
+    assert width > height > 500
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+    (figure,) = drawn
+    panels = [axis.get_ylabel() for axis in figure.axes]
+    # Two losses, the weights, and the figures that there are.
+    assert panels == [
+        "Training loss",
+        "Validation loss",
+        "Weight of the task",
+        "AUC",
+        "energy resolution",
+        "angular resolution / deg",
+    ]
+    lines = curves(figure)
+    assert lines["Training loss", "energy seed 0"] == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
+    assert lines["Validation loss", "energy seed 1"] == [[1, 2], [2, 1]]
+    assert lines["Weight of the task", "class seed 0"] == [[1, 2], [2, 2], [3, 2]]
+    assert lines["AUC", "seed 1"] == [[1, 0.5], [2, 0.75]]
+    # Two tasks and their weights, a validation loss, three figures, of two members.
+    assert len(lines) == 2 * (2 + 2 + 1 + 3)
+
+
+def test_curves_have_gaps_where_there_are_no_figures(tmp_path, drawn):
+    plot_histories({"a": [epoch(1), with_validation(2)]}, tmp_path / "curves.png")
+    np.testing.assert_array_equal(
+        curves(drawn[0])["AUC", "a"], [[1, np.nan], [2, 0.75]]
+    )
+
+
+def test_figures_of_an_earlier_epoch_are_drawn(tmp_path, drawn):
+    """Where the last one has none, as after an interruption."""
+    plot_histories({"a": [with_validation(1), epoch(2)]}, tmp_path / "curves.png")
+    np.testing.assert_array_equal(curves(drawn[0])["AUC", "a"], [[1, 0.5], [2, np.nan]])
+
+
+@pytest.mark.parametrize(
+    "history", [[], [epoch(1)], [epoch(1, **{"weight energy": 0.0})]]
+)
+def test_curves_need_neither_epochs_nor_validation(tmp_path, drawn, history):
+    """Nor do weights have to be positive."""
+    plot_histories({"a": history}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert len(drawn[0].axes) == 3
