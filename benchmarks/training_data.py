@@ -1,0 +1,173 @@
+"""How fast images to train on are read, and how much memory that takes.
+
+Streams the images of DL1 files as ``ctapipe-train-gammaphysnet`` does, beside ctapipe's
+``TableLoader``, which reads the same files from their start to their end::
+
+    python benchmarks/training_data.py
+
+The files of the examples are small: ``--repeat`` lets each count as so many files.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import psutil
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import TableLoader
+
+from ctapipe_gammaphysnet.dl1 import InputPreparation
+from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.network import CameraLattice
+from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.training.index import EventIndex, read_index
+from ctapipe_gammaphysnet.training.stream import TrainingStream
+
+DATA = Path(__file__).absolute().parents[1] / "examples/data"
+
+
+def read_with_table_loader(paths, telescope):
+    """Read all images with ctapipe's `TableLoader`, in their order.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files.
+    telescope : str
+        The telescope type.
+
+    Returns
+    -------
+    int
+        Number of images.
+    """
+    n_images = 0
+    for path in paths:
+        with TableLoader(path, focal_length_choice="EQUIVALENT") as loader:
+            for _, _, table in loader.read_telescope_events_chunked(
+                5000,
+                telescopes=[telescope],
+                dl1_images=True,
+                dl1_parameters=True,
+                dl2=False,
+                simulated=True,
+                true_parameters=False,
+            ):
+                n_images += len(table)
+    return n_images
+
+
+def benchmark(paths, labels, telescope, epochs, window):
+    """Stream images for some epochs, and read them with `TableLoader`.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files; the same one may be given several times.
+    labels : list of int
+        0 for signal and 1 for background, for each file.
+    telescope : str
+        The telescope type.
+    epochs : int
+        How many epochs to stream.
+    window : int
+        Number of images that are shuffled in memory.
+
+    Yields
+    ------
+    tuple of str, int, float, float, float
+        What was done, with how many images, in how many s of time and of the
+        processor, and the memory of the process then in GB.
+    """
+    process = psutil.Process()
+
+    def measured(name, n_images, start):
+        return (
+            name,
+            n_images,
+            time.perf_counter() - start[0],
+            time.process_time() - start[1],
+            process.memory_info().rss / 1e9,
+        )
+
+    def now():
+        return time.perf_counter(), time.process_time()
+
+    subarray = SubarrayDescription.from_hdf(paths[0], focal_length_choice="EQUIVALENT")
+    (geometry,) = {
+        t.camera.geometry for t in subarray.telescope_types if str(t) == telescope
+    }
+    prepare = InputPreparation(InputCard(), CameraLattice.from_geometry(geometry))
+    start = now()
+    query = TrainingQualityQuery()
+    index = EventIndex.concatenate(
+        [
+            read_index(path, number, telescope, label, query)
+            for number, (path, label) in enumerate(zip(paths, labels, strict=True))
+        ]
+    )
+    n_all = int(query.to_table()["counts"][0])
+    yield measured("index: all images", n_all, start)
+    for name, make_batch in (
+        ("stream: selected images", lambda images, step: len(images.row)),
+        (
+            "stream and prepare",
+            lambda images, step: len(prepare(*images[1:])[0]),
+        ),
+    ):
+        stream = TrainingStream(paths, index, make_batch, 128, None, window, seed=0)
+        for epoch in range(epochs):
+            start = now()
+            yield measured(f"{name}, epoch {epoch + 1}", sum(stream), start)
+        stream.close()
+    start = now()
+    n_images = read_with_table_loader(paths[:1] + paths[-1:], telescope)
+    yield measured("TableLoader: all images of two files", n_images, start)
+
+
+def main(argv=None):
+    """Run the benchmark and print its table.
+
+    Parameters
+    ----------
+    argv : sequence of str or None
+        The command line; None: the one of this process.
+    """
+    parser = argparse.ArgumentParser(
+        description="Measure how fast images to train on are read.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--signal", type=Path, default=DATA / "sample_gamma.dl1.h5", help="a DL1 file"
+    )
+    parser.add_argument(
+        "--background",
+        type=Path,
+        default=DATA / "sample_proton.dl1.h5",
+        help="a DL1 file",
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=50, help="as how many files each one counts"
+    )
+    parser.add_argument("--telescope", default="LST_LST_LSTCam", help="its type")
+    parser.add_argument("--epochs", type=int, default=2, help="how many to stream")
+    parser.add_argument(
+        "--window", type=int, default=20_000, help="images shuffled in memory"
+    )
+    args = parser.parse_args(argv)
+    paths = [args.signal] * args.repeat + [args.background] * args.repeat
+    labels = [0] * args.repeat + [1] * args.repeat
+    print("| what | images | images/s | images per CPU s | memory / GB |")
+    print("|---|---|---|---|---|")
+    for name, n_images, duration, cpu, memory in benchmark(
+        paths, labels, args.telescope, args.epochs, args.window
+    ):
+        print(
+            f"| {name} | {n_images} | {n_images / duration:.0f} "
+            f"| {n_images / cpu:.0f} | {memory:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
