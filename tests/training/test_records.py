@@ -30,6 +30,7 @@ def with_validation(number):
         "validation loss energy": 2 / number,
         "AUC": 1 - 0.5 / number,
         "energy resolution": 1 / number,
+        "energy bias": 0.0,
         "angular resolution / deg": 0.1 + 1e-17,
     }
     return epoch(number, **figures)
@@ -136,15 +137,17 @@ def test_curves_are_drawn(tmp_path, drawn):
         "Weight of the task",
         "AUC",
         "energy resolution",
+        "energy bias",
         "angular resolution / deg",
     ]
+    assert all(axis.get_legend() for axis in figure.axes)
     lines = curves(figure)
     assert lines["Training loss", "energy seed 0"] == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
     assert lines["Validation loss", "energy seed 1"] == [[1, 2], [2, 1]]
     assert lines["Weight of the task", "class seed 0"] == [[1, 2], [2, 2], [3, 2]]
     assert lines["AUC", "seed 1"] == [[1, 0.5], [2, 0.75]]
-    # Two tasks and their weights, a validation loss, three figures, of two members.
-    assert len(lines) == 2 * (2 + 2 + 1 + 3)
+    # Two tasks and their weights, a validation loss, four figures, of two members.
+    assert len(lines) == 2 * (2 + 2 + 1 + 4)
 
 
 def test_curves_have_gaps_where_there_are_no_figures(tmp_path, drawn):
