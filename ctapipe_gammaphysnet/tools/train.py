@@ -342,6 +342,11 @@ class TrainGammaPhysNet(Tool):
         from ..predictor import select_device
         from ..training.fit import Hardware
 
+        if self.recipe.batch_size < self.devices * self.nodes:
+            raise ToolConfigurationError(
+                f"a batch of {self.recipe.batch_size} images cannot be shared by "
+                f"{self.devices * self.nodes} processes: raise Recipe.batch_size"
+            )
         device = select_device(self.device)
         return Hardware(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -444,6 +449,13 @@ class TrainGammaPhysNet(Tool):
                 "are left for training. Leave this telescope type out "
                 "(--telescope-types), or give more files. Counts of the selection:\n"
                 f"{selection}"
+            )
+        n_processes = self.devices * self.nodes
+        if 0 < len(validation) < n_processes:
+            raise TrainingDataError(
+                f"{name}: {len(validation)} images for validation are fewer than the "
+                f"{n_processes} processes that share them: raise "
+                "TrainGammaPhysNet.validation_fraction, or set it to 0"
             )
         geometry = self.telescopes[name].camera.geometry
         augmentation = Augmentation(geometry=geometry, parent=self)

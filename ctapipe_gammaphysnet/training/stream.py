@@ -117,7 +117,10 @@ def _read_blocks(file, index):
     for start, stop in _pairs(_block_starts(index)):
         table = file.get_node(f"{IMAGES}/tel_{index.tel_id[start]:03d}")
         wanted = index.row[start:stop]
-        rows = table.read(wanted[0], wanted[-1] + 1)[wanted - wanted[0]]
+        rows = table.read(wanted[0], wanted[-1] + 1)
+        if len(rows) <= wanted[-1] - wanted[0]:
+            raise EOFError(f"{table._v_pathname} has become shorter")
+        rows = rows[wanted - wanted[0]]
         image, peak_time, mask = image_columns(table, rows)
         yield image.astype(np.float32), peak_time.astype(np.float32), mask
 
@@ -154,7 +157,7 @@ def _endless_windows(rows, starts, size, seed, position):
     number, skipped = divmod(position, len(rows))
     first = position - skipped
     while True:
-        rng = np.random.default_rng([seed, number])
+        rng = np.random.default_rng([*seed, number])
         for window in _shuffled_windows(starts, size, rng):
             if first + len(window) > position:
                 begin = max(position - first, 0)
@@ -292,7 +295,7 @@ class TrainingStream:
 
         def read():
             windows = _endless_windows(
-                rows, starts, size, self._seed + label, step * share
+                rows, starts, size, (self._seed, label), step * share
             )
             for position, window in windows:
                 slot = np.arange(position, position + len(window)) % share

@@ -222,6 +222,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
         (["--seeds", "1", "1"], "seeds must differ"),
         (["--channels", "2000"], "less than or equal to 1024"),
         (["stray.h5"], "not understood: stray.h5"),
+        (["--devices=3", "--batch-size=2"], "cannot be shared by 3 processes"),
     ],
 )
 def test_errors_come_before_the_training(files, tmp_path, options, message):
