@@ -12,15 +12,12 @@ import argparse
 import itertools
 import platform
 import statistics
-import sys
 import time
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
 import torch
-from astropy.table import Table
-from ctapipe.instrument import CameraGeometry
 from torch import nn
 
 from ctapipe_gammaphysnet.instrument import describe_telescope
@@ -28,9 +25,7 @@ from ctapipe_gammaphysnet.model_card import MemberCard, NetworkCard
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.predictor import Predictor, select_device, set_threads
-
-sys.path.insert(0, str(Path(__file__).absolute().parents[1] / "examples"))
-from toy_sample import LSTCAM, toy_telescope
+from ctapipe_gammaphysnet.simulation.instruments import make_subarray
 
 PRECISIONS = ("float32", "bfloat16")
 #: What the other variants are compared with.
@@ -57,9 +52,9 @@ def describe_network(config):
     NetworkCard
         Card with one member.
     """
-    geometry = CameraGeometry.from_table(Table.read(LSTCAM))
+    (telescope,) = make_subarray("lst1", "la_palma").telescope_types
     return NetworkCard(
-        telescope=describe_telescope(toy_telescope(geometry)),
+        telescope=describe_telescope(telescope),
         network=config,
         members=(MemberCard(seed=0),),
     )

@@ -18,34 +18,47 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory):
-    """The file that the README's first command makes."""
+def outputs(tmp_path_factory):
+    """The file that the README's first command makes, and the same for protons."""
     folder = tmp_path_factory.mktemp("example")
-    argv = [
-        "--config=examples/gpn.yaml",
-        f"--output={folder / 'toy_lst.dl2.h5'}",
-        f"--provenance-log={folder / 'provenance.log'}",
-    ]
-    # A second time, over the file of the first.
-    for _ in range(2):
-        run_tool(ProcessorTool(), argv=argv, cwd=ROOT, raises=True)
-    return folder / "toy_lst.dl2.h5"
+    outputs = {}
+    for particle in ("gamma", "proton"):
+        outputs[particle] = folder / f"{particle}.dl2.h5"
+        argv = [
+            "--config=examples/gpn.yaml",
+            f"--input=examples/data/sample_{particle}.dl1.h5",
+            f"--output={outputs[particle]}",
+            f"--provenance-log={folder / 'provenance.log'}",
+        ]
+        # Once over a file that is there.
+        for _ in range(2 if particle == "gamma" else 1):
+            run_tool(ProcessorTool(), argv=argv, cwd=ROOT, raises=True)
+    return outputs
 
 
-def test_the_example_reconstructs_the_toy_showers(output):
-    """The carried model has learnt: it is far better than the best constant."""
-    with TableLoader(output) as loader:
-        table = loader.read_telescope_events(dl2=True, simulated=True)
+def read(path):
+    with TableLoader(path) as loader:
+        table = loader.read_telescope_events(
+            dl1_parameters=True, dl2=True, simulated=True
+        )
     valid = table["GammaPhysNetEnergy_tel_is_valid"]
-    assert valid.sum() > 0.8 * len(table)
-    table = table[valid]
-    is_gamma = np.asarray(table["true_shower_primary_id"]) == 0
-    assert roc_auc_score(is_gamma, table["GammaPhysNetClassifier_tel_prediction"]) > 0.9
-    gammas = table[is_gamma]
+    assert valid.sum() > 0.5 * len(table)
+    selected = (table["hillas_intensity"] > 100) & (
+        table["leakage_intensity_width_2"] < 0.2
+    )
+    return table[valid & selected]
+
+
+def test_the_example_reconstructs_the_sample(outputs):
+    """The carried model has learnt: it is far better than the best constant."""
+    gammas, protons = (read(outputs[particle]) for particle in ("gamma", "proton"))
+    gammaness = [t["GammaPhysNetClassifier_tel_prediction"] for t in (gammas, protons)]
+    is_gamma = np.repeat([True, False], [len(gammas), len(protons)])
+    assert roc_auc_score(is_gamma, np.concatenate(gammaness)) > 0.7
     for quantity, column, factor in (
-        (np.log10, "Energy_tel_energy", 3),
-        (np.array, "Geometry_tel_alt", 1.4),
-        (np.array, "Geometry_tel_az", 1.4),
+        (np.log10, "Energy_tel_energy", 2),
+        (np.array, "Geometry_tel_alt", 1.5),
+        (np.array, "Geometry_tel_az", 1.5),
     ):
         truth = quantity(gammas[f"true_{column.split('_tel_')[1]}"])
         prediction = quantity(gammas[f"GammaPhysNet{column}"])
@@ -53,11 +66,11 @@ def test_the_example_reconstructs_the_toy_showers(output):
         assert error < np.abs(truth - np.median(truth)).mean() / factor
 
 
-def test_the_stereo_combination_is_in_the_example(output):
-    with TableLoader(output) as loader:
+def test_the_stereo_combination_is_in_the_example(outputs):
+    with TableLoader(outputs["gamma"]) as loader:
         table = loader.read_subarray_events(dl2=True)
     valid = table["GammaPhysNetGeometry_is_valid"]
-    assert valid.sum() > 0.9 * len(table)
+    assert valid.sum() > 0.5 * len(table)
     several = valid & (table["GammaPhysNetGeometry_telescopes"].sum(axis=1) > 1)
     assert np.isfinite(table["GammaPhysNetGeometry_core_uncert_x"][several]).all()
     assert "HillasReconstructor_alt" in table.colnames

@@ -326,35 +326,3 @@ def test_images_or_parameters_may_be_left_out(tmp_path):
         for camera in event.dl1.tel.values():
             assert (camera.image is not None) is images
             assert (camera.parameters is not None) is parameters
-
-
-def test_carried_sample_reads_back():
-    with HDF5EventSource(toy.DATA / "toy_lst.dl1.h5") as file:
-        events = list(file)
-    assert len(events) == 40
-    primaries = {event.simulation.shower.shower_primary_id for event in events}
-    assert primaries == {toy.GAMMA_ID, toy.PROTON_ID}
-    for event in events:
-        for camera in event.dl1.tel.values():
-            assert camera.image.shape == camera.peak_time.shape == (1855,)
-            assert np.isfinite(camera.image).all()
-            assert np.isfinite(camera.peak_time).all()
-
-
-def test_main_makes_the_samples_and_trains_on_them(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(toy, "train_small_model", lambda *paths: trained.append(paths))
-    toy.main(
-        [
-            f"--output-dir={tmp_path / 'out'}",
-            f"--data-dir={tmp_path / 'data'}",
-            "--n-events=2",
-        ]
-    )
-    assert (tmp_path / "data" / "toy_lst.dl1.h5").stat().st_size < 1.5e6
-    ((gammas, protons, model),) = trained
-    assert model == tmp_path / "data" / "toy_lst.safetensors"
-    for path, primary in ((gammas, toy.GAMMA_ID), (protons, toy.PROTON_ID)):
-        with HDF5EventSource(path) as file:
-            shower_ids = [e.simulation.shower.shower_primary_id for e in file]
-        assert shower_ids == [primary, primary]

@@ -18,9 +18,10 @@ from ctapipe.instrument import CameraGeometry
 from ctapipe_gammaphysnet.network import CameraLattice
 
 ROOT = Path(__file__).absolute().parents[2]
+SIMULATION = ROOT / "ctapipe_gammaphysnet/simulation/data"
 FILES = {
-    "LSTCam": ROOT / "examples/data/LSTCam.camgeom.fits.gz",
-    "NectarCam": ROOT / "tests/data/NectarCam.camgeom.fits.gz",
+    "LSTCam": SIMULATION / "LSTCam.camgeom.fits.gz",
+    "NectarCam": SIMULATION / "NectarCam.camgeom.fits.gz",
     "FlashCam": ROOT / "tests/data/FlashCam.camgeom.fits.gz",
     "DigiCam": ROOT / "tests/data/DigiCam.camgeom.fits.gz",
 }

@@ -16,9 +16,10 @@ from ctapipe_gammaphysnet.simulation.camera import (
 )
 
 ROOT = Path(__file__).parents[2]
+DATA = ROOT / "ctapipe_gammaphysnet/simulation/data"
 CAMERAS = {
-    "LSTCam": ROOT / "examples/data/LSTCam.camgeom.fits.gz",
-    "NectarCam": ROOT / "tests/data/NectarCam.camgeom.fits.gz",
+    "LSTCam": DATA / "LSTCam.camgeom.fits.gz",
+    "NectarCam": DATA / "NectarCam.camgeom.fits.gz",
 }
 NIGHT_SKY = 0.24
 

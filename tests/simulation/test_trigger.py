@@ -12,8 +12,8 @@ from ctapipe_gammaphysnet.simulation.camera import make_camera
 from ctapipe_gammaphysnet.simulation.trigger import trigger_regions, trigger_time
 
 ROOT = Path(__file__).parents[2]
-LSTCAM = ROOT / "examples/data/LSTCam.camgeom.fits.gz"
-NECTARCAM = ROOT / "tests/data/NectarCam.camgeom.fits.gz"
+LSTCAM = ROOT / "ctapipe_gammaphysnet/simulation/data/LSTCam.camgeom.fits.gz"
+NECTARCAM = ROOT / "ctapipe_gammaphysnet/simulation/data/NectarCam.camgeom.fits.gz"
 FLASHCAM = ROOT / "tests/data/FlashCam.camgeom.fits.gz"
 PULSE = np.array([[0.1, 0.2, 0.4, 0.2, 0.1]])  # of one phase
 N_SAMPLES = 30

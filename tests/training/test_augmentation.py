@@ -26,9 +26,10 @@ from ctapipe_gammaphysnet.training.augmentation import (
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples/data"
+SIMULATION = ROOT / "ctapipe_gammaphysnet/simulation/data"
 FILES = {
-    "LSTCam": EXAMPLES / "LSTCam.camgeom.fits.gz",
-    "NectarCam": ROOT / "tests/data/NectarCam.camgeom.fits.gz",
+    "LSTCam": SIMULATION / "LSTCam.camgeom.fits.gz",
+    "NectarCam": SIMULATION / "NectarCam.camgeom.fits.gz",
     "FlashCam": ROOT / "tests/data/FlashCam.camgeom.fits.gz",
     "DigiCam": ROOT / "tests/data/DigiCam.camgeom.fits.gz",
 }

@@ -1,5 +1,5 @@
 """
-Toy air showers: a toy, for demonstrating and testing the chain, not for science.
+Toy air showers, for tests of the chain.
 
 The images are drawn so that what the network has to learn can be read off them:
 
@@ -14,18 +14,11 @@ The images are drawn so that what the network has to learn can be read off them:
   needs three times the energy for the same light.
 
 A short YAML card (``*.toy.yaml``, see `ToyCard`) describes a sample and
-`ToyEventSource` reads it, so that once this module is imported every ctapipe tool can
+`ToyShowerSource` reads it, so that once this module is imported every ctapipe tool can
 process toy showers as it does simulated ones. `write_toy_file` does so with
 ``ctapipe-process``.
-
-Run as a script, it makes the samples and the small model that the examples use::
-
-    python examples/toy_sample.py --output-dir toy --data-dir examples/data
-
-Use ctapipe 0.28 for that: later versions read its files, but not the other way round.
 """
 
-import argparse
 import copy
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -78,10 +71,10 @@ from ctapipe.io import DataLevel, EventSource
 from ctapipe.tools.process import ProcessorTool
 from scipy.spatial import KDTree
 
-from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
-
-DATA = Path(__file__).absolute().parent / "data"
-LSTCAM = DATA / "LSTCam.camgeom.fits.gz"
+LSTCAM = (
+    Path(__file__).absolute().parents[1]
+    / "ctapipe_gammaphysnet/simulation/data/LSTCam.camgeom.fits.gz"
+)
 
 #: Ground frame positions of the four LSTs of CTAO-North, in metres.
 LST_POSITIONS = (
@@ -365,7 +358,7 @@ class ToyCard:
         Parameters
         ----------
         path : Path
-            The YAML file; `ToyEventSource` wants it to end in ``.toy.yaml``.
+            The YAML file; `ToyShowerSource` wants it to end in ``.toy.yaml``.
         """
         Path(path).write_text(yaml.safe_dump(asdict(self)), encoding="utf-8")
 
@@ -644,7 +637,7 @@ def draw_image(
     )
 
 
-class ToyEventSource(EventSource):
+class ToyShowerSource(EventSource):
     """
     Read a `ToyCard` as ctapipe reads a file of simulated events.
 
@@ -888,103 +881,3 @@ def write_toy_file(
         ]
         run_tool(ProcessorTool(), argv=argv, cwd=directory, raises=True)
     return path
-
-
-def write_carried_sample(path: Path) -> Path:
-    """
-    Write the sample that the repository carries.
-
-    Forty events, gammas and protons, seen by the four LSTs.
-
-    Parameters
-    ----------
-    path : Path
-        The HDF5 file.
-
-    Returns
-    -------
-    Path
-        Its absolute path.
-    """
-    # Fixed-point numbers take half the space of floating-point ones here.
-    compact = [
-        "--DataWriter.transform_image=True",
-        "--DataWriter.transform_peak_time=True",
-    ]
-    return write_toy_file(path, "mixed", n_events=40, seed=1, options=compact)
-
-
-def train_small_model(gammas: Path, protons: Path, model: Path) -> None:
-    """
-    Train a small model on toy showers.
-
-    Parameters
-    ----------
-    gammas, protons : Path
-        Training samples.
-    model : Path
-        The model file to write.
-    """
-    run_tool(
-        TrainGammaPhysNet(),
-        argv=[
-            f"--signal={gammas}",
-            f"--background={protons}",
-            f"--output={model}",
-            "--overwrite",
-            "--blocks=1",
-            *("--channels", "8", "16", "32"),
-            "--hidden=32",
-            "--epochs=20",
-            *("--seeds", "0", "1"),
-            "--TrainGammaPhysNet.note=A toy, trained on toy showers: not for science.",
-        ],
-        cwd=gammas.parent,
-        raises=True,
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """
-    Make the samples and the small model.
-
-    Parameters
-    ----------
-    argv : sequence of str or None
-        The command line; None: the one of this process.
-    """
-    parser = argparse.ArgumentParser(
-        description="Make toy showers and train a small model on them."
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, required=True, help="for the training samples"
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        help="for what the examples use: a sample, a model (default: --output-dir)",
-    )
-    parser.add_argument(
-        "--n-events", type=int, default=1500, help="in each training sample"
-    )
-    args = parser.parse_args(argv)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    data_dir = args.data_dir or args.output_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
-
-    write_carried_sample(data_dir / "toy_lst.dl1.h5")
-    gammas, protons = (
-        write_toy_file(
-            args.output_dir / f"toy_{particle}.dl1.h5",
-            particle,
-            n_events=args.n_events,
-            seed=2,
-            obs_id=obs_id,
-        )
-        for obs_id, particle in ((1, "gamma"), (2, "proton"))
-    )
-    train_small_model(gammas, protons, data_dir / "toy_lst.safetensors")
-
-
-if __name__ == "__main__":
-    main()
