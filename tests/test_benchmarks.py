@@ -1,7 +1,6 @@
 """The benchmark runs, and counts the arithmetic right. How fast is for it to say."""
 
 import importlib.util
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -11,16 +10,30 @@ import toy_sample as toy
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "inference.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def load(name):
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_tables(text):
+    """Rows of all tables, without those that separate the headers."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and "--" not in line
+    ]
 
 
 @pytest.fixture
 def inference(monkeypatch):
     """The benchmark as a module, quick and inexact."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("inference", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load("inference")
     monkeypatch.setattr(module, "MIN_DURATION", 0)
     monkeypatch.setattr(module, "MATRIX_SIZE", {"cpu": 64})
     threads = torch.get_num_threads()
@@ -94,3 +107,26 @@ def test_wrong_option_is_explained(inference, capsys, option, complaint):
     with pytest.raises(SystemExit):
         inference.main([option])
     assert complaint in capsys.readouterr().err
+
+
+def test_the_way_to_dl2_is_taken_apart(capsys):
+    load("apply").main(["--blocks=1", "--rounds=1", "--max-events=3"])
+    header, bulk, _, one, four = read_tables(capsys.readouterr().out)
+    assert header[2:] == ["reading", "network", "rest"]
+    shares = [float(share.rstrip("%")) for share in bulk[2:]]
+    assert all(share > 0 for share in shares)
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert [one[0], four[0]] == ["1", "4"]
+    for row in (one, four):
+        ours, network, theirs = (float(share.rstrip("%")) for share in row[2:])
+        assert 0 < network < ours < 100
+        assert ours + theirs == pytest.approx(100, abs=0.2)
+
+
+def test_images_to_train_on_are_counted(capsys):
+    load("training_data").main(["--repeat=2", "--epochs=1", "--window=200"])
+    _, index, *rows = read_tables(capsys.readouterr().out)
+    n_all, n_selected = int(index[1]), int(rows[0][1])
+    # An epoch ends with the last full batch.
+    assert 128 * 3 <= n_selected <= n_all
+    assert int(rows[-1][1]) == n_all // 2

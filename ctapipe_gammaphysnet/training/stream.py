@@ -98,7 +98,7 @@ def read_images(paths, index, rows):
     rows = np.asarray(rows)
     order = np.argsort(rows)
     selected = index.select(rows[order])
-    parts = []
+    images = None
     for number in np.unique(selected.file):
         of_file = np.flatnonzero(selected.file == number)
         with (
@@ -106,23 +106,31 @@ def read_images(paths, index, rows):
             reading(paths[number]),
             tables.open_file(paths[number], chunk_cache_size=CACHE_BYTES) as file,
         ):
-            parts += _read_blocks(file, selected.select(of_file))
-    columns = _join([Images(np.empty(0, int), *part) for part in parts])
-    back = np.argsort(order)
-    return Images(rows, *(column[back] for column in columns[1:]))
+            for start, stop in _pairs(_block_starts(selected.select(of_file))):
+                block = of_file[start:stop]
+                columns = _read_block(file, selected.select(block))
+                if images is None:
+                    images = _allocate(rows, *columns)
+                for values, column in zip(columns, images[1:], strict=True):
+                    column[order[block]] = values
+    return images
 
 
-def _read_blocks(file, index):
-    """Images of one file, block by block: charge, peak time, mask."""
-    for start, stop in _pairs(_block_starts(index)):
-        table = file.get_node(f"{IMAGES}/tel_{index.tel_id[start]:03d}")
-        wanted = index.row[start:stop]
-        rows = table.read(wanted[0], wanted[-1] + 1)
-        if len(rows) <= wanted[-1] - wanted[0]:
-            raise EOFError(f"{table._v_pathname} has become shorter")
-        rows = rows[wanted - wanted[0]]
-        image, peak_time, mask = image_columns(table, rows)
-        yield image.astype(np.float32), peak_time.astype(np.float32), mask
+def _allocate(rows, *columns):
+    """Room for all images: to join them afterwards would take twice the memory."""
+    shape = len(rows), columns[0].shape[1]
+    types = np.float32, np.float32, bool
+    return Images(rows, *(np.empty(shape, dtype) for dtype in types))
+
+
+def _read_block(file, index):
+    """Charge, peak time and mask of a block's images."""
+    table = file.get_node(f"{IMAGES}/tel_{index.tel_id[0]:03d}")
+    first, last = index.row[0], index.row[-1]
+    rows = table.read(first, last + 1)
+    if len(rows) <= last - first:
+        raise EOFError(f"{table._v_pathname} has become shorter")
+    return image_columns(table, rows[index.row - first])
 
 
 def _pairs(edges):

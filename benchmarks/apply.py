@@ -1,0 +1,258 @@
+"""Where the time goes from a DL1 file to a DL2 file.
+
+Runs ``ctapipe-apply-gammaphysnet`` and ``ctapipe-process`` on the same simulated
+sample, with the network of the paper, and takes their time apart::
+
+    python benchmarks/apply.py
+
+The first table is of the bulk tool: reading, network, and the rest, which is combining
+telescopes and writing. The second one is of the event loop, with one and with four
+telescopes per event: which share of its time is γ-PhysNet's.
+"""
+
+import argparse
+import contextlib
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from ctapipe.core import run_tool
+from ctapipe.tools.process import ProcessorTool
+
+from ctapipe_gammaphysnet.dl1_file import DL1File
+from ctapipe_gammaphysnet.instrument import describe_telescope
+from ctapipe_gammaphysnet.model_card import MemberCard, ModelCard, NetworkCard
+from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
+from ctapipe_gammaphysnet.predictor import Predictor
+from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
+from ctapipe_gammaphysnet.simulation.instruments import make_subarray
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+
+SAMPLE = Path(__file__).absolute().parents[1] / "examples/data/sample_gamma.dl1.h5"
+
+
+def write_random_model(path, config):
+    """Write a model for the LST whose weights are random: only its speed matters.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The model file.
+    config : NetworkConfig
+        The network's hyperparameters.
+    """
+    (telescope,) = make_subarray("lst1", "la_palma").telescope_types
+    lattice = CameraLattice.from_geometry(telescope.camera.geometry)
+    weights = {
+        name: weight.numpy()
+        for name, weight in GammaPhysNet(config, lattice).state_dict().items()
+    }
+    card = ModelCard(
+        note="Random weights: a benchmark.",
+        created="2024-01-01T00:00:00+00:00",
+        software={},
+        networks=(
+            NetworkCard(
+                telescope=describe_telescope(telescope),
+                network=config,
+                members=(MemberCard(seed=0),),
+            ),
+        ),
+    )
+    write_model(path, Model(card, ((weights,),)), overwrite=True)
+
+
+@contextlib.contextmanager
+def stopwatch(*functions):
+    """Time the calls of methods.
+
+    Parameters
+    ----------
+    *functions : tuple of type and str
+        Class and name of each method; generators are timed, too.
+
+    Yields
+    ------
+    dict of str to float
+        Time in s spent in each so far, by name.
+    """
+    spent = {name: 0.0 for _, name in functions}
+    originals = {(cls, name): getattr(cls, name) for cls, name in functions}
+
+    def timed(name, function):
+        def call(*args, **kwargs):
+            start = time.perf_counter()
+            result = function(*args, **kwargs)
+            spent[name] += time.perf_counter() - start
+            return timed_items(name, result) if hasattr(result, "send") else result
+
+        return call
+
+    def timed_items(name, items):
+        while True:
+            start = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            finally:
+                spent[name] += time.perf_counter() - start
+            yield item
+
+    for (cls, name), function in originals.items():
+        setattr(cls, name, timed(name, function))
+    try:
+        yield spent
+    finally:
+        for (cls, name), function in originals.items():
+            setattr(cls, name, function)
+
+
+def run_apply(dl1, model, folder):
+    """Run the bulk tool, and take its time apart.
+
+    Parameters
+    ----------
+    dl1, model : pathlib.Path
+        Input and model.
+    folder : pathlib.Path
+        Where the output goes.
+
+    Returns
+    -------
+    dict of str to float
+        Images, and times in s: total, reading, network.
+    """
+    n_images = 0
+    predict = Predictor.__call__
+
+    def count(predictor, inputs):
+        nonlocal n_images
+        n_images += len(inputs)
+        return predict(predictor, inputs)
+
+    Predictor.__call__ = count
+    argv = [f"--input={dl1}", f"--model={model}", f"--output={folder / 'apply.dl2.h5'}"]
+    argv += ["--overwrite", "--no-progress", f"--provenance-log={folder / 'log'}"]
+    watched = (
+        (DL1File, "chunks"),
+        (DL1File, "read_images"),
+        (Predictor, "__call__"),
+        (ApplyGammaPhysNet, "start"),
+    )
+    try:
+        with stopwatch(*watched) as spent:
+            run_tool(ApplyGammaPhysNet(), argv=argv, cwd=folder, raises=True)
+    finally:
+        Predictor.__call__ = predict
+    return {
+        "images": n_images,
+        "total": spent["start"],
+        "reading": spent["chunks"] + spent["read_images"],
+        "network": spent["__call__"],
+    }
+
+
+def run_event_loop(dl1, model, folder, allowed_tels, max_events):
+    """Run ``ctapipe-process``, and find γ-PhysNet's share of its time.
+
+    Parameters
+    ----------
+    dl1, model : pathlib.Path
+        Input and model.
+    folder : pathlib.Path
+        Where the output goes.
+    allowed_tels : list of int
+        The telescopes.
+    max_events : int
+        Number of events.
+
+    Returns
+    -------
+    dict of str to float
+        Times in s: total, reconstructor, network.
+    """
+    config = folder / "process.json"
+    settings = {
+        "EventSource": {"allowed_tels": allowed_tels, "max_events": max_events},
+        "DataWriter": {"write_dl2": True, "overwrite": True},
+        "ShowerProcessor": {
+            "reconstructor_types": ["GammaPhysNetReconstructor"],
+            "GammaPhysNetReconstructor": {"load_path": str(model)},
+        },
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    argv = [
+        f"--config={config}",
+        f"--input={dl1}",
+        f"--output={folder / 'process.dl2.h5'}",
+        f"--provenance-log={folder / 'log'}",
+    ]
+    watched = (
+        (GammaPhysNetReconstructor, "__call__"),
+        (Predictor, "_predict_member"),
+        (ProcessorTool, "start"),
+    )
+    with stopwatch(*watched) as spent:
+        run_tool(ProcessorTool(), argv=argv, cwd=folder, raises=True)
+    return {
+        "total": spent["start"],
+        "reconstructor": spent["__call__"],
+        "network": spent["_predict_member"],
+    }
+
+
+def main(argv=None):
+    """Run the benchmark and print its tables.
+
+    Parameters
+    ----------
+    argv : sequence of str or None
+        The command line; None: the one of this process.
+    """
+    parser = argparse.ArgumentParser(
+        description="Take the time from DL1 to DL2 apart.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--input", type=Path, default=SAMPLE, help="DL1 file of LSTs")
+    parser.add_argument(
+        "--blocks", type=int, default=9, help="residual blocks per stage"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="how often to run each")
+    parser.add_argument(
+        "--max-events", type=int, default=50, help="events in the event loop"
+    )
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = folder / "model.safetensors"
+        write_random_model(model, NetworkConfig(blocks=args.blocks))
+        rounds = [run_apply(args.input, model, folder) for _ in range(args.rounds)]
+        print("| images | images/s | reading | network | rest |")
+        print("|---|---|---|---|---|")
+        for r in rounds:
+            shares = np.array([r["reading"], r["network"]]) / r["total"]
+            print(
+                f"| {r['images']} | {r['images'] / r['total']:.1f} "
+                f"| {shares[0]:.1%} | {shares[1]:.1%} "
+                f"| {1 - shares.sum():.1%} |"
+            )
+        print("\n| telescopes | events/s | γ-PhysNet | its network | ctapipe |")
+        print("|---|---|---|---|---|")
+        for allowed_tels in ([1], [1, 2, 3, 4]):
+            for _ in range(args.rounds):
+                r = run_event_loop(
+                    args.input, model, folder, allowed_tels, args.max_events
+                )
+                ours = r["reconstructor"] / r["total"]
+                print(
+                    f"| {len(allowed_tels)} | {args.max_events / r['total']:.1f} "
+                    f"| {ours:.1%} | {r['network'] / r['total']:.1%} | {1 - ours:.1%} |"
+                )
+
+
+if __name__ == "__main__":
+    main()
