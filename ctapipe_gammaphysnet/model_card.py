@@ -53,6 +53,8 @@ FORMAT_VERSION = 1
 # Beyond this many errors, listing them takes more memory than the card.
 _MAX_LISTED_ERRORS = 1000
 _MAX_LISTED_VALUES = 12
+# No sentence is longer, but lists of numbers in base64 are.
+_MAX_LISTED_CHARACTERS = 2000
 
 
 class CardError(ValueError):
@@ -387,7 +389,10 @@ def card_to_json(card):
 
 
 def _scalar(value):
-    return "not given" if value is None else str(value)
+    text = "not given" if value is None else str(value)
+    if len(text) > _MAX_LISTED_CHARACTERS:
+        text = f"{text[:40]}... ({len(text)} characters)"
+    return text
 
 
 def _is_nested(value):

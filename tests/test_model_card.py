@@ -307,8 +307,10 @@ def test_format_card_cuts_long_lists_and_tames_terminals():
         "steps": [{"rate": 0.1}, {"rate": 0.01}],
         "\x1b]0;title": "\u202e",
     }
+    values["networks"][0]["training"]["showers"] = "A" * 5000
     text = format_card(card_from_json(json.dumps(values)))
     assert "loss: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, ... (1000 values)\n" in text
+    assert f"showers: {'A' * 40}... (5000 characters)\n" in text
     assert "      1:\n        rate: 0.1\n      2:\n        rate: 0.01\n" in text
     assert "note: two lines \ufffd[2J\n" in text
     assert all(line.isprintable() for line in text.splitlines())

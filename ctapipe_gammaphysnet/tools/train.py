@@ -407,7 +407,7 @@ class TrainGammaPhysNet(Tool):
         self.training_dir.mkdir(exist_ok=True)
 
     def _paths_of(self, name, seed):
-        from ..training.fit import Paths
+        from ..training.checkpoint import Paths
 
         stem = f"{name}_seed{seed}"
         return Paths(

@@ -1,20 +1,14 @@
 """Run the training of one network with Lightning."""
 
 import contextlib
-import json
 import logging
-import os
-import signal
-import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import lightning
 import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 from tqdm.auto import tqdm
@@ -24,21 +18,21 @@ from ..model_card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
 from ..network.lattice import CameraLattice
 from .augmentation import Augmentation
-from .index import EventIndex, TrainingDataError
+from .checkpoint import (
+    Interrupted,
+    Keeper,
+    TrainingError,
+    check_resumable,
+    restored_signals,
+)
+from .index import EventIndex
 from .module import NotFiniteError, TrainingModule
-from .processes import any_process, share_batch_norms
-from .records import write_history
+from .processes import share_batch_norms
 from .stream import TrainingStream, ValidationStream
 
-__all__ = ["Hardware", "TrainingError", "TrainingSet", "fit"]
+__all__ = ["Hardware", "TrainingSet", "fit"]
 
-#: Ctrl-C, and what batch systems send before they kill: end after this step.
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
-
-
-class TrainingError(TrainingDataError):
-    """The training cannot go on; the message says why, and what is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +130,7 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         recipe,
         lambda rank, n: _make_streams(data, recipe, seed, rank, n),
     )
-    keeper = _Keeper(paths, settings, report)
+    keeper = Keeper(paths, settings, report)
     if paths.checkpoint.exists():
         check_resumable(paths.checkpoint, settings)
     validates = len(data.validation) > 0
@@ -144,14 +138,14 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     if trainer.world_size > 1:
         share_batch_norms(module.network)
     complete = True
-    with _quiet_lightning(), _restored_signals():
+    with _quiet_lightning(), restored_signals():
         try:
             trainer.fit(
                 module,
                 ckpt_path=paths.checkpoint if paths.checkpoint.exists() else None,
                 weights_only=True,
             )
-        except _Interrupted:
+        except Interrupted:
             complete = False
         except NotFiniteError as error:
             raise TrainingError(_explain_not_finite(error, data, paths)) from error
@@ -240,130 +234,6 @@ def _explain_not_finite(error, data, paths):
     )
 
 
-@dataclass(frozen=True)
-class Paths:
-    """Where a training keeps what it must not lose.
-
-    Attributes
-    ----------
-    checkpoint : pathlib.Path
-        The state of the training.
-    history : pathlib.Path
-        The figures after each epoch, CSV.
-    tensorboard : pathlib.Path or None
-        Directory of a log for TensorBoard.
-    """
-
-    checkpoint: Path
-    history: Path
-    tensorboard: Path | None = None
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C was pressed, or the process was asked to end."""
-
-
-class _Keeper(Checkpoint):
-    """Writes the checkpoint after each epoch, between, and before an interruption.
-
-    Lightning calls a Checkpoint after all other callbacks, when the epoch's history is
-    complete.
-    """
-
-    def __init__(self, paths, settings, report):
-        self._paths = paths
-        self._settings = settings
-        self._report = report
-        self._interrupted = False
-
-    def on_train_start(self, trainer, module):
-        # Only now: before, Lightning sets handlers of its own.
-        if _in_main_thread():
-            for number in _SIGNALS:
-                signal.signal(number, self._interrupt)
-
-    def _interrupt(self, number, frame):
-        if self._interrupted:
-            # Who asks twice does not want to wait.
-            raise KeyboardInterrupt
-        self._interrupted = True
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
-        if trainer.global_step % len(module.training_stream) == 0:
-            # Lightning cannot go on between the last step and the validation.
-            return
-        interrupted = any_process(self._interrupted, module.device)
-        every = module.recipe.checkpoint_every
-        if interrupted or (every and trainer.global_step % every == 0):
-            self._save(trainer)
-        if interrupted:
-            raise _Interrupted
-
-    def on_train_epoch_end(self, trainer, module):
-        self._save(trainer)
-        if trainer.is_global_zero:
-            write_history(module.history, self._paths.history)
-            self._report(module.history[-1])
-            if trainer.logger is not None:
-                row = dict(module.history[-1])
-                trainer.logger.log_metrics(row, step=row.pop("step"))
-        if any_process(self._interrupted, module.device):
-            raise _Interrupted
-
-    def on_save_checkpoint(self, trainer, module, checkpoint):
-        checkpoint["settings"] = json.dumps(self._settings)
-
-    def _save(self, trainer):
-        path = self._paths.checkpoint
-        unfinished = path.with_suffix(".part")
-        try:
-            trainer.save_checkpoint(unfinished)
-            if trainer.is_global_zero:
-                os.replace(unfinished, path)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            last = f"the last good one is {path}" if path.exists() else "there is none"
-            raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {last}. Make room, "
-                "and go on with --resume"
-            ) from error
-
-
-def check_resumable(checkpoint, settings):
-    """Check that a checkpoint is of a training with the same settings.
-
-    Parameters
-    ----------
-    checkpoint : pathlib.Path
-        The checkpoint.
-    settings : dict
-        What must be the same, as JSON values.
-
-    Raises
-    ------
-    TrainingError
-        If it is damaged, or a setting differs; the message names them.
-    """
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        before = json.loads(content["settings"])
-    except Exception as error:
-        raise TrainingError(
-            f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
-            "start anew with --overwrite"
-        ) from error
-    now = json.loads(json.dumps(settings))
-    differing = [key for key in now | before if now.get(key) != before.get(key)]
-    if differing:
-        changes = "; ".join(
-            f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing
-        )
-        raise TrainingError(
-            f"{checkpoint} is of a training with other settings: {changes}. Use the "
-            "same ones, or start anew with --overwrite"
-        )
-
-
 class _TimeLeft(lightning.Callback):
     """Progress bar over all steps of the training, with the time left."""
 
@@ -418,23 +288,6 @@ def _make_logger(paths):
     if paths.tensorboard is None:
         return False
     return TensorBoardLogger(paths.tensorboard, name="", version=paths.history.stem)
-
-
-def _in_main_thread():
-    return threading.current_thread() is threading.main_thread()
-
-
-@contextlib.contextmanager
-def _restored_signals():
-    if not _in_main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

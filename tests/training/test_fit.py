@@ -18,13 +18,8 @@ from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkCon
 from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training import module
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
-from ctapipe_gammaphysnet.training.fit import (
-    Hardware,
-    Paths,
-    TrainingError,
-    TrainingSet,
-    fit,
-)
+from ctapipe_gammaphysnet.training.checkpoint import Paths, TrainingError
+from ctapipe_gammaphysnet.training.fit import Hardware, TrainingSet, fit
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
 from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.recipe import Recipe

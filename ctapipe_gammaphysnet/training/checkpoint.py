@@ -1,0 +1,189 @@
+"""Checkpoints: what an interrupted training goes on from."""
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import Checkpoint
+
+from .index import TrainingDataError
+from .processes import any_process
+from .records import write_history
+
+__all__ = [
+    "Interrupted",
+    "Keeper",
+    "Paths",
+    "TrainingError",
+    "check_resumable",
+    "restored_signals",
+]
+
+#: Ctrl-C, and what batch systems send before they kill: end after this step.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingError(TrainingDataError):
+    """The training cannot go on; the message says why, and what is left."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where a training keeps what it must not lose.
+
+    Attributes
+    ----------
+    checkpoint : pathlib.Path
+        The state of the training.
+    history : pathlib.Path
+        The figures after each epoch, CSV.
+    tensorboard : pathlib.Path or None
+        Directory of a log for TensorBoard.
+    """
+
+    checkpoint: Path
+    history: Path
+    tensorboard: Path | None = None
+
+
+class Interrupted(BaseException):
+    """Ctrl-C was pressed, or the process was asked to end."""
+
+
+class Keeper(Checkpoint):
+    """Writes the checkpoint after each epoch, between, and before an interruption.
+
+    Lightning calls a Checkpoint after all other callbacks, when the epoch's history is
+    complete.
+
+    Parameters
+    ----------
+    paths : Paths
+        Where checkpoint and history go.
+    settings : dict
+        What must be the same when the training is resumed, as JSON values.
+    report : callable
+        Is told the figures after each epoch, in the first process.
+    """
+
+    def __init__(self, paths, settings, report):
+        self._paths = paths
+        self._settings = settings
+        self._report = report
+        self._interrupted = False
+
+    def on_train_start(self, trainer, module):
+        # Only now: before, Lightning sets handlers of its own.
+        if _in_main_thread():
+            for number in _SIGNALS:
+                signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number, frame):
+        if self._interrupted:
+            # Who asks twice does not want to wait.
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
+        if trainer.global_step % len(module.training_stream) == 0:
+            # Lightning cannot go on between the last step and the validation.
+            return
+        interrupted = any_process(self._interrupted, module.device)
+        every = module.recipe.checkpoint_every
+        if interrupted or (every and trainer.global_step % every == 0):
+            self._save(trainer)
+        if interrupted:
+            raise Interrupted
+
+    def on_train_epoch_end(self, trainer, module):
+        self._save(trainer)
+        if trainer.is_global_zero:
+            write_history(module.history, self._paths.history)
+            self._report(module.history[-1])
+            if trainer.logger is not None:
+                row = dict(module.history[-1])
+                trainer.logger.log_metrics(row, step=row.pop("step"))
+        if any_process(self._interrupted, module.device):
+            raise Interrupted
+
+    def on_save_checkpoint(self, trainer, module, checkpoint):
+        checkpoint["settings"] = json.dumps(self._settings)
+
+    def _save(self, trainer):
+        path = self._paths.checkpoint
+        unfinished = path.with_suffix(".part")
+        try:
+            trainer.save_checkpoint(unfinished)
+            if trainer.is_global_zero:
+                os.replace(unfinished, path)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            last = f"the last good one is {path}" if path.exists() else "there is none"
+            raise TrainingError(
+                f"the checkpoint {path} cannot be written: {error}; {last}. Make room, "
+                "and go on with --resume"
+            ) from error
+
+
+def check_resumable(checkpoint, settings):
+    """Check that a checkpoint is of a training with the same settings.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+        The checkpoint.
+    settings : dict
+        What must be the same, as JSON values.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged, or a setting differs; the message names them.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        before = json.loads(content["settings"])
+    except Exception as error:
+        raise TrainingError(
+            f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
+            "start anew with --overwrite"
+        ) from error
+    now = json.loads(json.dumps(settings))
+    differing = [key for key in now | before if now.get(key) != before.get(key)]
+    if differing:
+        changes = "; ".join(
+            f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing
+        )
+        raise TrainingError(
+            f"{checkpoint} is of a training with other settings: {changes}. Use the "
+            "same ones, or start anew with --overwrite"
+        )
+
+
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextlib.contextmanager
+def restored_signals():
+    """Leave the handlers of signals as they were.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
