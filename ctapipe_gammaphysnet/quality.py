@@ -101,11 +101,6 @@ class TrainingQualityQuery(ImageQualityQuery):
     The defaults are loose cuts on the amount of light, the size of the image, and its
     truncation by the camera's edge, as the paper's (Section 3.2), which gives no
     values.
-
-    Parameters
-    ----------
-    **kwargs
-        Configuration: ``parent``, ``config``, or the traits themselves.
     """
 
     quality_criteria = List(

@@ -113,7 +113,13 @@ def test_defaults_say_what_goes_in_and_out():
     assert network.input.model_dump() == {
         "image": "raw",
         "charge_unit": "p.e.",
+        "charge": "linear",
+        "charge_scale": 1.0,
         "peak_time_unit": "ns",
+        "peak_time_reference": "none",
+        "peak_time_scale": 1.0,
+        "peak_time_pixels": "all",
+        "peak_time_rings": 0,
         "missing_pixels": "zero",
     }
     assert network.targets.energy == "log10(E/TeV)"
@@ -146,6 +152,8 @@ def test_defaults_say_what_goes_in_and_out():
         ((*NETWORK, "network", "classes"), ["proton", "gamma"], "gamma"),
         ((*NETWORK, "input", "image"), "dirty", "input.image"),
         ((*NETWORK, "input", "charge_unit"), "ADC", "input.charge_unit"),
+        ((*NETWORK, "input", "charge_scale"), 0.0, "input.charge_scale"),
+        ((*NETWORK, "input", "peak_time_rings"), 11, "input.peak_time_rings"),
         ((*NETWORK, "targets", "energy"), "E/TeV", "targets.energy"),
         ((*NETWORK, "members"), [], "members: Value error, there must be at least"),
         ((*NETWORK, "members"), [{"seed": s} for s in range(65)], "at most 64"),

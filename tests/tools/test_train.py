@@ -80,7 +80,13 @@ def train(files, output, *options):
 @pytest.fixture(scope="module")
 def model(files, tmp_path_factory):
     output = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    # Few images: none to lose.
+    config = output.with_name("config.yaml")
+    config.write_text(
+        "TrainingQualityQuery: {quality_criteria: [[signal, morphology_n_pixels > 0]]}"
+    )
     options = (
+        f"--config={config}",
         "--epochs=12",
         "--batch-size=32",
         "--Recipe.decay_every=9",
