@@ -19,6 +19,7 @@ __all__ = [
     "compute_figure",
     "containment",
     "dispersion",
+    "label_of",
     "log_edges",
     "resampled_showers",
     "weighted_quantile",
@@ -185,6 +186,22 @@ FIGURES = {
         _recall,
     ),
 }
+
+
+def label_of(figure):
+    """Label an axis or a column.
+
+    Parameters
+    ----------
+    figure : Figure
+        What it shows.
+
+    Returns
+    -------
+    str
+        Its label, and its unit if it has one.
+    """
+    return f"{figure.label} / {figure.unit}" if figure.unit else figure.label
 
 
 def compute_figure(

@@ -14,7 +14,6 @@ from .events import (
     join_algorithms,
     merge_telescopes,
     read_dl2,
-    read_events,
 )
 from .members import predict_file, seeds_of
 
@@ -41,9 +40,9 @@ class Sample:
 
 
 def read_sample(
-    path, label, level, query, tel_ids, models, references, check, progress=None
+    path, label, level, telescope_events, models, references, progress=None
 ):
-    """Read a file, and predict from its images.
+    """Predict from the images of a file, and read what is predicted in it.
 
     Parameters
     ----------
@@ -52,17 +51,14 @@ def read_sample(
     label : {0, 1}
         0 if it is of gammas, 1 if it is of background.
     level : {"telescope", "array"}
-        Whether an event is what a telescope saw, or the array.
-    query : ImageQualityQuery
-        Selects the images, and counts them.
-    tel_ids : collection of int
-        Telescopes that are of interest.
+        Whether an event is what a telescope saw, or the array. Those of the array are
+        those with at least one telescope event.
+    telescope_events : astropy.table.Table
+        The file's events, as `read_events` gives them.
     models : dict of str to list of Network
         Models whose predictions are made, by what they are called.
     references : dict of str to list of str
         Groups of DL2 whose predictions are read, by what they are called.
-    check : callable
-        Called with the telescope events before anything is predicted.
     progress : callable, optional
         Called with the number of images that are done.
 
@@ -71,8 +67,6 @@ def read_sample(
     Sample
         The events and the predictions.
     """
-    telescope_events = read_events(path, label, query, tel_ids)
-    check(telescope_events)
     events, number = telescope_events, None
     if level == "array":
         events, number = merge_telescopes(telescope_events)

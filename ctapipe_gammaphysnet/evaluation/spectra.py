@@ -11,17 +11,8 @@ from pyirf.simulations import SimulatedEventsInfo
 from ..dl1_file import reading
 from .events import EvaluationError
 
-__all__ = ["SPECTRA", "read_simulations", "spectral_weights"]
+__all__ = ["read_simulations", "spectral_weights"]
 
-#: Spectra of pyirf that events can be weighted to.
-SPECTRA = (
-    "CRAB_HEGRA",
-    "CRAB_MAGIC_JHEAP2015",
-    "PDG_ALL_PARTICLE",
-    "IRFDOC_PROTON_SPECTRUM",
-    "IRFDOC_ELECTRON_SPECTRUM",
-    "DAMPE_P_He_SPECTRUM",
-)
 _RUNS = "/configuration/simulation/run"
 
 
@@ -82,7 +73,7 @@ def spectral_weights(energy, simulations, spectrum):
     simulations : list of pyirf.simulations.SimulatedEventsInfo
         All runs that the events are of.
     spectrum : str
-        One of `SPECTRA`.
+        Name of a spectrum of `pyirf.spectral`.
 
     Returns
     -------
