@@ -318,9 +318,11 @@ def merge_telescopes(events):
     number = number.reshape(-1)
     merged = events[first]
     merged["tel_id"] = 0
-    merged["intensity"] = np.bincount(
-        number, weights=events["intensity"], minlength=len(merged)
+    known = np.isfinite(events["intensity"])
+    total = np.bincount(
+        number[known], weights=events["intensity"][known], minlength=len(merged)
     )
+    merged["intensity"] = np.where(total > 0, total, np.nan)
     return merged, number
 
 
@@ -443,11 +445,10 @@ def combine_telescopes(predictions, intensity, event, n_events):
     combined = {name: np.full((n_rows, n_events), np.nan) for name in predictions}
     for row in range(n_rows):
         one = {name: values[row] for name, values in predictions.items()}
-        for name in ("energy", "gammaness", "core_x", "core_y"):
+        for name in ("energy", "gammaness"):
             known = np.isfinite(one[name])
-            weights = intensity if name.startswith("core") else np.ones(len(intensity))
             combined[name][row], _ = weighted_mean(
-                one[name][known], weights[known], event[known], n_events
+                one[name][known], np.ones(known.sum()), event[known], n_events
             )
         known = np.isfinite(one["alt"])
         combined["alt"][row], combined["az"][row], _ = combine_directions(
@@ -457,7 +458,19 @@ def combine_telescopes(predictions, intensity, event, n_events):
             event[known],
             n_events,
         )
+        known = np.isfinite(one["core_x"]) & np.isfinite(one["core_y"])
+        weights = _positive_weights(intensity[known], event[known], n_events)
+        for name in ("core_x", "core_y"):
+            combined[name][row], _ = weighted_mean(
+                one[name][known], weights, event[known], n_events
+            )
     return combined
+
+
+def _positive_weights(intensity, event, n_events):
+    """Intensities, or 1 for all of an event where one of it is not positive."""
+    is_bad = np.bincount(event, weights=~(intensity > 0), minlength=n_events) > 0
+    return np.where(is_bad[event], 1, intensity)
 
 
 def compare_to_truth(predictions, events):

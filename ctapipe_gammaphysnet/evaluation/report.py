@@ -221,9 +221,9 @@ def write_report(path, facts, results, counts, plots, published=False):
         _list(facts),
         "<h2>Overall</h2>",
         _html_table(summarise(results["overall"])),
-        "<p>Members: mean and standard deviation over them. Ensemble: the mean of their "
-        "predictions. Errors of single values are statistical, by bootstrap over "
-        "showers.</p>",
+        "<p>Members: mean and standard deviation over them. Ensemble: the mean of "
+        "their predictions. Errors of single values are statistical, by bootstrap "
+        "over showers.</p>",
         "<h2>Events</h2>",
         "<p>All figures are of the events of which all algorithms have all that they "
         "predict. How many of the selected events have which valid prediction:</p>",

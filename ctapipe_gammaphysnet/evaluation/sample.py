@@ -15,7 +15,7 @@ from .events import (
     merge_telescopes,
     read_dl2,
 )
-from .members import predict_file, seeds_of
+from .networks import predict_file, seeds_of
 
 __all__ = ["Sample", "common_sample", "read_sample"]
 

@@ -43,6 +43,10 @@ def read_simulations(path):
         runs = read_table(file, _RUNS, table_cls=QTable)
     simulations = []
     for run in runs:
+        index = float(run["spectral_index"])
+        if index == -1:
+            # pyirf divides by the index + 1: this is near enough.
+            index = -1 - 1e-6
         try:
             simulations.append(
                 SimulatedEventsInfo(
@@ -50,7 +54,7 @@ def read_simulations(path):
                     energy_min=run["energy_range_min"],
                     energy_max=run["energy_range_max"],
                     max_impact=1 * u.m,
-                    spectral_index=float(run["spectral_index"]),
+                    spectral_index=index,
                     viewcone_min=0 * u.deg,
                     viewcone_max=0 * u.deg,
                 )

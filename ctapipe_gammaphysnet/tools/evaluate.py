@@ -391,7 +391,7 @@ class EvaluateGammaPhysNet(Tool):
         if not self.model_paths:
             return
         # Only now: it takes a while.
-        from ..evaluation.members import Network, seeds_of
+        from ..evaluation.networks import Network, seeds_of
         from ..model_file import read_model
         from ..predictor import Predictor, select_device, set_threads
 
@@ -436,7 +436,7 @@ class EvaluateGammaPhysNet(Tool):
         for path, label in self.files:
             Provenance().add_input_file(path, role="simulated events", add_meta=False)
             events.append(read_events(path, label, self.query, self.tel_ids[path]))
-            if np.isnan(events[-1]["intensity"]).any():
+            if np.isnan(events[-1]["intensity"]).all():
                 self.log.warning(
                     "%s has no DL1 parameters: all of its telescope events are taken",
                     path,
@@ -467,7 +467,7 @@ class EvaluateGammaPhysNet(Tool):
     def _check_showers(self, events):
         """Refuse events that a model was trained on."""
         from ..evaluation.events import EvaluationError
-        from ..evaluation.members import check_showers
+        from ..evaluation.networks import check_showers
 
         for name, networks in self.networks.items():
             for network in networks:
