@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import html
-import io
 import os
 import secrets
 import shutil
@@ -198,7 +197,7 @@ def _cell(value, spread):
     return f"{value:.{digits}f} ± {spread:.{digits}f}"
 
 
-def write_report(path, facts, results, counts, plots, published=False):
+def write_report(path, facts, results, counts, figures, published=False):
     """Write a page that shows everything and needs nothing else to be shown.
 
     Parameters
@@ -211,8 +210,8 @@ def write_report(path, facts, results, counts, plots, published=False):
         As `evaluate` gives them.
     counts : astropy.table.Table
         As `count_valid` gives them.
-    plots : dict of str to matplotlib.figure.Figure
-        The plots by name.
+    figures : list of pathlib.Path
+        The plots as PNG files, which become part of the page.
     published : bool
         Whether published data are in them.
     """
@@ -229,8 +228,7 @@ def write_report(path, facts, results, counts, plots, published=False):
         "predict. How many of the selected events have which valid prediction:</p>",
         _html_table(counts),
     ]
-    for name, figure in plots.items():
-        body.append(_html_figure(name, figure, published))
+    body += [_html_figure(figure, published) for figure in figures]
     energy = results["energy"]
     filled = [n for n in FIGURES if len(energy) and np.isfinite(energy[n]).any()]
     if filled:
@@ -264,13 +262,11 @@ def _html_table(table):
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _html_figure(name, figure, published):
-    caption = _CAPTIONS[name]
-    if published and name == "resolution":
+def _html_figure(path, published):
+    caption = _CAPTIONS[path.stem]
+    if published and path.stem == "resolution":
         caption += f" Stars: other data, for orientation, {PUBLISHED_SOURCE}."
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110)
-    data = base64.b64encode(png.getvalue()).decode("ascii")
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -547,7 +547,7 @@ class EvaluateGammaPhysNet(Tool):
                 self._facts(),
                 self.results,
                 self.counts,
-                plots,
+                [path for path in written if path.suffix == ".png"],
                 self.published,
             )
         for path in written:

@@ -92,7 +92,8 @@ def test_the_page_needs_nothing_else(sample, results, tmp_path):
     counts = count_valid(sample.events, sample.algorithms)
     plots = draw_all(results, 0.5, members=True, published=True, weighted=True)
     path = tmp_path / "report.html"
-    write_report(path, {"Files": "a & b"}, results, counts, plots, published=True)
+    figures = [p for p in write_figures(plots, tmp_path) if p.suffix == ".png"]
+    write_report(path, {"Files": "a & b"}, results, counts, figures, published=True)
     text = path.read_text(encoding="utf-8")
     parser = Sources()
     parser.feed(text)
