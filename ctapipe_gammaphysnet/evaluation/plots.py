@@ -147,9 +147,9 @@ def _draw_bins(axis, results, binning, name, styles, members):
     """Curve of each algorithm with statistical errors, band of its members."""
     table, of_members = results[binning], results[f"members_{binning}"]
     for algorithm, style in styles.items():
+        # Bins without a value stay: they interrupt the curve.
         rows = table[table["algorithm"] == algorithm]
-        rows = rows[np.isfinite(rows[name])]
-        if len(rows) == 0:
+        if not _is_known(rows, name):
             continue
         x = np.asarray(rows[f"{binning}_center"])
         has_members = np.isfinite(rows[f"{name}_members_std"]).any()
@@ -322,7 +322,8 @@ def _draw_separation(results, styles, members):
             _draw_bins(axis, results, binning, name, styles, members)
             axis.set_xscale("log")
             _plain(axis.xaxis)
-            axis.set_ylim(top=1.02)
+            bottom, _ = axis.get_ylim()
+            axis.set_ylim(top=1 + 0.02 * (1 - bottom))
             _finish(axis, label, label_of(FIGURES[name]))
         _legend(figure, axes, styles)
         plots[f"separation_{binning}"] = figure

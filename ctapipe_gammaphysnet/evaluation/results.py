@@ -141,8 +141,10 @@ def _figures(sample, algorithm, events, settings, drawn, index):
             continue
         whole, *others = algorithm.predictions[figure.prediction][:, events]
         arguments = energy, is_gamma, weights, settings.cut, settings.minimum
+        # What a single shower says has no error that could be told.
+        resamples = drawn if len(np.unique(index[events])) > 1 else ()
         value, error = compute_figure(
-            figure, whole, *arguments, (times[index[events]] for times in drawn)
+            figure, whole, *arguments, (times[index[events]] for times in resamples)
         )
         for of_member, prediction in zip(members, others, strict=True):
             of_member[name], _ = compute_figure(figure, prediction, *arguments)

@@ -61,7 +61,7 @@ def make_sample(events, *algorithms, weights=None):
     return Sample(events, list(algorithms), weights)
 
 
-def make_settings(energy=(0.1, 1.0, 10.0), minimum=20, n_resamples=40, cut=0.5):
+def make_settings(energy=(0.1, 1.0, 10.0), minimum=20, n_resamples=20, cut=0.5):
     return Settings(
         np.array(energy), np.array([100.0, 1000.0, 1e4]), cut, minimum, n_resamples
     )

@@ -34,7 +34,7 @@ def energy_resolution(bias, smearing):
 
 
 def test_what_was_planted_comes_back_in_each_bin():
-    events = make_events(8000, 6000)
+    events = make_events(4000, 3000)
     # Twice as good above 1 TeV.
     better = np.asarray(events["true_energy"]) >= 1
     planted = plant(events)
@@ -52,12 +52,12 @@ def test_what_was_planted_comes_back_in_each_bin():
         assert within(row, "recall", norm.cdf(0.75))
         for name, figure in FIGURES.items():
             scale = abs(row[name]) if figure.unit else 1
-            assert 0 < row[f"{name}_error"] < 0.05 * scale
+            assert 0 < row[f"{name}_error"] < 0.08 * scale
     for row in results["intensity"]:
         assert within(row, "auc", norm.cdf(1.5 / np.sqrt(2)))
     (overall,) = results["overall"]
-    assert overall["n_gammas"] == 8000
-    assert overall["n_background"] == 6000
+    assert overall["n_gammas"] == 4000
+    assert overall["n_background"] == 3000
     assert overall["precision"] == pytest.approx(
         8 / 14 * norm.cdf(0.75) / (8 / 14 * norm.cdf(0.75) + 6 / 14 * norm.cdf(-0.75)),
         abs=0.02,
@@ -89,6 +89,14 @@ def test_the_dispersion_of_members_comes_back():
         each["angular_resolution"], 0.1 * TWO_DIMENSIONAL * factors, rtol=0.06
     )
     assert len(results["members_energy"]) == 2 * 5
+
+
+def test_a_single_shower_has_no_statistical_error():
+    events = make_events(100, 0, reuse=100)
+    sample = make_sample(events, make_algorithm("one", [plant(events)]))
+    (row,) = evaluate(sample, make_settings())["overall"]
+    assert np.isfinite(row["angular_resolution"])
+    assert np.isnan(row["angular_resolution_error"])
 
 
 def test_one_member_has_no_dispersion():
@@ -143,9 +151,9 @@ def test_what_an_algorithm_does_not_predict_is_empty():
 
 
 def test_curves_go_through_the_figures():
-    events = make_events(5000, 5000)
+    events = make_events(4000, 4000)
     algorithm = make_algorithm("one", [plant(events)])
-    results = evaluate(make_sample(events, algorithm), make_settings())
+    results = evaluate(make_sample(events, algorithm), make_settings(n_resamples=0))
     roc = results["roc"]
     area = np.trapezoid(
         np.append(0, roc["gamma_efficiency"]),
@@ -185,7 +193,8 @@ def test_columns_have_units_and_descriptions():
     events = make_events(100, 100)
     members = [plant(events, seed) for seed in range(2)]
     results = evaluate(
-        make_sample(events, make_algorithm("two", members)), make_settings()
+        make_sample(events, make_algorithm("two", members)),
+        make_settings(n_resamples=2),
     )
     assert results["energy"]["angular_resolution_members_std"].unit == u.deg
     assert results["energy"]["impact_resolution"].unit == u.m

@@ -10,6 +10,7 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
+from ctapipe_gammaphysnet.evaluation import plots
 from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
 from ctapipe_gammaphysnet.model_file import Model, write_model
 from ctapipe_gammaphysnet.tools import extras
@@ -77,6 +78,12 @@ def evaluate(files, output, *options, background=True):
     return output
 
 
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Drawing takes longer than all the rest."""
+    monkeypatch.setattr(plots, "draw_all", lambda *arguments: {})
+
+
 @pytest.fixture(scope="module")
 def both(dl2, model, tmp_path_factory):
     """The model beside its own predictions, telescope by telescope."""
@@ -106,6 +113,7 @@ def test_a_model_says_what_its_dl2_says(both):
     assert members["seed"].tolist() == [0, 1]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_so_it_does_of_the_array(dl2, model, tmp_path):
     output = evaluate(
         dl2,
@@ -148,6 +156,7 @@ def with_training(model, path, numbers):
     return path
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_showers_of_the_training_are_refused(dl1, model, tmp_path):
     showers = read_table(dl1[0], "/simulation/event/subarray/shower")
     numbers = shower_numbers(
@@ -162,7 +171,8 @@ def test_showers_of_the_training_are_refused(dl1, model, tmp_path):
     with pytest.raises(ToolConfigurationError, match="seen was trained on .* --allow"):
         evaluate(dl1, output, f"--model={seen}")
     assert not output.exists()
-    evaluate(dl1, output, f"--model={seen}", "--allow-training-showers")
+    options = f"--model={seen}", "--allow-training-showers"
+    evaluate(dl1, output, *options, background=False)
     assert (output / "report.html").exists()
 
 
