@@ -1,6 +1,36 @@
-"""Options that take several values."""
+"""Options that take several values, and patterns of files."""
 
-__all__ = ["repeat_options"]
+import glob
+import os
+from pathlib import Path
+
+from ctapipe.core import ToolConfigurationError
+
+__all__ = ["expand", "repeat_options"]
+
+
+def expand(pattern):
+    """Find the files of a pattern.
+
+    Parameters
+    ----------
+    pattern : str
+        Such as ``gamma_*.dl1.h5``; a path without wildcards is a pattern, too.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files, sorted: at least one.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is none.
+    """
+    paths = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern)))]
+    if not paths:
+        raise ToolConfigurationError(f"there is no file {pattern}")
+    return paths
 
 
 def repeat_options(argv, options):

@@ -1,6 +1,5 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
-import glob
 import json
 import os
 import platform
@@ -8,7 +7,6 @@ import sys
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
@@ -26,7 +24,7 @@ from ..training.members import add_members, locked
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.showers import is_for_validation
-from .command_line import repeat_options
+from .command_line import expand, repeat_options
 from .extras import require_extra
 
 __all__ = ["TrainGammaPhysNet", "main"]
@@ -321,7 +319,7 @@ class TrainGammaPhysNet(Tool):
             patterns = getattr(self, option)
             if not patterns:
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
-            files[option] = [path for p in patterns for path in _expand(p)]
+            files[option] = [path for p in patterns for path in expand(p)]
         self.paths = [path for paths in files.values() for path in paths]
         self.labels = [LABELS[o] for o, paths in files.items() for _ in paths]
         for path, count in Counter(p.resolve() for p in self.paths).items():
@@ -587,14 +585,6 @@ class TrainGammaPhysNet(Tool):
             self.output_path, role="γ-PhysNet model", add_meta=False
         )
         self.log.info("Wrote %s", self.output_path)
-
-
-def _expand(pattern):
-    """Files of a pattern, sorted; a path without wildcards is a pattern, too."""
-    paths = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern)))]
-    if not paths:
-        raise ToolConfigurationError(f"there is no file {pattern}")
-    return paths
 
 
 def _traits_of(component):

@@ -16,7 +16,13 @@ from ..dl1_file import IMAGES, DL1File, reading
 from ..targets import direction_to_target, energy_to_target, impact_to_target
 from .showers import shower_numbers
 
-__all__ = ["EventIndex", "TrainingDataError", "check_file", "read_index"]
+__all__ = [
+    "EventIndex",
+    "TrainingDataError",
+    "check_file",
+    "check_particles",
+    "read_index",
+]
 
 #: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
 _GAMMA_ID = 0
@@ -137,7 +143,7 @@ def check_file(path):
             (
                 _SHOWERS,
                 "no simulated showers",
-                "training needs the truth of simulations, not observations",
+                "the truth of simulations is needed, not observations",
             ),
         ):
             if group not in file:
@@ -184,7 +190,7 @@ def read_index(path, number, telescope, label, quality_query):
         for chunk in dl1.chunks(_CHUNK):
             with dl1.reading():
                 showers = _read_showers(dl1, chunk, first_event)
-            _check_particles(path, showers["true_shower_primary_id"], label)
+            check_particles(path, showers["true_shower_primary_id"], label)
             first_event += len(chunk)
             for tel_id in tel_ids:
                 if tel_id not in chunk.event:
@@ -269,7 +275,23 @@ def _index_rows(path, number, chunk, tel_id, rows, showers, position):
     )
 
 
-def _check_particles(path, primary_id, label):
+def check_particles(path, primary_id, label):
+    """Check that the particles of a file are what its label says.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    primary_id : numpy.ndarray
+        Kind of the particles, shape (n,), int.
+    label : {0, 1}
+        0 if they are to be gammas, 1 if they are not.
+
+    Raises
+    ------
+    TrainingDataError
+        If they are not.
+    """
     particles = np.unique(primary_id)
     is_gamma = particles == _GAMMA_ID
     if label == 0 and not is_gamma.all():

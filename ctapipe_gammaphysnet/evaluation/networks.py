@@ -1,0 +1,192 @@
+"""What the members of a model predict from the images of DL1 files."""
+
+from dataclasses import dataclass
+
+import astropy.units as u
+import numpy as np
+import tables
+from ctapipe.instrument import SubarrayDescription
+from scipy.stats import binom
+
+from ..dl1_file import CACHE_BYTES, reading
+from ..dl2 import telescope_columns
+from ..instrument import check_telescope
+from ..quality import ImageQualityQuery
+from ..training.index import check_file, read_index
+from ..training.showers import is_among
+from ..training.stream import read_images
+from .events import COLUMNS, EvaluationError, find_rows, keys_of
+
+__all__ = ["Network", "check_showers", "predict_file", "seeds_of"]
+
+#: Images that are read at once.
+_BLOCK = 512
+#: So improbable must it be that so many showers look like ones of the training.
+_CHANCE = 1e-6
+_KEYS = ("obs_id", "event_id", "tel_id")
+_PARAMETERS = "/dl1/event/telescope/parameters"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The network of one telescope type.
+
+    Attributes
+    ----------
+    card : NetworkCard
+        What the model card says of it.
+    predictor : Predictor
+        Its members.
+    """
+
+    card: object
+    predictor: object
+
+
+def seeds_of(cards):
+    """Find the seeds of a model's members, where there are several.
+
+    Parameters
+    ----------
+    cards : list of NetworkCard
+        The networks of the model that are evaluated.
+
+    Returns
+    -------
+    tuple of int
+        The seeds; empty with a single member.
+
+    Raises
+    ------
+    EvaluationError
+        If networks have members of different seeds.
+    """
+    seeds = {tuple(member.seed for member in card.members) for card in cards}
+    if len(seeds) > 1:
+        raise EvaluationError(
+            "the networks of different telescope types have members of different "
+            "seeds: evaluate one type at a time, with --telescope-types"
+        )
+    (seeds,) = seeds
+    return seeds if len(seeds) > 1 else ()
+
+
+def check_showers(card, shower):
+    """Count showers that a network has seen in its training.
+
+    A shower that it has not seen looks like one of them once in tens of thousands.
+
+    Parameters
+    ----------
+    card : NetworkCard
+        What the model card says of the network.
+    shower : numpy.ndarray
+        Numbers of showers, shape (n,), uint64.
+
+    Returns
+    -------
+    int or None
+        How many of the showers it has seen, 0 if no more than there are by chance; None
+        if the card does not say.
+    """
+    description = (card.training or {}).get("seen in training")
+    if description is None:
+        return None
+    showers = np.unique(shower)
+    n_seen = int(is_among(showers, description).sum())
+    chance = min(description["showers"], 100_000) / 2**32
+    is_by_chance = binom.sf(n_seen - 1, len(showers), chance) > _CHANCE
+    return 0 if is_by_chance else n_seen
+
+
+def predict_file(path, label, networks, events, progress=None):
+    """Predict from the images of a file with all members.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe DL1 file of simulations, with images and parameters.
+    label : {0, 1}
+        0 if it is of gammas, 1 if it is of background.
+    networks : list of Network
+        Those of a model.
+    events : astropy.table.Table
+        Of which telescope events, as `read_events` gives them.
+    progress : callable, optional
+        Called with the number of images that are done.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness; NaN where
+        not valid, shape (n_rows, n_events). The first row is the mean over the members,
+        as `GammaPhysNetReconstructor` takes it; of several members they follow.
+    """
+    check_file(path)
+    subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
+    telescopes = {str(telescope): telescope for telescope in subarray.telescope_types}
+    n_members = len(networks[0].card.members)
+    n_rows = 1 + n_members if n_members > 1 else 1
+    predictions = {name: np.full((n_rows, len(events)), np.nan) for name in COLUMNS}
+    for network in networks:
+        name = network.card.telescope.type
+        if name not in telescopes:
+            continue
+        check_telescope(telescopes[name], network.card.telescope)
+        index = read_index(path, 0, name, label, ImageQualityQuery(quality_criteria=[]))
+        event = find_rows(
+            _keys(path, index), keys_of(events, _KEYS), "the list of images"
+        )
+        index, event = index.select(event >= 0), event[event >= 0]
+        for start in range(0, len(index), _BLOCK):
+            rows = np.arange(start, min(start + _BLOCK, len(index)))
+            images = read_images([path], index, rows)
+            found = _predict(network.predictor, images, index.select(rows), subarray)
+            for column, values in found.items():
+                predictions[column][:, event[rows]] = values
+            if progress is not None:
+                progress(len(rows))
+    return predictions
+
+
+def _keys(path, index):
+    """Numbers of observation, event and telescope of the images of an index."""
+    keys = np.empty((len(index), len(_KEYS)), dtype=np.int64)
+    keys[:, 2] = index.tel_id
+    with reading(path), tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file:
+        for tel_id in np.unique(index.tel_id):
+            # The rows are those of the images.
+            table = file.root[f"{_PARAMETERS}/tel_{tel_id:03d}"]
+            of_telescope = index.tel_id == tel_id
+            for column, name in enumerate(_KEYS[:2]):
+                values = table.col(name)[index.row[of_telescope]]
+                keys[of_telescope, column] = values
+    return keys
+
+
+def _predict(predictor, images, index, subarray):
+    """Predictions of the mean and of each of several members."""
+    inputs, has_pixels = predictor.prepare(*images[1:])
+    outputs = predictor(inputs)
+    n_members = len(next(iter(outputs.values())))
+    members = [slice(None)]
+    if n_members > 1:
+        members += [slice(member, member + 1) for member in range(n_members)]
+    pointing = u.Quantity(index.pointing, u.deg).T
+    positions = subarray.tel_coords.cartesian.xyz.to(u.m).T
+    position = positions[subarray.tel_ids_to_indices(index.tel_id)]
+    rows = [
+        telescope_columns(
+            {task: output[which] for task, output in outputs.items()},
+            *pointing,
+            position,
+        )
+        for which in members
+    ]
+    predictions = {name: np.full((len(rows), len(index)), np.nan) for name in COLUMNS}
+    for number, row in enumerate(rows):
+        for name, (kind, field, unit) in COLUMNS.items():
+            if field in row.get(kind, ()):
+                values = u.Quantity(row[kind][field]).to_value(unit)
+                predictions[name][number, has_pixels] = values[has_pixels]
+    return predictions

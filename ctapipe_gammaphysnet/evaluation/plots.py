@@ -1,0 +1,330 @@
+"""Plots of the figures of merit, in the style of the paper's Fig. 3.
+
+The colours are those of Okabe and Ito, which colour-blind readers tell apart; line
+styles and markers say the same again.
+"""
+
+from itertools import cycle
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from .metrics import FIGURES, label_of
+
+__all__ = ["PUBLISHED_SOURCE", "draw_all"]
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Performance of LST-1, for orientation: edges of the bins in TeV, values.
+_PUBLISHED_ENERGY = np.array([[0.08, 0.2, 0.8, 3.2], [0.126, 0.32, 1.26, 5.0]])
+_PUBLISHED = {
+    "angular_resolution": [0.337, 0.241, 0.170, 0.171],
+    "energy_resolution": [0.355, 0.245, 0.183, 0.171],
+}
+#: What the published values are of.
+PUBLISHED_SOURCE = (
+    "LST-1, random forests, source-independent analysis, 10° zenith, "
+    "70 % efficiency of the gammaness cut: Abe et al. 2023, ApJ 956, 80"
+)
+
+
+def draw_all(results, cut, members=False, published=False, weighted=False):
+    """Draw all plots for which there are data.
+
+    Parameters
+    ----------
+    results : dict of str to astropy.table.Table
+        As `evaluate` gives them.
+    cut : float
+        Smallest gammaness of what is taken for a gamma, which is marked.
+    members : bool
+        Whether to draw the curve of each member, too.
+    published : bool
+        Whether to draw published resolutions of LST-1, for orientation.
+    weighted : bool
+        Whether the events are weighted to a spectrum.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        The plots, by name.
+    """
+    styles = _styles(results)
+    plots = {}
+    for name, figures in (
+        ("resolution", ("angular_resolution", "energy_resolution")),
+        ("bias_impact", ("energy_bias", "impact_resolution")),
+    ):
+        figures = [f for f in figures if _is_known(results["energy"], f)]
+        if figures:
+            plots[name] = _draw_against_energy(
+                results, figures, styles, members, published
+            )
+    if len(results["roc"]) > 0:
+        plots["roc"] = _draw_roc(results, styles, cut)
+        plots["gammaness"] = _draw_gammaness(results, styles, cut)
+    plots |= _draw_separation(results, styles, members)
+    if weighted:
+        for figure in plots.values():
+            figure.suptitle("Events weighted to a spectrum", fontsize="medium")
+    return plots
+
+
+def _styles(results):
+    """Colour, line and marker of each algorithm."""
+    names = dict.fromkeys(results["overall"]["algorithm"].tolist())
+    styles = zip(cycle(_COLOURS), cycle(_LINES), cycle(_MARKERS), strict=False)
+    return {
+        name: {"color": colour, "linestyle": line, "marker": marker}
+        for name, (colour, line, marker) in zip(names, styles, strict=False)
+    }
+
+
+def _is_known(table, name):
+    return len(table) > 0 and bool(np.isfinite(table[name]).any())
+
+
+def _new_figure(n_columns, n_rows=1, **kwargs):
+    figure = Figure(figsize=(5.6 * n_columns, 4.2 * n_rows), layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **kwargs)
+
+
+def _finish(axis, x_label, y_label):
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    axis.grid(alpha=0.3, which="major")
+    axis.grid(alpha=0.1, which="minor")
+
+
+def _plain(axis):
+    """Numbers on a logarithmic axis as one writes them."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _legend(figure, axes, names=()):
+    """One legend below all axes, in the order of the algorithms."""
+    entries = {}
+    for axis in np.ravel(axes):
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    order = {name: number for number, name in enumerate(names)}
+    # What an algorithm says comes before its members.
+    labels = sorted(
+        entries,
+        key=lambda x: (order.get(x.split(": ")[0], len(order)), "member" in x),
+    )
+    if entries:
+        figure.legend(
+            [entries[label] for label in labels],
+            labels,
+            loc="outside lower center",
+            ncols=2,
+            fontsize="small",
+            frameon=False,
+        )
+
+
+def _draw_against_energy(results, names, styles, members, published):
+    figure, axes = _new_figure(len(names))
+    for axis, name in zip(axes.flat, names, strict=True):
+        _draw_bins(axis, results, "energy", name, styles, members)
+        if published and name in _PUBLISHED:
+            _draw_published(axis, name)
+        axis.set_xscale("log")
+        _plain(axis.xaxis)
+        if name == "energy_bias":
+            axis.axhline(0, color="black", linewidth=0.8)
+        else:
+            axis.set_ylim(bottom=0)
+        _finish(axis, "True energy / TeV", label_of(FIGURES[name]))
+    _legend(figure, axes, styles)
+    return figure
+
+
+def _draw_bins(axis, results, binning, name, styles, members):
+    """Curve of each algorithm with statistical errors, band of its members."""
+    table, of_members = results[binning], results[f"members_{binning}"]
+    for algorithm, style in styles.items():
+        # Bins without a value stay: they interrupt the curve.
+        rows = table[table["algorithm"] == algorithm]
+        if not _is_known(rows, name):
+            continue
+        x = np.asarray(rows[f"{binning}_center"])
+        has_members = np.isfinite(rows[f"{name}_members_std"]).any()
+        axis.errorbar(
+            x,
+            np.asarray(rows[name]),
+            yerr=np.asarray(rows[f"{name}_error"]),
+            **style,
+            markersize=4,
+            linewidth=1.4,
+            elinewidth=0.8,
+            label=f"{algorithm}: ensemble" if has_members else algorithm,
+        )
+        if has_members:
+            mean = np.asarray(rows[f"{name}_members_mean"])
+            deviation = np.asarray(rows[f"{name}_members_std"])
+            axis.plot(x, mean, color=style["color"], alpha=0.5, linewidth=1)
+            axis.fill_between(
+                x,
+                mean - deviation,
+                mean + deviation,
+                color=style["color"],
+                alpha=0.2,
+                linewidth=0,
+                label=f"{algorithm}: members, mean ± standard deviation",
+            )
+        if members and len(of_members) > 0:
+            _draw_members(axis, of_members, binning, name, algorithm, style)
+
+
+def _draw_members(axis, table, binning, name, algorithm, style):
+    for seed in dict.fromkeys(table[table["algorithm"] == algorithm]["seed"].tolist()):
+        rows = table[(table["algorithm"] == algorithm) & (table["seed"] == seed)]
+        axis.plot(
+            np.asarray(rows[f"{binning}_center"]),
+            np.asarray(rows[name]),
+            color=style["color"],
+            linewidth=0.6,
+            alpha=0.8,
+            label=f"{algorithm}: each member",
+        )
+
+
+def _draw_published(axis, name):
+    low, high = _PUBLISHED_ENERGY
+    middle = np.sqrt(low * high)
+    axis.errorbar(
+        middle,
+        _PUBLISHED[name],
+        xerr=[middle - low, high - middle],
+        fmt="*",
+        color="black",
+        markerfacecolor="none",
+        markersize=9,
+        elinewidth=0.8,
+        label="Other data, for orientation: LST-1 (Abe et al. 2023)",
+    )
+
+
+def _draw_roc(results, styles, cut):
+    """ROC curves, and precision against recall."""
+    figure, axes = _new_figure(2)
+    left, right = axes.flat
+    overall = results["overall"]
+    for algorithm, style in styles.items():
+        line = {key: style[key] for key in ("color", "linestyle")}
+        roc = results["roc"][results["roc"]["algorithm"] == algorithm]
+        cuts = results["cuts"][results["cuts"]["algorithm"] == algorithm]
+        if len(roc) == 0:
+            continue
+        (row,) = overall[overall["algorithm"] == algorithm]
+        label = f"{algorithm}: {_auc(row)}"
+        x, y = roc["background_efficiency"], roc["gamma_efficiency"]
+        left.plot(x, y, **line, label=label)
+        _band(left, roc, "background_efficiency", "gamma_efficiency", style)
+        right.plot(cuts["recall"], cuts["precision"], **line)
+        at_cut = cuts[[np.argmin(np.abs(cuts["cut"] - cut))]]
+        right.plot(
+            at_cut["recall"],
+            at_cut["precision"],
+            color=style["color"],
+            marker=style["marker"],
+            linestyle="none",
+        )
+    right.plot(
+        [],
+        [],
+        color="grey",
+        marker="o",
+        linestyle="none",
+        label=f"gammaness ≥ {cut:g}",
+    )
+    left.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.01))
+    _plain(left.xaxis)
+    right.set(xlim=(0, 1.01))
+    _finish(left, "Background efficiency", "Gamma efficiency")
+    _finish(right, "Recall (gamma efficiency)", "Precision")
+    _legend(figure, axes, styles)
+    return figure
+
+
+def _band(axis, table, x, y, style):
+    mean, deviation = table[f"{y}_members_mean"], table[f"{y}_members_std"]
+    if np.isfinite(deviation).any():
+        axis.fill_between(
+            np.asarray(table[x]),
+            np.asarray(mean - deviation),
+            np.asarray(mean + deviation),
+            color=style["color"],
+            alpha=0.2,
+            linewidth=0,
+        )
+
+
+def _auc(row):
+    """AUC with its statistical error, and that of the members with their dispersion."""
+    text = f"AUC {row['auc']:.3f} ± {row['auc_error']:.3f}"
+    if np.isfinite(row["auc_members_std"]):
+        text += (
+            f"; members {row['auc_members_mean']:.3f} ± {row['auc_members_std']:.3f}"
+        )
+    return text
+
+
+def _draw_gammaness(results, styles, cut):
+    """Distributions of the gammaness, a panel for each algorithm."""
+    table = results["gammaness"]
+    names = [a for a in styles if (table["algorithm"] == a).any()]
+    n_columns = min(len(names), 3)
+    figure, axes = _new_figure(n_columns, -(-len(names) // n_columns), sharey=True)
+    classes = (
+        ("gamma", "Gammas", _COLOURS[0], "-"),
+        ("background", "Background", _COLOURS[1], "--"),
+    )
+    for axis, algorithm in zip(axes.flat, names, strict=False):
+        rows = table[table["algorithm"] == algorithm]
+        for name, label, colour, line in classes:
+            x = np.asarray(rows["gammaness"])
+            axis.step(
+                x,
+                rows[name],
+                where="mid",
+                color=colour,
+                linestyle=line,
+                label=label,
+            )
+            _band(axis, rows, "gammaness", name, {"color": colour})
+        axis.axvline(cut, color="black", linewidth=0.8, linestyle=":")
+        axis.set_title(algorithm, fontsize="medium")
+        axis.set(xlim=(0, 1), yscale="log")
+        axis.set_ylim(bottom=0.01)
+        _plain(axis.yaxis)
+        _finish(axis, "Gammaness", "Density")
+    for axis in list(axes.flat)[len(names) :]:
+        axis.remove()
+    _legend(figure, axes)
+    return figure
+
+
+def _draw_separation(results, styles, members):
+    """AUC, precision and recall against energy and against intensity."""
+    names = ("auc", "precision", "recall")
+    labels = {"energy": "True energy / TeV", "intensity": "Intensity / p.e."}
+    plots = {}
+    for binning, label in labels.items():
+        if not _is_known(results[binning], "auc"):
+            continue
+        figure, axes = _new_figure(3)
+        for axis, name in zip(axes.flat, names, strict=True):
+            _draw_bins(axis, results, binning, name, styles, members)
+            axis.set_xscale("log")
+            _plain(axis.xaxis)
+            bottom, _ = axis.get_ylim()
+            axis.set_ylim(top=1 + 0.02 * (1 - bottom))
+            _finish(axis, label, label_of(FIGURES[name]))
+        _legend(figure, axes, styles)
+        plots[f"separation_{binning}"] = figure
+    return plots

@@ -1,0 +1,291 @@
+"""Files that tell of an evaluation: tables, figures and a page that shows them."""
+
+import base64
+import contextlib
+import html
+import os
+import secrets
+import shutil
+import warnings
+
+import numpy as np
+import tables
+from astropy.table import Table
+from ctapipe.io import write_table
+
+from .metrics import FIGURES, label_of
+from .plots import PUBLISHED_SOURCE
+
+__all__ = [
+    "is_report",
+    "summarise",
+    "whole_folder",
+    "write_figures",
+    "write_report",
+    "write_tables",
+]
+
+_STYLE = """
+body { font: 15px/1.5 sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; margin: 1em 0; }
+th, td { padding: 0.2em 0.8em; border-bottom: 1px solid #ccc; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+img { max-width: 100%; }
+figure { margin: 1.5em 0; }
+figcaption { color: #444; max-width: 60em; }
+"""
+_CAPTIONS = {
+    "resolution": "Angular resolution and energy resolution against true energy: 68 % "
+    "containment of the angle between reconstructed and true direction, and of "
+    "|E/E_true − 1|.",
+    "bias_impact": "Energy bias, the median of E/E_true − 1, and impact resolution, "
+    "68 % containment of the distance to the true impact point on the ground, against "
+    "true energy.",
+    "roc": "ROC curves, and precision against recall.",
+    "gammaness": "Distributions of the gammaness.",
+    "separation_energy": "AUC, precision and recall of gammas and background of the "
+    "same true energy.",
+    "separation_intensity": "AUC, precision and recall of gammas and background of the "
+    "same intensity.",
+}
+
+
+def is_report(path):
+    """Tell whether a folder holds a report, and nothing else that could be lost.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether there are only files that `write_report` and its like write, or none.
+    """
+    content = list(path.iterdir()) if path.is_dir() else [path]
+    suffixes = {".html", ".ecsv", ".h5", ".png", ".pdf"}
+    return not content or (
+        path / "report.html" in content
+        and all(p.is_file() and p.suffix in suffixes for p in content)
+    )
+
+
+@contextlib.contextmanager
+def whole_folder(path):
+    """Make a folder that appears whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder. One of that name is replaced.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write its files: in a folder beside it, which gets its name when the
+        context is left without error, and is removed otherwise.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+    old = temporary.with_suffix(".old")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if old.exists():
+                os.rename(old, path)
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_tables(results, folder):
+    """Write tables, each as ECSV, and all of them into one HDF5 file.
+
+    Parameters
+    ----------
+    results : dict of str to astropy.table.Table
+        The tables by name; those without rows are left out.
+    folder : pathlib.Path
+        Where to write ``NAME.ecsv`` and ``tables.h5``, which ctapipe reads.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written.
+    """
+    paths = [folder / "tables.h5"]
+    with tables.open_file(paths[0], "w") as file, warnings.catch_warnings():
+        # ctapipe's names of attributes are not Python's.
+        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+        for name, table in results.items():
+            if len(table) == 0:
+                continue
+            paths.append(folder / f"{name}.ecsv")
+            table.write(paths[-1])
+            write_table(table, file, f"/{name}")
+    return paths
+
+
+def write_figures(plots, folder):
+    """Write plots as PNG and PDF.
+
+    Parameters
+    ----------
+    plots : dict of str to matplotlib.figure.Figure
+        The plots by name.
+    folder : pathlib.Path
+        Where to write them.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written.
+    """
+    paths = []
+    for name, figure in plots.items():
+        for suffix in ("png", "pdf"):
+            paths.append(folder / f"{name}.{suffix}")
+            figure.savefig(paths[-1], dpi=150)
+    return paths
+
+
+def summarise(overall):
+    """Put the figures over all events into a table like the paper's Table 1.
+
+    Parameters
+    ----------
+    overall : astropy.table.Table
+        As `evaluate` gives it.
+
+    Returns
+    -------
+    astropy.table.Table
+        Text, a row for each algorithm and, where it has several members, one for them:
+        mean and standard deviation over the members; else the value and its
+        statistical error.
+    """
+    rows = []
+    for row in overall:
+        name = row["algorithm"]
+        has_members = any(np.isfinite(row[f"{f}_members_mean"]) for f in FIGURES)
+        if has_members:
+            cells = _cells(row, "_members_mean", "_members_std")
+            rows.append((f"{name}: members", *cells))
+            name = f"{name}: ensemble"
+        rows.append((name, *_cells(row, "", "_error")))
+    names = ["Algorithm", *(label_of(figure) for figure in FIGURES.values())]
+    return Table(rows=rows, names=names)
+
+
+def _cells(row, value, spread):
+    return [_cell(row[f"{f}{value}"], row[f"{f}{spread}"]) for f in FIGURES]
+
+
+def _cell(value, spread):
+    """A value with as many digits as its uncertainty has meaning."""
+    if not np.isfinite(value):
+        return "–"
+    if not (np.isfinite(spread) and spread > 0):
+        return f"{value:.3g}"
+    digits = int(np.clip(1 - np.floor(np.log10(spread)), 0, 4))
+    return f"{value:.{digits}f} ± {spread:.{digits}f}"
+
+
+def write_report(path, facts, results, counts, figures, published=False):
+    """Write a page that shows everything and needs nothing else to be shown.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        HTML file to write.
+    facts : dict of str to str
+        What was evaluated, and how.
+    results : dict of str to astropy.table.Table
+        As `evaluate` gives them.
+    counts : astropy.table.Table
+        As `count_valid` gives them.
+    figures : list of pathlib.Path
+        The plots as PNG files, which become part of the page.
+    published : bool
+        Whether published data are in them.
+    """
+    body = [
+        "<h1>Evaluation</h1>",
+        _list(facts),
+        "<h2>Overall</h2>",
+        _html_table(summarise(results["overall"])),
+        "<p>Members: mean and standard deviation over them. Ensemble: the mean of "
+        "their predictions. Errors of single values are statistical, by bootstrap "
+        "over showers.</p>",
+        "<h2>Events</h2>",
+        "<p>All figures are of the events of which all algorithms have all that they "
+        "predict. How many of the selected events have which valid prediction:</p>",
+        _html_table(counts),
+    ]
+    body += [_html_figure(figure, published) for figure in figures]
+    energy = results["energy"]
+    filled = [n for n in FIGURES if len(energy) and np.isfinite(energy[n]).any()]
+    if filled:
+        body += [
+            "<h2>In bins of true energy</h2>",
+            _html_table(_binned_summary(energy, "energy", filled)),
+        ]
+    text = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>Evaluation</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def _list(facts):
+    items = "".join(
+        f"<li><b>{html.escape(key)}</b>: {html.escape(value)}</li>"
+        for key, value in facts.items()
+    )
+    return f"<ul>{items}</ul>"
+
+
+def _html_table(table):
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.colnames)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>"
+        for row in table
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _html_figure(path, published):
+    caption = _CAPTIONS[path.stem]
+    if published and path.stem == "resolution":
+        caption += f" Stars: other data, for orientation, {PUBLISHED_SOURCE}."
+    data = base64.b64encode(path.read_bytes()).decode("ascii")
+    return (
+        f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _binned_summary(table, binning, names):
+    """Values with their statistical errors, of bins that are not empty."""
+    rows = [
+        (
+            row["algorithm"],
+            f"{row[f'{binning}_low']:.3g} – {row[f'{binning}_high']:.3g}",
+            row["n_gammas"],
+            row["n_background"],
+            *(_cell(row[name], row[f"{name}_error"]) for name in names),
+        )
+        for row in table
+        if any(np.isfinite(row[name]) for name in names)
+    ]
+    labels = [label_of(FIGURES[name]) for name in names]
+    header = ["Algorithm", "True energy / TeV", "Gammas", "Background", *labels]
+    return Table(rows=rows, names=header)

@@ -1,0 +1,287 @@
+"""Tables of the figures of merit: overall, in bins, of each member, and along cuts."""
+
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import Column, Table
+from pyirf.binning import calculate_bin_indices
+from sklearn.metrics import roc_curve
+
+from .metrics import FIGURES, compute_figure, dispersion, resampled_showers
+
+__all__ = ["Settings", "evaluate"]
+
+#: Unit of what events are binned in, and what it is.
+_BINNED = {
+    "energy": ("true_energy", "TeV", "true energy"),
+    "intensity": ("intensity", "", "light in the image in photoelectrons"),
+}
+#: Shares of the background that are taken for gammas, at which ROC curves are given.
+_BACKGROUND = np.concatenate([np.geomspace(1e-4, 0.01, 41), np.linspace(0.02, 1, 99)])
+_CUTS = np.linspace(0, 1, 101)
+_GAMMANESS = np.linspace(0, 1, 51)
+
+
+class Settings(NamedTuple):
+    """How figures of merit are computed.
+
+    Attributes
+    ----------
+    energy_edges : numpy.ndarray
+        Edges of the bins in true energy in TeV.
+    intensity_edges : numpy.ndarray
+        Edges of the bins in intensity in photoelectrons.
+    cut : float
+        Smallest gammaness of what is taken for a gamma, for precision and recall.
+    minimum : int
+        Smallest number of events in a bin, of each class that is needed.
+    n_resamples : int
+        Number of samples of the bootstrap.
+    """
+
+    energy_edges: np.ndarray
+    intensity_edges: np.ndarray
+    cut: float
+    minimum: int
+    n_resamples: int
+
+
+def evaluate(sample, settings):
+    """Compute all figures of merit of all algorithms and their members.
+
+    Parameters
+    ----------
+    sample : Sample
+        The events, and what is predicted of them.
+    settings : Settings
+        How.
+
+    Returns
+    -------
+    dict of str to astropy.table.Table
+        ``overall``, ``energy`` and ``intensity``: the figures of each algorithm, of all
+        events and in bins of true energy and of intensity, with their statistical
+        errors and, of several members, their mean and dispersion; ``members_overall``,
+        ``members_energy``, ``members_intensity``: those of each member; ``roc``,
+        ``cuts`` and ``gammaness``: ROC curves, the effect of cuts on the gammaness,
+        and its distributions. Without background the last three have no rows, and
+        without intensities the bins in it have none.
+    """
+    edges = {
+        "overall": None,
+        "energy": settings.energy_edges,
+        "intensity": settings.intensity_edges,
+    }
+    if not np.isfinite(sample.events["intensity"]).any():
+        edges["intensity"] = settings.intensity_edges[:1]
+    results = {}
+    for name, its_edges in edges.items():
+        results[name], results[f"members_{name}"] = _binned(
+            sample, name, its_edges, settings
+        )
+    results["roc"] = _roc(sample)
+    results["cuts"] = _cuts(sample)
+    results["gammaness"] = _distributions(sample)
+    return results
+
+
+def _bins(sample, name, edges):
+    """Rows of the events in each bin, and the columns that tell its edges."""
+    if edges is None:
+        return [np.arange(len(sample.events))], {}
+    column, unit, description = _BINNED[name]
+    index, _ = calculate_bin_indices(np.asarray(sample.events[column]), edges)
+    columns = {
+        f"{name}_low": Column(edges[:-1], unit=unit or None, description=description),
+        f"{name}_high": Column(edges[1:], unit=unit or None, description=description),
+        f"{name}_center": Column(
+            np.sqrt(edges[:-1] * edges[1:]),
+            unit=unit or None,
+            description=f"{description}, in the middle of the logarithm",
+        ),
+    }
+    return [np.flatnonzero(index == i) for i in range(len(edges) - 1)], columns
+
+
+def _binned(sample, name, edges, settings):
+    """Figures in bins: table of algorithms, table of members."""
+    bins, bin_columns = _bins(sample, name, edges)
+    shower = np.asarray(sample.events["shower"])
+    drawn, index = resampled_showers(shower, settings.n_resamples)
+    rows, member_rows = [], []
+    for algorithm in sample.algorithms:
+        for number, events in enumerate(bins):
+            where = {column: values[number] for column, values in bin_columns.items()}
+            figures, members = _figures(
+                sample, algorithm, events, settings, drawn, index
+            )
+            rows.append({"algorithm": algorithm.name} | where | figures)
+            member_rows += [
+                {"algorithm": algorithm.name, "seed": seed} | where | of_member
+                for seed, of_member in zip(algorithm.seeds, members, strict=True)
+            ]
+    return (
+        _table(rows, ["algorithm", *bin_columns, *_figure_columns()], bin_columns),
+        _table(member_rows, ["algorithm", "seed", *bin_columns, *FIGURES], bin_columns),
+    )
+
+
+def _figures(sample, algorithm, events, settings, drawn, index):
+    """Figures of some events, of an algorithm and of each of its members."""
+    energy = np.asarray(sample.events["true_energy"])[events]
+    is_gamma = np.asarray(sample.events["label"])[events] == 0
+    weights = sample.weights[events]
+    values = {"n_gammas": is_gamma.sum(), "n_background": (~is_gamma).sum()}
+    members = [{} for _ in algorithm.seeds]
+    for name, figure in FIGURES.items():
+        if figure.prediction not in algorithm.provided:
+            values |= dict.fromkeys(_columns_of(name), np.nan)
+            for of_member in members:
+                of_member[name] = np.nan
+            continue
+        whole, *others = algorithm.predictions[figure.prediction][:, events]
+        arguments = energy, is_gamma, weights, settings.cut, settings.minimum
+        # What a single shower says has no error that could be told.
+        resamples = drawn if len(np.unique(index[events])) > 1 else ()
+        value, error = compute_figure(
+            figure, whole, *arguments, (times[index[events]] for times in resamples)
+        )
+        for of_member, prediction in zip(members, others, strict=True):
+            of_member[name], _ = compute_figure(figure, prediction, *arguments)
+        mean, deviation = dispersion(np.array([m[name] for m in members]))
+        values |= dict(
+            zip(_columns_of(name), (value, error, mean, deviation), strict=True)
+        )
+    return values, members
+
+
+def _columns_of(name):
+    return [name, f"{name}_error", f"{name}_members_mean", f"{name}_members_std"]
+
+
+def _figure_columns():
+    return ["n_gammas", "n_background", *(c for f in FIGURES for c in _columns_of(f))]
+
+
+def _table(rows, names, bin_columns):
+    """Table with units and descriptions, from rows."""
+    table = Table({name: [row[name] for row in rows] for name in names})
+    descriptions = {
+        "algorithm": (None, "what predicts"),
+        "seed": (None, "seed of the member"),
+        "n_gammas": (None, "number of gammas"),
+        "n_background": (None, "number of background events"),
+    }
+    for name, column in bin_columns.items():
+        descriptions[name] = column.unit, column.description
+    for name, figure in FIGURES.items():
+        texts = (
+            figure.description,
+            "statistical error by bootstrap over showers",
+            "mean over the members",
+            "standard deviation over the members",
+        )
+        for column, text in zip(_columns_of(name), texts, strict=True):
+            if text != figure.description:
+                text = f"{figure.label}: {text}"
+            descriptions[column] = figure.unit or None, text
+    for name in names:
+        table[name].unit, table[name].description = descriptions[name]
+    return table
+
+
+def _curves(sample, abscissa, description, ordinates, compute):
+    """Curves of all algorithms, with mean and dispersion of the members.
+
+    ``compute`` makes an array, shape (n_ordinates, n), of a member's gammaness.
+    """
+    is_gamma = np.asarray(sample.events["label"]) == 0
+    columns = {"algorithm": [], description[0]: []}
+    for name in ordinates:
+        columns |= {key: [] for key in (name, f"{name}_members_mean")}
+        columns[f"{name}_members_std"] = []
+    has_both = is_gamma.any() and not is_gamma.all()
+    for algorithm in sample.algorithms if has_both else []:
+        if "gammaness" not in algorithm.provided:
+            continue
+        whole, *members = [
+            compute(gammaness, is_gamma, sample.weights)
+            for gammaness in algorithm.predictions["gammaness"]
+        ]
+        columns["algorithm"] += [algorithm.name] * len(abscissa)
+        columns[description[0]] += abscissa.tolist()
+        for number, name in enumerate(ordinates):
+            unknown = np.full(len(abscissa), np.nan)
+            mean = deviation = unknown
+            if members:
+                of_members = np.array([member[number] for member in members])
+                mean = of_members.mean(axis=0)
+                deviation = of_members.std(axis=0, ddof=1)
+            columns[name] += whole[number].tolist()
+            columns[f"{name}_members_mean"] += mean.tolist()
+            columns[f"{name}_members_std"] += deviation.tolist()
+    table = Table({name: np.array(values) for name, values in columns.items()})
+    if not has_both:
+        table["algorithm"] = table["algorithm"].astype(str)
+    table["algorithm"].description = "what predicts"
+    table[description[0]].description = description[1]
+    for name, text in ordinates.items():
+        table[name].description = text
+        table[f"{name}_members_mean"].description = f"{text}: mean over the members"
+        table[
+            f"{name}_members_std"
+        ].description = f"{text}: standard deviation over the members"
+    return table
+
+
+def _roc(sample):
+    def compute(gammaness, is_gamma, weights):
+        background, gammas, _ = roc_curve(is_gamma, gammaness, sample_weight=weights)
+        return [np.interp(_BACKGROUND, background, gammas)]
+
+    return _curves(
+        sample,
+        _BACKGROUND,
+        ("background_efficiency", "share of the background that is taken for gammas"),
+        {"gamma_efficiency": "share of the gammas that are taken for gammas"},
+        compute,
+    )
+
+
+def _cuts(sample):
+    def compute(gammaness, is_gamma, weights):
+        kept = [
+            np.array([weights[of_class & (gammaness >= cut)].sum() for cut in _CUTS])
+            for of_class in (is_gamma, ~is_gamma)
+        ]
+        with np.errstate(invalid="ignore"):
+            return [kept[0] / (kept[0] + kept[1]), kept[0] / weights[is_gamma].sum()]
+
+    return _curves(
+        sample,
+        _CUTS,
+        ("cut", "smallest gammaness of what is taken for a gamma"),
+        {name: FIGURES[name].description for name in ("precision", "recall")},
+        compute,
+    )
+
+
+def _distributions(sample):
+    def compute(gammaness, is_gamma, weights):
+        return [
+            np.histogram(
+                gammaness[of_class], _GAMMANESS, weights=weights[of_class], density=True
+            )[0]
+            for of_class in (is_gamma, ~is_gamma)
+        ]
+
+    return _curves(
+        sample,
+        0.5 * (_GAMMANESS[1:] + _GAMMANESS[:-1]),
+        ("gammaness", "gammaness, in the middle of the bin"),
+        {
+            "gamma": "density of gammas, which integrates to 1",
+            "background": "density of background, which integrates to 1",
+        },
+        compute,
+    )

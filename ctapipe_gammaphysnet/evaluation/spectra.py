@@ -1,0 +1,98 @@
+"""Weights that take simulated events to the spectrum of a source or of cosmic rays."""
+
+import astropy.units as u
+import numpy as np
+import tables
+from astropy.table import QTable
+from ctapipe.io import read_table
+from pyirf import spectral
+from pyirf.simulations import SimulatedEventsInfo
+
+from ..dl1_file import reading
+from .events import EvaluationError
+
+__all__ = ["read_simulations", "spectral_weights"]
+
+_RUNS = "/configuration/simulation/run"
+
+
+def read_simulations(path):
+    """Read how the showers of a file were simulated.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe file of simulations.
+
+    Returns
+    -------
+    list of pyirf.simulations.SimulatedEventsInfo
+        For each run. Showers are counted as if from a point and on an area that is the
+        same everywhere: for what is needed here, spectra, neither matters.
+
+    Raises
+    ------
+    EvaluationError
+        If it does not say, or not of a power law.
+    DL1FileError
+        If the file cannot be read.
+    """
+    with reading(path), tables.open_file(path) as file:
+        if _RUNS not in file:
+            raise EvaluationError(f"{path} does not say how its showers were simulated")
+        runs = read_table(file, _RUNS, table_cls=QTable)
+    simulations = []
+    for run in runs:
+        index = float(run["spectral_index"])
+        if index == -1:
+            # pyirf divides by the index + 1: this is near enough.
+            index = -1 - 1e-6
+        try:
+            simulations.append(
+                SimulatedEventsInfo(
+                    n_showers=int(run["n_showers"] * run["shower_reuse"]),
+                    energy_min=run["energy_range_min"],
+                    energy_max=run["energy_range_max"],
+                    max_impact=1 * u.m,
+                    spectral_index=index,
+                    viewcone_min=0 * u.deg,
+                    viewcone_max=0 * u.deg,
+                )
+            )
+        except ValueError as error:
+            raise EvaluationError(
+                f"{path}: the spectrum of run {run['obs_id']} cannot be weighted: "
+                f"{error}"
+            ) from error
+    return simulations
+
+
+def spectral_weights(energy, simulations, spectrum):
+    """Weight events to a spectrum.
+
+    Parameters
+    ----------
+    energy : numpy.ndarray
+        True energy of the events in TeV, shape (n,).
+    simulations : list of pyirf.simulations.SimulatedEventsInfo
+        All runs that the events are of.
+    spectrum : str
+        Name of a spectrum of `pyirf.spectral`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Weights, one on the average: only the spectrum's shape matters, shape (n,).
+    """
+    energy = u.Quantity(energy, u.TeV)
+    simulated = 0
+    for simulation in simulations:
+        power_law = spectral.PowerLaw.from_simulation(simulation, obstime=1 * u.s)
+        # Events at the very edge are still the run's, whatever their rounding.
+        is_within = (energy >= simulation.energy_min * (1 - 1e-5)) & (
+            energy <= simulation.energy_max * (1 + 1e-5)
+        )
+        simulated = simulated + np.where(is_within, power_law(energy), 0)
+    flux = getattr(spectral, spectrum)(energy).value
+    weights = flux / u.Quantity(simulated).value
+    return weights / weights.mean() if len(weights) > 0 else weights

@@ -1,0 +1,600 @@
+"""Evaluate γ-PhysNet, and compare it with other algorithms."""
+
+import os
+import sys
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.instrument import SubarrayDescription
+from tqdm.auto import tqdm
+from traitlets import default
+
+from ..dl1_file import reading
+from ..quality import TrainingQualityQuery
+from ..reconstructor import sha256_of_file
+from .command_line import expand, repeat_options
+from .extras import require_extra
+
+__all__ = ["EvaluateGammaPhysNet", "main"]
+
+#: Spectra of pyirf that events can be weighted to. Not imported: pyirf may be missing.
+_SPECTRA = (
+    "CRAB_HEGRA",
+    "CRAB_MAGIC_JHEAP2015",
+    "PDG_ALL_PARTICLE",
+    "IRFDOC_PROTON_SPECTRUM",
+    "IRFDOC_ELECTRON_SPECTRUM",
+    "DAMPE_P_He_SPECTRUM",
+)
+#: What is added to the name of a reference: groups like ours, one for each property.
+_GROUPS = ("", "Energy", "Geometry", "Classifier")
+
+
+class EvaluateGammaPhysNet(Tool):
+    """Evaluate γ-PhysNet and other algorithms on the same simulated events.
+
+    Resolutions and bias in bins of true energy, separation of gammas and background,
+    and the dispersion over the members of a model: as tables, figures and a report.
+    """
+
+    name = "ctapipe-evaluate-gammaphysnet"
+    description = __doc__
+    examples = """
+    Evaluate a model on simulated showers that it has not seen:
+
+    > ctapipe-evaluate-gammaphysnet --model lst.safetensors \\
+        --signal 'test_gamma_*.dl1.h5' --background 'test_proton_*.dl1.h5' \\
+        --output-dir evaluation
+
+    Compare two models with random forests, which are in the files as DL2:
+
+    > ctapipe-evaluate-gammaphysnet --model vanilla=a.safetensors DA=b.safetensors \\
+        --reference forests=RandomForestRegressor,disp,RandomForestClassifier \\
+        --signal gamma.dl2.h5 --background proton.dl2.h5 --output-dir evaluation
+
+    Compare what is in DL2 files, of the array:
+
+    > ctapipe-evaluate-gammaphysnet --reference GammaPhysNet HillasReconstructor \\
+        --level array --signal gamma.dl2.h5 --background proton.dl2.h5 \\
+        --output-dir evaluation
+    """
+
+    models = traits.List(
+        traits.Unicode(),
+        help=(
+            "Model files, which predict from the images of the files; ``NAME=FILE`` to"
+            " call one something else than its file."
+        ),
+    ).tag(config=True)
+
+    references = traits.List(
+        traits.Unicode(),
+        help=(
+            "Algorithms whose DL2 is in the files, by their prefixes, for example"
+            " ``HillasReconstructor`` or ``GammaPhysNet``;"
+            " ``NAME=PREFIX,PREFIX`` where properties have different ones."
+        ),
+    ).tag(config=True)
+
+    signal = traits.List(
+        traits.Unicode(),
+        help=(
+            "Files of simulated gammas: one or more, or patterns. DL1 with images and"
+            " parameters for models, DL2 for references, or both in one."
+        ),
+    ).tag(config=True)
+
+    background = traits.List(
+        traits.Unicode(),
+        help=(
+            "Files of simulated background, usually protons: like those of the signal."
+            " Without any, nothing is said of the separation of gammas from it."
+        ),
+    ).tag(config=True)
+
+    output_dir = traits.Path(
+        default_value=None,
+        allow_none=True,
+        file_ok=False,
+        help="Folder to write, which appears when it is complete.",
+    ).tag(config=True)
+
+    level = traits.CaselessStrEnum(
+        ["telescope", "array"],
+        default_value="telescope",
+        help=(
+            "Whether to evaluate each telescope's predictions, or the array's. For the"
+            " array models' are combined as GammaPhysNetReconstructor does by default."
+        ),
+    ).tag(config=True)
+
+    telescope_types = traits.List(
+        traits.Unicode(),
+        help="Telescope types to evaluate, e.g. LST_LST_LSTCam. Default: all.",
+    ).tag(config=True)
+
+    # The bins of CTAO's performance figures: five in a decade, from 10^-1.9 TeV.
+    energy_min = traits.Float(
+        10**-1.9, min=0, help="Where the bins in true energy begin, in TeV."
+    ).tag(config=True)
+
+    energy_max = traits.Float(
+        10**2.1, help="What the bins in true energy do not go beyond, in TeV."
+    ).tag(config=True)
+
+    energy_bins_per_decade = traits.Int(
+        5, min=1, help="Bins in true energy in a factor of 10."
+    ).tag(config=True)
+
+    intensity_min = traits.Float(
+        50, min=0, help="Where the bins in intensity begin, in p.e."
+    ).tag(config=True)
+
+    intensity_max = traits.Float(
+        50_000, help="What the bins in intensity do not go beyond, in p.e."
+    ).tag(config=True)
+
+    intensity_bins_per_decade = traits.Int(
+        3, min=1, help="Bins in intensity in a factor of 10."
+    ).tag(config=True)
+
+    min_events = traits.Int(
+        50,
+        min=1,
+        help=(
+            "Bins with fewer events stay empty: gammas, and background where it"
+            " matters."
+        ),
+    ).tag(config=True)
+
+    gammaness_cut = traits.Float(
+        0.5,
+        min=0,
+        max=1,
+        help="Smallest gammaness of what is taken for a gamma: precision and recall.",
+    ).tag(config=True)
+
+    n_bootstrap = traits.Int(
+        100,
+        min=0,
+        help="Samples of showers by which statistical errors are estimated.",
+    ).tag(config=True)
+
+    signal_spectrum = traits.CaselessStrEnum(
+        _SPECTRA,
+        default_value=None,
+        allow_none=True,
+        help=(
+            "Spectrum, of those in pyirf, to which gammas are weighted. Only its shape"
+            " matters. Default: as simulated."
+        ),
+    ).tag(config=True)
+
+    background_spectrum = traits.CaselessStrEnum(
+        _SPECTRA,
+        default_value=None,
+        allow_none=True,
+        help="The same for background.",
+    ).tag(config=True)
+
+    draw_members = traits.Bool(
+        False, help="Draw the curve of each member, too. The tables always have them."
+    ).tag(config=True)
+
+    published = traits.Bool(
+        False,
+        help=(
+            "Draw published resolutions of LST-1 (Abe et al. 2023), for orientation:"
+            " other data, with other cuts."
+        ),
+    ).tag(config=True)
+
+    allow_training_showers = traits.Bool(
+        False,
+        help="Evaluate models on showers that they were trained on.",
+    ).tag(config=True)
+
+    device = traits.Unicode(
+        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
+    ).tag(config=True)
+
+    precision = traits.CaselessStrEnum(
+        ["float32", "bfloat16"],
+        default_value="float32",
+        help="Precision of the convolutions.",
+    ).tag(config=True)
+
+    n_jobs = traits.Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="Number of threads; default: one for each core.",
+    ).tag(config=True)
+
+    progress_bar = traits.Bool(True, help="Show a progress bar.").tag(config=True)
+
+    aliases = {
+        ("m", "model"): "EvaluateGammaPhysNet.models",
+        "reference": "EvaluateGammaPhysNet.references",
+        "signal": "EvaluateGammaPhysNet.signal",
+        "background": "EvaluateGammaPhysNet.background",
+        ("o", "output-dir"): "EvaluateGammaPhysNet.output_dir",
+        "level": "EvaluateGammaPhysNet.level",
+        "telescope-types": "EvaluateGammaPhysNet.telescope_types",
+        "gammaness-cut": "EvaluateGammaPhysNet.gammaness_cut",
+        "min-events": "EvaluateGammaPhysNet.min_events",
+        "device": "EvaluateGammaPhysNet.device",
+        "precision": "EvaluateGammaPhysNet.precision",
+        "n-jobs": "EvaluateGammaPhysNet.n_jobs",
+    }
+
+    flags = {
+        **traits.flag(
+            "progress",
+            "EvaluateGammaPhysNet.progress_bar",
+            "Show a progress bar",
+            "Show no progress bar",
+        ),
+        "draw-members": (
+            {"EvaluateGammaPhysNet": {"draw_members": True}},
+            "Draw the curve of each member, too",
+        ),
+        "published": (
+            {"EvaluateGammaPhysNet": {"published": True}},
+            "Draw published resolutions of LST-1, for orientation",
+        ),
+        "allow-training-showers": (
+            {"EvaluateGammaPhysNet": {"allow_training_showers": True}},
+            "Evaluate models on showers that they were trained on",
+        ),
+        "overwrite": (
+            {"EvaluateGammaPhysNet": {"overwrite": True}},
+            "Replace the output folder if it exists",
+        ),
+    }
+
+    classes = [TrainingQualityQuery]
+
+    @default("log_level")
+    def _default_log_level(self):
+        # The summary is what one wants to see.
+        return "INFO"
+
+    def parse_command_line(self, argv=None):
+        """Understand the command line, with several values for lists.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+        """
+        argv = sys.argv[1:] if argv is None else argv
+        lists = {"-m", "--model", "--reference", "--signal", "--background"}
+        lists |= {"--telescope-types"}
+        names = ("models", "references", "signal", "background", "telescope_types")
+        lists |= {f"--{type(self).__name__}.{name}" for name in names}
+        super().parse_command_line(repeat_options(argv, lists))
+
+    def setup(self):
+        """Check all that can be checked before anything is computed."""
+        if self.extra_args:
+            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
+        require_extra("evaluate", "pyirf", "matplotlib")
+        self._check_output()
+        self._name_algorithms()
+        self._find_files()
+        self._choose_bins()
+        self._find_telescopes()
+        self._load_models()
+
+    def _check_output(self):
+        from ..evaluation.report import is_report
+
+        if self.output_dir is None:
+            raise ToolConfigurationError(
+                "give the folder to write: --output-dir FOLDER"
+            )
+        if not os.access(self.output_dir.parent, os.W_OK):
+            raise ToolConfigurationError(
+                f"cannot write into {self.output_dir.parent}, the folder of the output"
+            )
+        self.check_output(self.output_dir)
+        if self.output_dir.exists() and not is_report(self.output_dir):
+            raise ToolConfigurationError(
+                f"{self.output_dir} has other files than those of a report: it is not "
+                "replaced"
+            )
+
+    def _name_algorithms(self):
+        """Model files and groups of DL2, by what they are called."""
+        self.model_paths, self.groups = {}, {}
+        for text in self.models:
+            name, _, path = text.rpartition("=")
+            path = Path(path).expanduser()
+            if not path.is_file():
+                raise ToolConfigurationError(f"there is no model file {path}")
+            self._add(self.model_paths, name or path.stem, path)
+        for text in self.references:
+            name, _, prefixes = text.partition("=")
+            groups = prefixes.split(",") if prefixes else [name + g for g in _GROUPS]
+            self._add(self.groups, name, groups)
+        if not (self.model_paths or self.groups):
+            raise ToolConfigurationError(
+                "give what to evaluate: --model FILE, --reference PREFIX, or both"
+            )
+
+    def _add(self, algorithms, name, value):
+        if name in self.model_paths or name in self.groups:
+            raise ToolConfigurationError(
+                f"two algorithms are called {name}: name one of them, NAME=..."
+            )
+        algorithms[name] = value
+
+    def _find_files(self):
+        if not self.signal:
+            raise ToolConfigurationError("give at least one file: --signal FILE")
+        #: Files, and their labels.
+        self.files = [
+            (path, label)
+            for label, patterns in enumerate((self.signal, self.background))
+            for pattern in patterns
+            for path in expand(pattern)
+        ]
+        for path, count in Counter(p.resolve() for p, _ in self.files).items():
+            if count > 1:
+                raise ToolConfigurationError(f"{path} is given {count} times")
+
+    def _choose_bins(self):
+        from ..evaluation.metrics import log_edges
+        from ..evaluation.results import Settings
+
+        edges = []
+        for name in ("energy", "intensity"):
+            low, high = (getattr(self, f"{name}_{end}") for end in ("min", "max"))
+            if not 0 < low < high:
+                raise ToolConfigurationError(
+                    f"the bins in {name} go from {low} to {high}: they must begin "
+                    "above 0, and end higher"
+                )
+            edges.append(log_edges(low, high, getattr(self, f"{name}_bins_per_decade")))
+        self.settings = Settings(
+            *edges, self.gammaness_cut, self.min_events, self.n_bootstrap
+        )
+
+    def _find_telescopes(self):
+        """Telescopes of interest in each file, and their types."""
+        self.tel_ids, types = {}, {}
+        for path, _ in self.files:
+            with reading(path):
+                subarray = SubarrayDescription.from_hdf(
+                    path, focal_length_choice="EQUIVALENT"
+                )
+            names = {tel_id: str(t) for tel_id, t in subarray.tel.items()}
+            wanted = self.telescope_types or names.values()
+            for name in set(wanted) - set(names.values()):
+                raise ToolConfigurationError(
+                    f"{path} has no telescopes of type {name}, only "
+                    f"{', '.join(sorted(set(names.values())))}"
+                )
+            self.tel_ids[path] = [t for t, name in names.items() if name in wanted]
+            types |= dict.fromkeys(names[t] for t in self.tel_ids[path])
+        self.types = list(types)
+
+    def _load_models(self):
+        #: Networks of each model, of the telescope types of interest.
+        self.networks = {}
+        if not self.model_paths:
+            return
+        # Only now: it takes a while.
+        from ..evaluation.networks import Network, seeds_of
+        from ..model_file import read_model
+        from ..predictor import Predictor, select_device, set_threads
+
+        try:
+            device = select_device(self.device)
+            set_threads(self.n_jobs)
+            for name, path in self.model_paths.items():
+                model = read_model(path)
+                pairs = {
+                    card.telescope.type: (card, weights)
+                    for card, weights in zip(
+                        model.card.networks, model.weights, strict=True
+                    )
+                }
+                missing = set(self.types) - set(pairs)
+                if missing:
+                    raise ToolConfigurationError(
+                        f"{path} has no network for {', '.join(sorted(missing))}, only "
+                        f"for {', '.join(pairs)}: choose with --telescope-types"
+                    )
+                seeds_of([pairs[t][0] for t in self.types])
+                self.networks[name] = [
+                    Network(card, Predictor(card, weights, device, self.precision))
+                    for card, weights in (pairs[t] for t in self.types)
+                ]
+                Provenance().add_input_file(
+                    path,
+                    role="γ-PhysNet model",
+                    reference_meta={"sha256": sha256_of_file(path)},
+                )
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
+
+    def start(self):
+        """Read the events, predict, and compute all figures."""
+        from ..evaluation.events import read_events
+        from ..evaluation.results import evaluate
+        from ..evaluation.sample import common_sample, read_sample
+
+        self.query = TrainingQualityQuery(parent=self)
+        events = []
+        for path, label in self.files:
+            Provenance().add_input_file(path, role="simulated events", add_meta=False)
+            events.append(read_events(path, label, self.query, self.tel_ids[path]))
+            if np.isnan(events[-1]["intensity"]).all():
+                self.log.warning(
+                    "%s has no DL1 parameters: all of its telescope events are taken",
+                    path,
+                )
+        self.log.info("Selection of images:\n%s", self.query.to_table(functions=True))
+        self._check_showers(events)
+        with tqdm(
+            desc="images",
+            total=sum(map(len, events)) * len(self.networks),
+            unit="im",
+            disable=not (self.progress_bar and self.networks),
+        ) as bar:
+            samples = [
+                read_sample(
+                    path,
+                    label,
+                    self.level,
+                    of_file,
+                    self.networks,
+                    self.groups,
+                    bar.update,
+                )
+                for (path, label), of_file in zip(self.files, events, strict=True)
+            ]
+        sample, self.counts = common_sample(samples)
+        self.results = evaluate(self._weighted(sample), self.settings)
+
+    def _check_showers(self, events):
+        """Refuse events that a model was trained on."""
+        from ..evaluation.events import EvaluationError
+        from ..evaluation.networks import check_showers
+
+        for name, networks in self.networks.items():
+            for network in networks:
+                for (path, _), of_file in zip(self.files, events, strict=True):
+                    n_seen = check_showers(network.card, of_file["shower"])
+                    if n_seen is None:
+                        self.log.warning(
+                            "%s does not say on which showers it was trained: whether "
+                            "it has seen those of %s is not known",
+                            name,
+                            path,
+                        )
+                    elif n_seen > 0 and not self.allow_training_showers:
+                        raise EvaluationError(
+                            f"{name} was trained on at least {n_seen} of the showers "
+                            f"in {path}: what it says of them tells nothing. Give "
+                            "files of other showers, or insist with "
+                            "--allow-training-showers"
+                        )
+                    elif n_seen > 0:
+                        self.log.warning(
+                            "%s was trained on at least %d of the showers in %s",
+                            name,
+                            n_seen,
+                            path,
+                        )
+
+    def _weighted(self, sample):
+        """Weight the events to spectra, if that is wanted."""
+        from ..evaluation.spectra import read_simulations, spectral_weights
+
+        weights = sample.weights.copy()
+        for label, spectrum in enumerate(
+            (self.signal_spectrum, self.background_spectrum)
+        ):
+            if spectrum is None:
+                continue
+            of_class = np.asarray(sample.events["label"]) == label
+            simulations = [
+                run
+                for path, its_label in self.files
+                if its_label == label
+                for run in read_simulations(path)
+            ]
+            weights[of_class] = spectral_weights(
+                np.asarray(sample.events["true_energy"])[of_class],
+                simulations,
+                spectrum,
+            )
+        return replace(sample, weights=weights)
+
+    def finish(self):
+        """Write tables, figures and the report."""
+        from ..evaluation.plots import draw_all
+        from ..evaluation.report import (
+            summarise,
+            whole_folder,
+            write_figures,
+            write_report,
+            write_tables,
+        )
+
+        weighted = bool(self.signal_spectrum or self.background_spectrum)
+        plots = draw_all(
+            self.results,
+            self.gammaness_cut,
+            self.draw_members,
+            self.published,
+            weighted,
+        )
+        with whole_folder(self.output_dir) as folder:
+            written = write_tables(self.results | {"events": self.counts}, folder)
+            written += write_figures(plots, folder)
+            written.append(folder / "report.html")
+            write_report(
+                written[-1],
+                self._facts(),
+                self.results,
+                self.counts,
+                [path for path in written if path.suffix == ".png"],
+                self.published,
+            )
+        for path in written:
+            Provenance().add_output_file(
+                self.output_dir / path.name, role="evaluation", add_meta=False
+            )
+        self.log.info("Valid predictions:\n%s", _text(self.counts))
+        self.log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
+        self.log.info("Wrote %s", self.output_dir / "report.html")
+
+    def _facts(self):
+        """What the report says of itself."""
+        names = {0: "Gammas", 1: "Background"}
+        facts = {
+            f"Model {name}": f"{path.name}, SHA-256 {sha256_of_file(path)[:16]}…, "
+            f"{len(self.networks[name][0].card.members)} members"
+            for name, path in self.model_paths.items()
+        }
+        facts |= {
+            f"DL2 of {name}": ", ".join(groups) for name, groups in self.groups.items()
+        }
+        for label, name in names.items():
+            paths = [path.name for path, its_label in self.files if its_label == label]
+            facts[name] = ", ".join(paths) or "none"
+        selection = "; ".join(f"{c}" for _, c in self.query.quality_criteria)
+        spectra = (self.signal_spectrum, self.background_spectrum)
+        return facts | {
+            "Telescopes": ", ".join(self.types),
+            "Events": f"of each {self.level}; images with {selection or 'anything'}",
+            "Bins": f"empty with fewer than {self.min_events} events; statistical "
+            f"errors from {self.n_bootstrap} samples of the showers",
+            "Gammaness": f"at least {self.gammaness_cut:g} for precision and recall",
+            "Spectra": " and ".join(s or "as simulated" for s in spectra),
+            "Made": f"{datetime.now(UTC).isoformat(timespec='seconds')} with "
+            f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, ctapipe "
+            f"{version('ctapipe')}",
+        }
+
+
+def _text(table):
+    return "\n".join(table.pformat(max_width=-1, max_lines=-1))
+
+
+def main():
+    """Run the tool."""
+    EvaluateGammaPhysNet().run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The evaluation tool: models and DL2 of the same model say the same."""
+
+import json
+
+import numpy as np
+import pytest
+import toy_sample
+from astropy.table import Table
+from ctapipe.core import ToolConfigurationError, run_tool
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import read_table
+
+from ctapipe_gammaphysnet.evaluation import plots
+from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
+from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.tools import extras
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
+from ctapipe_gammaphysnet.training.showers import describe_showers, shower_numbers
+
+ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
+#: What is reconstructed, so that the same is evaluated.
+SELECTION = [["signal after cleaning", "morphology_n_pixels > 0"]]
+
+
+@pytest.fixture(scope="module")
+def dl1(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dl1")
+    return [
+        toy_sample.write_toy_file(
+            folder / f"{particle}.dl1.h5", particle, 25, seed=3, array=ARRAY
+        )
+        for particle in ("gamma", "proton")
+    ]
+
+
+@pytest.fixture(scope="module")
+def model(dl1, make_model, tmp_path_factory):
+    """Two members with random weights, and impact points that are not far away."""
+    (telescope,) = SubarrayDescription.from_hdf(dl1[0]).telescope_types
+    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    write_model(path, make_model(telescope, n_members=2))
+    return path
+
+
+@pytest.fixture(scope="module")
+def dl2(dl1, model):
+    """Images, and predictions of the model as DL2."""
+    argv = [
+        *("--input", *map(str, dl1)),
+        f"--model={model}",
+        f"--output-dir={dl1[0].parent}",
+        f"--provenance-log={dl1[0].parent / 'log'}",
+        *("--dl1-images", "--no-progress"),
+    ]
+    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=dl1[0].parent, raises=True)
+    return [path.with_name(path.name.replace("dl1", "dl2")) for path in dl1]
+
+
+def evaluate(files, output, *options, background=True):
+    """Run the tool, and return the folder it has written."""
+    config = output.with_suffix(".json")
+    config.write_text(
+        json.dumps({"TrainingQualityQuery": {"quality_criteria": SELECTION}})
+    )
+    argv = [
+        f"--signal={files[0]}",
+        *([f"--background={files[1]}"] if background else []),
+        f"--output-dir={output}",
+        f"--config={config}",
+        f"--provenance-log={output}.log",
+        "--no-progress",
+        *("--min-events", "5"),
+        "--EvaluateGammaPhysNet.n_bootstrap=3",
+        *options,
+    ]
+    run_tool(EvaluateGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Drawing takes longer than all the rest."""
+    monkeypatch.setattr(plots, "draw_all", lambda *arguments: {})
+
+
+@pytest.fixture(scope="module")
+def both(dl2, model, tmp_path_factory):
+    """The model beside its own predictions, telescope by telescope."""
+    output = tmp_path_factory.mktemp("evaluation") / "both"
+    return evaluate(
+        dl2,
+        output,
+        f"--model=mine={model}",
+        "--reference=GammaPhysNet",
+        "--EvaluateGammaPhysNet.signal_spectrum=CRAB_HEGRA",
+    )
+
+
+def assert_same_figures(overall):
+    one, other = overall
+    for name in FIGURES:
+        assert np.isfinite(one[name])
+        assert one[name] == pytest.approx(other[name], rel=1e-4), name
+
+
+def test_a_model_says_what_its_dl2_says(both):
+    overall = Table.read(both / "overall.ecsv")
+    assert overall["algorithm"].tolist() == ["mine", "GammaPhysNet"]
+    assert_same_figures(overall)
+    assert np.isfinite(overall["auc_members_std"]).tolist() == [True, False]
+    members = read_table(both / "tables.h5", "/members_overall")
+    assert members["seed"].tolist() == [0, 1]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_so_it_does_of_the_array(dl2, model, tmp_path):
+    output = evaluate(
+        dl2,
+        tmp_path / "array",
+        f"--model={model}",
+        "--reference",
+        "again=GammaPhysNetEnergy,GammaPhysNetGeometry,GammaPhysNetClassifier",
+        "--level=array",
+    )
+    overall = Table.read(output / "overall.ecsv")
+    assert overall["algorithm"].tolist() == ["toy", "again"]
+    assert_same_figures(overall)
+    assert overall["n_gammas"][0] <= 25
+
+
+def test_all_outputs_are_there_and_in_the_provenance(both, dl2, model):
+    names = {path.name for path in both.iterdir()}
+    assert {"report.html", "tables.h5", "resolution.png", "roc.pdf"} <= names
+    assert {"energy.ecsv", "events.ecsv", "members_energy.ecsv"} <= names
+    assert [p.name for p in both.parent.glob("*.part")] == []
+    activity = json.loads((both.parent / "both.log").read_text())[-1]
+    assert {f["url"] for f in activity["output"]} == {str(p) for p in both.iterdir()}
+    assert {str(model), *map(str, dl2)} <= {f["url"] for f in activity["input"]}
+    report = (both / "report.html").read_text()
+    assert "CRAB_HEGRA and as simulated" in report
+    assert "morphology_n_pixels" in report
+
+
+def with_training(model, path, numbers):
+    """The same model, which says on which showers it was trained."""
+    from ctapipe_gammaphysnet.model_file import read_model
+
+    content = read_model(model)
+    training = {"seen in training": describe_showers(numbers)}
+    networks = tuple(
+        card.model_copy(update={"training": training}) for card in content.card.networks
+    )
+    card = content.card.model_copy(update={"networks": networks})
+    write_model(path, Model(card, content.weights))
+    return path
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_showers_of_the_training_are_refused(dl1, model, tmp_path):
+    showers = read_table(dl1[0], "/simulation/event/subarray/shower")
+    numbers = shower_numbers(
+        showers["obs_id"],
+        showers["true_shower_primary_id"],
+        showers["true_energy"].quantity.to_value("TeV"),
+        showers["true_alt"].quantity.to_value("rad"),
+        showers["true_h_first_int"].quantity.to_value("m"),
+    )
+    seen = with_training(model, tmp_path / "seen.safetensors", numbers[:10])
+    output = tmp_path / "evaluation"
+    with pytest.raises(ToolConfigurationError, match="seen was trained on .* --allow"):
+        evaluate(dl1, output, f"--model={seen}")
+    assert not output.exists()
+    options = f"--model={seen}", "--allow-training-showers"
+    evaluate(dl1, output, *options, background=False)
+    assert (output / "report.html").exists()
+
+
+def test_other_showers_are_not_and_a_report_is_replaced(dl1, model, tmp_path):
+    foreign = np.arange(100, dtype=np.uint64) << np.uint64(40)
+    unseen = with_training(model, tmp_path / "unseen.safetensors", foreign)
+    output = tmp_path / "gammas"
+    output.mkdir()
+    (output / "report.html").write_text("old")
+    (output / "roc.png").write_text("old")
+    evaluate(dl1, output, f"--model={unseen}", "--overwrite", background=False)
+    assert (output / "resolution.png").exists()
+    # Without background there is nothing to say of the separation.
+    assert not (output / "roc.png").exists()
+
+
+def test_a_folder_with_other_files_is_kept(dl1, model, tmp_path):
+    output = tmp_path / "home"
+    output.mkdir()
+    (output / "precious.txt").write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        evaluate(dl1, output, f"--model={model}")
+    with pytest.raises(ToolConfigurationError, match="it is not replaced"):
+        evaluate(dl1, output, f"--model={model}", "--overwrite")
+    assert [path.name for path in output.iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give what to evaluate"),
+        (["--model=none.safetensors"], "there is no model file none.safetensors"),
+        (["--reference", "A", "A"], "two algorithms are called A"),
+        (["--reference=Hillas"], "no predictions of the telescopes in Hillas"),
+        (["--reference=A", "--telescope-types", "X"], "no telescopes of type X"),
+        (["--reference=A", "stray"], "not understood: stray"),
+        (
+            ["--reference=A", "--EvaluateGammaPhysNet.energy_min=200"],
+            "the bins in energy go from 200",
+        ),
+    ],
+)
+def test_mistakes_are_explained(dl2, tmp_path, options, message):
+    with pytest.raises(ToolConfigurationError, match=message):
+        evaluate(dl2, tmp_path / "evaluation", *options)
+    assert not (tmp_path / "evaluation").exists()
+
+
+def test_the_same_file_twice_is_an_error(dl2, tmp_path):
+    with pytest.raises(ToolConfigurationError, match="is given 2 times"):
+        evaluate([dl2[0], dl2[0]], tmp_path / "out", "--reference=GammaPhysNet")
+
+
+def test_a_missing_extra_says_what_to_install(dl2, tmp_path, monkeypatch):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ToolConfigurationError, match=r"gammaphysnet\[evaluate\]"):
+        evaluate(dl2, tmp_path / "out", "--reference=GammaPhysNet")
