@@ -1,6 +1,6 @@
-"""The benchmark runs, and counts the arithmetic right. How fast is for it to say."""
+"""The benchmarks run, and count the arithmetic right. How fast is for them to say."""
 
-import importlib.util
+import importlib
 import sys
 from itertools import product
 from pathlib import Path
@@ -11,16 +11,14 @@ import toy_sample as toy
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "inference.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.fixture
 def inference(monkeypatch):
-    """The benchmark as a module, quick and inexact."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    spec = importlib.util.spec_from_file_location("inference", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """The benchmark of the prediction as a module, quick and inexact."""
+    monkeypatch.setattr(sys, "path", [str(FOLDER), *sys.path])
+    module = importlib.import_module("inference")
     monkeypatch.setattr(module, "MIN_DURATION", 0)
     monkeypatch.setattr(module, "MATRIX_SIZE", {"cpu": 64})
     threads = torch.get_num_threads()
@@ -28,15 +26,27 @@ def inference(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def training(inference):
+    """The benchmark of the training, likewise."""
+    return importlib.import_module("training")
+
+
+def rows_of(text):
+    """Cells of a table in Markdown: the header, and the rows below the rule."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+    ]
+    return header, rows
+
+
 def test_table_has_a_line_for_each_variant(inference, capsys):
     inference.main(["--rounds=1", "--batch-sizes", "1", "2", "--n-jobs=1"])
     text = capsys.readouterr().out
     assert "threads: 1, PyTorch" in text
     assert "0.366 GFLOP per image" in text
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    header, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
-    ]
+    header, rows = rows_of(text)
     assert header[:3] == ["batch", "engine", "precision"]
     assert sorted(tuple(row[:3]) for row in rows) == sorted(
         product(["1", "2"], ["lattice", "indexed"], ["float32", "bfloat16"])
@@ -80,6 +90,39 @@ def test_flop_of_a_tiny_network(inference):
         + particle_class
     )
     assert inference.count_flop(config, lattice) == 2 * multiplications
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_has_a_line_for_each_engine(training, capsys, precision):
+    options = ["--rounds=1", "--blocks=1", "--n-jobs=1", f"--precision={precision}"]
+    training.main([*options, "--batch-sizes", "2", "4"])
+    header, rows = rows_of(capsys.readouterr().out)
+    assert header[:2] == ["batch", "engine"]
+    assert sorted(tuple(row[:2]) for row in rows) == sorted(
+        product(["2", "4"], ["lattice", "indexed"])
+    )
+    for size, engine, steps, images, spread, ratio in rows:
+        assert float(images) == pytest.approx(int(size) * float(steps), rel=0.01)
+        assert all(float(bound) > 0 for bound in spread.split("-"))
+        assert float(ratio) > 0
+        if engine == "indexed":
+            assert ratio == "1.00"
+
+
+def test_step_of_training_lowers_the_loss(training):
+    config = NetworkConfig(blocks=1, channels=(4,), hidden=8)
+    lattice = CameraLattice.from_geometry(toy.hexagonal_camera(n_rings=2))
+    batch = training.make_batch(8, lattice, torch.device("cpu"))
+    network = training.GammaPhysNet(config, lattice)
+    step = training.make_step(network, batch, "float32")
+
+    def loss():
+        return sum(training.task_losses(network(batch["inputs"]), batch).values())
+
+    before = loss()
+    for _ in range(30):
+        step()
+    assert loss() < before
 
 
 @pytest.mark.parametrize(
