@@ -16,6 +16,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..numba_cache import keep_compiled
+
 __all__ = [
     "VECTOR_BYTES",
     "convolve",
@@ -205,7 +207,8 @@ def _weight_gradient_tile(
     return types.void(*arguments), generate
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def convolve(x, neighbors, weight, bias, y):
     """Convolve images.
 
@@ -254,7 +257,8 @@ def convolve(x, neighbors, weight, bias, y):
             channel += _VECTORS * lanes if wide and n_outputs >= _PIXELS else lanes
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def weight_gradient(x, neighbors, grad, total, bias_total):
     """Add up the gradients of a convolution's weights and biases.
 
@@ -296,7 +300,8 @@ def weight_gradient(x, neighbors, grad, total, bias_total):
         bias_total += part
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def sum_moments(x, means, squares):
     """Mean and sum of squared deviations of each channel in each image.
 
@@ -322,7 +327,8 @@ def sum_moments(x, means, squares):
         means[image], squares[image] = mean, total
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def normalize(x, scale, shift, y):
     """Scale and shift each channel, and make negative numbers zero.
 
@@ -345,7 +351,8 @@ def normalize(x, scale, shift, y):
                 y[image, pixel, channel] = zero if value < zero else value
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def sum_gradients(x, grad, scale, shift, mean, sums, products):
     """Sum the gradients behind `normalize`, alone and times the deviations.
 
@@ -376,7 +383,8 @@ def sum_gradients(x, grad, scale, shift, mean, sums, products):
         sums[image], products[image] = total, product
 
 
-@njit(nogil=True, cache=True)
+@keep_compiled
+@njit(nogil=True)
 def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
     """Gradient of batch normalisation and ReLU.
 
