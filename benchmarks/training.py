@@ -1,7 +1,7 @@
 """How fast γ-PhysNet trains: forward pass, loss, backward pass, Adam.
 
 Measures γ-PhysNet DA as in the paper on images of the LST camera, with both engines of
-the convolution::
+the convolution, and how long steps wait for images that are streamed from files::
 
     python benchmarks/training.py
 
@@ -10,6 +10,8 @@ See the README beside this file for how to read the table.
 
 import argparse
 import itertools
+import time
+from functools import partial
 
 import torch
 from inference import (
@@ -22,10 +24,15 @@ from inference import (
     time_in_turn,
     use_machine,
 )
+from training_data import add_file_options, files_of, read_geometry, read_indices
 
+from ctapipe_gammaphysnet.dl1 import InputPreparation
+from ctapipe_gammaphysnet.model_card import InputCard
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import ENGINES
+from ctapipe_gammaphysnet.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.training.losses import UncertaintyWeighting, task_losses
+from ctapipe_gammaphysnet.training.stream import TrainingStream
 
 #: What the other engine is compared with.
 REFERENCE = "indexed"
@@ -59,28 +66,27 @@ def make_batch(size, lattice, device):
     return {name: value.to(device) for name, value in batch.items()}
 
 
-def make_step(network, batch, precision):
+def make_step(network, device, precision):
     """Prepare one step of training.
 
     Parameters
     ----------
     network : GammaPhysNet
         The network, trained in place.
-    batch : dict of str to torch.Tensor
-        What it learns from, the same in each step.
+    device : torch.device
+        Where it is.
     precision : {"float32", "bfloat16"}
         Precision of the network. The losses always compute in float32.
 
     Returns
     -------
     callable
-        Function that makes the step.
+        Function that makes the step with a batch, a dict of str to torch.Tensor.
     """
-    device = batch["inputs"].device
     balance = UncertaintyWeighting(list(network.heads)).to(device)
     optimizer = torch.optim.Adam([*network.parameters(), *balance.parameters()])
 
-    def step():
+    def step(batch):
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
             outputs = network(batch["inputs"])
@@ -115,10 +121,11 @@ def benchmark(config, batch_sizes, precision, rounds, device):
     camera = describe_network(config).telescope.camera
     lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
     steps = {
-        (size, engine): make_step(
-            GammaPhysNet(config, lattice, engine).to(device),
+        (size, engine): partial(
+            make_step(
+                GammaPhysNet(config, lattice, engine).to(device), device, precision
+            ),
             make_batch(size, lattice, device),
-            precision,
         )
         for size, engine in itertools.product(batch_sizes, ENGINES)
     }
@@ -156,6 +163,64 @@ def format_table(steps):
     return format_markdown(header, rows)
 
 
+def stream_and_train(config, paths, labels, telescope, size, n_steps, device):
+    """Train on images that are streamed from files.
+
+    Parameters
+    ----------
+    config : NetworkConfig
+        The network's hyperparameters.
+    paths, labels : list
+        The files, and 0 for signal and 1 for background, for each.
+    telescope : str
+        The telescope type.
+    size : int
+        Number of images in a step.
+    n_steps : int
+        Number of steps, after a first one that is not counted.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    duration, waiting : float
+        Time of the steps, and of it how long they waited for images, in s.
+    """
+    lattice = CameraLattice.from_geometry(read_geometry(paths[0], telescope))
+    prepare = InputPreparation(InputCard(), lattice)
+    index = read_indices(paths, labels, telescope, TrainingQualityQuery())
+
+    def make_batch(images, step):
+        arrays = {
+            "inputs": prepare(*images[1:])[0],
+            "energy": index.energy[images.row],
+            "direction": index.direction[images.row],
+            "impact": index.impact[images.row],
+            "class": index.label[images.row],
+        }
+        batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return batch | {"weight": torch.ones(len(images.row))}
+
+    stream = TrainingStream(paths, index, make_batch, size, None, 20_000, seed=0)
+    train = make_step(GammaPhysNet(config, lattice).to(device), device, "float32")
+    waiting = 0.0
+    batches = itertools.chain.from_iterable(itertools.repeat(stream))
+    for number in range(-1, n_steps):
+        before = time.perf_counter()
+        batch = next(batches)
+        batch = {name: value.to(device) for name, value in batch.items()}
+        waited = time.perf_counter() - before
+        train(batch)
+        if number < 0:
+            start = time.perf_counter()
+        else:
+            waiting += waited
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    stream.close()
+    return time.perf_counter() - start, waiting
+
+
 def main(argv=None):
     """Run the benchmark and print its table.
 
@@ -184,13 +249,18 @@ def main(argv=None):
         default="float32",
         help="precision of the network",
     )
+    parser.add_argument(
+        "--steps", type=positive, default=30, help="steps with images from files"
+    )
+    add_file_options(parser, repeat=20)
     add_machine_options(parser, rounds=3)
     args = parser.parse_args(argv)
     device = use_machine(parser, args)
 
     print(describe_machine(device))
+    config = NetworkConfig(blocks=args.blocks)
     steps = benchmark(
-        NetworkConfig(blocks=args.blocks),
+        config,
         args.batch_sizes,
         args.precision,
         args.rounds,
@@ -201,6 +271,14 @@ def main(argv=None):
         f"median, lowest and highest of {args.rounds} rounds:\n"
     )
     print(format_table(steps))
+    files = *files_of(args), args.telescope
+    print(f"\nwith images from files, {args.steps} steps in float32:\n")
+    rows = []
+    for size in args.batch_sizes:
+        duration, waiting = stream_and_train(config, *files, size, args.steps, device)
+        rate = f"{size * args.steps / duration:.1f}"
+        rows.append((str(size), rate, f"{waiting / duration:.1%}"))
+    print(format_markdown(("batch", "images/s", "waiting for images"), rows))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,95 @@ def read_with_table_loader(paths, telescope):
     return n_images
 
 
+def add_file_options(parser, repeat):
+    """Add the options that say what to read.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Where to add them.
+    repeat : int
+        As how many files each one counts by default.
+    """
+    for name, particle in (("signal", "gamma"), ("background", "proton")):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            default=DATA / f"sample_{particle}.dl1.h5",
+            help="a DL1 file",
+        )
+    parser.add_argument(
+        "--repeat", type=int, default=repeat, help="as how many files each one counts"
+    )
+    parser.add_argument("--telescope", default="LST_LST_LSTCam", help="its type")
+
+
+def files_of(args):
+    """Files to read.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        The options of `add_file_options`.
+
+    Returns
+    -------
+    paths : list of pathlib.Path
+        The files; the same one may be there several times.
+    labels : list of int
+        0 for signal and 1 for background, for each file.
+    """
+    paths = [args.signal] * args.repeat + [args.background] * args.repeat
+    return paths, [0] * args.repeat + [1] * args.repeat
+
+
+def read_geometry(path, telescope):
+    """Read the camera of a telescope type.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A file.
+    telescope : str
+        The telescope type.
+
+    Returns
+    -------
+    ctapipe.instrument.CameraGeometry
+        The camera.
+    """
+    subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
+    (geometry,) = {
+        t.camera.geometry for t in subarray.telescope_types if str(t) == telescope
+    }
+    return geometry
+
+
+def read_indices(paths, labels, telescope, query):
+    """Find the selected images of all files.
+
+    Parameters
+    ----------
+    paths, labels : list
+        As `files_of` gives them.
+    telescope : str
+        The telescope type.
+    query : TrainingQualityQuery
+        Selects the images, and counts them.
+
+    Returns
+    -------
+    EventIndex
+        The images.
+    """
+    return EventIndex.concatenate(
+        [
+            read_index(path, number, telescope, label, query)
+            for number, (path, label) in enumerate(zip(paths, labels, strict=True))
+        ]
+    )
+
+
 def benchmark(paths, labels, telescope, epochs, window):
     """Stream images for some epochs, and read them with `TableLoader`.
 
@@ -93,19 +182,11 @@ def benchmark(paths, labels, telescope, epochs, window):
     def now():
         return time.perf_counter(), time.process_time()
 
-    subarray = SubarrayDescription.from_hdf(paths[0], focal_length_choice="EQUIVALENT")
-    (geometry,) = {
-        t.camera.geometry for t in subarray.telescope_types if str(t) == telescope
-    }
-    prepare = InputPreparation(InputCard(), CameraLattice.from_geometry(geometry))
+    lattice = CameraLattice.from_geometry(read_geometry(paths[0], telescope))
+    prepare = InputPreparation(InputCard(), lattice)
     start = now()
     query = TrainingQualityQuery()
-    index = EventIndex.concatenate(
-        [
-            read_index(path, number, telescope, label, query)
-            for number, (path, label) in enumerate(zip(paths, labels, strict=True))
-        ]
-    )
+    index = read_indices(paths, labels, telescope, query)
     n_all = int(query.to_table()["counts"][0])
     yield measured("index: all images", n_all, start)
     for name, make_batch in (
@@ -137,26 +218,13 @@ def main(argv=None):
         description="Measure how fast images to train on are read.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument(
-        "--signal", type=Path, default=DATA / "sample_gamma.dl1.h5", help="a DL1 file"
-    )
-    parser.add_argument(
-        "--background",
-        type=Path,
-        default=DATA / "sample_proton.dl1.h5",
-        help="a DL1 file",
-    )
-    parser.add_argument(
-        "--repeat", type=int, default=50, help="as how many files each one counts"
-    )
-    parser.add_argument("--telescope", default="LST_LST_LSTCam", help="its type")
+    add_file_options(parser, repeat=50)
     parser.add_argument("--epochs", type=int, default=2, help="how many to stream")
     parser.add_argument(
         "--window", type=int, default=20_000, help="images shuffled in memory"
     )
     args = parser.parse_args(argv)
-    paths = [args.signal] * args.repeat + [args.background] * args.repeat
-    labels = [0] * args.repeat + [1] * args.repeat
+    paths, labels = files_of(args)
     print("| what | images | images/s | images per CPU s | memory / GB |")
     print("|---|---|---|---|---|")
     for name, n_images, duration, cpu, memory in benchmark(

@@ -101,8 +101,15 @@ def test_flop_of_a_tiny_network(inference):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_training_has_a_line_for_each_engine(training, capsys, precision):
     options = ["--rounds=1", "--blocks=1", "--n-jobs=1", f"--precision={precision}"]
+    options += ["--steps=2", "--repeat=1"]
     training.main([*options, "--batch-sizes", "2", "4"])
     header, *rows = read_tables(capsys.readouterr().out)
+    *rows, streamed, two, four = rows
+    assert streamed[2] == "waiting for images"
+    assert [two[0], four[0]] == ["2", "4"]
+    for row in (two, four):
+        assert float(row[1]) > 0
+        assert 0 < float(row[2].rstrip("%")) < 100
     assert header[:2] == ["batch", "engine"]
     assert sorted(tuple(row[:2]) for row in rows) == sorted(
         product(["2", "4"], ["lattice", "indexed"])
@@ -120,14 +127,14 @@ def test_step_of_training_lowers_the_loss(training):
     lattice = CameraLattice.from_geometry(toy.hexagonal_camera(n_rings=2))
     batch = training.make_batch(8, lattice, torch.device("cpu"))
     network = training.GammaPhysNet(config, lattice)
-    step = training.make_step(network, batch, "float32")
+    step = training.make_step(network, torch.device("cpu"), "float32")
 
     def loss():
         return sum(training.task_losses(network(batch["inputs"]), batch).values())
 
     before = loss()
     for _ in range(30):
-        step()
+        step(batch)
     assert loss() < before
 
 

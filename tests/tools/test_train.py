@@ -15,6 +15,7 @@ from astropy.table import Table
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from sklearn.metrics import roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from traitlets import TraitError
 
 from ctapipe_gammaphysnet.model_file import read_card, read_model
@@ -347,6 +348,42 @@ def test_two_processes_train_what_one_does(files, small, tmp_path):
     assert len(histories[0]) == 2
     for name in histories[0].colnames:
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=2e-3)
+
+
+def test_processes_of_torchrun_share_the_work(files, small, tmp_path):
+    output = tmp_path / "model.safetensors"
+    python, *module = command(files, output, "--devices=2")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    # Without the "--", torchrun would take --signal for an option of its own.
+    argv = [python, *launcher, "--no-python", "--", python, *module]
+    subprocess.run(argv, check=True, capture_output=True)
+    for name, weights in sums_of_weights(output).items():
+        assert weights == pytest.approx(sums_of_weights(small)[name], abs=0.05)
+    figures = Table.read(output.with_suffix(".training") / f"{TYPE}_seed0.csv")
+    expected = Table.read(small.with_suffix(".training") / f"{TYPE}_seed0.csv")
+    assert figures["AUC"][-1] == pytest.approx(expected["AUC"][-1], rel=2e-3)
+
+
+def test_bfloat16_learns_about_the_same(few, tmp_path):
+    histories = []
+    for precision in ("float32", "bfloat16"):
+        output = tmp_path / f"{precision}.safetensors"
+        train(few, output, "--epochs=2", f"--precision={precision}", "--device=cpu")
+        folder = output.with_suffix(".training")
+        histories.append(Table.read(folder / f"{TYPE}_seed0.csv"))
+    exact, rounded = (h["validation loss class"][-1] for h in histories)
+    assert exact != rounded
+    assert rounded == pytest.approx(exact, rel=0.1)
+
+
+def test_figures_are_shown_by_tensorboard(few, tmp_path):
+    train(few, tmp_path / "m.safetensors", "--epochs=2", "--tensorboard")
+    log = EventAccumulator(
+        str(tmp_path / "m.training" / "tensorboard" / f"{TYPE}_seed0")
+    ).Reload()
+    table = Table.read(tmp_path / "m.training" / f"{TYPE}_seed0.csv")
+    shown = [event.value for event in log.Scalars("AUC")]
+    np.testing.assert_allclose(shown, table["AUC"], rtol=1e-6)
 
 
 def test_an_interrupted_training_writes_what_it_has(few, tmp_path, monkeypatch):
