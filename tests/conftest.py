@@ -1,5 +1,7 @@
 """Fixtures shared by the tests."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,10 @@ from ctapipe_gammaphysnet.model_file import Model, write_model
 from ctapipe_gammaphysnet.network import NetworkConfig
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
+
+# Tests run in as many processes as there are cores, and so do their own processes.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def random_weights(network_card, seed):

@@ -6,6 +6,9 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -430,6 +433,37 @@ def test_nothing_is_there_before_the_output_is_complete(
     assert name.startswith("a.dl2.h5.")
     assert name.endswith(".part")
     assert_no_output(tmp_path)
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished(
+    toy_file, toy_model, tmp_path
+):
+    output = tmp_path / "a.dl2.h5"
+    # Event by event, so that it takes a while.
+    argv = [
+        *(sys.executable, "-m", "ctapipe_gammaphysnet.tools.apply"),
+        *(f"--input={toy_file}", f"--model={toy_model}", f"--output={output}"),
+        *("--chunk-size=1", "--no-progress", "--n-jobs=1"),
+    ]
+    process = subprocess.Popen(
+        argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("*.part")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not output.exists()
+    # The next run is not in the way of what was left, and does it all.
+    subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True)
+    expected = apply(toy_file, toy_model, tmp_path / "b.dl2.h5")
+    tables = [
+        read_table(path, "/dl2/event/subarray/energy/GammaPhysNetEnergy")
+        for path in (output, expected)
+    ]
+    assert len(tables[0]) == len(tables[1]) > 0
+    for name in ("event_id", "GammaPhysNetEnergy_energy"):
+        np.testing.assert_allclose(tables[0][name], tables[1][name], rtol=1e-5)
 
 
 def assert_no_output(folder):
