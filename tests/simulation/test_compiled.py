@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ctapipe_gammaphysnet import simulation
+import ctapipe_gammaphysnet
 
 PROGRAM = """
-from sky import hadrons
+from sky.simulation import hadrons
 table = hadrons.load_hadron_table()
 print(hadrons.mean_free_path(table, 12, 1000.0))
 print(sum(hadrons.mean_free_path.stats.cache_hits.values()))
@@ -31,13 +31,13 @@ def run(directory):
 
 
 def test_compiled_code_is_kept_until_another_file_changes(tmp_path):
-    source = Path(simulation.__file__).parent
+    source = Path(ctapipe_gammaphysnet.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(source, tmp_path / "sky", ignore=ignored)
     before, hits = run(tmp_path)
     assert hits == 0
     assert run(tmp_path) == (before, 1)
-    atmosphere = tmp_path / "sky" / "atmosphere.py"
+    atmosphere = tmp_path / "sky" / "simulation" / "atmosphere.py"
     text = atmosphere.read_text()
     assert "MEAN_MASS_NUMBER = 14.547" in text
     atmosphere.write_text(text.replace("= 14.547", "= 29.094"))
