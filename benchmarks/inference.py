@@ -312,6 +312,24 @@ def format_table(images, products, flop):
                 f"{fraction:.1%}",
             )
         )
+    return format_markdown(header, rows)
+
+
+def format_markdown(header, rows):
+    """Lay out a table.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Names of the columns.
+    rows : sequence of sequence of str
+        Their values.
+
+    Returns
+    -------
+    str
+        The table, in Markdown.
+    """
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     rule = ["-" * width for width in widths]
     return "\n".join(
@@ -320,11 +338,75 @@ def format_table(images, products, flop):
     )
 
 
-def _positive(text):
+def positive(text):
+    """Read a positive number from the command line.
+
+    Parameters
+    ----------
+    text : str
+        What was given.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If it is not positive.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
     return number
+
+
+def add_machine_options(parser, rounds):
+    """Add the options that say where to compute, and how often.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        What to add them to.
+    rounds : int
+        The default number of rounds.
+    """
+    parser.add_argument(
+        "--rounds",
+        type=positive,
+        default=rounds,
+        help="how often to time each variant",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="auto, cpu, cuda, or for example cuda:1"
+    )
+    parser.add_argument(
+        "--n-jobs", type=positive, help="threads; without it PyTorch decides"
+    )
+
+
+def use_machine(parser, args):
+    """Set the number of threads, and find the device.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+        Complains of a wrong device.
+    args : argparse.Namespace
+        Options of `add_machine_options`.
+
+    Returns
+    -------
+    torch.device
+        Where to compute.
+    """
+    try:
+        device = select_device(args.device)
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
+    set_threads(args.n_jobs)
+    return device
 
 
 def main(argv=None):
@@ -341,26 +423,14 @@ def main(argv=None):
     )
     parser.add_argument(
         "--batch-sizes",
-        type=_positive,
+        type=positive,
         nargs="+",
         default=[1, 64, 256],
         help="numbers of images predicted at once",
     )
-    parser.add_argument(
-        "--rounds", type=_positive, default=5, help="how often to time each variant"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="auto, cpu, cuda, or for example cuda:1"
-    )
-    parser.add_argument(
-        "--n-jobs", type=_positive, help="threads; without it PyTorch decides"
-    )
+    add_machine_options(parser, rounds=5)
     args = parser.parse_args(argv)
-    try:
-        device = select_device(args.device)
-    except (RuntimeError, ValueError) as error:
-        parser.error(str(error))
-    set_threads(args.n_jobs)
+    device = use_machine(parser, args)
 
     print(describe_machine(device))
     images, products, flop = benchmark(

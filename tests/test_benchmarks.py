@@ -1,6 +1,7 @@
-"""The benchmark runs, and counts the arithmetic right. How fast is for it to say."""
+"""The benchmarks run, and count the arithmetic right. How fast is for them to say."""
 
-import importlib.util
+import importlib
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -13,14 +14,6 @@ from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-def load(name):
-    """A benchmark as a module."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def read_tables(text):
     """Rows of all tables, without those that separate the headers."""
     return [
@@ -31,8 +24,15 @@ def read_tables(text):
 
 
 @pytest.fixture
-def inference(monkeypatch):
-    """The benchmark as a module, quick and inexact."""
+def load(monkeypatch):
+    """A benchmark as a module. Some import others from beside them."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    return importlib.import_module
+
+
+@pytest.fixture
+def inference(load, monkeypatch):
+    """The benchmark of the prediction as a module, quick and inexact."""
     module = load("inference")
     monkeypatch.setattr(module, "MIN_DURATION", 0)
     monkeypatch.setattr(module, "MATRIX_SIZE", {"cpu": 64})
@@ -41,15 +41,18 @@ def inference(monkeypatch):
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def training(inference, load):
+    """The benchmark of the training, likewise."""
+    return load("training")
+
+
 def test_table_has_a_line_for_each_variant(inference, capsys):
     inference.main(["--rounds=1", "--batch-sizes", "1", "2", "--n-jobs=1"])
     text = capsys.readouterr().out
     assert "threads: 1, PyTorch" in text
     assert "0.366 GFLOP per image" in text
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    header, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines
-    ]
+    header, *rows = read_tables(text)
     assert header[:3] == ["batch", "engine", "precision"]
     assert sorted(tuple(row[:3]) for row in rows) == sorted(
         product(["1", "2"], ["lattice", "indexed"], ["float32", "bfloat16"])
@@ -95,6 +98,39 @@ def test_flop_of_a_tiny_network(inference):
     assert inference.count_flop(config, lattice) == 2 * multiplications
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_has_a_line_for_each_engine(training, capsys, precision):
+    options = ["--rounds=1", "--blocks=1", "--n-jobs=1", f"--precision={precision}"]
+    training.main([*options, "--batch-sizes", "2", "4"])
+    header, *rows = read_tables(capsys.readouterr().out)
+    assert header[:2] == ["batch", "engine"]
+    assert sorted(tuple(row[:2]) for row in rows) == sorted(
+        product(["2", "4"], ["lattice", "indexed"])
+    )
+    for size, engine, steps, images, spread, ratio in rows:
+        assert float(images) == pytest.approx(int(size) * float(steps), abs=0.06)
+        assert all(float(bound) > 0 for bound in spread.split("-"))
+        assert float(ratio) > 0
+        if engine == "indexed":
+            assert ratio == "1.00"
+
+
+def test_step_of_training_lowers_the_loss(training):
+    config = NetworkConfig(blocks=1, channels=(4,), hidden=8)
+    lattice = CameraLattice.from_geometry(toy.hexagonal_camera(n_rings=2))
+    batch = training.make_batch(8, lattice, torch.device("cpu"))
+    network = training.GammaPhysNet(config, lattice)
+    step = training.make_step(network, batch, "float32")
+
+    def loss():
+        return sum(training.task_losses(network(batch["inputs"]), batch).values())
+
+    before = loss()
+    for _ in range(30):
+        step()
+    assert loss() < before
+
+
 @pytest.mark.parametrize(
     ("option", "complaint"),
     [
@@ -109,7 +145,7 @@ def test_wrong_option_is_explained(inference, capsys, option, complaint):
     assert complaint in capsys.readouterr().err
 
 
-def test_the_way_to_dl2_is_taken_apart(capsys):
+def test_the_way_to_dl2_is_taken_apart(load, capsys):
     load("apply").main(["--blocks=1", "--rounds=1", "--max-events=3"])
     header, bulk, _, one, four = read_tables(capsys.readouterr().out)
     assert header[2:] == ["reading", "network", "rest"]
@@ -123,7 +159,7 @@ def test_the_way_to_dl2_is_taken_apart(capsys):
         assert ours + theirs == pytest.approx(100, abs=0.2)
 
 
-def test_images_to_train_on_are_counted(capsys):
+def test_images_to_train_on_are_counted(load, capsys):
     load("training_data").main(["--repeat=2", "--epochs=1", "--window=200"])
     _, index, *rows = read_tables(capsys.readouterr().out)
     n_all, n_selected = int(index[1]), int(rows[0][1])

@@ -55,7 +55,7 @@ class SpatialAttention(nn.Module):
         The map can only raise a pixel, never dim it.
         """
         hidden = self.compress(x.transpose(1, 2)).transpose(1, 2)
-        hidden = torch.relu(self.norm(hidden))
+        hidden = self.norm.rectified(hidden)
         score = self.score(hidden.transpose(1, 2)).transpose(1, 2)
         return torch.sigmoid(score) + 1
 

@@ -5,15 +5,21 @@ same lattice (stride 1) or on its downsampled one (stride 2), with weights of sh
 (out, in, 7) on hexagonal and (out, in, 9) on square pixels, the shape and the order of
 IndexedConv (Jacquemont et al. 2019). They give the same numbers to rounding. Nothing
 else in the network depends on the engine, nor knows that pixels have neighbours.
+
+In the memory of the lattice engine the features of one pixel lie side by side (channels
+last), through the whole network.
 """
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from indexedconv.engine import IndexedConv
 from indexedconv.utils import neighbours_extraction
 from torch import nn
+
+from . import compiled
 
 __all__ = ["ENGINES", "BatchNorm", "IndexedConvolution", "LatticeConvolution"]
 
@@ -42,11 +48,13 @@ class IndexedConvolution(IndexedConv):
 
 
 class LatticeConvolution(nn.Module):
-    """The same as a dense 3×3 convolution over the rectangle around the lattice.
+    """The same with less memory to move: compiled, or as a dense 3×3 convolution.
 
-    In axial coordinates a hexagonal neighbourhood is a 3×3 square without two of its
-    corners. Lattice positions that are no pixels are zero in the input, as IndexedConv
-    has them, and are left out of the output.
+    In single or double precision on a CPU, compiled code multiplies each pixel's
+    neighbours where they are. Else, features are put into the rectangle around the
+    lattice. In axial coordinates a hexagonal neighbourhood is a 3×3 square without two
+    of its corners. Lattice positions that are no pixels are zero in the input, as
+    IndexedConv has them, and are left out of the output.
 
     Parameters
     ----------
@@ -75,6 +83,10 @@ class LatticeConvolution(nn.Module):
         ):
             positions = torch.from_numpy(grid.rows * columns + grid.cols)
             self.register_buffer(name, positions, persistent=False)
+        for name, indices in zip(
+            ("neighbors", "targets"), _find_neighbors(lattice, stride), strict=True
+        ):
+            self.register_buffer(name, torch.from_numpy(indices), persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -83,20 +95,28 @@ class LatticeConvolution(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
+    def forward(self, x):
+        """Convolve features of shape (batch, channels, pixels)."""
+        pixels = x.transpose(1, 2).contiguous()
+        if compiled.can_compute(pixels, self.weight):
+            y = compiled.Convolution.apply(
+                pixels, self.weight, self.bias, self.neighbors, self.targets
+            )
+        else:
+            y = self._convolve_rectangle(pixels)
+        return y.transpose(1, 2)
+
     def _dense_weight(self):
         out_channels, in_channels, _ = self.weight.shape
         dense = self.weight.new_zeros(out_channels, in_channels, 9)
         dense = dense.index_copy(2, self.kernel_positions, self.weight)
         return dense.view(out_channels, in_channels, 3, 3)
 
-    def forward(self, x):
-        """Convolve features of shape (batch, channels, pixels)."""
-        # Features of one pixel lie side by side in memory (channels last): scatter and
-        # gather then move whole pixels, and the convolution needs no reordering.
-        batch, channels, _ = x.shape
+    def _convolve_rectangle(self, x):
+        batch, _, channels = x.shape
         rows, cols = self.shape
         canvas = x.new_zeros(batch, rows * cols, channels)
-        canvas.index_copy_(1, self.input_positions, x.transpose(1, 2))
+        canvas.index_copy_(1, self.input_positions, x)
         y = F.conv2d(
             canvas.view(batch, rows, cols, channels).permute(0, 3, 1, 2),
             self._dense_weight(),
@@ -105,7 +125,33 @@ class LatticeConvolution(nn.Module):
             padding=1,
         )
         y = y.permute(0, 2, 3, 1).flatten(1, 2)
-        return y.index_select(1, self.output_positions).transpose(1, 2)
+        return y.index_select(1, self.output_positions)
+
+
+def _find_neighbors(lattice, stride):
+    """Which pixels a convolution joins.
+
+    Returns
+    -------
+    neighbors : numpy.ndarray
+        Input pixel at each tap of each output pixel, shape (outputs, taps), int64; -1
+        where there is none.
+    targets : numpy.ndarray
+        The other way round: the output pixel that has an input pixel at each tap, shape
+        (inputs, taps).
+    """
+    output = lattice if stride == 1 else lattice.downsampled()
+    pixels = np.pad(lattice.index_matrix, 1, constant_values=-1)
+    neighbors = np.column_stack(
+        [
+            pixels[stride * output.rows + row + 1, stride * output.cols + col + 1]
+            for row, col in lattice.taps
+        ]
+    )
+    targets = np.full((len(lattice), len(lattice.taps)), -1)
+    target, tap = (neighbors >= 0).nonzero()
+    targets[neighbors[target, tap], tap] = target
+    return neighbors, targets
 
 
 ENGINES = {"lattice": LatticeConvolution, "indexed": IndexedConvolution}
@@ -118,3 +164,32 @@ class BatchNorm(nn.BatchNorm2d):
         """Normalise each channel over batch and pixels."""
         # As an image one pixel wide: PyTorch has a fast channels-last path in 2d only.
         return super().forward(x.unsqueeze(-1)).squeeze(-1)
+
+    def rectified(self, x):
+        """Normalise, then ReLU: on a CPU, compiled code does both at once.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Features, shape (batch, channels, pixels).
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
+        """
+        pixels = x.transpose(1, 2)
+        if not (pixels.is_contiguous() and compiled.can_compute(pixels, self.weight)):
+            return torch.relu(self(x))
+        mean, variance, count = self.running_mean, self.running_var, math.inf
+        if self.training:
+            mean, variance = compiled.moments(pixels)
+            count = pixels.shape[0] * pixels.shape[1]
+            unbiased = variance * (count / (count - 1))
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.type_as(x), self.momentum)
+            self.running_var.lerp_(unbiased.type_as(x), self.momentum)
+        y = compiled.NormalizationReLU.apply(
+            pixels, self.weight, self.bias, mean, variance + self.eps, count
+        )
+        return y.transpose(1, 2)

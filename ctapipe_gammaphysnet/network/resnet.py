@@ -25,6 +25,11 @@ class _PreActivatedConvolution(nn.Sequential):
             convolution(in_channels, out_channels, lattice, stride),
         )
 
+    def forward(self, x):
+        """Features of shape (batch, channels, pixels) to the same or the next scale."""
+        norm, _, convolution = self
+        return convolution(norm.rectified(x))
+
 
 class ResidualBlock(nn.Module):
     """BN, ReLU, convolution, BN, ReLU, convolution, and a shortcut past them.

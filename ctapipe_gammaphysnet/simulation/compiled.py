@@ -5,6 +5,8 @@ from pathlib import Path
 
 from numba import njit
 
+from ..numba_cache import keep_compiled
+
 __all__ = ["compiled"]
 
 _SOURCES = sha256(
@@ -30,8 +32,8 @@ def compiled(function):
     numba.core.dispatcher.Dispatcher
         The compiled function.
     """
-    dispatcher = njit(function)
-    dispatcher.enable_caching()
+    dispatcher = keep_compiled(njit(function))
     # What numba compares with the stamp under which a result was kept.
-    dispatcher._cache._cache_file._source_stamp = _SOURCES
+    if hasattr(dispatcher._cache, "_cache_file"):
+        dispatcher._cache._cache_file._source_stamp = _SOURCES
     return dispatcher

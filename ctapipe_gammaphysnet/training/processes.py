@@ -111,6 +111,22 @@ class SharedBatchNorm(BatchNorm):
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return deviation * scale[:, None] + self.bias[:, None]
 
+    def rectified(self, x):
+        """Normalise over all processes' batch, then ReLU.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Features, shape (batch, channels, pixels).
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape.
+        """
+        # Compiled code knows the batch of this process alone.
+        return torch.relu(self(x)) if self.training else super().rectified(x)
+
 
 def share_batch_norms(network):
     """Make all batch normalisations of a network `SharedBatchNorm`.

@@ -6,7 +6,7 @@ import torch
 import toy_sample as toy
 from cameras import lattice_of
 
-from ctapipe_gammaphysnet.network import CameraLattice
+from ctapipe_gammaphysnet.network import CameraLattice, compiled
 from ctapipe_gammaphysnet.network.convolution import (
     ENGINES,
     BatchNorm,
@@ -47,8 +47,9 @@ def results(convolution, x):
     """Output of a convolution, and its gradients, by name."""
     x = x.clone().requires_grad_()
     y = convolution(x)
-    # Different at each output, so that none can take another's place.
-    weights = torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
+    # Different at each output, so that none can take another's place, and with a sum
+    # that is not nearly zero, where rounding would be all that is left.
+    weights = 0.5 + torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
     (y * weights).sum().backward()
     return {
         "output": y.detach(),
@@ -58,16 +59,28 @@ def results(convolution, x):
     }
 
 
+@pytest.fixture(params=["compiled", "rectangle"])
+def computation(request, monkeypatch):
+    """How the lattice engine convolves; tests that use it run for both ways."""
+    if request.param == "rectangle":
+        monkeypatch.setattr(compiled, "can_compute", lambda x, weight: False)
+    return request.param
+
+
+# Numbers of channels that fill no vector, just one, and several.
+@pytest.mark.parametrize("channels", [(3, 5), (16, 16), (24, 56)], ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("camera", ["LSTCam", "FlashCam", "CHEC"])
-def test_engines_agree_in_outputs_and_gradients(camera, stride, dtype):
+@pytest.mark.usefixtures("computation")
+def test_engines_agree_in_outputs_and_gradients(camera, stride, dtype, channels):
     lattice = lattice_of(camera)
-    indexed = IndexedConvolution(3, 5, lattice, stride).to(dtype)
-    dense = LatticeConvolution(3, 5, lattice, stride).to(dtype)
+    indexed = IndexedConvolution(*channels, lattice, stride)
+    dense = LatticeConvolution(*channels, lattice, stride).to(dtype)
     dense.load_state_dict(indexed.state_dict(), strict=True)
-    x = torch.randn(2, 3, len(lattice), dtype=dtype)
-    expected, found = results(indexed, x), results(dense, x)
+    x = torch.randn(2, channels[0], len(lattice), dtype=dtype)
+    # In double precision, so that only one of them rounds.
+    expected, found = results(indexed.double(), x.double()), results(dense, x)
     for name, reference in expected.items():
         assert found[name].dtype == dtype
         assert found[name].shape == reference.shape
@@ -228,3 +241,81 @@ def test_batch_norm_is_over_batch_and_pixels():
     torch.testing.assert_close(norm.running_mean, 0.1 * mean)
     unbiased = x.var(dim=(0, 2))
     torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * unbiased)
+
+
+def channels_last(x):
+    """The same features, those of one pixel side by side in memory."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_compiled_normalization_agrees_with_batch_norm_and_relu(dtype, train):
+    x = 3 * torch.randn(5, 20, 37, dtype=dtype) + torch.arange(20)[:, None]
+    results = []
+    for memory in (torch.clone, channels_last):
+        norm = BatchNorm(20).to(dtype).train(train)
+        with torch.no_grad():
+            for values in (norm.weight, norm.bias, norm.running_mean):
+                values.copy_(torch.linspace(-1, 1.5, 20))
+        inputs = memory(x).requires_grad_()
+        y = norm.rectified(inputs)
+        # One of them is computed by PyTorch, as the memory shows.
+        kind = type(y.grad_fn.next_functions[0][0]).__name__
+        assert ("NormalizationReLU" in kind) == (memory is channels_last)
+        (
+            y * torch.cos(torch.arange(y.numel(), dtype=dtype)).view_as(y)
+        ).sum().backward()
+        results.append(
+            {
+                "output": y.detach(),
+                "input gradient": inputs.grad,
+                "weight gradient": norm.weight.grad,
+                "bias gradient": norm.bias.grad,
+                "running mean": norm.running_mean,
+                "running variance": norm.running_var,
+                "batches": norm.num_batches_tracked,
+            }
+        )
+    expected, found = results
+    assert 0.2 < (expected["output"] > 0).double().mean() < 0.8
+    assert found.pop("batches") == expected.pop("batches") == train
+    for name, reference in expected.items():
+        assert relative_difference(found[name], reference) < TOLERANCE[dtype], name
+
+
+def test_statistics_survive_a_large_mean():
+    # In single precision, mean squares would leave nothing of the variance.
+    x = channels_last(1e4 + torch.randn(6, 2, 500))
+    mean, variance = compiled.moments(x.transpose(1, 2))
+    expected = x.double().var(dim=(0, 2), correction=0)
+    torch.testing.assert_close(variance, expected, rtol=1e-3, atol=0)
+    torch.testing.assert_close(mean, x.double().mean(dim=(0, 2)), rtol=1e-6, atol=0)
+
+
+def test_what_is_not_a_number_stays_so(small_lattice):
+    x = channels_last(torch.randn(2, 3, 19))
+    x[1, 2, 7] = torch.nan
+    norm = BatchNorm(3).eval()
+    assert torch.equal(norm.rectified(x).isnan(), x.isnan())
+    assert LatticeConvolution(3, 4, small_lattice)(x)[1].isnan().any(dim=1).sum() >= 3
+
+
+@pytest.mark.parametrize("n_images", [1, 2, 5])
+def test_threads_share_the_images(small_lattice, n_images):
+    convolution = LatticeConvolution(3, 4, small_lattice)
+    norm = BatchNorm(3)
+    x = channels_last(torch.randn(n_images, 3, 19))
+    threads, found = torch.get_num_threads(), []
+    try:
+        for n in (1, 3):
+            torch.set_num_threads(n)
+            inputs = x.clone().requires_grad_()
+            y = convolution(norm.rectified(inputs))
+            gradients = torch.autograd.grad(
+                y.square().sum(), (inputs, *convolution.parameters())
+            )
+            found.append((y.detach(), *gradients))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(*found)

@@ -1,0 +1,251 @@
+"""PyTorch's view of the compiled kernels: gradients, threads."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
+
+from . import kernels
+
+__all__ = ["Convolution", "NormalizationReLU", "can_compute", "moments"]
+
+_DTYPES = (torch.float32, torch.float64)
+
+
+def can_compute(x, weight):
+    """Whether the kernels can compute with these features and weights.
+
+    Parameters
+    ----------
+    x, weight : torch.Tensor
+        Features and weights.
+
+    Returns
+    -------
+    bool
+        True in single or double precision on a CPU, without autocast.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and x.dtype in _DTYPES
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@cache
+def _threads(process):
+    """Threads beside the one that asks for work; a forked process needs its own."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+def _share(work, n_images):
+    """Do some work on all images, a part of them in each of PyTorch's threads."""
+    n_parts = max(1, min(torch.get_num_threads(), n_images))
+    bounds = np.linspace(0, n_images, n_parts + 1).astype(int).tolist()
+    first, *others = (slice(*b) for b in zip(bounds, bounds[1:], strict=False))
+    pending = [_threads(os.getpid()).submit(work, part) for part in others]
+    return [work(first), *(future.result() for future in pending)]
+
+
+def _pad(values):
+    """Fill the last axis to whole vectors, with zeros."""
+    missing = -values.shape[-1] % (kernels.VECTOR_BYTES // values.element_size())
+    # Without need, padding would copy.
+    return (F.pad(values, (0, missing)) if missing else values).contiguous()
+
+
+def _convolve(x, neighbors, weight, bias):
+    """Convolve with weights (taps, channels, out channels)."""
+    out_channels = weight.shape[2]
+    weight, bias = _pad(weight), _pad(bias)
+    y = x.new_empty(len(x), len(neighbors), len(bias))
+    inputs = [value.numpy() for value in (neighbors, weight, bias)]
+    x, output = x.numpy(), y.numpy()
+    _share(lambda part: kernels.convolve(x[part], *inputs, output[part]), len(x))
+    return y[..., :out_channels].contiguous()
+
+
+def _sum_weight_gradients(x, neighbors, grad, part):
+    """Gradients of weights (taps, channels, out channels) and biases: some images."""
+    out_channels = grad.shape[2]
+    weight = np.zeros((neighbors.shape[1], x.shape[2], out_channels), x.dtype)
+    bias = np.zeros(out_channels, x.dtype)
+    kernels.weight_gradient(x[part], neighbors, grad[part], weight, bias)
+    return weight, bias
+
+
+class Convolution(torch.autograd.Function):
+    """The convolution of features of shape (batch, pixels, channels)."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, neighbors, targets):
+        """Convolve.
+
+        Parameters
+        ----------
+        ctx : torch.autograd.function.FunctionCtx
+            What `backward` needs.
+        x : torch.Tensor
+            Features, shape (batch, inputs, channels), contiguous.
+        weight : torch.Tensor
+            Shape (out channels, channels, taps).
+        bias : torch.Tensor
+            Shape (out channels,).
+        neighbors : torch.Tensor
+            Input at each tap of each output, shape (outputs, taps); -1 for none.
+        targets : torch.Tensor
+            Output that has each input at each tap, shape (inputs, taps); -1 for none.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (batch, outputs, out channels).
+        """
+        ctx.save_for_backward(x, weight, neighbors, targets)
+        x, weight, bias = x.detach(), weight.detach(), bias.detach()
+        return _convolve(x, neighbors, weight.permute(2, 1, 0), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Gradients at features, weight and bias.
+
+        Parameters
+        ----------
+        ctx : torch.autograd.function.FunctionCtx
+            What `forward` has kept.
+        grad : torch.Tensor
+            Gradient at the result, shape (batch, outputs, out channels).
+
+        Returns
+        -------
+        tuple of torch.Tensor or None
+            Gradient at each argument of `forward`.
+        """
+        x, weight, neighbors, targets = (value.detach() for value in ctx.saved_tensors)
+        out_channels, in_channels, _ = weight.shape
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            no_bias = weight.new_zeros(in_channels)
+            grad_x = _convolve(
+                grad.contiguous(), targets, weight.permute(2, 0, 1), no_bias
+            )
+        grad = _pad(grad)
+        arrays = x.numpy(), neighbors.numpy(), grad.numpy()
+        totals, biases = zip(
+            *_share(lambda part: _sum_weight_gradients(*arrays, part), len(x)),
+            strict=True,
+        )
+        grad_weight = torch.from_numpy(sum(totals))[..., :out_channels].permute(2, 1, 0)
+        grad_bias = torch.from_numpy(sum(biases))[:out_channels]
+        return grad_x, grad_weight, grad_bias, None, None
+
+
+def moments(x):
+    """Mean and variance of each channel.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        Features, shape (batch, pixels, channels), contiguous.
+
+    Returns
+    -------
+    mean, variance : torch.Tensor
+        Shape (channels,), float64; the variance with N in the denominator.
+    """
+    n_images, n_pixels, n_channels = x.shape
+    values = x.detach().numpy()
+    means, squares = np.empty((2, n_images, n_channels), values.dtype)
+    _share(lambda p: kernels.sum_moments(values[p], means[p], squares[p]), n_images)
+    mean = means.mean(axis=0, dtype=np.float64)
+    variance = ((means - mean) ** 2).mean(axis=0)
+    variance += squares.sum(axis=0, dtype=np.float64) / (n_images * n_pixels)
+    return torch.from_numpy(mean), torch.from_numpy(variance)
+
+
+class NormalizationReLU(torch.autograd.Function):
+    """Batch normalisation and ReLU of features of shape (batch, pixels, channels)."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, mean, variance, count):
+        """Normalise, and make negatives zero.
+
+        Parameters
+        ----------
+        ctx : torch.autograd.function.FunctionCtx
+            What `backward` needs.
+        x : torch.Tensor
+            Features, shape (batch, pixels, channels), contiguous.
+        weight, bias, mean, variance : torch.Tensor
+            Shape (channels,). The variance is not zero.
+        count : int or float
+            Number of values from which mean and variance were computed; infinity if
+            they are not from this batch.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (batch, pixels, channels).
+        """
+        inverse = variance.double().rsqrt()
+        scale = weight.detach().double() * inverse
+        shift = bias.detach().double() - scale * mean
+        y = torch.empty_like(x)
+        values, output = x.detach().numpy(), y.numpy()
+        line = scale.type_as(x).numpy(), shift.type_as(x).numpy()
+        _share(lambda p: kernels.normalize(values[p], *line, output[p]), len(x))
+        ctx.save_for_backward(x)
+        ctx.constants = line, scale, mean.double(), inverse, count
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Gradients at features, weight and bias.
+
+        Parameters
+        ----------
+        ctx : torch.autograd.function.FunctionCtx
+            What `forward` has kept.
+        grad : torch.Tensor
+            Gradient at the result, shape (batch, pixels, channels).
+
+        Returns
+        -------
+        tuple of torch.Tensor or None
+            Gradient at each argument of `forward`.
+        """
+        (x,) = ctx.saved_tensors
+        line, scale, mean, inverse, count = ctx.constants
+        values, gradient = x.detach().numpy(), grad.contiguous().numpy()
+        center = mean.type_as(x).numpy()
+        sums, products = np.empty((2, len(x), x.shape[2]), values.dtype)
+        _share(
+            lambda p: kernels.sum_gradients(
+                values[p], gradient[p], *line, center, sums[p], products[p]
+            ),
+            len(x),
+        )
+        sums, products = (
+            torch.from_numpy(part.sum(axis=0, dtype=np.float64))
+            for part in (sums, products)
+        )
+        slope = -scale * inverse**2 * products / count
+        offset = -scale * sums / count - slope * mean
+        statistics = slope.type_as(x).numpy(), offset.type_as(x).numpy()
+        grad_x = torch.empty_like(x)
+        output = grad_x.numpy()
+        _share(
+            lambda p: kernels.normalize_backward(
+                values[p], gradient[p], *line, *statistics, output[p]
+            ),
+            len(x),
+        )
+        gradients = (products * inverse).type_as(x), sums.type_as(x)
+        return grad_x, *gradients, None, None, None

@@ -1,0 +1,410 @@
+"""Convolution and normalisation over camera pixels, compiled for the processor.
+
+PyTorch convolves rectangles and multiplies matrices. Around the pixels of a camera the
+one is half wasted, and for the other more time goes into moving data than into
+arithmetic. These functions visit the camera's pixels alone. Arrays are contiguous, of
+shape (images, pixels, channels), so that the features of one pixel are a vector.
+
+What makes a convolution fast is that sums stay in the processor's registers until they
+are complete. numba cannot be asked for that in Python: the innermost loops are written
+with vectors of LLVM.
+"""
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..numba_cache import keep_compiled
+
+__all__ = [
+    "VECTOR_BYTES",
+    "convolve",
+    "normalize",
+    "normalize_backward",
+    "sum_gradients",
+    "sum_moments",
+    "weight_gradient",
+]
+
+#: Size of a vector. Processors that have shorter ones take several.
+VECTOR_BYTES = 64
+
+# How many sums are kept: AVX-512 has 32 registers of one vector, others have less.
+_HAS_AVX512 = binding.get_host_cpu_features().get("avx512f", False)
+#: Pixels whose output is computed together, and vectors of each.
+_PIXELS, _VECTORS = (12, 2) if _HAS_AVX512 else (6, 1)
+#: Input channels whose weights' gradients are computed together.
+_CHANNELS = 16 if _HAS_AVX512 else 8
+
+
+class _Memory:
+    """Numbers and vectors at a position of an array, in LLVM."""
+
+    def __init__(self, context, builder, array_type, array):
+        number = context.get_value_type(array_type.dtype)
+        self.builder = builder
+        self.start = context.make_array(array_type)(context, builder, array).data
+        lanes = VECTOR_BYTES * 8 // array_type.dtype.bitwidth
+        self.vector = ir.VectorType(number, lanes)
+        # Every lane of the mask takes the first number.
+        self.mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        self.lanes = lanes
+
+    def at(self, position, start=None):
+        """Address of a number."""
+        return self.builder.gep(self.start if start is None else start, [position])
+
+    def vector_at(self, position):
+        """Address of the vector that begins with a number."""
+        return self.builder.bitcast(self.at(position), self.vector.as_pointer())
+
+    def load(self, position):
+        """Vector that begins at a number."""
+        # Rows of an array need not begin where vectors in memory do.
+        return self.builder.load(self.vector_at(position), align=4)
+
+    def store(self, vector, position):
+        """Write a vector."""
+        self.builder.store(vector, self.vector_at(position), align=4)
+
+    def repeat(self, address):
+        """Vector of one number, again and again."""
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        number = self.builder.load(address)
+        first = self.builder.insert_element(
+            undefined, number, ir.Constant(ir.IntType(32), 0)
+        )
+        return self.builder.shuffle_vector(first, undefined, self.mask)
+
+    def multiply_add(self, a, b, total):
+        """Add to a vector of sums, at its address, the product of two vectors."""
+        name = f"llvm.fma.v{self.lanes}{self.vector.element.intrinsic_name}"
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
+        )
+        total_value = self.builder.load(total)
+        self.builder.store(self.builder.call(function, [a, b, total_value]), total)
+
+
+def _number(value):
+    return ir.Constant(ir.IntType(64), value)
+
+
+@intrinsic(prefer_literal=True)
+def _convolve_tile(
+    typing, x, zeros, neighbors, weight, bias, y, first, channel, pixels, vectors
+):
+    """Convolve one image: some pixels from the first, some vectors from a channel.
+
+    ``x`` (inputs, channels), ``zeros`` (channels,), ``neighbors`` (outputs, taps),
+    ``weight`` (taps, channels, out channels), ``bias`` (out channels,), ``y`` (outputs,
+    out channels); ``pixels`` and ``vectors`` are literals.
+    """
+    arguments = (
+        x, zeros, neighbors, weight, bias, y, first, channel, pixels, vectors,
+    )  # fmt: skip
+    n_pixels, n_vectors = pixels.literal_value, vectors.literal_value
+
+    def generate(context, builder, signature, values):
+        def shape(argument, axis):
+            array = context.make_array(arguments[argument])(
+                context, builder, values[argument]
+            )
+            return builder.extract_value(array.shape, axis)
+
+        x, zeros, _, weight, bias, y = (
+            _Memory(context, builder, arguments[i], values[i]) for i in range(6)
+        )
+        indices = context.make_array(arguments[2])(context, builder, values[2]).data
+        first, channel = values[6:8]
+        taps, in_channels, out_channels = (shape(3, axis) for axis in range(3))
+        columns = [builder.add(channel, _number(v * y.lanes)) for v in range(n_vectors)]
+        rows = [builder.add(first, _number(p)) for p in range(n_pixels)]
+        # LLVM keeps what is allocated here in registers.
+        sums = [[cgutils.alloca_once(builder, y.vector) for _ in columns] for _ in rows]
+        for v, column in enumerate(columns):
+            start = bias.load(column)
+            for p in range(n_pixels):
+                builder.store(start, sums[p][v])
+        with cgutils.for_range(builder, taps) as tap:
+            sources = []
+            for row in rows:
+                position = builder.add(builder.mul(row, taps), tap.index)
+                index = builder.load(builder.gep(indices, [position]))
+                is_missing = builder.icmp_signed("<", index, _number(0))
+                pixel = x.at(builder.mul(index, in_channels))
+                sources.append(builder.select(is_missing, zeros.start, pixel))
+            with cgutils.for_range(builder, in_channels) as inner:
+                row = builder.add(builder.mul(tap.index, in_channels), inner.index)
+                row = builder.mul(row, out_channels)
+                factors = [weight.load(builder.add(row, column)) for column in columns]
+                for p, source in enumerate(sources):
+                    value = x.repeat(x.at(inner.index, source))
+                    for v, factor in enumerate(factors):
+                        y.multiply_add(value, factor, sums[p][v])
+        for p, row in enumerate(rows):
+            for v, column in enumerate(columns):
+                position = builder.add(builder.mul(row, out_channels), column)
+                y.store(builder.load(sums[p][v]), position)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), generate
+
+
+@intrinsic(prefer_literal=True)
+def _weight_gradient_tile(
+    typing, x, zeros, neighbors, grad, total, tap, row, channel, channels
+):
+    """Add one image to the gradient of weights: one tap, some channels, one vector.
+
+    ``x`` (inputs, channels), ``zeros`` (channels,), ``neighbors`` (outputs, taps),
+    ``grad`` (outputs, out channels), ``total`` (taps, channels, out channels);
+    ``row`` and ``channel`` are the first of the channels in and out; ``channels`` is a
+    literal.
+    """
+    arguments = (x, zeros, neighbors, grad, total, tap, row, channel, channels)
+    n_channels = channels.literal_value
+
+    def generate(context, builder, signature, values):
+        def shape(argument, axis):
+            array = context.make_array(arguments[argument])(
+                context, builder, values[argument]
+            )
+            return builder.extract_value(array.shape, axis)
+
+        x, zeros, grad, total = (
+            _Memory(context, builder, arguments[i], values[i]) for i in (0, 1, 3, 4)
+        )
+        indices = context.make_array(arguments[2])(context, builder, values[2]).data
+        tap, first, channel = values[5:8]
+        taps, in_channels, out_channels = (shape(4, axis) for axis in range(3))
+        rows = [builder.add(first, _number(c)) for c in range(n_channels)]
+        positions = []
+        for row in rows:
+            position = builder.add(builder.mul(tap, in_channels), row)
+            position = builder.add(builder.mul(position, out_channels), channel)
+            positions.append(position)
+        sums = [cgutils.alloca_once(builder, total.vector) for _ in rows]
+        for one, position in zip(sums, positions, strict=True):
+            builder.store(total.load(position), one)
+        with cgutils.for_range(builder, shape(3, 0)) as pixel:
+            position = builder.add(builder.mul(pixel.index, taps), tap)
+            index = builder.load(builder.gep(indices, [position]))
+            is_missing = builder.icmp_signed("<", index, _number(0))
+            source = builder.select(
+                is_missing, zeros.start, x.at(builder.mul(index, in_channels))
+            )
+            position = builder.mul(pixel.index, out_channels)
+            factor = grad.load(builder.add(position, channel))
+            for one, row in zip(sums, rows, strict=True):
+                total.multiply_add(x.repeat(x.at(row, source)), factor, one)
+        for one, position in zip(sums, positions, strict=True):
+            total.store(builder.load(one), position)
+        return context.get_dummy_value()
+
+    return types.void(*arguments), generate
+
+
+@keep_compiled
+@njit(nogil=True)
+def convolve(x, neighbors, weight, bias, y):
+    """Convolve images.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, inputs, channels).
+    neighbors : numpy.ndarray
+        Input at each tap of each output, shape (outputs, taps), int64; -1 for zero.
+    weight : numpy.ndarray
+        Shape (taps, channels, out channels). The out channels fill whole vectors.
+    bias : numpy.ndarray
+        Shape (out channels,).
+    y : numpy.ndarray
+        Where to write the output, shape (images, outputs, out channels).
+    """
+    n_images, n_outputs, n_channels = y.shape
+    lanes = VECTOR_BYTES // y.itemsize
+    zeros = np.zeros(x.shape[2], x.dtype)
+    for image in range(n_images):
+        channel = 0
+        while channel < n_channels:
+            wide = channel + _VECTORS * lanes <= n_channels
+            pixel = 0
+            while pixel < n_outputs:
+                if n_outputs < _PIXELS:
+                    _convolve_tile(
+                        x[image], zeros, neighbors, weight, bias, y[image],
+                        pixel, channel, 1, 1,
+                    )  # fmt: skip
+                    pixel += 1
+                    continue
+                # The last pixels are computed with some that are there already.
+                first = min(pixel, n_outputs - _PIXELS)
+                if wide:
+                    _convolve_tile(
+                        x[image], zeros, neighbors, weight, bias, y[image],
+                        first, channel, _PIXELS, _VECTORS,
+                    )  # fmt: skip
+                else:
+                    _convolve_tile(
+                        x[image], zeros, neighbors, weight, bias, y[image],
+                        first, channel, _PIXELS, 1,
+                    )  # fmt: skip
+                pixel += _PIXELS
+            channel += _VECTORS * lanes if wide and n_outputs >= _PIXELS else lanes
+
+
+@keep_compiled
+@njit(nogil=True)
+def weight_gradient(x, neighbors, grad, total, bias_total):
+    """Add up the gradients of a convolution's weights and biases.
+
+    Parameters
+    ----------
+    x, neighbors : numpy.ndarray
+        As of `convolve`.
+    grad : numpy.ndarray
+        Gradient at the output, shape (images, outputs, out channels).
+    total, bias_total : numpy.ndarray
+        What to add the gradients to, shapes (taps, channels, out channels) and
+        (out channels,).
+    """
+    lanes = VECTOR_BYTES // grad.itemsize
+    n_taps, n_rows, n_channels = total.shape
+    zeros = np.zeros(x.shape[2], x.dtype)
+    for image in range(len(x)):
+        for tap in range(n_taps):
+            row = 0
+            while row < n_rows:
+                whole = row + _CHANNELS <= n_rows
+                for channel in range(0, n_channels, lanes):
+                    if whole:
+                        _weight_gradient_tile(
+                            x[image], zeros, neighbors, grad[image], total,
+                            tap, row, channel, _CHANNELS,
+                        )  # fmt: skip
+                    else:
+                        _weight_gradient_tile(
+                            x[image], zeros, neighbors, grad[image], total,
+                            tap, row, channel, 1,
+                        )  # fmt: skip
+                row += _CHANNELS if whole else 1
+        # Image by image, so that rounding does not add up.
+        part = np.zeros(n_channels, grad.dtype)
+        for pixel in range(grad.shape[1]):
+            for channel in range(n_channels):
+                part[channel] += grad[image, pixel, channel]
+        bias_total += part
+
+
+@keep_compiled
+@njit(nogil=True)
+def sum_moments(x, means, squares):
+    """Mean and sum of squared deviations of each channel in each image.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, pixels, channels).
+    means, squares : numpy.ndarray
+        Where to write them, shape (images, channels).
+    """
+    n_images, n_pixels, n_channels = x.shape
+    for image in range(n_images):
+        total = np.zeros(n_channels, x.dtype)
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                total[channel] += x[image, pixel, channel]
+        mean = (total / n_pixels).astype(x.dtype)
+        total[:] = 0
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                deviation = x[image, pixel, channel] - mean[channel]
+                total[channel] += deviation * deviation
+        means[image], squares[image] = mean, total
+
+
+@keep_compiled
+@njit(nogil=True)
+def normalize(x, scale, shift, y):
+    """Scale and shift each channel, and make negative numbers zero.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, pixels, channels).
+    scale, shift : numpy.ndarray
+        Shape (channels,).
+    y : numpy.ndarray
+        Where to write the result, shape (images, pixels, channels).
+    """
+    n_images, n_pixels, n_channels = x.shape
+    zero = x.dtype.type(0)
+    for image in range(n_images):
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                value = x[image, pixel, channel] * scale[channel] + shift[channel]
+                # What is not a number stays so.
+                y[image, pixel, channel] = zero if value < zero else value
+
+
+@keep_compiled
+@njit(nogil=True)
+def sum_gradients(x, grad, scale, shift, mean, sums, products):
+    """Sum the gradients behind `normalize`, alone and times the deviations.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        As of `normalize`.
+    grad : numpy.ndarray
+        Gradient at the result, shape (images, pixels, channels).
+    scale, shift : numpy.ndarray
+        As of `normalize`.
+    mean : numpy.ndarray
+        Mean of each channel, shape (channels,).
+    sums, products : numpy.ndarray
+        Where to write the sums, shape (images, channels).
+    """
+    n_images, n_pixels, n_channels = x.shape
+    zero = x.dtype.type(0)
+    for image in range(n_images):
+        total, product = np.zeros((2, n_channels), x.dtype)
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                value = x[image, pixel, channel]
+                passes = value * scale[channel] + shift[channel] > zero
+                passed = grad[image, pixel, channel] if passes else zero
+                total[channel] += passed
+                product[channel] += passed * (value - mean[channel])
+        sums[image], products[image] = total, product
+
+
+@keep_compiled
+@njit(nogil=True)
+def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
+    """Gradient of batch normalisation and ReLU.
+
+    Parameters
+    ----------
+    x, grad, scale, shift : numpy.ndarray
+        As of `sum_gradients`.
+    slope, offset : numpy.ndarray
+        What the statistics of the batch contribute, linear in ``x``, shape (channels,).
+    grad_x : numpy.ndarray
+        Where to write the gradient, shape (images, pixels, channels).
+    """
+    n_images, n_pixels, n_channels = x.shape
+    zero = x.dtype.type(0)
+    for image in range(n_images):
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                value = x[image, pixel, channel]
+                passes = value * scale[channel] + shift[channel] > zero
+                passed = grad[image, pixel, channel] if passes else zero
+                grad_x[image, pixel, channel] = (
+                    scale[channel] * passed + slope[channel] * value + offset[channel]
+                )
