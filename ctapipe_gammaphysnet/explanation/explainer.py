@@ -10,7 +10,7 @@ from .attention_maps import recorded_attention
 from .heatmaps import grad_cam, last_block, outputs_of
 from .upsampling import upsampling_matrix
 
-__all__ = ["Explainer", "Maps"]
+__all__ = ["PRODUCT", "Explainer", "Maps"]
 
 #: Name of the Hadamard product of the attention maps of all stages.
 PRODUCT = "product"
@@ -86,7 +86,7 @@ class Explainer:
         ]
 
     def __call__(self, inputs):
-        """Explain images.
+        """Explain images, all at once.
 
         Parameters
         ----------
@@ -98,21 +98,16 @@ class Explainer:
         Maps
             Predictions, heatmaps and attention maps of all members.
         """
-        size = self.predictor.batch_size
-        batches = np.array_split(inputs, range(size, len(inputs), size))
-        members = [
-            _join([self._explain(network, batch) for batch in batches])
-            for network in self.predictor.members
-        ]
-        return Maps(*({k: np.stack([m[i][k] for m in members]) for k in members[0][i]} for i in range(3)))
+        images = torch.from_numpy(inputs).to(self.predictor.device)
+        members = [self._explain(network, images) for network in self.predictor.members]
+        return Maps(*map(_stack, zip(*members, strict=True)))
 
-    def _explain(self, network, batch):
-        """Predictions, heatmaps and attention of one member."""
+    def _explain(self, network, images):
+        """Predictions, heatmaps and attention maps of one member."""
         entering = []
         handle = last_block(network).register_forward_pre_hook(
             lambda module, inputs: entering.append(inputs[0])
         )
-        images = torch.from_numpy(batch).to(self.predictor.device)
         try:
             with (
                 torch.no_grad(),
@@ -124,27 +119,20 @@ class Explainer:
             handle.remove()
         with self.predictor.arithmetic:
             heatmaps = grad_cam(network, entering[0], self.outputs)
-        predictions = self.predictor.finish(network, features)
-        heatmaps = heatmaps @ self._to_pixels[-1]
+        named = zip(self.outputs, heatmaps @ self._to_pixels[-1], strict=True)
         attention = {
-            f"stage_{number}": _to_numpy(values @ matrix)
-            for number, (values, matrix) in enumerate(
-                zip(stages, self._to_pixels, strict=False), 1
-            )
+            f"stage_{number}": values @ self._to_pixels[number - 1]
+            for number, values in enumerate(stages, 1)
         }
         if attention:
-            attention[PRODUCT] = np.prod(list(attention.values()), axis=0)
-        named = dict(zip(self.outputs, map(_to_numpy, heatmaps), strict=True))
-        return predictions, named, attention
+            attention[PRODUCT] = torch.stack(list(attention.values())).prod(dim=0)
+        return (
+            self.predictor.finish(network, features),
+            {name: values.cpu().numpy() for name, values in named},
+            {name: values.cpu().numpy() for name, values in attention.items()},
+        )
 
 
-def _join(batches):
-    """Join batches of several dicts."""
-    return [
-        {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for parts in zip(*batches, strict=True)
-    ]
-
-
-def _to_numpy(tensor):
-    return tensor.cpu().numpy()
+def _stack(members):
+    """Join the arrays of members."""
+    return {name: np.stack([m[name] for m in members]) for name in members[0]}
