@@ -22,6 +22,7 @@ __all__ = ["draw_event", "draw_robustness", "draw_statistics"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_EVERYWHERE = "map that is the same everywhere"
 #: Pixels without a value are grey.
 _MAP = colormaps["viridis"].with_extremes(bad="0.85")
 #: Width of a camera in inches.
@@ -49,7 +50,7 @@ def draw_event(batch, maps):
     rows = [row for name, its_maps in maps.items() for row in _map_rows(name, its_maps)]
     n_columns = max(len(OUTPUTS), *(len(panels) for _, panels in rows))
     figure = Figure(
-        figsize=(_PANEL * n_columns, 0.95 * _PANEL * (1 + len(rows))),
+        figsize=(_PANEL * n_columns, 0.88 * _PANEL * (1 + len(rows))),
         layout="constrained",
     )
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01)
@@ -87,7 +88,7 @@ def _map_rows(name, maps):
     for part, of in parts.items() if maps.attention else ():
         panels = [
             (
-                "Product of all" if stage == PRODUCT else stage.replace("_", " "),
+                "Product of all" if stage == PRODUCT else stage.replace("_", " ").capitalize(),
                 "factor",
                 of(values),
                 1 if part == "mean" else 0,
@@ -137,7 +138,7 @@ def _draw_map(axis, geometry, values, outline, low):
 
 
 def _colour_bar(figure, axis, display, unit):
-    bar = figure.colorbar(display.pixels, ax=axis, shrink=0.8, pad=0.02, aspect=18)
+    bar = figure.colorbar(display.pixels, ax=axis, fraction=0.05, shrink=0.8, pad=0.01, aspect=20)
     bar.set_label(unit, fontsize="x-small")
     bar.ax.tick_params(labelsize="x-small")
     bar.formatter.set_powerlimits((-2, 4))
@@ -190,7 +191,9 @@ def _write_facts(axis, batch, maps):
     for name, its_maps in maps.items():
         lines += [f"{name}:", *_predicted(batch, its_maps.predictions)]
     lines.append("Outline: pixels that survived the cleaning")
-    axis.text(0, 1, "\n".join(lines), va="top", transform=axis.transAxes)
+    text = axis.text(0, 1, "\n".join(lines), va="top", transform=axis.transAxes)
+    # It may go on over the empty panels beside it.
+    text.set_in_layout(False)
 
 
 def _predicted(batch, predictions):
@@ -222,7 +225,7 @@ def _new_figure(n_rows, n_columns):
     figure = Figure(
         figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained"
     )
-    return figure, figure.subplots(n_rows, n_columns, squeeze=False)
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, sharey="row")
 
 
 def _draw_curve(axis, x, rows, style, label):
@@ -243,9 +246,10 @@ def _legend(figure, axes):
     for axis in axes.flat:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
+    labels = sorted(entries, key=lambda label: label == _EVERYWHERE)
     figure.legend(
-        entries.values(),
-        entries.keys(),
+        [entries[label] for label in labels],
+        labels,
         loc="outside lower center",
         ncols=3,
         frameon=False,
@@ -298,10 +302,11 @@ def _draw_binned(table, binning):
                         np.asarray(rows["area"]),
                         color="0.5",
                         linewidth=1,
-                        label="map that is the same everywhere",
+                        label=_EVERYWHERE,
                     )
             if is_logarithmic:
                 axis.set_xscale("log")
+                axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
             if row == 0:
@@ -357,6 +362,8 @@ def _draw_movements(table, labels):
             if row == len(labels) - 1:
                 axis.set_xlabel(x_label)
     if next(iter(labels)) not in MOVES:
+        for axis in axes[:, 0]:
+            axis.set_ylim(0, 1.05)
         figure.suptitle(
             "Cosine similarity of the heatmap with that of the undisturbed image",
             fontsize="medium",

@@ -122,20 +122,20 @@ def summarise_movements(found):
     rows = []
     for (model, disturbance, value), moved in found.items():
         for quantity, values in moved.items():
-            known = values[:, np.isfinite(values).all(axis=0)]
-            if known.size == 0:
+            members = [row[np.isfinite(row)] for row in values]
+            means = [row.mean() for row in members if len(row) > 0]
+            if not means:
                 continue
-            members = known.mean(axis=1)
             rows.append(
                 {
                     "model": model,
                     "disturbance": disturbance,
                     "value": value,
                     "quantity": quantity,
-                    "n_images": known.shape[1],
-                    "mean": members.mean(),
-                    "members_std": members.std(ddof=1) if len(members) > 1 else np.nan,
-                    "images_std": known.std(axis=1).mean(),
+                    "n_images": values.shape[1],
+                    "mean": np.mean(means),
+                    "members_std": np.std(means, ddof=1) if len(means) > 1 else np.nan,
+                    "images_std": np.mean([row.std() for row in members if len(row)]),
                 }
             )
     return Table(rows)

@@ -255,8 +255,9 @@ def summarise(events, tables, n_bins=_N_QUANTILES):
         model, output, statistic and bin. Of each member the mean over the events is
         taken, of distances the median; ``mean`` is their mean, ``members_std`` their
         standard deviation (NaN with a single one). ``event_std`` is the mean over the
-        events of the members' standard deviation in one, ``area`` the share that a map
-        would have that is the same everywhere.
+        events of the members' standard deviation in one, ``empty`` the share of maps
+        that are 0 everywhere and do not count, ``area`` the share that a map would have
+        that is the same everywhere.
     """
     results = {"overall": _rows(events, tables, None, 1)}
     results |= {name: _rows(events, tables, name, n_bins) for name in BINNED}
@@ -316,13 +317,20 @@ def _bins(events, table, binning, output, n_bins):
 def _average(values, average):
     """Average over events of each member, then over members, and their deviations."""
     values = values.reshape(len(values), -1)
-    known = values[np.isfinite(values).all(axis=1)]
-    if len(known) == 0:
-        return dict.fromkeys(("mean", "members_std", "event_std"), np.nan)
-    members = average(known, axis=0)
-    several = len(members) > 1
+    known = np.isfinite(values)
+    members = [
+        average(column[is_known])
+        for column, is_known in zip(values.T, known.T, strict=True)
+        if is_known.any()
+    ]
+    events = [
+        row[is_known].std(ddof=1)
+        for row, is_known in zip(values, known, strict=True)
+        if is_known.sum() > 1
+    ]
     return {
-        "mean": members.mean(),
-        "members_std": members.std(ddof=1) if several else np.nan,
-        "event_std": known.std(axis=1, ddof=1).mean() if several else np.nan,
+        "mean": np.mean(members) if members else np.nan,
+        "members_std": np.std(members, ddof=1) if len(members) > 1 else np.nan,
+        "event_std": np.mean(events) if events else np.nan,
+        "empty": 1 - known.mean(),
     }
