@@ -186,6 +186,4 @@ class Predictor:
             outputs = network.predict(features.float())
             if "class" in outputs:
                 outputs["class"] = torch.softmax(outputs["class"], dim=1)
-        return {
-            task: output.double().cpu().numpy() for task, output in outputs.items()
-        }
+        return {task: output.double().cpu().numpy() for task, output in outputs.items()}

@@ -25,11 +25,11 @@ def recorded_attention(network):
     """
     maps = []
 
-    def record(module, inputs, output):
+    def _record(module, inputs, output):
         maps.append(output[:, 0].detach())
 
     handles = [
-        module.register_forward_hook(record)
+        module.register_forward_hook(_record)
         for module in network.modules()
         if isinstance(module, SpatialAttention)
     ]

@@ -88,7 +88,9 @@ def _map_rows(name, maps):
     for part, of in parts.items() if maps.attention else ():
         panels = [
             (
-                "Product of all" if stage == PRODUCT else stage.replace("_", " ").capitalize(),
+                "Product of all"
+                if stage == PRODUCT
+                else stage.replace("_", " ").capitalize(),
                 "factor",
                 of(values),
                 1 if part == "mean" else 0,
@@ -138,7 +140,9 @@ def _draw_map(axis, geometry, values, outline, low):
 
 
 def _colour_bar(figure, axis, display, unit):
-    bar = figure.colorbar(display.pixels, ax=axis, fraction=0.05, shrink=0.8, pad=0.01, aspect=20)
+    bar = figure.colorbar(
+        display.pixels, ax=axis, fraction=0.05, shrink=0.8, pad=0.01, aspect=20
+    )
     bar.set_label(unit, fontsize="x-small")
     bar.ax.tick_params(labelsize="x-small")
     bar.formatter.set_powerlimits((-2, 4))
@@ -222,9 +226,7 @@ def _styles(models):
 
 
 def _new_figure(n_rows, n_columns):
-    figure = Figure(
-        figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained"
-    )
+    figure = Figure(figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, sharey="row")
 
 
@@ -233,7 +235,13 @@ def _draw_curve(axis, x, rows, style, label):
     colour, line, marker = style
     mean, deviation = np.asarray(rows["mean"]), np.asarray(rows["members_std"])
     axis.plot(
-        x, mean, color=colour, linestyle=line, marker=marker, markersize=3.5, label=label
+        x,
+        mean,
+        color=colour,
+        linestyle=line,
+        marker=marker,
+        markersize=3.5,
+        label=label,
     )
     if np.isfinite(deviation).any():
         axis.fill_between(
@@ -336,7 +344,9 @@ def draw_robustness(table):
     found = dict.fromkeys(table["quantity"].tolist())
     heatmaps = {f"heatmap_{name}": OUTPUTS[name].label for name in OUTPUTS}
     return {
-        name: _draw_movements(table, {q: text for q, text in labels.items() if q in found})
+        name: _draw_movements(
+            table, {q: text for q, text in labels.items() if q in found}
+        )
         for name, labels in (
             ("robustness_predictions", MOVES),
             ("robustness_heatmaps", heatmaps),

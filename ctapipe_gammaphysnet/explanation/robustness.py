@@ -90,7 +90,9 @@ def movements(before, after):
         moved["energy"] = 10 ** (new["energy"] - old["energy"])[..., 0] - 1
     if "direction" in old:
         # Offsets are small: the sky is flat.
-        moved["direction"] = np.linalg.norm(new["direction"] - old["direction"], axis=-1)
+        moved["direction"] = np.linalg.norm(
+            new["direction"] - old["direction"], axis=-1
+        )
     if "impact" in old:
         moved["impact"] = 1000 * np.linalg.norm(new["impact"] - old["impact"], axis=-1)
     for name, maps in before.heatmaps.items():
@@ -139,5 +141,3 @@ def summarise_movements(found):
                 }
             )
     return Table(rows)
-
-

@@ -9,7 +9,7 @@ import itertools
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Column, QTable, Table
+from astropy.table import Column, Table
 
 from ..evaluation.events import compare_to_truth
 from ..evaluation.networks import to_quantities

@@ -454,9 +454,7 @@ class ExplainGammaPhysNet(Tool):
                     )
 
     def _bar(self, what, total=None):
-        return tqdm(
-            desc=what, total=total, unit="im", disable=not self.progress_bar
-        )
+        return tqdm(desc=what, total=total, unit="im", disable=not self.progress_bar)
 
     def _explain_events(self, folder, file):
         """Maps of single events."""
@@ -623,7 +621,9 @@ class ExplainGammaPhysNet(Tool):
                         bar.update(len(batch))
         table = summarise_movements(
             {
-                key: {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}
+                key: {
+                    k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]
+                }
                 for key, parts in found.items()
             }
         )

@@ -52,9 +52,7 @@ def test_batches_have_all_images_with_their_truth(toy_file, size):
             np.testing.assert_array_equal(batch.true_image[row], found["true_image"])
             assert event["true_energy"].to_value(u.TeV) == found["true_energy"]
             assert event["label"] == (found["true_shower_primary_id"] != 0)
-            assert event["cog_x"] == pytest.approx(
-                found["hillas_fov_lon"], nan_ok=True
-            )
+            assert event["cog_x"] == pytest.approx(found["hillas_fov_lon"], nan_ok=True)
 
 
 def test_the_centroid_is_where_the_light_is(toy_file):

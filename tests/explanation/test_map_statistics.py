@@ -73,9 +73,7 @@ def test_shares():
 def test_centroids():
     maps = np.array([[1.0, 3], [0, 0]])
     positions = np.array([[0.0, 1], [4, 1]])
-    np.testing.assert_array_equal(
-        centroid(maps, positions), [[3, 1], [np.nan, np.nan]]
-    )
+    np.testing.assert_array_equal(centroid(maps, positions), [[3, 1], [np.nan, np.nan]])
 
 
 def test_agreement_is_one_for_the_same_map_and_zero_for_disjoint_ones():

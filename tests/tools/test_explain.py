@@ -30,7 +30,7 @@ KEYS = ("obs_id", "event_id", "tel_id")
 @pytest.fixture(scope="module")
 def dl1(tmp_path_factory):
     path = tmp_path_factory.mktemp("dl1") / "gamma.dl1.h5"
-    return toy_sample.write_toy_file(path, "gamma", 25, seed=3, array=ARRAY)
+    return toy_sample.write_toy_file(path, "gamma", 40, seed=3, array=ARRAY)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,8 @@ def no_figures(monkeypatch):
 def explain(inputs, models, output, *options):
     """Run the tool, and return the folder it has written."""
     argv = [
-        *("--input", *map(str, inputs)),
-        *("--model", *(f"{name}={path}" for name, path in models.items())),
+        *(f"--input={path}" for path in inputs),
+        *(f"--model={name}={path}" for name, path in models.items()),
         f"--output-dir={output}",
         f"--provenance-log={output}.provenance",
         f"--log-file={output}.log",
@@ -175,7 +175,7 @@ def test_statistics_are_those_of_all_images_whatever_the_batches(
     events = read_table(path, "/statistics/events")
     found = read_table(path, "/statistics/models/DA")
     expected = [describe_maps(*parts) for parts in explained(dl1, models["DA"])]
-    assert len(found) == len(events) == sum(map(len, expected)) > 9
+    assert len(found) == len(events) == sum(map(len, expected)) > 7
     for name in ("energy_share_edge", "class_distance", "error_energy", *KEYS):
         np.testing.assert_allclose(
             found[name],
@@ -306,7 +306,6 @@ def test_an_explanation_is_replaced_but_nothing_else(dl1, models, tmp_path):
         (["--model=none.safetensors"], "there is no model file none.safetensors"),
         (["--input=none.h5"], "there is no file none.h5"),
         (["--telescope-types", "X"], "no telescopes of type X, only LST"),
-        (["--output-dir=missing/folder"], "cannot write into"),
         (["stray"], "not understood: stray"),
     ],
 )
