@@ -88,9 +88,7 @@ def _map_rows(name, maps):
     for part, of in parts.items() if maps.attention else ():
         panels = [
             (
-                "Product of all"
-                if stage == PRODUCT
-                else stage.replace("_", " ").capitalize(),
+                _stage_label(stage),
                 "factor",
                 of(values),
                 1 if part == "mean" else 0,
@@ -100,6 +98,12 @@ def _map_rows(name, maps):
         label = part if len(parts) > 1 else "one member"
         rows.append((f"{name}\nattention, {label}", panels))
     return rows
+
+
+def _stage_label(stage):
+    if stage == PRODUCT:
+        return "Product of all"
+    return stage.replace("_", " ").capitalize()
 
 
 def _draw_image(axes, geometry, batch, outline):
@@ -341,20 +345,15 @@ def draw_robustness(table):
         ``robustness_predictions`` and ``robustness_heatmaps``: rows are quantities,
         columns what was done to the images.
     """
-    found = dict.fromkeys(table["quantity"].tolist())
     heatmaps = {f"heatmap_{name}": OUTPUTS[name].label for name in OUTPUTS}
     return {
-        name: _draw_movements(
-            table, {q: text for q, text in labels.items() if q in found}
-        )
-        for name, labels in (
-            ("robustness_predictions", MOVES),
-            ("robustness_heatmaps", heatmaps),
-        )
+        "robustness_predictions": _draw_movements(table, MOVES),
+        "robustness_heatmaps": _draw_movements(table, heatmaps),
     }
 
 
 def _draw_movements(table, labels):
+    labels = {q: label for q, label in labels.items() if q in table["quantity"]}
     figure, axes = _new_figure(len(labels), len(DISTURBANCES))
     styles = _styles(dict.fromkeys(table["model"].tolist()))
     for column, (disturbance, (x_label, _)) in enumerate(DISTURBANCES.items()):

@@ -5,9 +5,9 @@ output grows with it, on average over the camera; the ReLU leaves what raises th
 output. Features and gradients exist at camera pixels only: nothing is averaged over
 positions that are no pixels.
 
-Of a regressed quantity the ReLU leaves what makes it larger: more energy, or a direction
-further along its axis, not what makes it smaller. It is the paper's definition, and has
-the same meaning for each member.
+Of a regressed quantity the ReLU leaves what makes it larger: more energy, or a
+direction further along its axis, not what makes it smaller. It is the paper's
+definition, and has the same meaning for each member.
 """
 
 from typing import NamedTuple

@@ -619,14 +619,11 @@ class ExplainGammaPhysNet(Tool):
                         after = self._explain(name, disturbed)
                         found[name, *setting].append(movements(maps, after))
                         bar.update(len(batch))
-        table = summarise_movements(
-            {
-                key: {
-                    k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]
-                }
-                for key, parts in found.items()
-            }
-        )
+        joined = {
+            key: {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}
+            for key, parts in found.items()
+        }
+        table = summarise_movements(joined)
         append_rows(file, "/robustness", table)
         table.write(folder / "robustness.ecsv")
         write_figures(draw_robustness(table), folder)
