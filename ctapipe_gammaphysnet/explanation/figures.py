@@ -279,14 +279,53 @@ def draw_statistics(summary):
     Returns
     -------
     dict of str to matplotlib.figure.Figure
-        For each binning a figure, for example ``statistics_energy``: rows are
-        statistics, columns outputs.
+        ``statistics_overall``, a panel for each statistic; and for each binning one,
+        for example ``statistics_energy``: rows are statistics, columns outputs.
     """
     return {
         f"statistics_{name}": _draw_binned(table, name)
-        for name, table in summary.items()
         if name in BINNED
+        else _draw_overall(table)
+        for name, table in summary.items()
     }
+
+
+def _draw_overall(table):
+    """Mean over members with its deviation, of each model side by side."""
+    outputs = [name for name in OUTPUTS if name in table["output"]]
+    statistics = [name for name in STATISTICS if name in table["statistic"]]
+    styles = _styles(dict.fromkeys(table["model"].tolist()))
+    figure = Figure(figsize=(4.2 * len(statistics), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(statistics), squeeze=False)
+    for axis, statistic in zip(axes.flat, statistics, strict=True):
+        for number, (model, (colour, _, marker)) in enumerate(styles.items()):
+            rows = table[(table["model"] == model) & (table["statistic"] == statistic)]
+            at = np.array([outputs.index(name) for name in rows["output"]])
+            shift = 0.15 * (number - (len(styles) - 1) / 2)
+            axis.errorbar(
+                at + shift,
+                np.asarray(rows["mean"]),
+                yerr=np.nan_to_num(np.asarray(rows["members_std"])),
+                color=colour,
+                marker=marker,
+                linestyle="none",
+                capsize=3,
+                label=model,
+            )
+            if number == 0 and np.isfinite(rows["area"]).any():
+                area = float(np.asarray(rows["area"]).mean())
+                axis.axhline(area, color="0.5", linewidth=1, label=_EVERYWHERE)
+        axis.set_xticks(
+            range(len(outputs)),
+            [OUTPUTS[name].label for name in outputs],
+            rotation=40,
+            ha="right",
+        )
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.set_title(STATISTICS[statistic], fontsize="medium")
+    _legend(figure, axes)
+    return figure
 
 
 def _draw_binned(table, binning):

@@ -348,6 +348,7 @@ class ExplainGammaPhysNet(Tool):
             Provenance().add_input_file(path, role="DL1 images", add_meta=False)
         with whole_folder(self.output_dir) as folder:
             with open_file(folder / FILE_NAME, self._provenance()) as file:
+                self.subarray.to_hdf(file)
                 self._explain_events(folder, file)
                 if self.statistics:
                     self._write_statistics(folder, file)
@@ -461,8 +462,14 @@ class ExplainGammaPhysNet(Tool):
         from ..evaluation.report import write_figures
         from ..explanation.figures import draw_event
         from ..explanation.files import append_rows, maps_table
+        from ..explanation.statistics import describe_events
 
         found = self._asked_for() if self.event_ids else self._chosen()
+        if not found:
+            return
+        events = vstack([describe_events(batch) for _, batch in found])
+        events.add_column([title for title, _ in found], name="chosen", index=0)
+        append_rows(file, "/events", events)
         with self._bar("events", len(found)) as bar:
             for title, batch in found:
                 maps = self._maps(batch)
@@ -635,6 +642,10 @@ def _types(subarray):
 
 
 def _text(table):
+    table = table.copy()
+    for column in table.itercols():
+        if column.dtype.kind == "f":
+            column.info.format = ".3g"
     return "\n".join(table.pformat(max_width=-1, max_lines=-1))
 
 

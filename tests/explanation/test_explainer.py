@@ -8,12 +8,21 @@ from astropy import units as u
 
 from ctapipe_gammaphysnet.explanation.attention_maps import recorded_attention
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
-from ctapipe_gammaphysnet.explanation.heatmaps import OUTPUTS, outputs_of
+from ctapipe_gammaphysnet.explanation.heatmaps import outputs_of
 from ctapipe_gammaphysnet.explanation.upsampling import upsampling_matrix
 from ctapipe_gammaphysnet.network import CameraLattice
 from ctapipe_gammaphysnet.network.attention import DualAttention
 from ctapipe_gammaphysnet.predictor import Predictor
 
+#: Which output of the network is what: directions are fov_lon, fov_lat.
+COLUMNS = {
+    "class": ("class", 0),
+    "energy": ("energy", 0),
+    "fov_lon": ("direction", 0),
+    "fov_lat": ("direction", 1),
+    "impact_x": ("impact", 0),
+    "impact_y": ("impact", 1),
+}
 #: Steps on hexagonal axes, (row, column), turned by 60°.
 TURN = np.array([[0, -1], [1, 1]])
 
@@ -63,8 +72,9 @@ def test_heatmaps_are_grad_cam_by_its_definition(make_model, attention, engine):
     assert len(coarse) == len(network.backbone.lattice)
     to_pixels = upsampling_matrix(lattice, 2, "linear")
     total = 0
-    for name, output in OUTPUTS.items():
-        predicted = network(torch.from_numpy(inputs))[output.task][:, output.column]
+    assert set(maps.heatmaps) == set(COLUMNS)
+    for name, (task, column) in COLUMNS.items():
+        predicted = network(torch.from_numpy(inputs))[task][:, column]
         predicted.sum().backward()
         activations = found["activations"].detach().double().numpy()
         gradients = found["activations"].grad.double().numpy()

@@ -82,7 +82,16 @@ def test_what_is_true_is_said(label, said):
 def test_models_are_side_by_side_in_curves(tmp_path):
     events, table = planted_statistics()
     plots = draw_statistics(summarise(events, {"vanilla": table, "DA": table}))
-    assert set(plots) == {"statistics_energy", "statistics_error"}
+    assert set(plots) == {
+        "statistics_overall",
+        "statistics_energy",
+        "statistics_error",
+    }
+    plots["statistics_overall"].savefig(tmp_path / "overall.png")
+    (_, cleaned, *_) = plots["statistics_overall"].axes
+    assert cleaned.get_title() == "Share in the cleaned image"
+    heights = [bars.lines[0].get_ydata() for bars in cleaned.containers]
+    np.testing.assert_allclose(heights, 0.4)
     figure = plots["statistics_energy"]
     figure.savefig(tmp_path / "statistics.png")
     axis = figure.axes[0]

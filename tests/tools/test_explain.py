@@ -130,6 +130,14 @@ def test_the_best_and_the_worst_are_chosen(everything, dl1, models):
         assert (everything / f"{name}.pdf").exists()
 
 
+def test_the_file_knows_the_chosen_events_and_the_cameras(everything, dl1):
+    events = read_table(everything / "explanation.h5", "/events")
+    assert events["chosen"].tolist() == ["best1", "worst1", "random1"]
+    assert (events["true_energy"] > 0).all()
+    subarray = SubarrayDescription.from_hdf(everything / "explanation.h5")
+    assert subarray == SubarrayDescription.from_hdf(dl1)
+
+
 def test_maps_are_those_of_the_explainer(everything, dl1, models):
     with tables.open_file(everything / "explanation.h5") as file:
         paths = {name: file.root.maps[name] for name in models}
@@ -290,10 +298,11 @@ def test_an_explanation_is_replaced_but_nothing_else(dl1, models, tmp_path):
     (output / "explanation.h5").write_text("old")
     (output / "best1.png").write_text("old")
     with pytest.raises(ToolConfigurationError, match="overwrite"):
-        explain([dl1], models, output, "--random=1", "--best=0", "--worst=0")
-    options = "--random=1", "--best=0", "--worst=0", "--overwrite"
+        explain([dl1], models, output, "--random=0", "--best=0", "--worst=0")
+    options = "--random=0", "--best=0", "--worst=0", "--overwrite"
     explain([dl1], models, output, *options)
-    assert not (output / "best1.png").exists()
+    # No event was asked for: there are no figures.
+    assert [path.name for path in output.iterdir()] == ["explanation.h5"]
     (output / "precious.txt").write_text("precious")
     with pytest.raises(ToolConfigurationError, match="it is not replaced"):
         explain([dl1], models, output, *options)
