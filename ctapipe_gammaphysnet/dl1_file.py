@@ -38,6 +38,7 @@ _TRIGGER = "/dl1/event/subarray/trigger"
 _TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
 #: Group of the tables of images, one for each telescope.
 IMAGES = "/dl1/event/telescope/images"
+_TRUE_IMAGES = "/simulation/event/telescope/images"
 _PARAMETERS = "/dl1/event/telescope/parameters"
 _OBSERVATIONS = "/configuration/observation/observation_block"
 _MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
@@ -364,23 +365,70 @@ class DL1File:
         MissingImagesError
             If there is no image mask, and the network needs it.
         """
-        first, last = rows[0], rows[-1]
-        events = chunk.event[tel_id][first : last + 1]
-        start = chunk.first_row[tel_id] + first
-        with self.reading():
-            table = self._table_of(IMAGES, tel_id)
-            # Not as an astropy table: those stay in memory for a while.
-            found = table.read(start, start + len(events))
-        self._check_rows(
-            table, start, found, chunk.obs_id[events], chunk.event_id[events]
-        )
+        table, found = self._read_rows(IMAGES, chunk, tel_id, rows)
         if prepare.needs_mask and "image_mask" not in found.dtype.names:
             raise MissingImagesError(
                 f"{self.path} has no image masks of telescope {tel_id}, which this "
                 "network, trained on cleaned images, needs: make it with "
                 "'ctapipe-process --write-images --write-parameters'"
             )
-        return prepare(*image_columns(table, found[rows - first]))
+        return prepare(*image_columns(table, found))
+
+    def read_pixels(self, chunk, tel_id, rows):
+        """Read what is known of the pixels of a telescope's images.
+
+        Parameters
+        ----------
+        chunk : EventChunk
+            The events.
+        tel_id : int
+            The telescope.
+        rows : numpy.ndarray
+            Which of the telescope's images in the chunk, as for `read_images`.
+
+        Returns
+        -------
+        image, peak_time : numpy.ndarray
+            Charge in p.e. and peak time in ns, shape (n, n_pixels).
+        image_mask : numpy.ndarray
+            Mask of the image cleaning, shape (n, n_pixels), bool.
+        true_image : numpy.ndarray or None
+            Simulated photoelectrons of the shower, shape (n, n_pixels); None if they
+            are not in the file.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or its tables do not fit each other.
+        MissingImagesError
+            If there is no image mask.
+        """
+        table, found = self._read_rows(IMAGES, chunk, tel_id, rows)
+        if "image_mask" not in found.dtype.names:
+            raise MissingImagesError(
+                f"{self.path} has no image masks of telescope {tel_id}: make it with "
+                "'ctapipe-process --write-images --write-parameters'"
+            )
+        true_image = None
+        if f"{_TRUE_IMAGES}/tel_{tel_id:03d}" in self:
+            _, true = self._read_rows(_TRUE_IMAGES, chunk, tel_id, rows)
+            if "true_image" in true.dtype.names:
+                true_image = true["true_image"]
+        return *image_columns(table, found), true_image
+
+    def _read_rows(self, group, chunk, tel_id, rows):
+        """A table with one row for each image of a telescope, and some of its rows."""
+        first, last = rows[0], rows[-1]
+        events = chunk.event[tel_id][first : last + 1]
+        start = chunk.first_row[tel_id] + first
+        with self.reading():
+            table = self._table_of(group, tel_id)
+            # Not as an astropy table: those stay in memory for a while.
+            found = table.read(start, start + len(events))
+        self._check_rows(
+            table, start, found, chunk.obs_id[events], chunk.event_id[events]
+        )
+        return table, found[rows - first]
 
 
 @contextlib.contextmanager

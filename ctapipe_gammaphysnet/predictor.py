@@ -123,7 +123,8 @@ class Predictor:
         return network.eval().to(self.device)
 
     @property
-    def _arithmetic(self):
+    def arithmetic(self):
+        """Context in which the backbone computes with the precision asked for."""
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         if self.device.type == "cuda":
@@ -162,11 +163,27 @@ class Predictor:
     def _predict_member(self, network, batch):
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(self.device)
-            with self._arithmetic:
+            with self.arithmetic:
                 features = network.features(images)
+            return self.finish(network, features)
+
+    def finish(self, network, features):
+        """Predict with a member from its feature maps.
+
+        Parameters
+        ----------
+        network : GammaPhysNet
+            The member.
+        features : torch.Tensor
+            Its feature maps, shape (n, channels, positions).
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Output of each task, shape (n, n_outputs), as all members give them.
+        """
+        with torch.no_grad():
             outputs = network.predict(features.float())
             if "class" in outputs:
                 outputs["class"] = torch.softmax(outputs["class"], dim=1)
-            return {
-                task: output.double().cpu().numpy() for task, output in outputs.items()
-            }
+        return {task: output.double().cpu().numpy() for task, output in outputs.items()}

@@ -17,7 +17,7 @@ from ..training.showers import is_among
 from ..training.stream import read_images
 from .events import COLUMNS, EvaluationError, find_rows, keys_of
 
-__all__ = ["Network", "check_showers", "predict_file", "seeds_of"]
+__all__ = ["Network", "check_showers", "predict_file", "seeds_of", "to_quantities"]
 
 #: Images that are read at once.
 _BLOCK = 512
@@ -167,26 +167,53 @@ def _keys(path, index):
 def _predict(predictor, images, index, subarray):
     """Predictions of the mean and of each of several members."""
     inputs, has_pixels = predictor.prepare(*images[1:])
-    outputs = predictor(inputs)
+    positions = subarray.tel_coords.cartesian.xyz.to(u.m).T
+    predictions = to_quantities(
+        predictor(inputs),
+        *u.Quantity(index.pointing, u.deg).T,
+        positions[subarray.tel_ids_to_indices(index.tel_id)],
+    )
+    for values in predictions.values():
+        values[:, ~has_pixels] = np.nan
+    return predictions
+
+
+def to_quantities(outputs, pointing_alt, pointing_az, position):
+    """Take outputs of networks to quantities, of their mean and of each member.
+
+    Parameters
+    ----------
+    outputs : dict of str to numpy.ndarray
+        For each task, shape (n_members, n, n_outputs), as the predictor gives them.
+    pointing_alt, pointing_az : astropy.units.Quantity
+        Pointing of the telescope at each image, shape (n,).
+    position : astropy.units.Quantity
+        Telescope of each image in the GroundFrame, shape (n, 3).
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        The `COLUMNS` in their units, NaN where not valid, shape (n_rows, n). The first
+        row is the mean over the members; of several members they follow.
+    """
     n_members = len(next(iter(outputs.values())))
     members = [slice(None)]
     if n_members > 1:
         members += [slice(member, member + 1) for member in range(n_members)]
-    pointing = u.Quantity(index.pointing, u.deg).T
-    positions = subarray.tel_coords.cartesian.xyz.to(u.m).T
-    position = positions[subarray.tel_ids_to_indices(index.tel_id)]
     rows = [
         telescope_columns(
             {task: output[which] for task, output in outputs.items()},
-            *pointing,
+            pointing_alt,
+            pointing_az,
             position,
         )
         for which in members
     ]
-    predictions = {name: np.full((len(rows), len(index)), np.nan) for name in COLUMNS}
+    predictions = {
+        name: np.full((len(rows), len(position)), np.nan) for name in COLUMNS
+    }
     for number, row in enumerate(rows):
         for name, (kind, field, unit) in COLUMNS.items():
             if field in row.get(kind, ()):
-                values = u.Quantity(row[kind][field]).to_value(unit)
-                predictions[name][number, has_pixels] = values[has_pixels]
+                predictions[name][number] = u.Quantity(row[kind][field]).to_value(unit)
     return predictions

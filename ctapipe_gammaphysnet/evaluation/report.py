@@ -50,13 +50,15 @@ _CAPTIONS = {
 }
 
 
-def is_report(path):
+def is_report(path, main="report.html"):
     """Tell whether a folder holds a report, and nothing else that could be lost.
 
     Parameters
     ----------
     path : pathlib.Path
         The folder.
+    main : str
+        Name of the file that every report of the kind has.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def is_report(path):
     content = list(path.iterdir()) if path.is_dir() else [path]
     suffixes = {".html", ".ecsv", ".h5", ".png", ".pdf"}
     return not content or (
-        path / "report.html" in content
+        path / main in content
         and all(p.is_file() and p.suffix in suffixes for p in content)
     )
 

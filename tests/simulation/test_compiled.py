@@ -7,7 +7,7 @@ from pathlib import Path
 import ctapipe_gammaphysnet
 
 PROGRAM = """
-from sky.simulation import hadrons
+from ctapipe_gammaphysnet.simulation import hadrons
 table = hadrons.load_hadron_table()
 print(hadrons.mean_free_path(table, 12, 1000.0))
 print(sum(hadrons.mean_free_path.stats.cache_hits.values()))
@@ -22,7 +22,7 @@ def run(directory):
         [sys.executable, "-c", PROGRAM],
         env=environment,
         cwd=directory,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
@@ -32,12 +32,13 @@ def run(directory):
 
 def test_compiled_code_is_kept_until_another_file_changes(tmp_path):
     source = Path(ctapipe_gammaphysnet.__file__).parent
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(source, tmp_path / "sky", ignore=ignored)
+    copy = tmp_path / source.name
+    ignored = shutil.ignore_patterns("__pycache__", "resources")
+    shutil.copytree(source, copy, ignore=ignored)
     before, hits = run(tmp_path)
     assert hits == 0
     assert run(tmp_path) == (before, 1)
-    atmosphere = tmp_path / "sky" / "simulation" / "atmosphere.py"
+    atmosphere = copy / "simulation" / "atmosphere.py"
     text = atmosphere.read_text()
     assert "MEAN_MASS_NUMBER = 14.547" in text
     atmosphere.write_text(text.replace("= 14.547", "= 29.094"))

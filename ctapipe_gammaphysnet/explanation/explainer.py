@@ -1,0 +1,138 @@
+"""Explain what the members of one network make of images: arrays in, maps out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..network.lattice import CameraLattice
+from .attention_maps import recorded_attention
+from .heatmaps import grad_cam, last_block, outputs_of
+from .upsampling import upsampling_matrix
+
+__all__ = ["PRODUCT", "Explainer", "Maps"]
+
+#: Name of the Hadamard product of the attention maps of all stages.
+PRODUCT = "product"
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Predictions of the members of a network, and what they looked at.
+
+    Attributes
+    ----------
+    predictions : dict of str to numpy.ndarray
+        As `Predictor` gives them, shape (n_members, n, n_outputs).
+    heatmaps : dict of str to numpy.ndarray
+        For each of the network's `OUTPUTS` its heatmaps on the camera's pixels, in the
+        output's unit, shape (n_members, n, n_pixels), float32.
+    attention : dict of str to numpy.ndarray
+        Map of each stage (``stage_1``, ...) in [1, 2] and their ``product``, of the
+        same shape; empty without attention.
+    """
+
+    predictions: dict
+    heatmaps: dict
+    attention: dict
+
+    def of(self, rows):
+        """Select images.
+
+        Parameters
+        ----------
+        rows : slice or numpy.ndarray
+            Which.
+
+        Returns
+        -------
+        Maps
+            Those of these images.
+        """
+        return Maps(
+            *(
+                {name: values[:, rows] for name, values in part.items()}
+                for part in (self.predictions, self.heatmaps, self.attention)
+            )
+        )
+
+
+class Explainer:
+    """Makes the maps of the members of one network.
+
+    Parameters
+    ----------
+    card : NetworkCard
+        What the model card says of the network.
+    predictor : Predictor
+        Its members.
+    upsampling : {"cell", "linear"}
+        How coarse maps come back to camera pixels: see `upsampling_matrix`.
+    """
+
+    def __init__(self, card, predictor, upsampling="cell"):
+        self.card = card
+        self.predictor = predictor
+        #: Names of the outputs.
+        self.outputs = outputs_of(card.network.tasks)
+        camera = card.telescope.camera
+        lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+        #: For each stage the matrix that takes its maps to the camera's pixels.
+        self._to_pixels = [
+            torch.from_numpy(upsampling_matrix(lattice, stage, upsampling).T).to(
+                predictor.device
+            )
+            for stage in range(len(card.network.channels))
+        ]
+
+    def __call__(self, inputs):
+        """Explain images, all at once.
+
+        Parameters
+        ----------
+        inputs : numpy.ndarray
+            What the predictor prepares of them, shape (n, 2, n_pixels), float32.
+
+        Returns
+        -------
+        Maps
+            Predictions, heatmaps and attention maps of all members.
+        """
+        images = torch.from_numpy(inputs).to(self.predictor.device)
+        members = [self._explain(network, images) for network in self.predictor.members]
+        return Maps(*map(_stack, zip(*members, strict=True)))
+
+    def _explain(self, network, images):
+        """Predictions, heatmaps and attention maps of one member."""
+        entering = []
+        handle = last_block(network).register_forward_pre_hook(
+            lambda module, inputs: entering.append(inputs[0])
+        )
+        try:
+            with (
+                torch.no_grad(),
+                self.predictor.arithmetic,
+                recorded_attention(network) as stages,
+            ):
+                features = network.features(images)
+        finally:
+            handle.remove()
+        with self.predictor.arithmetic:
+            heatmaps = grad_cam(network, entering[0], self.outputs)
+        named = zip(self.outputs, heatmaps @ self._to_pixels[-1], strict=True)
+        attention = {
+            f"stage_{number}": values @ self._to_pixels[number - 1]
+            for number, values in enumerate(stages, 1)
+        }
+        if attention:
+            attention[PRODUCT] = torch.stack(list(attention.values())).prod(dim=0)
+        return (
+            self.predictor.finish(network, features),
+            {name: values.cpu().numpy() for name, values in named},
+            {name: values.cpu().numpy() for name, values in attention.items()},
+        )
+
+
+def _stack(members):
+    """Join the arrays of members."""
+    return {name: np.stack([m[name] for m in members]) for name in members[0]}

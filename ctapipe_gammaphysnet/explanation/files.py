@@ -1,0 +1,94 @@
+"""One HDF5 file with all that an explanation found."""
+
+import json
+import warnings
+from contextlib import contextmanager
+
+import numpy as np
+import tables
+from astropy.table import Column, Table
+from ctapipe.io import write_table
+
+from .explainer import PRODUCT
+from .heatmaps import OUTPUTS
+from .images import KEYS
+
+__all__ = ["FILE_NAME", "append_rows", "maps_table", "open_file"]
+
+#: Name of the file in the output folder.
+FILE_NAME = "explanation.h5"
+
+
+@contextmanager
+def open_file(path, provenance):
+    """Open a new file to write tables to.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    provenance : dict
+        What the tables were made of, and by what: becomes JSON in the attribute
+        ``provenance`` of the file.
+
+    Yields
+    ------
+    tables.File
+        The file.
+    """
+    with tables.open_file(path, "w") as file, warnings.catch_warnings():
+        # Names of models, and ctapipe's names of attributes, are not Python's.
+        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+        file.root._v_attrs["provenance"] = json.dumps(provenance, default=str)
+        yield file
+
+
+def append_rows(file, path, table):
+    """Write rows to the end of a table, which ctapipe's `read_table` reads.
+
+    Parameters
+    ----------
+    file : tables.File
+        The file.
+    path : str
+        The table; it is made with the first rows.
+    table : astropy.table.Table
+        The rows.
+    """
+    write_table(table, file, path, append=path in file)
+
+
+def maps_table(events, maps):
+    """Put the maps of events into a table.
+
+    Parameters
+    ----------
+    events : astropy.table.Table
+        The events, with the `KEYS`.
+    maps : Maps
+        Their maps.
+
+    Returns
+    -------
+    astropy.table.Table
+        The `KEYS`; for each output, such as ``energy``, the maps of the members,
+        ``energy_members``, shape (n, n_members, n_pixels), their mean and, of several
+        members, their standard deviation, ``energy_mean`` and ``energy_std``, shape
+        (n, n_pixels); so for attention, ``stage_1`` and so on and their ``product``.
+    """
+    table = Table({name: np.asarray(events[name]) for name in KEYS})
+    for name, values in (maps.heatmaps | maps.attention).items():
+        if name in OUTPUTS:
+            what, unit = f"heatmap of {OUTPUTS[name].label}", OUTPUTS[name].unit
+        elif name == PRODUCT:
+            what, unit = "product of the attention maps", "none"
+        else:
+            what, unit = f"attention map of {name}", "none"
+        columns = {"members": values.swapaxes(0, 1), "mean": values.mean(axis=0)}
+        if len(values) > 1:
+            columns["std"] = values.std(axis=0, ddof=1)
+        for part, content in columns.items():
+            table[f"{name}_{part}"] = Column(
+                content, description=f"{what}, {part}; unit: {unit}"
+            )
+    return table

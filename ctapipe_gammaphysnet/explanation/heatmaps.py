@@ -1,0 +1,135 @@
+"""Heatmaps of what raises each output of a network: Grad-CAM (Selvaraju et al. 2017).
+
+The feature maps of the last convolution are added up, each weighted by how much the
+output grows with it, on average over the camera; the ReLU leaves what raises the
+output. Features and gradients exist at camera pixels only: nothing is averaged over
+positions that are no pixels.
+
+Of a regressed quantity the ReLU leaves what makes it larger: more energy, or a
+direction further along its axis, not what makes it smaller. It is the paper's
+definition, and has the same meaning for each member.
+"""
+
+from typing import NamedTuple
+
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from ..network.resnet import ResidualBlock
+
+__all__ = ["OUTPUTS", "Output", "grad_cam", "last_block", "outputs_of"]
+
+
+class Output(NamedTuple):
+    """An output of the network.
+
+    Attributes
+    ----------
+    task : str
+        Task of the network.
+    column : int
+        Which of the task's outputs.
+    label : str
+        What it is, for figures.
+    unit : str
+        Its unit, and with it that of its heatmaps.
+    """
+
+    task: str
+    column: int
+    label: str
+    unit: str
+
+
+#: What heatmaps are made of. The network has no altitude and azimuth: fov_lat and
+#: fov_lon are the offsets from the pointing along them.
+OUTPUTS = {
+    "class": Output("class", 0, "Class (gamma)", "logit"),
+    "energy": Output("energy", 0, "Energy", "log10(E / TeV)"),
+    "fov_lat": Output("direction", 1, "Altitude (fov_lat)", "deg"),
+    "fov_lon": Output("direction", 0, "Azimuth (fov_lon)", "deg"),
+    "impact_x": Output("impact", 0, "Impact x", "km"),
+    "impact_y": Output("impact", 1, "Impact y", "km"),
+}
+
+
+def outputs_of(tasks):
+    """Find the outputs of a network.
+
+    Parameters
+    ----------
+    tasks : collection of str
+        The network's tasks.
+
+    Returns
+    -------
+    list of str
+        Names of the `OUTPUTS` that it has.
+    """
+    return [name for name, output in OUTPUTS.items() if output.task in tasks]
+
+
+def last_block(network):
+    """Find the residual block that has the last convolution.
+
+    Parameters
+    ----------
+    network : GammaPhysNet
+        The network.
+
+    Returns
+    -------
+    ResidualBlock
+        Its last one.
+    """
+    return [m for m in network.backbone.stages[-1] if isinstance(m, ResidualBlock)][-1]
+
+
+class _End(nn.Module):
+    """A network from its last residual block on: what gradients need of it."""
+
+    def __init__(self, network, names):
+        super().__init__()
+        self.block = last_block(network)
+        stage = list(network.backbone.stages[-1])
+        self.attention = nn.Sequential(*stage[stage.index(self.block) + 1 :])
+        self._predict = network.predict
+        self._outputs = [OUTPUTS[name] for name in names]
+
+    @property
+    def last_convolution(self):
+        return self.block.conv2[-1]
+
+    def forward(self, x):
+        """Outputs, shape (batch, n_outputs), of features before the last block."""
+        outputs = self._predict(torch.relu(self.attention(self.block(x))))
+        return torch.stack([outputs[o.task][:, o.column] for o in self._outputs], dim=1)
+
+
+def grad_cam(network, features, names):
+    """Make heatmaps of a network's outputs.
+
+    Parameters
+    ----------
+    network : GammaPhysNet
+        The network, in evaluation mode.
+    features : torch.Tensor
+        What enters its `last_block`, shape (batch, channels, positions).
+    names : list of str
+        Which of the `OUTPUTS`.
+
+    Returns
+    -------
+    torch.Tensor
+        Heatmaps at the positions of the last convolution, not negative, in the units
+        of the outputs, shape (n_outputs, batch, positions).
+    """
+    end = _End(network, names)
+    engine = LayerGradCam(end, end.last_convolution)
+    with torch.enable_grad():
+        maps = [
+            engine.attribute(features, target=number, relu_attributions=True)
+            for number in range(len(names))
+        ]
+    return torch.cat(maps, dim=1).transpose(0, 1).detach()

@@ -1,0 +1,239 @@
+"""Images of DL1 files with what is known of their events, batch after batch."""
+
+from dataclasses import dataclass, replace
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable, Table
+from ctapipe.coordinates import CameraFrame, TelescopeFrame
+from ctapipe.io import read_table
+
+from ..dl1_file import DL1File
+from ..evaluation.events import EvaluationError, find_rows, keys_of
+from ..training.showers import shower_numbers
+
+__all__ = ["KEYS", "Batch", "on_sky", "read_batches"]
+
+#: What tells a telescope event from all others of a subarray.
+KEYS = ("obs_id", "event_id", "tel_id")
+_SHOWERS = "/simulation/event/subarray/shower"
+#: Events that are read at once, without their images.
+_CHUNK = 1000
+_TRUTH = {
+    "true_energy": u.TeV,
+    "true_alt": u.deg,
+    "true_az": u.deg,
+    "true_core_x": u.m,
+    "true_core_y": u.m,
+}
+#: Centroid and length of the shower in either frame: new files have them on the sky.
+_ON_SKY = ("hillas_fov_lon", "hillas_fov_lat", "hillas_length")
+_IN_CAMERA = tuple(f"camera_frame_hillas_{n}" for n in ("x", "y", "length"))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images of one telescope type, and what is known of their events.
+
+    Attributes
+    ----------
+    type : str
+        The telescope type.
+    events : astropy.table.QTable
+        A row for each image: ``obs_id``, ``event_id`` and ``tel_id``; ``label``, 0 for
+        gammas, 1 for others and -1 if it is not known; ``shower``, its number;
+        ``true_energy``, ``true_alt``, ``true_az``, ``true_core_x``, ``true_core_y``,
+        NaN if they are not known; ``pointing_alt``, ``pointing_az``; ``position`` of
+        the telescope; ``intensity`` in p.e., ``leakage``, ``cog_x``, ``cog_y`` and
+        ``length`` of the cleaned image, the latter three in the unit of ``pixels``.
+    image, peak_time : numpy.ndarray
+        Charge in p.e. and peak time in ns, shape (n, n_pixels).
+    image_mask : numpy.ndarray
+        Mask of the image cleaning, shape (n, n_pixels), bool.
+    true_image : numpy.ndarray or None
+        Simulated photoelectrons of the shower, shape (n, n_pixels), if they are known.
+    geometry : ctapipe.instrument.CameraGeometry
+        The camera, in the frame of the shower's centroid.
+    """
+
+    type: str
+    events: QTable
+    image: np.ndarray
+    peak_time: np.ndarray
+    image_mask: np.ndarray
+    true_image: np.ndarray | None
+    geometry: object
+
+    def __len__(self):
+        return len(self.events)
+
+    @property
+    def pixels(self):
+        """Positions of the pixels in deg or in m, shape (n_pixels, 2)."""
+        unit = self.geometry.unit
+        return np.column_stack(
+            [self.geometry.pix_x.to_value(unit), self.geometry.pix_y.to_value(unit)]
+        )
+
+    def select(self, rows):
+        """Select images.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray
+            A mask, shape (n,), bool, or numbers of rows.
+
+        Returns
+        -------
+        Batch
+            The selected ones.
+        """
+        true_image = None if self.true_image is None else self.true_image[rows]
+        return replace(
+            self,
+            events=self.events[rows],
+            image=self.image[rows],
+            peak_time=self.peak_time[rows],
+            image_mask=self.image_mask[rows],
+            true_image=true_image,
+        )
+
+
+def read_batches(path, types, quality_query, size, wanted=None, focal="EFFECTIVE"):
+    """Read the selected images of a file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe DL1 file with images and parameters.
+    types : collection of str
+        Telescope types to read.
+    quality_query : ImageQualityQuery
+        Selects images by their DL1 parameters, and counts them.
+    size : int
+        Largest number of images in a batch.
+    wanted : callable, optional
+        Tells from a table with the `KEYS` which of the events are wanted at all, shape
+        (n,), bool. Default: all.
+    focal : ctapipe.instrument.FocalLengthKind or str
+        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+
+    Yields
+    ------
+    Batch
+        Images of one telescope, in the order of the file.
+
+    Raises
+    ------
+    DL1FileError
+        If the file is damaged, or has no images, masks or parameters.
+    EvaluationError
+        If it has simulated showers, but not those of all of its events.
+    """
+    with DL1File(path, focal) as dl1:
+        showers = _read_showers(dl1)
+        for chunk in dl1.chunks(_CHUNK):
+            for tel_id in chunk.event:
+                if str(dl1.subarray.tel[tel_id]) not in types:
+                    continue
+                rows = _select(chunk, tel_id, quality_query, wanted)
+                for start in range(0, len(rows), size):
+                    yield _read_batch(
+                        dl1, chunk, tel_id, rows[start : start + size], showers
+                    )
+
+
+def _read_showers(dl1):
+    if _SHOWERS not in dl1:
+        return None
+    with dl1.reading():
+        return read_table(dl1.h5file, _SHOWERS, table_cls=QTable)
+
+
+def _select(chunk, tel_id, quality_query, wanted):
+    parameters = chunk.parameters[tel_id]
+    events = chunk.event[tel_id]
+    rows = np.arange(len(events))
+    if wanted is not None:
+        keys = {
+            "obs_id": chunk.obs_id[events],
+            "event_id": chunk.event_id[events],
+            "tel_id": np.full(len(events), tel_id),
+        }
+        rows = rows[wanted(Table(keys))]
+    return rows[quality_query.mask(parameters[rows])] if len(rows) > 0 else rows
+
+
+def _read_batch(dl1, chunk, tel_id, rows, showers):
+    telescope = dl1.subarray.tel[tel_id]
+    parameters = chunk.parameters[tel_id][rows]
+    event = chunk.event[tel_id][rows]
+    n = len(rows)
+    events = QTable(
+        {
+            "obs_id": chunk.obs_id[event].astype(np.int64),
+            "event_id": chunk.event_id[event].astype(np.int64),
+            "tel_id": np.full(n, tel_id, np.int64),
+        }
+    )
+    _add_truth(events, showers, dl1.path)
+    alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
+    events["pointing_alt"], events["pointing_az"] = alt.to(u.deg), az.to(u.deg)
+    index = dl1.subarray.tel_ids_to_indices(tel_id)
+    position = dl1.subarray.tel_coords.cartesian.xyz.to(u.m).T[index]
+    events["position"] = np.tile(position, (n, 1))
+    geometry = telescope.camera.geometry
+    names, unit = _IN_CAMERA, u.m
+    if _ON_SKY[0] in parameters.colnames:
+        names, unit, geometry = _ON_SKY, u.deg, on_sky(geometry)
+    for column, name in zip(("cog_x", "cog_y", "length"), names, strict=True):
+        events[column] = parameters[name].to_value(unit).astype(float)
+    intensity = names[2].replace("length", "intensity")
+    events["intensity"] = np.asarray(parameters[intensity], dtype=float)
+    leakage = parameters["leakage_intensity_width_2"]
+    events["leakage"] = np.asarray(leakage, dtype=float)
+    pixels = dl1.read_pixels(chunk, tel_id, rows)
+    return Batch(str(telescope), events, *pixels, geometry)
+
+
+def _add_truth(events, showers, path):
+    n = len(events)
+    if showers is None:
+        events["label"] = np.full(n, -1)
+        events["shower"] = np.zeros(n, np.uint64)
+        for name, unit in _TRUTH.items():
+            events[name] = u.Quantity(np.full(n, np.nan), unit)
+        return
+    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {_SHOWERS}")
+    if n > 0 and rows.min() < 0:
+        raise EvaluationError(f"{path}: {_SHOWERS} does not have all of its events")
+    shower = showers[rows]
+    # Gammas have the id 0.
+    events["label"] = (np.asarray(shower["true_shower_primary_id"]) != 0).astype(int)
+    events["shower"] = shower_numbers(
+        shower["obs_id"],
+        shower["true_shower_primary_id"],
+        shower["true_energy"].to_value(u.TeV),
+        shower["true_alt"].to_value(u.rad),
+        shower["true_h_first_int"].to_value(u.m),
+    )
+    for name, unit in _TRUTH.items():
+        events[name] = u.Quantity(shower[name].to_value(unit).astype(float), unit)
+
+
+def on_sky(geometry):
+    """Put a camera's pixels on the sky.
+
+    Parameters
+    ----------
+    geometry : ctapipe.instrument.CameraGeometry
+        The camera in the CameraFrame.
+
+    Returns
+    -------
+    ctapipe.instrument.CameraGeometry
+        The camera in the TelescopeFrame, in deg.
+    """
+    if isinstance(geometry.frame, CameraFrame):
+        return geometry.transform_to(TelescopeFrame())
+    return geometry

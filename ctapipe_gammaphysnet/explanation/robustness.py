@@ -1,0 +1,143 @@
+"""How predictions and heatmaps move when images are not what they should be."""
+
+from dataclasses import replace
+
+import numpy as np
+from astropy.table import Table
+
+from ..training.augmentation import add_night_sky, kill_pixels, noise_level
+
+__all__ = ["DISTURBANCES", "MOVES", "disturb", "movements", "summarise_movements"]
+
+#: What is done to images: label for figures, values.
+DISTURBANCES = {
+    "night_sky": ("Added night-sky noise / p.e.", (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
+    "dead_pixels": ("Share of dead pixels", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
+    "gain": ("Factor of the charge", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),
+    "time": ("Shift of the peak times / ns", (-5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0)),
+}
+#: How predictions move: label for figures.
+MOVES = {
+    "gammaness": "Change of gammaness",
+    "energy": "Energy / undisturbed energy − 1",
+    "direction": "Move of the direction / deg",
+    "impact": "Move of the impact point / m",
+}
+
+
+def disturb(batch, disturbance, value, rng):
+    """Disturb images.
+
+    Parameters
+    ----------
+    batch : Batch
+        The images.
+    disturbance : str
+        One of the `DISTURBANCES`. ``"night_sky"`` adds noise, whose standard deviation
+        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` switches off
+        pixels with this probability, as `kill_pixels` does; ``"gain"`` multiplies the
+        charge; ``"time"`` is added to the peak times, in ns.
+    value : float
+        How much.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Batch
+        With other images; the mask of the cleaning stays, but for dead pixels.
+    """
+    image = batch.image.astype(np.float32)
+    time = batch.peak_time.astype(np.float32)
+    mask = batch.image_mask
+    if disturbance == "night_sky" and value > 0:
+        # As `add_night_sky` measures it.
+        background = np.isfinite(image) & np.isfinite(time) & ~mask
+        level = np.hypot(noise_level(image, background), value)
+        image, time = add_night_sky(image, time, mask, level, rng)
+    elif disturbance == "dead_pixels":
+        share = np.full(len(image), value)
+        image, time, mask = kill_pixels(image, time, mask, share, rng)
+    elif disturbance == "gain":
+        image = image * np.float32(value)
+    elif disturbance == "time":
+        time = time + np.float32(value)
+    return replace(batch, image=image, peak_time=time, image_mask=mask)
+
+
+def movements(before, after):
+    """Compute how far predictions and heatmaps have moved.
+
+    Parameters
+    ----------
+    before, after : Maps
+        Of the same images, undisturbed and disturbed.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        For the network's tasks the `MOVES`: difference of the gammaness, relative
+        difference of the energy, angle between the directions in deg, distance of the
+        impact points in the tilted ground frame in m; and for each output its
+        ``heatmap_`` and name: cosine similarity of the heatmaps. Shape (n_members, n);
+        NaN where a heatmap is 0 everywhere.
+    """
+    moved = {}
+    old, new = before.predictions, after.predictions
+    if "class" in old:
+        moved["gammaness"] = new["class"][..., 0] - old["class"][..., 0]
+    if "energy" in old:
+        moved["energy"] = 10 ** (new["energy"] - old["energy"])[..., 0] - 1
+    if "direction" in old:
+        # Offsets are small: the sky is flat.
+        moved["direction"] = np.linalg.norm(
+            new["direction"] - old["direction"], axis=-1
+        )
+    if "impact" in old:
+        moved["impact"] = 1000 * np.linalg.norm(new["impact"] - old["impact"], axis=-1)
+    for name, maps in before.heatmaps.items():
+        moved[f"heatmap_{name}"] = _similarity(maps, after.heatmaps[name])
+    return moved
+
+
+def _similarity(one, other):
+    product = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
+    return (one * other).sum(axis=-1) / np.where(product > 0, product, np.nan)
+
+
+def summarise_movements(found):
+    """Average movements over images, and describe them over members.
+
+    Parameters
+    ----------
+    found : dict of (str, str, float) to dict of str to numpy.ndarray
+        For model, disturbance and value what `movements` gives, of all images.
+
+    Returns
+    -------
+    astropy.table.Table
+        A row for each model, disturbance, value and quantity: mean over the images,
+        then over members, ``mean``; its standard deviation over members,
+        ``members_std`` (NaN with a single one); and that over images, in the mean of
+        the members, ``images_std``.
+    """
+    rows = []
+    for (model, disturbance, value), moved in found.items():
+        for quantity, values in moved.items():
+            members = [row[np.isfinite(row)] for row in values]
+            means = [row.mean() for row in members if len(row) > 0]
+            if not means:
+                continue
+            rows.append(
+                {
+                    "model": model,
+                    "disturbance": disturbance,
+                    "value": value,
+                    "quantity": quantity,
+                    "n_images": values.shape[1],
+                    "mean": np.mean(means),
+                    "members_std": np.std(means, ddof=1) if len(means) > 1 else np.nan,
+                    "images_std": np.mean([row.std() for row in members if len(row)]),
+                }
+            )
+    return Table(rows)

@@ -1,0 +1,336 @@
+"""How much of a map lies where, event by event and over a sample.
+
+Of each heatmap: its shares in the pixels with light of the shower, in the cleaned image
+and at the camera's edge, and the distance of its centroid from the shower's. Of all
+members: how alike their heatmaps are.
+"""
+
+import itertools
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Column, Table
+
+from ..evaluation.events import compare_to_truth
+from ..evaluation.networks import to_quantities
+from .heatmaps import OUTPUTS
+from .images import KEYS
+
+__all__ = [
+    "BINNED",
+    "STATISTICS",
+    "agreement",
+    "centroid",
+    "describe_events",
+    "describe_maps",
+    "errors_of",
+    "share",
+    "summarise",
+]
+
+#: What is known of a heatmap, for figures. Those with an area are shares, which a
+#: heatmap that is the same everywhere has as well: the area.
+STATISTICS = {
+    "share_true": "Share in pixels with true signal",
+    "share_cleaned": "Share in the cleaned image",
+    "share_edge": "Share at the camera's edge",
+    "distance": "Centroid to shower's / length",
+    "agreement": "Agreement of members (cosine)",
+}
+#: Error of which prediction belongs to an output: name in `errors_of`, unit.
+_ERRORS = {
+    "class": ("class", ""),
+    "energy": ("energy", ""),
+    "direction": ("separation", "deg"),
+    "impact": ("impact", "m"),
+}
+#: What events are binned in: column of the events, label for figures, whether the
+#: bins are logarithmic. The error is that of the output itself.
+BINNED = {
+    "energy": ("true_energy", "True energy / TeV", True),
+    "leakage": ("leakage", "Leakage (2 pixels)", False),
+    "error": (None, "Error, in quantiles", False),
+}
+#: Rings of pixels at the camera's edge, as for ctapipe's leakage of width 2.
+_EDGE = 2
+#: Bins of equally many events.
+_N_QUANTILES = 5
+
+
+def share(maps, pixels):
+    """Compute the share of maps in some pixels.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        Maps that are not negative, shape (..., n, n_pixels).
+    pixels : numpy.ndarray
+        Which pixels, shape (n, n_pixels) or (n_pixels,), bool.
+
+    Returns
+    -------
+    numpy.ndarray
+        The share of their sum, shape (..., n); NaN of maps that are 0 everywhere.
+    """
+    return _divide((maps * pixels).sum(axis=-1), maps.sum(axis=-1))
+
+
+def centroid(maps, positions):
+    """Compute the centroids of maps.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        Maps that are not negative, shape (..., n_pixels).
+    positions : numpy.ndarray
+        Where the pixels are, shape (n_pixels, 2).
+
+    Returns
+    -------
+    numpy.ndarray
+        In the unit of the positions, shape (..., 2); NaN of maps that are 0 everywhere.
+    """
+    return _divide(maps @ positions, maps.sum(axis=-1, keepdims=True))
+
+
+def agreement(maps):
+    """Compute how alike the maps of members are.
+
+    Parameters
+    ----------
+    maps : numpy.ndarray
+        Maps, shape (n_members, ..., n_pixels).
+
+    Returns
+    -------
+    numpy.ndarray
+        Cosine similarity, ``a·b / (|a| |b|)``, in the mean over all pairs of members,
+        shape (...): 1 if maps differ by factors only. NaN with a single member, and
+        where a map is 0 everywhere.
+    """
+    unit = _divide(maps, np.linalg.norm(maps, axis=-1, keepdims=True))
+    pairs = list(itertools.combinations(unit, 2))
+    if not pairs:
+        return np.full(maps.shape[1:-1], np.nan)
+    return np.mean([(a * b).sum(axis=-1) for a, b in pairs], axis=0)
+
+
+def _divide(values, by):
+    """Quotient, NaN for division by 0."""
+    by = np.asarray(by)
+    return np.divide(values, np.where(by > 0, by, np.nan))
+
+
+def describe_events(batch):
+    """Tell what is known of events: the table that all models' tables go with.
+
+    Parameters
+    ----------
+    batch : Batch
+        The images.
+
+    Returns
+    -------
+    astropy.table.Table
+        The `KEYS`, ``label``, ``true_energy`` in TeV, ``intensity``, ``leakage``, and
+        the shares of the camera's pixels that have true signal, survive the cleaning,
+        and lie at the edge: ``area_true``, ``area_cleaned``, ``area_edge``.
+    """
+    events = Table({name: np.asarray(batch.events[name]) for name in KEYS})
+    events["label"] = np.asarray(batch.events["label"])
+    energy = batch.events["true_energy"].to_value(u.TeV)
+    events["true_energy"] = Column(energy, unit="TeV")
+    events["intensity"] = np.asarray(batch.events["intensity"])
+    events["leakage"] = np.asarray(batch.events["leakage"])
+    for name, pixels in _places(batch).items():
+        area = np.broadcast_to(pixels, batch.image.shape).mean(axis=1)
+        events[f"area_{name}"] = area
+    return events
+
+
+def _places(batch):
+    """Pixels in which shares are computed; without true images NaN."""
+    true = np.full(batch.image.shape, np.nan)
+    if batch.true_image is not None:
+        true = batch.true_image > 0
+    return {
+        "true": true,
+        "cleaned": batch.image_mask,
+        "edge": batch.geometry.get_border_pixel_mask(_EDGE),
+    }
+
+
+def describe_maps(batch, maps):
+    """Compute the statistics of heatmaps.
+
+    Parameters
+    ----------
+    batch : Batch
+        The images.
+    maps : Maps
+        The maps of one model.
+
+    Returns
+    -------
+    astropy.table.Table
+        The `KEYS`; for each output and each of the `STATISTICS` a column, for example
+        ``energy_share_edge``, of shape (n, n_members), and the agreement, of shape
+        (n,); for each prediction the error of the mean and of the members, for example
+        ``error_energy`` and ``member_error_energy``, as `errors_of` gives them.
+    """
+    table = Table({name: np.asarray(batch.events[name]) for name in KEYS})
+    cog = np.column_stack([batch.events["cog_x"], batch.events["cog_y"]])
+    length = np.asarray(batch.events["length"])
+    places = _places(batch)
+    for output, heatmaps in maps.heatmaps.items():
+        for name, pixels in places.items():
+            table[f"{output}_share_{name}"] = share(heatmaps, pixels).T
+        offset = centroid(heatmaps, batch.pixels) - cog
+        distance = np.linalg.norm(offset, axis=-1)
+        table[f"{output}_distance"] = _divide(distance, length).T
+        table[f"{output}_agreement"] = agreement(heatmaps)
+    for name, rows in errors_of(batch, maps.predictions).items():
+        table[f"error_{name}"] = rows[0]
+        members = rows[1:] if len(rows) > 1 else rows
+        table[f"member_error_{name}"] = members.T
+    return table
+
+
+def errors_of(batch, predictions):
+    """Compute the errors of predictions, where there is truth.
+
+    Parameters
+    ----------
+    batch : Batch
+        The images.
+    predictions : dict of str to numpy.ndarray
+        As `Predictor` gives them.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``energy``, \\|E/E_true - 1\\|; ``separation`` from the true direction in deg;
+        ``impact``, distance from the true impact point in m; ``class``, how far the
+        gammaness is from 1 for gammas and 0 for others; shape (n_rows, n), the first
+        row that of the mean prediction, which members follow if there are several. NaN
+        where there is no truth, the first three for all but gammas, too.
+    """
+    events = batch.events
+    quantities = to_quantities(
+        predictions,
+        events["pointing_alt"],
+        events["pointing_az"],
+        events["position"],
+    )
+    compared = compare_to_truth(quantities, events)
+    label = np.asarray(events["label"])
+    true_energy = events["true_energy"].to_value(u.TeV)
+    errors = {
+        "energy": np.abs(compared["energy"] / true_energy - 1),
+        "separation": compared["separation"],
+        "impact": compared["impact"],
+    }
+    errors = {name: np.where(label == 0, rows, np.nan) for name, rows in errors.items()}
+    is_gamma = np.where(label < 0, np.nan, label == 0)
+    errors["class"] = np.abs(compared["gammaness"] - is_gamma)
+    return errors
+
+
+def summarise(events, tables, n_bins=_N_QUANTILES):
+    """Average statistics over events, of each member, all together and in bins.
+
+    Parameters
+    ----------
+    events : astropy.table.Table
+        As `describe_events` gives them.
+    tables : dict of str to astropy.table.Table
+        For each model the statistics, as `describe_maps` gives them.
+    n_bins : int
+        Number of bins, of equally many events, in energy, leakage and error.
+
+    Returns
+    -------
+    dict of str to astropy.table.Table
+        ``overall``, and those of the `BINNED` for which there is truth: a row for each
+        model, output, statistic and bin. Of each member the mean over the events is
+        taken, of distances the median; ``mean`` is their mean, ``members_std`` their
+        standard deviation (NaN with a single one). ``event_std`` is the mean over the
+        events of the members' standard deviation in one, ``empty`` the share of maps
+        that are 0 everywhere and do not count, ``area`` the share that a map would have
+        that is the same everywhere.
+    """
+    results = {"overall": _rows(events, tables, None, 1)}
+    results |= {name: _rows(events, tables, name, n_bins) for name in BINNED}
+    return {name: Table(rows) for name, rows in results.items() if rows}
+
+
+def _rows(events, tables, binning, n_bins):
+    rows = []
+    for model, table in tables.items():
+        outputs = [name for name in OUTPUTS if f"{name}_share_edge" in table.colnames]
+        for output in outputs:
+            bins = _bins(events, table, binning, output, n_bins)
+            for (low, high, chosen), statistic in itertools.product(bins, STATISTICS):
+                average = np.median if statistic == "distance" else np.mean
+                values = np.asarray(table[f"{output}_{statistic}"])[chosen]
+                found = _average(values, average)
+                if not np.isfinite(found["mean"]):
+                    continue
+                area = f"area_{statistic.removeprefix('share_')}"
+                has_area = area in events.colnames
+                rows.append(
+                    {
+                        "model": model,
+                        "output": output,
+                        "statistic": statistic,
+                        "low": low,
+                        "high": high,
+                        "n_events": int(chosen.sum()),
+                    }
+                    | found
+                    | {"area": events[area][chosen].mean() if has_area else np.nan}
+                )
+    return rows
+
+
+def _bins(events, table, binning, output, n_bins):
+    """Edges of the bins and which events are in them; none where nothing is known."""
+    if binning is None:
+        return [(np.nan, np.nan, np.ones(len(events), bool))]
+    column, _, _ = BINNED[binning]
+    if column is None:
+        name, _ = _ERRORS[OUTPUTS[output].task]
+        values = np.asarray(table[f"error_{name}"])
+    else:
+        values = np.asarray(events[column])
+    known = np.isfinite(values)
+    if not known.any():
+        return []
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, n_bins + 1)))
+    number = np.searchsorted(edges[1:-1], values, side="right")
+    return [
+        (low, high, known & (number == i))
+        for i, (low, high) in enumerate(itertools.pairwise(edges))
+    ]
+
+
+def _average(values, average):
+    """Average over events of each member, then over members, and their deviations."""
+    values = values.reshape(len(values), -1)
+    known = np.isfinite(values)
+    members = [
+        average(column[is_known])
+        for column, is_known in zip(values.T, known.T, strict=True)
+        if is_known.any()
+    ]
+    events = [
+        row[is_known].std(ddof=1)
+        for row, is_known in zip(values, known, strict=True)
+        if is_known.sum() > 1
+    ]
+    return {
+        "mean": np.mean(members) if members else np.nan,
+        "members_std": np.std(members, ddof=1) if len(members) > 1 else np.nan,
+        "event_std": np.mean(events) if events else np.nan,
+        "empty": 1 - known.mean(),
+    }

@@ -1,0 +1,658 @@
+"""Show what γ-PhysNet looks at, and how steadily."""
+
+import os
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table, vstack
+from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.instrument import FocalLengthKind
+from ctapipe.io import read_table
+from tqdm.auto import tqdm
+from traitlets import default
+
+from ..dl1_file import DL1File
+from ..quality import TrainingQualityQuery
+from ..reconstructor import sha256_of_file
+from .command_line import expand, repeat_options
+from .extras import require_extra
+
+__all__ = ["ExplainGammaPhysNet", "main"]
+
+_KEYS = ("obs_id", "event_id", "tel_id")
+
+
+class ExplainGammaPhysNet(Tool):
+    """Show what γ-PhysNet looks at in camera images.
+
+    For some events heatmaps (Grad-CAM) of each output, and the maps of spatial
+    attention; over a whole sample where the heatmaps lie; and how predictions and
+    heatmaps move when images are noisier, broken, miscalibrated or shifted.
+    """
+
+    name = "ctapipe-explain-gammaphysnet"
+    description = __doc__
+    examples = """
+    Explain two of the best, two of the worst and two other reconstructed events:
+
+    > ctapipe-explain-gammaphysnet --model lst.safetensors --input gamma.dl1.h5 \\
+        --output-dir explanation
+
+    Explain two events:
+
+    > ctapipe-explain-gammaphysnet --model lst.safetensors --input gamma.dl1.h5 \\
+        --event-id 1200 1507 --output-dir explanation
+
+    Compare two models on a whole sample, and on disturbed images:
+
+    > ctapipe-explain-gammaphysnet --model vanilla=a.safetensors DA=b.safetensors \\
+        --input 'test_gamma_*.dl1.h5' --statistics --robustness \\
+        --output-dir explanation
+    """
+
+    models = traits.List(
+        traits.Unicode(),
+        help=(
+            "Model files: one or more; ``NAME=FILE`` to call one something else than"
+            " its file."
+        ),
+    ).tag(config=True)
+
+    input_patterns = traits.List(
+        traits.Unicode(),
+        help=(
+            "DL1 files with images and parameters: one or more, or patterns. Of one"
+            " array of telescopes; of gammas, or of another particle."
+        ),
+    ).tag(config=True)
+
+    output_dir = traits.Path(
+        default_value=None,
+        allow_none=True,
+        file_ok=False,
+        help="Folder to write, which appears when it is complete.",
+    ).tag(config=True)
+
+    event_ids = traits.List(
+        traits.Int(),
+        help="Events to explain, all of their telescopes, in place of chosen ones.",
+    ).tag(config=True)
+
+    n_best = traits.Int(
+        2, min=0, help="Best reconstructed images to explain, of gammas with truth."
+    ).tag(config=True)
+
+    n_worst = traits.Int(
+        2, min=0, help="Worst reconstructed images to explain, of gammas with truth."
+    ).tag(config=True)
+
+    n_random = traits.Int(2, min=0, help="Other images to explain, drawn at random.")
+    n_random.tag(config=True)
+
+    rank_by = traits.CaselessStrEnum(
+        ["separation", "energy", "impact", "class"],
+        default_value="separation",
+        help=(
+            "Error by which images are the best or worst: angle to the true direction,"
+            " relative error of the energy, distance to the true impact point, distance"
+            " of the gammaness from 1. It is that of the first model's mean prediction."
+        ),
+    ).tag(config=True)
+
+    seed = traits.Int(0, min=0, help="Seed of all that is drawn.").tag(config=True)
+
+    statistics = traits.Bool(
+        False, help="Say over all selected images where the heatmaps lie."
+    ).tag(config=True)
+
+    robustness = traits.Bool(
+        False, help="Say how predictions and heatmaps of disturbed images move."
+    ).tag(config=True)
+
+    n_disturbed = traits.Int(
+        200, min=1, help="Images that are disturbed, drawn at random."
+    ).tag(config=True)
+
+    upsampling = traits.CaselessStrEnum(
+        ["cell", "linear"],
+        default_value="cell",
+        help=(
+            "How coarse maps come back to camera pixels: with the value of the cell"
+            " that a pixel was pooled into, or interpolated on the lattice."
+        ),
+    ).tag(config=True)
+
+    telescope_types = traits.List(
+        traits.Unicode(),
+        help="Telescope types to explain, e.g. LST_LST_LSTCam. Default: all.",
+    ).tag(config=True)
+
+    focal_length_choice = traits.UseEnum(
+        FocalLengthKind,
+        default_value=FocalLengthKind.EFFECTIVE,
+        help=(
+            "Which focal length the telescopes have: for old productions that know only"
+            " the equivalent one, ``EQUIVALENT``."
+        ),
+    ).tag(config=True)
+
+    device = traits.Unicode(
+        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
+    ).tag(config=True)
+
+    batch_size = traits.Int(
+        64, min=1, help="Images that are explained at once. More take more memory."
+    ).tag(config=True)
+
+    n_jobs = traits.Int(
+        None,
+        min=1,
+        allow_none=True,
+        help="Number of threads; default: one for each core.",
+    ).tag(config=True)
+
+    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
+
+    aliases = {
+        ("m", "model"): "ExplainGammaPhysNet.models",
+        ("i", "input"): "ExplainGammaPhysNet.input_patterns",
+        ("o", "output-dir"): "ExplainGammaPhysNet.output_dir",
+        "event-id": "ExplainGammaPhysNet.event_ids",
+        "best": "ExplainGammaPhysNet.n_best",
+        "worst": "ExplainGammaPhysNet.n_worst",
+        "random": "ExplainGammaPhysNet.n_random",
+        "rank-by": "ExplainGammaPhysNet.rank_by",
+        "seed": "ExplainGammaPhysNet.seed",
+        "upsampling": "ExplainGammaPhysNet.upsampling",
+        "telescope-types": "ExplainGammaPhysNet.telescope_types",
+        "focal-length-choice": "ExplainGammaPhysNet.focal_length_choice",
+        "device": "ExplainGammaPhysNet.device",
+        "batch-size": "ExplainGammaPhysNet.batch_size",
+        "n-jobs": "ExplainGammaPhysNet.n_jobs",
+    }
+
+    flags = {
+        "statistics": (
+            {"ExplainGammaPhysNet": {"statistics": True}},
+            "Say over all selected images where the heatmaps lie",
+        ),
+        "robustness": (
+            {"ExplainGammaPhysNet": {"robustness": True}},
+            "Say how predictions and heatmaps of disturbed images move",
+        ),
+        **traits.flag(
+            "progress",
+            "ExplainGammaPhysNet.progress_bar",
+            "Show progress bars",
+            "Show no progress bars",
+        ),
+        "overwrite": (
+            {"ExplainGammaPhysNet": {"overwrite": True}},
+            "Replace the output folder if it exists",
+        ),
+    }
+
+    classes = [TrainingQualityQuery]
+
+    @default("log_level")
+    def _default_log_level(self):
+        # What is chosen, and what comes out, is what one wants to see.
+        return "INFO"
+
+    def parse_command_line(self, argv=None):
+        """Understand the command line, with several values for lists.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+        """
+        argv = sys.argv[1:] if argv is None else argv
+        lists = {"-m", "--model", "-i", "--input", "--event-id", "--telescope-types"}
+        names = ("models", "input_patterns", "event_ids", "telescope_types")
+        lists |= {f"--{type(self).__name__}.{name}" for name in names}
+        super().parse_command_line(repeat_options(argv, lists))
+
+    def setup(self):
+        """Check all that can be checked before anything is computed."""
+        if self.extra_args:
+            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
+        require_extra("explain", "captum", "matplotlib")
+        self._check_output()
+        self._name_models()
+        self._find_files()
+        self._load_models()
+
+    def _check_output(self):
+        from ..evaluation.report import is_report
+        from ..explanation.files import FILE_NAME
+
+        if self.output_dir is None:
+            raise ToolConfigurationError(
+                "give the folder to write: --output-dir FOLDER"
+            )
+        if not os.access(self.output_dir.parent, os.W_OK):
+            raise ToolConfigurationError(
+                f"cannot write into {self.output_dir.parent}, the folder of the output"
+            )
+        self.check_output(self.output_dir)
+        if self.output_dir.exists() and not is_report(self.output_dir, FILE_NAME):
+            raise ToolConfigurationError(
+                f"{self.output_dir} has other files than those of an explanation: it "
+                "is not replaced"
+            )
+
+    def _name_models(self):
+        """Model files, by what they are called."""
+        self.model_paths = {}
+        for text in self.models:
+            name, _, path = text.rpartition("=")
+            path = Path(path).expanduser()
+            if not path.is_file():
+                raise ToolConfigurationError(f"there is no model file {path}")
+            name = name or path.stem
+            if name in self.model_paths or "/" in name:
+                raise ToolConfigurationError(
+                    f"two models are called {name}, or it has a '/': name one of them "
+                    "otherwise, NAME=FILE"
+                )
+            self.model_paths[name] = path
+        if not self.model_paths:
+            raise ToolConfigurationError("give at least one model: --model FILE")
+
+    def _find_files(self):
+        """Input files, and the telescopes in them."""
+        paths = [path for pattern in self.input_patterns for path in expand(pattern)]
+        if not paths:
+            raise ToolConfigurationError("give at least one file: --input FILE")
+        for path, count in Counter(path.resolve() for path in paths).items():
+            if count > 1:
+                raise ToolConfigurationError(f"{path} is given {count} times")
+        self.paths, self.subarray = paths, None
+        for path in paths:
+            with DL1File(path, self.focal_length_choice) as dl1:
+                self.subarray = self.subarray or dl1.subarray
+                if _types(dl1.subarray) != _types(self.subarray):
+                    raise ToolConfigurationError(
+                        f"{path} is of other telescopes than {paths[0]}: explain one "
+                        "array at a time"
+                    )
+        names = list(dict.fromkeys(_types(self.subarray).values()))
+        for name in set(self.telescope_types) - set(names):
+            raise ToolConfigurationError(
+                f"there are no telescopes of type {name}, only {', '.join(names)}"
+            )
+        self.types = [n for n in names if n in (self.telescope_types or names)]
+
+    def _load_models(self):
+        # Only now: it takes a while.
+        from ..evaluation.networks import seeds_of
+        from ..explanation.explainer import Explainer
+        from ..instrument import check_telescope
+        from ..model_file import read_model
+        from ..predictor import Predictor, select_device, set_threads
+
+        telescopes = {str(t): t for t in self.subarray.telescope_types}
+        #: For each model and telescope type what explains it.
+        self.explainers = {}
+        try:
+            device = select_device(self.device)
+            set_threads(self.n_jobs)
+            for name, path in self.model_paths.items():
+                model = read_model(path)
+                pairs = {
+                    card.telescope.type: (card, weights)
+                    for card, weights in zip(
+                        model.card.networks, model.weights, strict=True
+                    )
+                }
+                missing = set(self.types) - set(pairs)
+                if missing:
+                    raise ToolConfigurationError(
+                        f"{path} has no network for {', '.join(sorted(missing))}, only "
+                        f"for {', '.join(pairs)}: choose with --telescope-types"
+                    )
+                seeds = seeds_of([pairs[t][0] for t in self.types])
+                if not seeds:
+                    self.log.info(
+                        "%s has a single member: nothing is said of deviations", name
+                    )
+                self.explainers[name] = {}
+                for telescope_type in self.types:
+                    card, weights = pairs[telescope_type]
+                    check_telescope(telescopes[telescope_type], card.telescope)
+                    if not card.network.attention:
+                        self.log.info("%s has no attention: no maps of it", name)
+                    self.explainers[name][telescope_type] = Explainer(
+                        card, Predictor(card, weights, device), self.upsampling
+                    )
+                Provenance().add_input_file(
+                    path,
+                    role="γ-PhysNet model",
+                    reference_meta={"sha256": sha256_of_file(path)},
+                )
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
+
+    def start(self):
+        """Explain, and write all that is found."""
+        from ..evaluation.report import whole_folder
+        from ..explanation.files import FILE_NAME, open_file
+
+        for path in self.paths:
+            Provenance().add_input_file(path, role="DL1 images", add_meta=False)
+        with whole_folder(self.output_dir) as folder:
+            with open_file(folder / FILE_NAME, self._provenance()) as file:
+                self.subarray.to_hdf(file)
+                self._explain_events(folder, file)
+                if self.statistics:
+                    self._write_statistics(folder, file)
+                if self.robustness:
+                    self._write_robustness(folder, file)
+            names = sorted(path.name for path in folder.iterdir())
+        for name in names:
+            Provenance().add_output_file(
+                self.output_dir / name, role="explanation", add_meta=False
+            )
+        self.log.info("Wrote %s", self.output_dir)
+
+    def _provenance(self):
+        return {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "software": {
+                name: version(name)
+                for name in ("ctapipe_gammaphysnet", "ctapipe", "torch", "captum")
+            },
+            "models": {
+                name: {
+                    "file": str(path),
+                    "sha256": sha256_of_file(path),
+                    "seeds": [
+                        member.seed
+                        for member in self._card(name, self.types[0]).members
+                    ],
+                }
+                for name, path in self.model_paths.items()
+            },
+            "inputs": [str(path) for path in self.paths],
+            "configuration": self.get_current_config(),
+        }
+
+    def _card(self, model, telescope_type):
+        return self.explainers[model][telescope_type].card
+
+    def _batches(self, size, wanted=None, query=None):
+        """Images of all files, with the number of their file."""
+        from ..explanation.images import read_batches
+
+        query = query or TrainingQualityQuery(parent=self)
+        for number, path in enumerate(self.paths):
+            of_file = None if wanted is None else wanted(number)
+            for batch in read_batches(
+                path, self.types, query, size, of_file, self.focal_length_choice
+            ):
+                yield number, batch
+
+    def _maps(self, batch):
+        """What each model makes of images."""
+        return {name: self._explain(name, batch) for name in self.explainers}
+
+    def _explain(self, name, batch):
+        explainer = self.explainers[name][batch.type]
+        return explainer(self._inputs(explainer.predictor, batch))
+
+    def _inputs(self, predictor, batch):
+        inputs, _ = predictor.prepare(batch.image, batch.peak_time, batch.image_mask)
+        return inputs
+
+    @cached_property
+    def _selected(self):
+        """All selected images: file, keys, shower, and error of the first model."""
+        from ..explanation.statistics import errors_of
+
+        name = next(iter(self.explainers))
+        query = TrainingQualityQuery(parent=self)
+        parts = []
+        with self._bar("looking for events") as bar:
+            for number, batch in self._batches(256, query=query):
+                part = Table({k: np.asarray(batch.events[k]) for k in _KEYS})
+                part["file"] = np.full(len(batch), number)
+                part["shower"] = np.asarray(batch.events["shower"])
+                part["type"] = np.full(len(batch), batch.type)
+                part["error"] = np.full(len(batch), np.nan)
+                if (batch.events["label"] >= 0).any():
+                    predictor = self.explainers[name][batch.type].predictor
+                    predictions = predictor(self._inputs(predictor, batch))
+                    part["error"] = errors_of(batch, predictions)[self.rank_by][0]
+                parts.append(part)
+                bar.update(len(batch))
+        self.log.info("Selection of images:\n%s", query.to_table(functions=True))
+        if not parts:
+            raise ToolConfigurationError(
+                "no image is selected: see the numbers above, and "
+                "TrainingQualityQuery.quality_criteria"
+            )
+        selected = vstack(parts)
+        self._check_showers(selected)
+        return selected
+
+    def _check_showers(self, selected):
+        """Say which showers a model was trained on: it knows them."""
+        from ..evaluation.networks import check_showers
+
+        for name in self.explainers:
+            for telescope_type in self.types:
+                shower = selected["shower"][selected["type"] == telescope_type]
+                n_seen = check_showers(self._card(name, telescope_type), shower)
+                if n_seen:
+                    self.log.warning(
+                        "%s was trained on at least %d of the showers", name, n_seen
+                    )
+
+    def _bar(self, what, total=None):
+        return tqdm(desc=what, total=total, unit="im", disable=not self.progress_bar)
+
+    def _explain_events(self, folder, file):
+        """Maps of single events."""
+        from ..evaluation.report import write_figures
+        from ..explanation.figures import draw_event
+        from ..explanation.files import append_rows, maps_table
+        from ..explanation.statistics import describe_events
+
+        found = self._asked_for() if self.event_ids else self._chosen()
+        if not found:
+            return
+        events = vstack([describe_events(batch) for _, batch in found])
+        events.add_column([title for title, _ in found], name="chosen", index=0)
+        append_rows(file, "/events", events)
+        with self._bar("events", len(found)) as bar:
+            for title, batch in found:
+                maps = self._maps(batch)
+                (event,) = batch.events
+                name = "_".join([title, *(f"{k[:-3]}{event[k]}" for k in _KEYS)])
+                write_figures({name: draw_event(batch, maps)}, folder)
+                for model, its_maps in maps.items():
+                    path = f"/maps/{model}/{batch.type}"
+                    append_rows(file, path, maps_table(batch.events, its_maps))
+                bar.update()
+
+    def _asked_for(self):
+        """Images of the events that were asked for."""
+        in_files, found = set(), []
+
+        def wanted(number):
+            def is_wanted(events):
+                chosen = np.isin(events["event_id"], self.event_ids)
+                in_files.update(events["event_id"][chosen].tolist())
+                return chosen
+
+            return is_wanted
+
+        query = TrainingQualityQuery(parent=self)
+        for _, batch in self._batches(256, wanted, query):
+            found += [("event", batch.select([row])) for row in range(len(batch))]
+        selected = {int(batch.events["event_id"][0]) for _, batch in found}
+        problems = [
+            f"event {number} has no image that is selected"
+            if number in in_files
+            else f"event {number} is in none of the files"
+            for number in self.event_ids
+            if number not in selected
+        ]
+        if not found:
+            raise ToolConfigurationError(
+                f"{'; '.join(problems)}. Images are selected by "
+                f"TrainingQualityQuery.quality_criteria:\n{query.to_table()}"
+            )
+        for problem in problems:
+            self.log.warning("%s", problem)
+        return found
+
+    def _chosen(self):
+        """Images of the best, the worst and other events."""
+        selected = self._selected
+        rows = {"best": [], "worst": [], "random": []}
+        ranked = np.argsort(selected["error"], kind="stable")
+        ranked = ranked[np.isfinite(selected["error"][ranked])]
+        if len(ranked) == 0 and self.n_best + self.n_worst > 0:
+            self.log.warning(
+                "there are no gammas whose truth is known: events are drawn at random, "
+                "none is the best or the worst"
+            )
+        rows["best"] = ranked[: self.n_best]
+        ranked = ranked[self.n_best :][::-1]
+        rows["worst"] = ranked[: self.n_worst]
+        others = np.arange(len(selected))
+        others = np.setdiff1d(others, np.concatenate([rows["best"], rows["worst"]]))
+        rows["random"] = self._draw(others, self.n_random)
+        return [
+            (f"{kind}{number}", batch)
+            for kind, chosen in rows.items()
+            for number, batch in enumerate(self._read(chosen), 1)
+        ]
+
+    def _draw(self, rows, n):
+        rng = np.random.default_rng(self.seed)
+        return np.sort(rng.choice(rows, min(n, len(rows)), replace=False))
+
+    def _read(self, rows):
+        """Read selected images again, one by one, in this order."""
+        keys = [tuple(self._selected[row]["file", *_KEYS]) for row in rows]
+        batches = {}
+        for number, batch in self._batches(256, self._wanted(rows)):
+            for row, event in enumerate(batch.events):
+                key = (number, *(event[k] for k in _KEYS))
+                batches[key] = batch.select([row])
+        return [batches[key] for key in keys]
+
+    def _wanted(self, rows):
+        """What tells `read_batches` which images these are."""
+        chosen = self._selected[rows]
+
+        def wanted(number):
+            of_file = chosen[chosen["file"] == number]
+            keys = set(zip(*(of_file[k].tolist() for k in _KEYS), strict=True))
+
+            def is_wanted(events):
+                of_events = zip(*(events[k].tolist() for k in _KEYS), strict=True)
+                return np.array([key in keys for key in of_events], dtype=bool)
+
+            return is_wanted
+
+        return wanted
+
+    def _write_statistics(self, folder, file):
+        """Where the heatmaps lie, over all images."""
+        from ..evaluation.report import write_figures
+        from ..explanation.figures import draw_statistics
+        from ..explanation.files import append_rows
+        from ..explanation.statistics import describe_events, describe_maps, summarise
+
+        total = len(self._selected) * len(self.explainers)
+        with self._bar("statistics", total) as bar:
+            for _, batch in self._batches(self.batch_size):
+                append_rows(file, "/statistics/events", describe_events(batch))
+                for name in self.explainers:
+                    table = describe_maps(batch, self._explain(name, batch))
+                    append_rows(file, f"/statistics/models/{name}", table)
+                    bar.update(len(batch))
+        summary = summarise(
+            read_table(file, "/statistics/events"),
+            {
+                name: read_table(file, f"/statistics/models/{name}")
+                for name in self.explainers
+            },
+        )
+        for name, table in summary.items():
+            append_rows(file, f"/statistics/summary/{name}", table)
+            table.write(folder / f"statistics_{name}.ecsv")
+        write_figures(draw_statistics(summary), folder)
+        self.log.info("Overall:\n%s", _text(summary["overall"]))
+
+    def _write_robustness(self, folder, file):
+        """How predictions and heatmaps of disturbed images move."""
+        from ..evaluation.report import write_figures
+        from ..explanation.figures import draw_robustness
+        from ..explanation.files import append_rows
+        from ..explanation.robustness import (
+            DISTURBANCES,
+            disturb,
+            movements,
+            summarise_movements,
+        )
+
+        rng = np.random.default_rng(self.seed)
+        rows = self._draw(np.arange(len(self._selected)), self.n_disturbed)
+        settings = [
+            (disturbance, value)
+            for disturbance, (_, values) in DISTURBANCES.items()
+            for value in values
+        ]
+        found = {
+            (name, *setting): [] for name in self.explainers for setting in settings
+        }
+        total = len(rows) * len(settings) * len(self.explainers)
+        with self._bar("robustness", total) as bar:
+            for _, batch in self._batches(self.batch_size, self._wanted(rows)):
+                before = self._maps(batch)
+                for setting in settings:
+                    disturbed = disturb(batch, *setting, rng)
+                    for name, maps in before.items():
+                        after = self._explain(name, disturbed)
+                        found[name, *setting].append(movements(maps, after))
+                        bar.update(len(batch))
+        joined = {
+            key: {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}
+            for key, parts in found.items()
+        }
+        table = summarise_movements(joined)
+        append_rows(file, "/robustness", table)
+        table.write(folder / "robustness.ecsv")
+        write_figures(draw_robustness(table), folder)
+
+
+def _types(subarray):
+    """Telescope type of each telescope."""
+    return {tel_id: str(telescope) for tel_id, telescope in subarray.tel.items()}
+
+
+def _text(table):
+    table = table.copy()
+    for column in table.itercols():
+        if column.dtype.kind == "f":
+            column.info.format = ".3g"
+    return "\n".join(table.pformat(max_width=-1, max_lines=-1))
+
+
+def main():
+    """Run the tool."""
+    ExplainGammaPhysNet().run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""The explanation tool: what it writes is what the explainer says."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tables
+import toy_sample
+from astropy.table import Table
+from ctapipe.core import ToolConfigurationError, run_tool
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import read_table
+
+from ctapipe_gammaphysnet.evaluation import report
+from ctapipe_gammaphysnet.explanation import figures, robustness
+from ctapipe_gammaphysnet.explanation.explainer import Explainer
+from ctapipe_gammaphysnet.explanation.images import read_batches
+from ctapipe_gammaphysnet.explanation.statistics import describe_maps, errors_of
+from ctapipe_gammaphysnet.model_file import read_model, write_model
+from ctapipe_gammaphysnet.predictor import Predictor
+from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.tools import extras
+from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
+
+ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
+KEYS = ("obs_id", "event_id", "tel_id")
+
+
+@pytest.fixture(scope="module")
+def dl1(tmp_path_factory):
+    path = tmp_path_factory.mktemp("dl1") / "gamma.dl1.h5"
+    return toy_sample.write_toy_file(path, "gamma", 40, seed=3, array=ARRAY)
+
+
+@pytest.fixture(scope="module")
+def models(dl1, make_model, tmp_path_factory):
+    """With attention and two members; without, and a single one."""
+    (telescope,) = SubarrayDescription.from_hdf(dl1).telescope_types
+    folder = tmp_path_factory.mktemp("model")
+    paths = {"DA": folder / "two.safetensors", "vanilla": folder / "one.safetensors"}
+    write_model(paths["DA"], make_model(telescope, n_members=2))
+    write_model(paths["vanilla"], make_model(telescope, attention=False))
+    return paths
+
+
+def draw_nothing(patch):
+    """Files without content for figures: drawing takes longer than all the rest."""
+
+    def touch(plots, folder):
+        for name in plots:
+            for suffix in ("png", "pdf"):
+                (folder / f"{name}.{suffix}").touch()
+
+    patch.setattr(report, "write_figures", touch)
+    patch.setattr(figures, "draw_event", lambda batch, maps: None)
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    draw_nothing(monkeypatch)
+
+
+def explain(inputs, models, output, *options):
+    """Run the tool, and return the folder it has written."""
+    argv = [
+        *(f"--input={path}" for path in inputs),
+        *(f"--model={name}={path}" for name, path in models.items()),
+        f"--output-dir={output}",
+        f"--provenance-log={output}.provenance",
+        f"--log-file={output}.log",
+        "--log-file-level=INFO",
+        "--no-progress",
+        *options,
+    ]
+    run_tool(ExplainGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+def explained(path, model):
+    """All selected images of a file, and what a model makes of them."""
+    content = read_model(model)
+    (card,), (weights,) = content.card.networks, content.weights
+    explainer = Explainer(card, Predictor(card, weights))
+    for batch in read_batches(path, [card.telescope.type], TrainingQualityQuery(), 9):
+        inputs, _ = explainer.predictor.prepare(batch.image, batch.peak_time)
+        yield batch, explainer(inputs)
+
+
+@pytest.fixture(scope="module")
+def everything(dl1, models, tmp_path_factory):
+    output = tmp_path_factory.mktemp("explanation") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        few = {k: (label, v[:2]) for k, (label, v) in robustness.DISTURBANCES.items()}
+        patch.setattr(robustness, "DISTURBANCES", few)
+        return explain(
+            [dl1],
+            models,
+            output,
+            *("--best", "1", "--worst", "1", "--random", "1"),
+            *("--statistics", "--robustness", "--batch-size=7"),
+            "--ExplainGammaPhysNet.n_disturbed=5",
+        )
+
+
+def test_the_best_and_the_worst_are_chosen(everything, dl1, models):
+    rows = [
+        (error, *(int(event[k]) for k in KEYS))
+        for batch, maps in explained(dl1, models["DA"])
+        for error, event in zip(
+            errors_of(batch, maps.predictions)["separation"][0],
+            batch.events,
+            strict=True,
+        )
+    ]
+    _, *best = min(rows)
+    _, *worst = max(rows)
+    (telescope_type,) = read_model(models["DA"]).card.networks
+    table = read_table(
+        everything / "explanation.h5", f"/maps/DA/{telescope_type.telescope.type}"
+    )
+    keys = [[int(row[k]) for k in KEYS] for row in table]
+    assert len(keys) == 3
+    assert keys[:2] == [best, worst]
+    assert keys[2] not in keys[:2]
+    for kind, key in zip(("best1", "worst1", "random1"), keys, strict=True):
+        name = f"{kind}_obs{key[0]}_event{key[1]}_tel{key[2]}"
+        assert (everything / f"{name}.png").exists()
+        assert (everything / f"{name}.pdf").exists()
+
+
+def test_the_file_knows_the_chosen_events_and_the_cameras(everything, dl1):
+    events = read_table(everything / "explanation.h5", "/events")
+    assert events["chosen"].tolist() == ["best1", "worst1", "random1"]
+    assert (events["true_energy"] > 0).all()
+    subarray = SubarrayDescription.from_hdf(everything / "explanation.h5")
+    assert subarray == SubarrayDescription.from_hdf(dl1)
+
+
+def test_maps_are_those_of_the_explainer(everything, dl1, models):
+    with tables.open_file(everything / "explanation.h5") as file:
+        paths = {name: file.root.maps[name] for name in models}
+        paths = {name: next(iter(group))._v_pathname for name, group in paths.items()}
+    found = {n: read_table(everything / "explanation.h5", p) for n, p in paths.items()}
+    for name, table in found.items():
+        n_found = 0
+        for batch, maps in explained(dl1, models[name]):
+            for row, event in enumerate(batch.events):
+                same = np.all([table[k] == event[k] for k in KEYS], axis=0)
+                if not same.any():
+                    continue
+                n_found += 1
+                (saved,) = table[same]
+                for output, values in (maps.heatmaps | maps.attention).items():
+                    members = values[:, row]
+                    close = {"rtol": 1e-4, "atol": 1e-6}
+                    np.testing.assert_allclose(
+                        saved[f"{output}_members"], members, **close
+                    )
+                    np.testing.assert_allclose(
+                        saved[f"{output}_mean"], members.mean(axis=0), **close
+                    )
+                    if len(members) > 1:
+                        expected = members.std(axis=0, ddof=1)
+                        np.testing.assert_allclose(
+                            saved[f"{output}_std"], expected, **close
+                        )
+        assert n_found == 3
+    # A single member has no deviation, and no attention no maps.
+    assert not [c for c in found["vanilla"].colnames if c.endswith("_std")]
+    assert not [c for c in found["vanilla"].colnames if c.startswith("stage")]
+    assert {"stage_1_std", "product_mean"} <= set(found["DA"].colnames)
+    log = everything.with_suffix(".log").read_text()
+    assert "vanilla has a single member: nothing is said of deviations" in log
+    assert "vanilla has no attention: no maps of it" in log
+
+
+def test_statistics_are_those_of_all_images_whatever_the_batches(
+    everything, dl1, models
+):
+    path = everything / "explanation.h5"
+    events = read_table(path, "/statistics/events")
+    found = read_table(path, "/statistics/models/DA")
+    expected = [describe_maps(*parts) for parts in explained(dl1, models["DA"])]
+    assert len(found) == len(events) == sum(map(len, expected)) > 7
+    for name in ("energy_share_edge", "class_distance", "error_energy", *KEYS):
+        np.testing.assert_allclose(
+            found[name],
+            np.concatenate([table[name] for table in expected]),
+            rtol=1e-3,
+            atol=1e-6,
+        )
+    overall = Table.read(everything / "statistics_overall.ecsv")
+    assert set(overall["model"]) == {"DA", "vanilla"}
+    chosen = overall[
+        (overall["model"] == "DA")
+        & (overall["output"] == "energy")
+        & (overall["statistic"] == "share_cleaned")
+    ]
+    shares = np.asarray(found["energy_share_cleaned"])
+    assert chosen["mean"][0] == pytest.approx(np.nanmean(shares, axis=0).mean())
+    assert np.isfinite(chosen["members_std"][0])
+    assert np.isnan(overall["members_std"][overall["model"] == "vanilla"]).all()
+    assert (everything / "statistics_energy.png").exists()
+
+
+def test_robustness_starts_from_the_undisturbed_image(everything):
+    table = Table.read(everything / "robustness.ecsv")
+    assert set(table["model"]) == {"DA", "vanilla"}
+    assert set(table["disturbance"]) == set(robustness.DISTURBANCES)
+    nothing = table[(table["disturbance"] == "dead_pixels") & (table["value"] == 0)]
+    is_heatmap = np.char.startswith(nothing["quantity"], "heatmap")
+    np.testing.assert_allclose(nothing["mean"][~is_heatmap], 0, atol=1e-6)
+    np.testing.assert_allclose(nothing["mean"][is_heatmap], 1, atol=1e-6)
+    noisy = table[(table["disturbance"] == "night_sky") & (table["value"] > 0)]
+    assert (noisy["mean"][np.char.startswith(noisy["quantity"], "heatmap")] < 1).all()
+    assert (everything / "robustness_heatmaps.pdf").exists()
+
+
+def test_provenance_is_in_the_file_and_in_the_log(everything, dl1, models):
+    with tables.open_file(everything / "explanation.h5") as file:
+        provenance = json.loads(file.root._v_attrs["provenance"])
+    assert provenance["models"]["DA"]["seeds"] == [0, 1]
+    assert len(provenance["models"]["vanilla"]["sha256"]) == 64
+    assert provenance["inputs"] == [str(dl1)]
+    assert "captum" in provenance["software"]
+    activity = json.loads(everything.with_suffix(".provenance").read_text())[-1]
+    outputs = {f["url"] for f in activity["output"]}
+    assert outputs == {str(path) for path in everything.iterdir()}
+    assert {str(dl1), *map(str, models.values())} <= {
+        f["url"] for f in activity["input"]
+    }
+    assert list(everything.parent.glob("*.part")) == []
+
+
+def event_ids(dl1, selected):
+    """Events that have, or have not, a selected image."""
+    query = TrainingQualityQuery()
+    types = [str(t) for t in SubarrayDescription.from_hdf(dl1).telescope_types]
+    chosen = {
+        int(event["event_id"])
+        for batch in read_batches(dl1, types, query, 100)
+        for event in batch.events
+    }
+    trigger = read_table(dl1, "/dl1/event/subarray/trigger")
+    return sorted(chosen if selected else set(trigger["event_id"].tolist()) - chosen)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_events_can_be_asked_for(dl1, models, tmp_path):
+    good, bad = event_ids(dl1, True), event_ids(dl1, False)
+    options = "--event-id", str(good[0]), str(good[1]), str(bad[0]), "123456"
+    output = explain([dl1], models, tmp_path / "out", *options, "--upsampling=linear")
+    with tables.open_file(output / "explanation.h5") as file:
+        (table,) = file.root.maps.DA
+        assert set(table.col("event_id").tolist()) == set(good[:2])
+    log = (tmp_path / "out.log").read_text()
+    assert f"event {bad[0]} has no image that is selected" in log
+    assert "event 123456 is in none of the files" in log
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_events_without_a_selected_image_are_an_error(dl1, models, tmp_path):
+    (bad, *_) = event_ids(dl1, False)
+    with pytest.raises(ToolConfigurationError, match=f"event {bad} has no image"):
+        explain([dl1], models, tmp_path / "out", "--event-id", str(bad))
+    assert not (tmp_path / "out").exists()
+    config = tmp_path / "none.json"
+    nothing = {"quality_criteria": [["none", "hillas_intensity < 0"]]}
+    config.write_text(json.dumps({"TrainingQualityQuery": nothing}))
+    with pytest.raises(ToolConfigurationError, match="no image is selected"):
+        explain([dl1], models, tmp_path / "out", f"--config={config}")
+    assert list(tmp_path.glob("*.part")) == []
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_observations_have_no_best_event(dl1, models, tmp_path):
+    path = tmp_path / "observed.dl1.h5"
+    shutil.copy(dl1, path)
+    with tables.open_file(path, "a") as file:
+        file.remove_node("/simulation", recursive=True)
+    output = explain([path], models, tmp_path / "out", "--statistics", "--random=3")
+    with tables.open_file(output / "explanation.h5") as file:
+        (table,) = file.root.maps.DA
+        assert table.nrows == 3
+    assert "none is the best or the worst" in (tmp_path / "out.log").read_text()
+    overall = Table.read(output / "statistics_overall.ecsv")
+    assert "share_true" not in overall["statistic"]
+    assert "share_cleaned" in overall["statistic"]
+    assert not (output / "statistics_energy.ecsv").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_explanation_is_replaced_but_nothing_else(dl1, models, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "explanation.h5").write_text("old")
+    (output / "best1.png").write_text("old")
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        explain([dl1], models, output, "--random=0", "--best=0", "--worst=0")
+    options = "--random=0", "--best=0", "--worst=0", "--overwrite"
+    explain([dl1], models, output, *options)
+    # No event was asked for: there are no figures.
+    assert [path.name for path in output.iterdir()] == ["explanation.h5"]
+    (output / "precious.txt").write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="it is not replaced"):
+        explain([dl1], models, output, *options)
+    assert (output / "precious.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model=none.safetensors"], "there is no model file none.safetensors"),
+        (["--input=none.h5"], "there is no file none.h5"),
+        (["--telescope-types", "X"], "no telescopes of type X, only LST"),
+        (["stray"], "not understood: stray"),
+    ],
+)
+def test_mistakes_are_explained(dl1, models, tmp_path, options, message):
+    with pytest.raises(ToolConfigurationError, match=message):
+        explain([dl1], models, tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_and_models_must_be_there_once(dl1, models, tmp_path):
+    with pytest.raises(ToolConfigurationError, match="give at least one model"):
+        explain([dl1], {}, tmp_path / "out")
+    with pytest.raises(ToolConfigurationError, match="give at least one file"):
+        explain([], models, tmp_path / "out")
+    with pytest.raises(ToolConfigurationError, match="is given 2 times"):
+        explain([dl1, dl1], models, tmp_path / "out")
+    with pytest.raises(ToolConfigurationError, match="two models are called DA"):
+        explain([dl1], models, tmp_path / "out", f"--model=DA={models['DA']}")
+
+
+def test_a_missing_extra_says_what_to_install(dl1, models, tmp_path, monkeypatch):
+    monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ToolConfigurationError, match=r"gammaphysnet\[explain\]"):
+        explain([dl1], models, tmp_path / "out")
