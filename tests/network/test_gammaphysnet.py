@@ -407,3 +407,16 @@ def test_bfloat16_gives_the_outputs_to_its_precision(engine):
     # It has eight bits, 0.4 % at each of eleven layers one behind the other.
     error = torch.dist(found.float(), expected) / expected.norm()
     assert 1e-4 < error < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_factors_of_attention_are_not_rounded(dtype):
+    torch.manual_seed(0)
+    attention = DualAttention(16).to(dtype).eval()
+    features = torch.randn(3, 16, 50, dtype=dtype)
+    with torch.no_grad():
+        expected = attention(features)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = attention(features)
+    assert found.dtype == dtype
+    assert torch.equal(found, expected)
