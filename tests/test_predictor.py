@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from device import DEVICE
 from toy_sample import hexagonal_camera, toy_telescope
 
 from ctapipe_gammaphysnet.network.convolution import ENGINES
@@ -178,14 +179,11 @@ def test_bfloat16_is_close_to_float32(model, inputs):
     np.testing.assert_allclose(rounded["class"].sum(axis=2), 1, rtol=0, atol=1e-6)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_the_gpu_gives_the_same_as_the_cpu(model, inputs):
-    # Convolutions may use TF32 there, with 10 bits.
-    assert_close(
-        Predictor(*model, device=select_device("cuda"))(inputs),
-        Predictor(*model)(inputs),
-        atol=5e-3,
-    )
+@pytest.mark.skipif(DEVICE == "cpu", reason="GAMMAPHYSNET_TEST_DEVICE is not set")
+@pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-4), ("bfloat16", 0.02)])
+def test_the_gpu_gives_the_same_as_the_cpu(model, inputs, precision, atol):
+    on_gpu = Predictor(*model, device=select_device(DEVICE), precision=precision)
+    assert_close(on_gpu(inputs), Predictor(*model)(inputs), atol=atol)
 
 
 def test_the_device_is_the_cpu_where_it_is_asked_for():

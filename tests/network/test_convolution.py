@@ -5,6 +5,7 @@ import pytest
 import torch
 import toy_sample as toy
 from cameras import lattice_of
+from device import DEVICE
 
 from ctapipe_gammaphysnet.network import CameraLattice, compiled
 from ctapipe_gammaphysnet.network.convolution import (
@@ -45,11 +46,12 @@ def relative_difference(value, reference):
 
 def results(convolution, x):
     """Output of a convolution, and its gradients, by name."""
-    x = x.clone().requires_grad_()
+    convolution.to(DEVICE)
+    x = x.to(DEVICE, copy=True).requires_grad_()
     y = convolution(x)
     # Different at each output, so that none can take another's place, and with a sum
     # that is not nearly zero, where rounding would be all that is left.
-    weights = 0.5 + torch.cos(torch.arange(y.numel(), dtype=y.dtype)).view_as(y)
+    weights = 0.5 + torch.cos(torch.arange(y.numel(), dtype=y.dtype).to(y)).view_as(y)
     (y * weights).sum().backward()
     return {
         "output": y.detach(),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import toy_sample as toy
 from cameras import CAMERAS, lattice_of, positions_of
+from device import DEVICE
 from pydantic import ValidationError
 from torch import nn
 
@@ -85,11 +86,11 @@ def both_engines(config, lattice, dtype):
 
 def results(network, images):
     """Outputs, gradients and batch statistics of one step of training, by name."""
-    network.zero_grad()
-    images = images.clone().requires_grad_()
+    network.to(DEVICE).zero_grad()
+    images = images.to(DEVICE, copy=True).requires_grad_()
     outputs = network(images)
     loss = sum(
-        (output * (1 + torch.arange(output.numel()).view_as(output) / 7)).sum()
+        (output.flatten() * (1 + torch.arange(output.numel()).to(output) / 7)).sum()
         for output in outputs.values()
     )
     loss.backward()

@@ -25,6 +25,7 @@ from ctapipe.io import EventSource, TableLoader, read_table, write_table
 from ctapipe.reco import StereoMeanCombiner
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
+from device import DEVICE
 
 from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
@@ -52,6 +53,7 @@ def apply(inputs, model, output, *options):
         f"--model={model}",
         f"--output{'-dir' * output.is_dir()}={output}",
         f"--provenance-log={output}.provenance.log",
+        f"--device={DEVICE}",
         "--no-progress",
         *options,
     ]

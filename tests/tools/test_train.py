@@ -14,6 +14,7 @@ import toy_sample
 from astropy.table import Table
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
+from device import DEVICE
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from traitlets import TraitError
@@ -68,6 +69,7 @@ def train(files, output, *options):
         f"--background={files['training', 'proton']}",
         f"--output={output}",
         "--no-progress",
+        f"--device={DEVICE}",
         "--blocks=1",
         *("--channels", "16", "32"),
         "--hidden=64",
