@@ -1,11 +1,13 @@
 """Fixtures shared by the tests."""
 
+import functools
 import os
 
 import numpy as np
 import pytest
 import torch
 import toy_sample
+from ctapipe.core import provenance
 from ctapipe.instrument import TelescopeDescription
 
 from ctapipe_gammaphysnet.instrument import describe_telescope
@@ -23,6 +25,15 @@ from ctapipe_gammaphysnet.network.lattice import CameraLattice
 # Tests run in as many processes as there are cores, and so do their own processes.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _list_packages_once():
+    """At its start, each ctapipe tool lists all that is installed, for 0.2 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        listed = functools.cache(provenance._get_python_packages)
+        patch.setattr(provenance, "_get_python_packages", listed)
+        yield
 
 
 def random_weights(network_card, seed):
