@@ -8,6 +8,7 @@ import torch
 
 from .dl1 import InputPreparation
 from .network.gammaphysnet import GammaPhysNet
+from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
 
 __all__ = ["Predictor", "select_device", "set_threads"]
@@ -96,6 +97,8 @@ class Predictor:
     ----------
     prepare : InputPreparation
         What makes the input of images, as the card says.
+    members : list of GammaPhysNet
+        The networks. Changes of their weights do not change the predictions.
     """
 
     def __init__(
@@ -116,11 +119,18 @@ class Predictor:
         self.members = [
             self._load_member(card, lattice, member, engine) for member in weights
         ]
+        self._features = [self._backbone(member, engine) for member in self.members]
 
     def _load_member(self, card, lattice, weights, engine):
         network = GammaPhysNet(card.network, lattice, engine)
         network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
         return network.eval().to(self.device)
+
+    def _backbone(self, network, engine):
+        """What computes the feature maps of a member."""
+        if (self.device.type, self.precision, engine) == ("cpu", "float32", "lattice"):
+            return InferenceBackbone(network)
+        return network.features
 
     @property
     def arithmetic(self):
@@ -147,7 +157,10 @@ class Predictor:
             ``"class"`` these are probabilities, which add up to 1.
         """
         outputs = [
-            [self._predict_member(member, batch) for member in self.members]
+            [
+                self._predict_member(*member, batch)
+                for member in zip(self.members, self._features, strict=True)
+            ]
             for batch in np.array_split(
                 inputs, range(self.batch_size, len(inputs), self.batch_size)
             )
@@ -160,12 +173,12 @@ class Predictor:
             for task in outputs[0][0]
         }
 
-    def _predict_member(self, network, batch):
+    def _predict_member(self, network, features, batch):
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(self.device)
             with self.arithmetic:
-                features = network.features(images)
-            return self.finish(network, features)
+                maps = features(images)
+            return self.finish(network, maps)
 
     def finish(self, network, features):
         """Predict with a member from its feature maps.

@@ -109,9 +109,9 @@ def test_batches_give_the_same_as_all_images_at_once(
     predictor = Predictor(*model, batch_size=batch_size)
     sizes = []
 
-    def spy(network, batch, original=predictor._predict_member):
+    def spy(network, features, batch, original=predictor._predict_member):
         sizes.append(len(batch))
-        return original(network, batch)
+        return original(network, features, batch)
 
     monkeypatch.setattr(predictor, "_predict_member", spy)
     assert_close(predictor(inputs), expected)

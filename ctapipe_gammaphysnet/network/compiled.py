@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from . import kernels
 
-__all__ = ["Convolution", "NormalizationReLU", "can_compute", "moments"]
+__all__ = ["Convolution", "NormalizationReLU", "can_compute", "moments", "share"]
 
 _DTYPES = (torch.float32, torch.float64)
 
@@ -43,8 +43,21 @@ def _threads(process):
     return ThreadPoolExecutor(os.cpu_count())
 
 
-def _share(work, n_images):
-    """Do some work on all images, a part of them in each of PyTorch's threads."""
+def share(work, n_images):
+    """Do some work on all images, a part of them in each of PyTorch's threads.
+
+    Parameters
+    ----------
+    work : callable
+        What to do: takes a slice of the images, and does not hold the interpreter.
+    n_images : int
+        Number of images.
+
+    Returns
+    -------
+    list
+        What it returns for each part.
+    """
     n_parts = max(1, min(torch.get_num_threads(), n_images))
     bounds = np.linspace(0, n_images, n_parts + 1).astype(int).tolist()
     first, *others = (slice(*b) for b in zip(bounds, bounds[1:], strict=False))
@@ -66,7 +79,7 @@ def _convolve(x, neighbors, weight, bias):
     y = x.new_empty(len(x), len(neighbors), len(bias))
     inputs = [value.numpy() for value in (neighbors, weight, bias)]
     x, output = x.numpy(), y.numpy()
-    _share(lambda part: kernels.convolve(x[part], *inputs, output[part]), len(x))
+    share(lambda part: kernels.convolve(x[part], *inputs, output[part]), len(x))
     return y[..., :out_channels].contiguous()
 
 
@@ -138,7 +151,7 @@ class Convolution(torch.autograd.Function):
         grad = _pad(grad)
         arrays = x.numpy(), neighbors.numpy(), grad.numpy()
         totals, biases = zip(
-            *_share(lambda part: _sum_weight_gradients(*arrays, part), len(x)),
+            *share(lambda part: _sum_weight_gradients(*arrays, part), len(x)),
             strict=True,
         )
         grad_weight = torch.from_numpy(sum(totals))[..., :out_channels].permute(2, 1, 0)
@@ -162,7 +175,7 @@ def moments(x):
     n_images, n_pixels, n_channels = x.shape
     values = x.detach().numpy()
     means, squares = np.empty((2, n_images, n_channels), values.dtype)
-    _share(lambda p: kernels.sum_moments(values[p], means[p], squares[p]), n_images)
+    share(lambda p: kernels.sum_moments(values[p], means[p], squares[p]), n_images)
     mean = means.mean(axis=0, dtype=np.float64)
     variance = ((means - mean) ** 2).mean(axis=0)
     variance += squares.sum(axis=0, dtype=np.float64) / (n_images * n_pixels)
@@ -199,7 +212,7 @@ class NormalizationReLU(torch.autograd.Function):
         y = torch.empty_like(x)
         values, output = x.detach().numpy(), y.numpy()
         line = scale.type_as(x).numpy(), shift.type_as(x).numpy()
-        _share(lambda p: kernels.normalize(values[p], *line, output[p]), len(x))
+        share(lambda p: kernels.normalize(values[p], *line, output[p]), len(x))
         ctx.save_for_backward(x)
         ctx.constants = line, scale, mean.double(), inverse, count
         return y
@@ -226,7 +239,7 @@ class NormalizationReLU(torch.autograd.Function):
         values, gradient = x.detach().numpy(), grad.contiguous().numpy()
         center = mean.type_as(x).numpy()
         sums, products = np.empty((2, len(x), x.shape[2]), values.dtype)
-        _share(
+        share(
             lambda p: kernels.sum_gradients(
                 values[p], gradient[p], *line, center, sums[p], products[p]
             ),
@@ -241,7 +254,7 @@ class NormalizationReLU(torch.autograd.Function):
         statistics = slope.type_as(x).numpy(), offset.type_as(x).numpy()
         grad_x = torch.empty_like(x)
         output = grad_x.numpy()
-        _share(
+        share(
             lambda p: kernels.normalize_backward(
                 values[p], gradient[p], *line, *statistics, output[p]
             ),

@@ -20,9 +20,13 @@ from ..numba_cache import keep_compiled
 
 __all__ = [
     "VECTOR_BYTES",
+    "attend",
     "convolve",
     "normalize",
     "normalize_backward",
+    "rectify",
+    "residual_blocks",
+    "strided_block",
     "sum_gradients",
     "sum_moments",
     "weight_gradient",
@@ -408,3 +412,143 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
                 grad_x[image, pixel, channel] = (
                     scale[channel] * passed + slope[channel] * value + offset[channel]
                 )
+
+
+@keep_compiled
+@njit(nogil=True)
+def rectify(x):
+    """Make negative numbers zero, in place.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, pixels, channels).
+    """
+    zero = x.dtype.type(0)
+    values = x.reshape(x.size)
+    for i in range(len(values)):
+        values[i] = zero if values[i] < zero else values[i]
+
+
+@keep_compiled
+@njit(nogil=True)
+def residual_blocks(x, neighbors, scales, shifts, weights, biases):
+    """Take images through residual blocks of stride 1, one after the other, in place.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, pixels, channels). The channels fill whole vectors.
+    neighbors : numpy.ndarray
+        As of `convolve`.
+    scales, shifts : numpy.ndarray
+        Normalisation before each block's first convolution, as of `normalize`, shape
+        (blocks, channels).
+    weights, biases : numpy.ndarray
+        Of the two convolutions, as of `convolve`, shapes (blocks, 2, taps, channels,
+        channels) and (blocks, 2, channels). The second normalisation is part of the
+        first convolution's.
+    """
+    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
+    hidden = np.empty_like(active)
+    # A whole image at a time: its features stay in the processor's cache.
+    for image in range(len(x)):
+        features = x[image : image + 1]
+        for block in range(len(weights)):
+            normalize(features, scales[block], shifts[block], active)
+            convolve(active, neighbors, weights[block, 0], biases[block, 0], hidden)
+            rectify(hidden)
+            convolve(hidden, neighbors, weights[block, 1], biases[block, 1], active)
+            features += active
+
+
+@keep_compiled
+@njit(nogil=True)
+def strided_block(
+    x, strided, neighbors, scales, shifts, weights, biases, weight, bias, y
+):
+    """Take images through the residual block that leads to the next scale.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, inputs, channels).
+    strided, neighbors : numpy.ndarray
+        As of `convolve`, of the convolutions to the next scale and of that on it.
+    scales, shifts : numpy.ndarray
+        Normalisations before the first convolution and before the shortcut's, shape
+        (2, channels).
+    weights, biases : numpy.ndarray
+        Of these two, shapes (2, taps, channels, out channels) and (2, out channels).
+        The second normalisation is part of the first convolution's.
+    weight, bias : numpy.ndarray
+        Of the second convolution.
+    y : numpy.ndarray
+        Where to write the output, shape (images, outputs, out channels).
+    """
+    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
+    hidden = np.empty((1, y.shape[1], y.shape[2]), x.dtype)
+    shortcut = np.empty_like(hidden)
+    for image in range(len(x)):
+        features, output = x[image : image + 1], y[image : image + 1]
+        normalize(features, scales[0], shifts[0], active)
+        convolve(active, strided, weights[0], biases[0], hidden)
+        rectify(hidden)
+        normalize(features, scales[1], shifts[1], active)
+        convolve(active, strided, weights[1], biases[1], shortcut)
+        convolve(hidden, neighbors, weight, bias, output)
+        output += shortcut
+
+
+@keep_compiled
+@njit(nogil=True)
+def attend(
+    x, squeeze, squeeze_bias, excite, excite_bias,
+    itself, compress, compress_bias, score, score_bias,
+):  # fmt: skip
+    """Rescale images by dual attention, in place.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        Features, shape (images, pixels, channels).
+    squeeze, squeeze_bias, excite, excite_bias : numpy.ndarray
+        Weights and biases of squeeze-and-excitation, shapes (bottleneck, channels),
+        (bottleneck,), (bottleneck, channels) and (channels,).
+    itself : numpy.ndarray
+        Each pixel as its only neighbour, shape (pixels, 1), int64.
+    compress, compress_bias : numpy.ndarray
+        Spatial attention's first layer, the normalisation included, as of `convolve`:
+        shapes (1, channels, hidden) and (hidden,).
+    score, score_bias : numpy.ndarray
+        Its second layer, shapes (hidden,) and (1,).
+    """
+    n_images, n_pixels, n_channels = x.shape
+    hidden = np.empty((1, n_pixels, len(score)), x.dtype)
+    one = x.dtype.type(1)
+    for image in range(n_images):
+        features = x[image]
+        means = np.zeros(n_channels)
+        for pixel in range(n_pixels):
+            for channel in range(n_channels):
+                means[channel] += features[pixel, channel]
+        means /= n_pixels
+        bottleneck = squeeze_bias.copy()
+        for row in range(len(bottleneck)):
+            for channel in range(n_channels):
+                bottleneck[row] += squeeze[row, channel] * means[channel]
+            bottleneck[row] = max(bottleneck[row], 0)
+        factors = excite_bias.copy()
+        for row in range(len(bottleneck)):
+            for channel in range(n_channels):
+                factors[channel] += excite[row, channel] * bottleneck[row]
+        factors[:] = one / (one + np.exp(-factors))
+        convolve(x[image : image + 1], itself, compress, compress_bias, hidden)
+        rectify(hidden)
+        for pixel in range(n_pixels):
+            total = score_bias[0]
+            for channel in range(len(score)):
+                total += hidden[0, pixel, channel] * score[channel]
+            factor = one + one / (one + np.exp(-total))
+            for channel in range(n_channels):
+                features[pixel, channel] *= factors[channel] * factor

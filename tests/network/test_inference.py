@@ -1,0 +1,118 @@
+"""The backbone for inference gives the features of the network it was made of."""
+
+import pytest
+import torch
+import toy_sample as toy
+from cameras import lattice_of
+from torch import nn
+
+from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
+from ctapipe_gammaphysnet.network.inference import InferenceBackbone
+
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def images_of(n_images, lattice, dtype):
+    return 5 * torch.rand(n_images, 2, len(lattice), dtype=dtype)
+
+
+def trained(config, lattice, dtype):
+    """A network whose normalisations are not the identity, as after training."""
+    network = GammaPhysNet(config, lattice).to(dtype)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.momentum = 1
+    with torch.no_grad():
+        network(images_of(4, lattice, dtype))
+    return network.eval()
+
+
+def assert_same(found, expected, tolerance):
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    assert (found - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(),
+        NetworkConfig(blocks=1),
+        NetworkConfig(blocks=2, attention=False),
+        # Channels that do not fill a vector, or more than two.
+        NetworkConfig(blocks=1, channels=(3, 20, 40)),
+        NetworkConfig(blocks=2, channels=(5,)),
+    ],
+    ids=["paper", "shallow", "no attention", "odd channels", "one stage"],
+)
+def test_features_are_those_of_the_network(config, dtype):
+    lattice = lattice_of("LSTCam")
+    network = trained(config, lattice, dtype)
+    images = images_of(2, lattice, dtype)
+    with torch.inference_mode():
+        found = InferenceBackbone(network)(images)
+        expected = network.features(images)
+    assert_same(found, expected, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("camera", ["FlashCam", "CHEC"])
+def test_every_camera_has_its_own_order_and_neighbors(camera):
+    lattice = lattice_of(camera)
+    network = trained(NetworkConfig(blocks=1), lattice, torch.float64)
+    images = images_of(3, lattice, torch.float64)
+    with torch.inference_mode():
+        assert_same(InferenceBackbone(network)(images), network.features(images), 1e-11)
+
+
+@pytest.fixture
+def small_network():
+    lattice = CameraLattice.from_geometry(toy.hexagonal_camera(4))
+    return trained(NetworkConfig(blocks=1, channels=(4, 8)), lattice, torch.float64)
+
+
+@pytest.mark.parametrize("n_images", [0, 1, 2, 3, 7])
+def test_threads_share_the_images(small_network, n_images):
+    images = torch.rand(n_images, 2, len(small_network.order), dtype=torch.float64)
+    backbone = InferenceBackbone(small_network)
+    expected = small_network.features(images).detach() if n_images else None
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with torch.inference_mode():
+            found = backbone(images)
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == n_images
+    if n_images:
+        assert_same(found, expected, 1e-12)
+
+
+def test_images_and_weights_stay_as_they_are(small_network):
+    images = torch.rand(2, 2, len(small_network.order), dtype=torch.float64)
+    images_before = images.clone()
+    before = {k: v.clone() for k, v in small_network.state_dict().items()}
+    InferenceBackbone(small_network)(images)
+    assert torch.equal(images, images_before)
+    for name, value in small_network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_what_is_not_a_number_stays_in_its_image(small_network):
+    images = torch.rand(3, 2, len(small_network.order), dtype=torch.float64)
+    backbone = InferenceBackbone(small_network)
+    expected = backbone(images)
+    images[1, 0, 20] = torch.nan
+    found = backbone(images)
+    assert found[1].isnan().any()
+    assert torch.equal(found[[0, 2]], expected[[0, 2]])
