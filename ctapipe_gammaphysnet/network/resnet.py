@@ -133,7 +133,10 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         """Features (batch, channels, positions) of images (batch, 2, pixels)."""
-        x = self.stem(x)
+        # In the precision of the weights, which costs little: all blocks of the stage
+        # add to what it makes, whose rounding would be most of the error in bfloat16.
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
         return torch.relu(x)

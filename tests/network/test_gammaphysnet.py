@@ -421,3 +421,15 @@ def test_factors_of_attention_are_not_rounded(dtype):
             found = attention(features)
     assert found.dtype == dtype
     assert torch.equal(found, expected)
+
+
+def test_what_all_blocks_add_to_is_not_rounded(small_lattice):
+    backbone = GammaPhysNet(NetworkConfig(blocks=2), small_lattice).backbone.eval()
+    features = []
+    hook = backbone.stages[0][1].register_forward_hook(
+        lambda block, inputs, output: features.append((*inputs, output))
+    )
+    with hook, torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        backbone(images_of(2, small_lattice))
+    for tensor in features[0]:
+        assert tensor.dtype == torch.float32
