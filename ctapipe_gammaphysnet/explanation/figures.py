@@ -358,7 +358,6 @@ def _draw_binned(table, binning):
             if is_logarithmic:
                 axis.set_xscale("log")
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_ylim(bottom=0)
             axis.grid(alpha=0.3)
             if row == 0:
                 axis.set_title(OUTPUTS[output].label, fontsize="medium")
@@ -366,6 +365,8 @@ def _draw_binned(table, binning):
                 axis.set_ylabel(STATISTICS[statistic], fontsize="small")
             if row == len(statistics) - 1:
                 axis.set_xlabel(label)
+        # When all that share it are drawn: it fixes the upper end, too.
+        axes[row, 0].set_ylim(bottom=0)
     _legend(figure, axes)
     return figure
 

@@ -102,6 +102,22 @@ def test_models_are_side_by_side_in_curves(tmp_path):
     assert len(axis.collections) == 2
 
 
+def test_no_column_is_higher_than_its_row():
+    events, table = planted_statistics()
+    for name in table.colnames:
+        # Twice as high as the energy's, in a column to the right of it.
+        table[name.replace("energy", "impact_x")] = 2 * table[name]
+    table["error_impact"] = table["error_energy"]
+    summary = summarise(events, {"m": table})
+    figure = draw_statistics(summary)["statistics_energy"]
+    assert len(figure.axes) == 2 * len(dict.fromkeys(summary["energy"]["statistic"]))
+    for axis in figure.axes:
+        low, high = axis.get_ylim()
+        values = np.concatenate([line.get_ydata() for line in axis.get_lines()])
+        assert low == 0
+        assert np.nanmax(values) <= high
+
+
 def test_movements_are_drawn_against_the_disturbance(tmp_path):
     rows = [
         {
