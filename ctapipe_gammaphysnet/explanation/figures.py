@@ -53,7 +53,10 @@ def draw_event(batch, maps):
         figsize=(_PANEL * n_columns, 0.88 * _PANEL * (1 + len(rows))),
         layout="constrained",
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01)
+    # The layout forgets some of the leftmost label: room for it.
+    figure.get_layout_engine().set(
+        w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01, rect=(0.008, 0, 0.992, 1)
+    )
     axes = figure.subplots(1 + len(rows), n_columns, squeeze=False)
     geometry = on_sky(batch.geometry)
     outline = _outline(geometry, batch.image_mask[0])
@@ -116,9 +119,11 @@ def _draw_image(axes, geometry, batch, outline):
         display = _draw_map(axis, geometry, values, outline, None)
         axis.set_title(title, fontsize="medium")
         _colour_bar(axis.figure, axis, display, unit)
-    axes[0].set_ylabel("fov_lat / deg")
-    axes[0].set_xlabel("fov_lon / deg")
-    axes[0].tick_params(left=True, bottom=True, labelleft=True, labelbottom=True)
+    axes[0].set_ylabel("fov_lat / deg", fontsize="small", labelpad=0)
+    axes[0].set_xlabel("fov_lon / deg", fontsize="small")
+    axes[0].tick_params(
+        left=True, bottom=True, labelleft=True, labelbottom=True, labelsize="small"
+    )
 
 
 def _draw_map(axis, geometry, values, outline, low):
