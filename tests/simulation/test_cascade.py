@@ -542,6 +542,7 @@ for particle, showers in (("gamma", 3), ("proton", 30)):
 """
 
 
+@pytest.mark.slow
 def test_compiled_code_stays_within_its_arrays(tmp_path):
     environment = os.environ | {
         "NUMBA_BOUNDSCHECK": "1",

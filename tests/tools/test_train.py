@@ -51,7 +51,7 @@ def files(tmp_path_factory):
             array=ARRAY,
             obs_id=obs_id,
         )
-        for name, n_events, seed in (("training", 1200, 1), ("test", 150, 2))
+        for name, n_events, seed in (("training", 1000, 1), ("test", 150, 2))
         for obs_id, particle in enumerate(("gamma", "proton"), 1)
     }
 
@@ -69,7 +69,6 @@ def train(files, output, *options):
         f"--background={files['training', 'proton']}",
         f"--output={output}",
         "--no-progress",
-        f"--device={DEVICE}",
         "--blocks=1",
         *("--channels", "16", "32"),
         "--hidden=64",
@@ -90,6 +89,7 @@ def model(files, tmp_path_factory):
     )
     options = (
         f"--config={config}",
+        f"--device={DEVICE}",
         "--epochs=12",
         "--batch-size=32",
         "--Recipe.decay_every=9",
@@ -352,6 +352,7 @@ def test_two_processes_train_what_one_does(files, small, tmp_path):
         np.testing.assert_allclose(histories[0][name], histories[1][name], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_processes_of_torchrun_share_the_work(files, small, tmp_path):
     output = tmp_path / "model.safetensors"
     python, *module = command(files, output, "--devices=2")
@@ -370,7 +371,9 @@ def test_bfloat16_learns_about_the_same(few, tmp_path):
     histories = []
     for precision in ("float32", "bfloat16"):
         output = tmp_path / f"{precision}.safetensors"
-        train(few, output, "--epochs=2", f"--precision={precision}", "--device=cpu")
+        train(
+            few, output, "--epochs=2", f"--precision={precision}", f"--device={DEVICE}"
+        )
         folder = output.with_suffix(".training")
         histories.append(Table.read(folder / f"{TYPE}_seed0.csv"))
     exact, rounded = (h["validation loss class"][-1] for h in histories)
