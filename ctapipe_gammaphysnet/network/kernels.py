@@ -84,7 +84,8 @@ class _Memory:
 
     def multiply_add(self, a, b, total):
         """Add to a vector of sums, at its address, the product of two vectors."""
-        name = f"llvm.fma.v{self.lanes}{self.vector.element.intrinsic_name}"
+        # Unlike "fma", it is two instructions on processors that have no single one.
+        name = f"llvm.fmuladd.v{self.lanes}{self.vector.element.intrinsic_name}"
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
         )
