@@ -29,10 +29,13 @@ class InferenceBackbone:
 
     def __init__(self, network):
         backbone = network.backbone
-        self._order, self._channels = network.order, backbone.out_channels
+        self._channels = backbone.out_channels
         with torch.no_grad():
             stem = backbone.stem[0]
-            self._stem = stem.neighbors.numpy(), *_convolution(stem, n_filled=1)
+            # The stem finds its pixels in the camera's order.
+            neighbors = stem.neighbors
+            neighbors = network.order[neighbors].where(neighbors >= 0, -1)
+            self._stem = neighbors.numpy(), *_convolution(stem, n_filled=1)
             self._stages = [_Stage(stage) for stage in backbone.stages]
 
     def __call__(self, images):
@@ -49,7 +52,7 @@ class InferenceBackbone:
         torch.Tensor
             Shape (batch, channels, positions).
         """
-        pixels = images[..., self._order].transpose(1, 2).contiguous().numpy()
+        pixels = images.transpose(1, 2).contiguous().numpy()
         features = self._stages[-1].empty(len(pixels))
         share(lambda part: self._compute(pixels[part], features[part]), len(pixels))
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)

@@ -10,6 +10,8 @@ are complete. numba cannot be asked for that in Python: the innermost loops are 
 with vectors of LLVM.
 """
 
+import math
+
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
@@ -84,7 +86,8 @@ class _Memory:
 
     def multiply_add(self, a, b, total):
         """Add to a vector of sums, at its address, the product of two vectors."""
-        name = f"llvm.fma.v{self.lanes}{self.vector.element.intrinsic_name}"
+        # Unlike "fma", it is two instructions on processors that have no single one.
+        name = f"llvm.fmuladd.v{self.lanes}{self.vector.element.intrinsic_name}"
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
         )
@@ -430,6 +433,15 @@ def rectify(x):
         values[i] = zero if values[i] < zero else values[i]
 
 
+@njit(nogil=True)
+def _add(x, y):
+    """Add features to others of the same shape, in place."""
+    # "y += x" takes numba longer to compile.
+    terms, sums = x.reshape(x.size), y.reshape(y.size)
+    for i in range(len(terms)):
+        sums[i] += terms[i]
+
+
 @keep_compiled
 @njit(nogil=True)
 def residual_blocks(x, neighbors, scales, shifts, weights, biases):
@@ -459,7 +471,7 @@ def residual_blocks(x, neighbors, scales, shifts, weights, biases):
             convolve(active, neighbors, weights[block, 0], biases[block, 0], hidden)
             rectify(hidden)
             convolve(hidden, neighbors, weights[block, 1], biases[block, 1], active)
-            features += active
+            _add(active, features)
 
 
 @keep_compiled
@@ -497,7 +509,7 @@ def strided_block(
         normalize(features, scales[1], shifts[1], active)
         convolve(active, strided, weights[1], biases[1], shortcut)
         convolve(hidden, neighbors, weight, bias, output)
-        output += shortcut
+        _add(shortcut, output)
 
 
 @keep_compiled
@@ -528,27 +540,25 @@ def attend(
     one = x.dtype.type(1)
     for image in range(n_images):
         features = x[image]
-        means = np.zeros(n_channels)
+        sums = np.zeros(n_channels)
         for pixel in range(n_pixels):
             for channel in range(n_channels):
-                means[channel] += features[pixel, channel]
-        means /= n_pixels
-        bottleneck = squeeze_bias.copy()
-        for row in range(len(bottleneck)):
-            for channel in range(n_channels):
-                bottleneck[row] += squeeze[row, channel] * means[channel]
-            bottleneck[row] = max(bottleneck[row], 0)
+                sums[channel] += features[pixel, channel]
         factors = excite_bias.copy()
-        for row in range(len(bottleneck)):
+        for row in range(len(squeeze)):
+            narrow = squeeze_bias[row]
             for channel in range(n_channels):
-                factors[channel] += excite[row, channel] * bottleneck[row]
-        factors[:] = one / (one + np.exp(-factors))
+                narrow += squeeze[row, channel] * sums[channel] / n_pixels
+            for channel in range(n_channels):
+                factors[channel] += excite[row, channel] * max(narrow, 0)
+        for channel in range(n_channels):
+            factors[channel] = one / (one + math.exp(-factors[channel]))
         convolve(x[image : image + 1], itself, compress, compress_bias, hidden)
         rectify(hidden)
         for pixel in range(n_pixels):
             total = score_bias[0]
             for channel in range(len(score)):
                 total += hidden[0, pixel, channel] * score[channel]
-            factor = one + one / (one + np.exp(-total))
+            factor = one + one / (one + math.exp(-total))
             for channel in range(n_channels):
                 features[pixel, channel] *= factors[channel] * factor

@@ -66,6 +66,20 @@ def test_features_are_those_of_the_network(config, dtype):
     assert_same(found, expected, TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("n_images", [1, 5])
+@pytest.mark.parametrize("camera", ["LSTCam", "CHEC"])
+def test_features_are_those_of_indexed_convolutions(camera, n_images):
+    """Of the whole network, of which nothing but the weights is in common."""
+    config, lattice = NetworkConfig(), lattice_of(camera)
+    network = trained(config, lattice, torch.float64)
+    indexed = GammaPhysNet(config, lattice, engine="indexed").double().eval()
+    indexed.load_state_dict(network.state_dict())
+    images = images_of(n_images, lattice, torch.float64)
+    with torch.inference_mode():
+        expected = indexed.features(images)
+        assert_same(InferenceBackbone(network)(images), expected, 1e-11)
+
+
 @pytest.mark.parametrize("camera", ["FlashCam", "CHEC"])
 def test_every_camera_has_its_own_order_and_neighbors(camera):
     lattice = lattice_of(camera)

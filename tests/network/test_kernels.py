@@ -1,0 +1,46 @@
+"""The compiled code on processors that cannot do what this one can."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+#: Convolves as processors without AVX, which have no instruction that multiplies and
+#: adds. A function of the C library in its place would be some twenty times slower.
+PROGRAM = """
+import numpy as np
+from llvmlite import binding
+
+binding.get_host_cpu_features = dict
+from ctapipe_gammaphysnet.network import kernels
+
+rng = np.random.default_rng(0)
+x = rng.normal(size=(2, 20, 3))
+neighbors = rng.integers(-1, 20, size=(15, 7))
+weight = rng.normal(size=(7, 3, 16))
+bias = rng.normal(size=16)
+y = np.empty((2, 15, 16))
+kernels.convolve(x, neighbors, weight, bias, y)
+
+(code,) = kernels.convolve.inspect_asm().values()
+assert "mulpd" in code
+assert "fma" not in code
+pixels = np.where((neighbors >= 0)[..., np.newaxis], x[:, neighbors], 0)
+expected = np.einsum("iotc,tcd->iod", pixels, weight) + bias
+np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+"""
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="for processors like Intel's"
+)
+def test_old_processors_multiply_and_add_one_after_the_other(tmp_path):
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "NUMBA_CPU_NAME": "nehalem",
+        "NUMBA_CPU_FEATURES": "+sse4.2",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True, env=environment)
