@@ -15,6 +15,8 @@ __all__ = ["Predictor", "select_device", "set_threads"]
 
 #: Images per forward pass, by default. On a CPU more are not faster.
 BATCH_SIZE = 256
+#: For so many images more, the heads may have another thread.
+_IMAGES_PER_THREAD = 16
 
 
 def select_device(name):
@@ -73,6 +75,21 @@ def set_threads(n_jobs):
             f"n_jobs must be at least 1, got {n_jobs}: leave it out for all cores"
         )
     torch.set_num_threads(n_jobs)
+
+
+@contextlib.contextmanager
+def _few_threads(n_images):
+    """Let PyTorch compute with no more threads than the heads of some images need.
+
+    Its threads wait for each other in a loop. If another program takes the time of one
+    of them, that is ten milliseconds; the heads of an image take half of one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Predictor:
@@ -195,7 +212,7 @@ class Predictor:
         dict of str to numpy.ndarray
             Output of each task, shape (n, n_outputs), as all members give them.
         """
-        with torch.no_grad():
+        with torch.no_grad(), _few_threads(len(features)):
             outputs = network.predict(features.float())
             if "class" in outputs:
                 outputs["class"] = torch.softmax(outputs["class"], dim=1)

@@ -234,3 +234,32 @@ def test_outputs_do_not_depend_on_the_number_of_threads(model, inputs):
     expected = predictor(inputs)
     set_threads(2)
     assert_close(predictor(inputs), expected)
+
+
+@pytest.mark.parametrize(("n_images", "expected"), [(1, 1), (15, 1), (20, 2), (60, 3)])
+def test_heads_of_few_images_do_not_wait_for_threads(
+    model, inputs, n_images, expected, monkeypatch
+):
+    predictor = Predictor(*model)
+    threads = []
+
+    def spy(network, features, original=GammaPhysNet.predict):
+        threads.append(torch.get_num_threads())
+        return original(network, features)
+
+    monkeypatch.setattr(GammaPhysNet, "predict", spy)
+    set_threads(3)
+    predictor(np.tile(inputs, (3, 1, 1))[:n_images])
+    assert threads == 3 * [expected]
+    assert torch.get_num_threads() == 3
+
+
+def test_threads_are_as_before_after_an_error(model, inputs, monkeypatch):
+    def fail(network, features):
+        raise MemoryError
+
+    monkeypatch.setattr(GammaPhysNet, "predict", fail)
+    set_threads(3)
+    with pytest.raises(MemoryError):
+        Predictor(*model)(inputs)
+    assert torch.get_num_threads() == 3

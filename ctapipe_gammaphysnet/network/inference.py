@@ -52,14 +52,14 @@ class InferenceBackbone:
         torch.Tensor
             Shape (batch, channels, positions).
         """
-        pixels = images.transpose(1, 2).contiguous().numpy()
+        pixels = images.transpose(1, 2).numpy()
         features = self._stages[-1].empty(len(pixels))
         share(lambda part: self._compute(pixels[part], features[part]), len(pixels))
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
 
     def _compute(self, pixels, features):
         x = self._stages[0].empty(len(pixels))
-        kernels.convolve(pixels, *self._stem, x)
+        kernels.convolve(np.ascontiguousarray(pixels), *self._stem, x)
         kernels.rectify(x)
         for stage in self._stages:
             x = stage(x)
