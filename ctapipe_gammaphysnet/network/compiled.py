@@ -79,7 +79,9 @@ def _convolve(x, neighbors, weight, bias):
     y = x.new_empty(len(x), len(neighbors), len(bias))
     inputs = [value.numpy() for value in (neighbors, weight, bias)]
     x, output = x.numpy(), y.numpy()
-    share(lambda part: kernels.convolve(x[part], *inputs, output[part]), len(x))
+    share(
+        lambda part: kernels.convolve(x[part], *inputs, -np.inf, output[part]), len(x)
+    )
     return y[..., :out_channels].contiguous()
 
 

@@ -16,6 +16,10 @@ from .resnet import ResidualBlock
 
 __all__ = ["InferenceBackbone"]
 
+#: Images that go through the compiled code at once. Few: a thread that has less of the
+#: processor than the others takes fewer parts, and all end at about the same time.
+_IMAGES = 8
+
 
 class InferenceBackbone:
     """What a network's `features` are in evaluation mode.
@@ -36,7 +40,9 @@ class InferenceBackbone:
             neighbors = stem.neighbors
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
             self._stem = neighbors.numpy(), *_convolution(stem, n_filled=1)
-            self._stages = [_Stage(stage) for stage in backbone.stages]
+            self._stages = tuple(_stage(stage) for stage in backbone.stages)
+        neighbors, *_, biases = self._stages[-1][1]
+        self._shape, self._dtype = (len(neighbors), biases.shape[-1]), biases.dtype
 
     def __call__(self, images):
         """Compute features.
@@ -52,50 +58,39 @@ class InferenceBackbone:
         torch.Tensor
             Shape (batch, channels, positions).
         """
-        pixels = images.transpose(1, 2).numpy()
-        features = self._stages[-1].empty(len(pixels))
-        share(lambda part: self._compute(pixels[part], features[part]), len(pixels))
+        pixels = np.ascontiguousarray(images.transpose(1, 2).numpy())
+        n_images = len(pixels)
+        features = np.empty((n_images, *self._shape), self._dtype)
+        step = max(1, min(_IMAGES, n_images // torch.get_num_threads()))
+        starts = iter(range(0, n_images, step))
+
+        def compute(_):
+            for start in starts:
+                part = slice(start, start + step)
+                kernels.backbone(pixels[part], self._stem, self._stages, features[part])
+
+        share(compute, n_images)
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
 
-    def _compute(self, pixels, features):
-        x = self._stages[0].empty(len(pixels))
-        kernels.convolve(np.ascontiguousarray(pixels), *self._stem, x)
-        kernels.rectify(x)
-        for stage in self._stages:
-            x = stage(x)
-        kernels.rectify(x)
-        features[:] = x
+
+def _stage(stage):
+    """Strided block, residual blocks and attention as the kernel takes them."""
+    blocks = [module for module in stage if isinstance(module, ResidualBlock)]
+    _, _, convolution = blocks[0].conv2
+    dtype = convolution.weight.detach().numpy().dtype
+    strided = _nothing(2, (2, 2, 4, 2, 3, 1), dtype)
+    if not isinstance(blocks[0].shortcut, nn.Identity):
+        strided = _strided_block(blocks.pop(0))
+    attention = _nothing(1, (2, 1, 2, 1, 3, 1, 1, 1), dtype)
+    if isinstance(stage[-1], DualAttention):
+        attention = _attention(stage[-1], len(convolution.neighbors))
+    return strided, _residual_blocks(blocks, convolution), attention
 
 
-class _Stage:
-    """Residual blocks and attention; their weights as the kernels take them."""
-
-    def __init__(self, stage):
-        blocks = [module for module in stage if isinstance(module, ResidualBlock)]
-        _, _, convolution = blocks[0].conv2
-        neighbors = convolution.neighbors.numpy()
-        _, bias = _convolution(convolution)
-        self._shape, self._dtype = (len(neighbors), len(bias)), bias.dtype
-        self._strided = self._attention = None
-        if not isinstance(blocks[0].shortcut, nn.Identity):
-            self._strided = _strided_block(blocks.pop(0))
-        self._blocks = neighbors, *_residual_blocks(blocks, convolution)
-        if isinstance(stage[-1], DualAttention):
-            self._attention = _attention(stage[-1], len(neighbors))
-
-    def empty(self, n_images):
-        """Memory for the features of some images."""
-        return np.empty((n_images, *self._shape), self._dtype)
-
-    def __call__(self, x):
-        """Features behind the stage; those before it may be overwritten."""
-        if self._strided is not None:
-            before, x = x, self.empty(len(x))
-            kernels.strided_block(before, *self._strided, x)
-        kernels.residual_blocks(x, *self._blocks)
-        if self._attention is not None:
-            kernels.attend(x, *self._attention)
-        return x
+def _nothing(n_tables, axes, dtype):
+    """Arguments for what a stage does not have: compiled code knows no "None"."""
+    tables = [np.empty((0, 0), np.int64)] * n_tables
+    return *tables, *(np.empty((0,) * n, dtype) for n in axes)
 
 
 def _fill(values, dtype, n_axes=1):
@@ -142,7 +137,7 @@ def _residual_blocks(blocks, convolution):
         norm, _, second = block.conv2
         weights[i, 0], biases[i, 0] = _convolution(first, norm)
         weights[i, 1], biases[i, 1] = _convolution(second)
-    return scales, shifts, weights, biases
+    return convolution.neighbors.numpy(), scales, shifts, weights, biases
 
 
 def _strided_block(block):
@@ -168,11 +163,11 @@ def _attention(attention, n_pixels):
     scale, shift = _line(spatial.norm)
     compress = spatial.compress.weight.double().T * scale
     return (
+        np.arange(n_pixels)[:, np.newaxis],
         _fill(channel.squeeze.weight, dtype),
         channel.squeeze.bias.numpy().copy(),
         _fill(channel.excite.weight.T, dtype),
         _fill(channel.excite.bias, dtype),
-        np.arange(n_pixels)[:, np.newaxis],
         _fill(compress.unsqueeze(0), dtype, 2),
         _fill(shift, dtype),
         _fill(spatial.score.weight[0], dtype),

@@ -22,7 +22,7 @@ neighbors = rng.integers(-1, 20, size=(15, 7))
 weight = rng.normal(size=(7, 3, 16))
 bias = rng.normal(size=16)
 y = np.empty((2, 15, 16))
-kernels.convolve(x, neighbors, weight, bias, y)
+kernels.convolve(x, neighbors, weight, bias, -np.inf, y)
 
 (code,) = kernels.convolve.inspect_asm().values()
 assert "mulpd" in code
@@ -30,6 +30,9 @@ assert "fma" not in code
 pixels = np.where((neighbors >= 0)[..., np.newaxis], x[:, neighbors], 0)
 expected = np.einsum("iotc,tcd->iod", pixels, weight) + bias
 np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+
+kernels.convolve(x, neighbors, weight, bias, 0, y)
+np.testing.assert_allclose(y, np.maximum(expected, 0), rtol=0, atol=1e-12)
 """
 
 
