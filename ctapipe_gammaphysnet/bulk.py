@@ -9,6 +9,7 @@ arrays of many events.
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import chain, islice
 
 import astropy.units as u
@@ -26,8 +27,10 @@ __all__ = ["reconstruct_chunks", "reconstruct_file"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
-#: Blocks in memory: one is computed, and one is ready when that is done.
-_BLOCKS_AHEAD = 2
+#: Blocks that are computed at once: one goes on where the other one has to wait.
+_BLOCKS_AT_ONCE = 2
+#: Blocks in memory, with one that is ready when another one is done.
+_BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
 
 
 def reconstruct_file(
@@ -58,14 +61,14 @@ def reconstruct_file(
     model = sha256_of_file(reconstructor.load_path)
     with whole_file(path) as temporary:
         with DL2File(temporary, path, dl1.subarray, reconstructor.prefix) as dl2:
-            results = reconstruct_chunks(dl1, reconstructor, chunk_size)
-            # The networks go on computing while the tables are copied.
-            first = list(islice(results, 1))
-            dl2.copy(dl1, images)
-            for chunk, telescopes, array in chain(first, results):
-                _write_chunk(dl2, chunk, telescopes, array)
-                if progress is not None:
-                    progress(len(chunk))
+            with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
+                # The networks go on computing while the tables are copied.
+                first = list(islice(results, 1))
+                dl2.copy(dl1, images)
+                for chunk, telescopes, array in chain(first, results):
+                    _write_chunk(dl2, chunk, telescopes, array)
+                    if progress is not None:
+                        progress(len(chunk))
             statistics = reconstructor.quality_query.to_table(functions=True)
             dl2.finish(dl1, statistics, model, contact, instrument)
 
@@ -92,7 +95,8 @@ def reconstruct_chunks(dl1, reconstructor, size):
     array : dict of str to dict of str to numpy.ndarray
         For each kind the columns of its container, one row for each event.
     """
-    executor, running, started = ThreadPoolExecutor(1), deque(), deque()
+    executor = ThreadPoolExecutor(_BLOCKS_AT_ONCE)
+    running, started = deque(), deque()
 
     def run_network(name, inputs):
         if len(running) == _BLOCKS_AHEAD:

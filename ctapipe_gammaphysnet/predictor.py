@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import threading
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ __all__ = ["Predictor", "select_device", "set_threads"]
 BATCH_SIZE = 256
 #: For so many images more, the heads may have another thread.
 _IMAGES_PER_THREAD = 16
+#: PyTorch's threads, and its settings, serve one caller at a time.
+_PYTORCH = threading.RLock()
 
 
 def select_device(name):
@@ -84,16 +87,17 @@ def _few_threads(n_images):
     Its threads wait for each other in a loop. If another program takes the time of one
     of them, that is ten milliseconds; the heads of an image take half of one.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _PYTORCH:
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class Predictor:
-    """The members of one network, ready to predict.
+    """The members of one network, ready to predict, for several threads at once.
 
     Parameters
     ----------
@@ -147,7 +151,12 @@ class Predictor:
         """What computes the feature maps of a member."""
         if (self.device.type, self.precision, engine) == ("cpu", "float32", "lattice"):
             return InferenceBackbone(network)
-        return network.features
+
+        def features(images):
+            with _PYTORCH, self.arithmetic:
+                return network.features(images)
+
+        return features
 
     @property
     def arithmetic(self):
@@ -193,9 +202,7 @@ class Predictor:
     def _predict_member(self, network, features, batch):
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(self.device)
-            with self.arithmetic:
-                maps = features(images)
-            return self.finish(network, maps)
+            return self.finish(network, features(images))
 
     def finish(self, network, features):
         """Predict with a member from its feature maps.

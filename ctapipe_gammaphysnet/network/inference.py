@@ -16,8 +16,8 @@ from .resnet import ResidualBlock
 
 __all__ = ["InferenceBackbone"]
 
-#: Images that go through the compiled code at once. Few: a thread that has less of the
-#: processor than the others takes fewer parts, and all end at about the same time.
+#: Images that a thread takes through the compiled code at once. Few: one that has less
+#: of the processor than the others takes fewer, and all end at about the same time.
 _IMAGES = 8
 
 
@@ -61,10 +61,11 @@ class InferenceBackbone:
         pixels = np.ascontiguousarray(images.transpose(1, 2).numpy())
         n_images = len(pixels)
         features = np.empty((n_images, *self._shape), self._dtype)
-        step = max(1, min(_IMAGES, n_images // torch.get_num_threads()))
+        step = min(_IMAGES, -(-n_images // torch.get_num_threads()) or 1)
         starts = iter(range(0, n_images, step))
 
         def compute(_):
+            # Whichever thread is ready takes the next images.
             for start in starts:
                 part = slice(start, start + step)
                 kernels.backbone(pixels[part], self._stem, self._stages, features[part])
