@@ -4,6 +4,8 @@ Normalisations behind a convolution are part of its weights, which are laid out 
 the compiled code reads them. Images go through each stage one by one.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -127,8 +129,8 @@ def _residual_blocks(blocks, convolution):
     n = len(blocks)
     scales = np.ones((n, len(bias)), bias.dtype)
     shifts = np.zeros_like(scales)
-    weights = np.empty((n, 2, *weight.shape), bias.dtype)
-    biases = np.empty((n, 2, len(bias)), bias.dtype)
+    weights = _aligned((n, 2, *weight.shape), bias.dtype)
+    biases = _aligned((n, 2, len(bias)), bias.dtype)
     for i, block in enumerate(blocks):
         first = block.conv1
         if isinstance(first, nn.Sequential):
@@ -155,7 +157,16 @@ def _strided_block(block):
 
 
 def _stacked(one, other):
-    return [np.stack(pair) for pair in zip(one, other, strict=True)]
+    return [
+        np.stack(pair, out=_aligned((2, *pair[0].shape), pair[0].dtype))
+        for pair in zip(one, other, strict=True)
+    ]
+
+
+def _aligned(shape, dtype):
+    """Memory that begins with a line of the processor's cache, as PyTorch's does."""
+    n_bytes = math.prod(shape) * dtype.itemsize
+    return torch.empty(n_bytes, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
 
 
 def _attention(attention, n_pixels):
