@@ -1,5 +1,8 @@
 """The predictor gives what the networks give, in any batches, precision and engine."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -263,3 +266,33 @@ def test_threads_are_as_before_after_an_error(model, inputs, monkeypatch):
     with pytest.raises(MemoryError):
         Predictor(*model)(inputs)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("engine", ["lattice", "indexed"])
+def test_several_threads_can_predict_at_once(model, inputs, engine):
+    predictor = Predictor(*model, engine=engine, batch_size=7)
+    expected = predictor(inputs)
+    set_threads(2)
+    with ThreadPoolExecutor(4) as threads:
+        for outputs in threads.map(predictor, [inputs] * 12):
+            assert_close(outputs, expected)
+
+
+def test_pytorch_computes_for_one_thread_at_a_time(model, inputs, monkeypatch):
+    """With two its threads would wait for each other."""
+    running, most = 0, 0
+
+    def spy(network, values, original=GammaPhysNet.features):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.005)
+        result = original(network, values)
+        running -= 1
+        return result
+
+    monkeypatch.setattr(GammaPhysNet, "features", spy)
+    predictor = Predictor(*model, engine="indexed")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(predictor, [inputs] * 4))
+    assert most == 1

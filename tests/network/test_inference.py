@@ -1,5 +1,9 @@
 """The backbone for inference gives the features of the network it was made of."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import toy_sample as toy
@@ -7,6 +11,7 @@ from cameras import lattice_of
 from torch import nn
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+from ctapipe_gammaphysnet.network.compiled import share
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
 
@@ -130,3 +135,27 @@ def test_what_is_not_a_number_stays_in_its_image(small_network):
     found = backbone(images)
     assert found[1].isnan().any()
     assert torch.equal(found[[0, 2]], expected[[0, 2]])
+
+
+def test_callers_at_once_have_the_same_threads():
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(part):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return part.stop - part.start
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(3) as callers:
+            parts = list(callers.map(lambda _: share(work, 5), range(3)))
+    finally:
+        torch.set_num_threads(before)
+    assert parts == 3 * [[2, 3]]
+    assert most == 2
