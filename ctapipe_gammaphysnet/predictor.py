@@ -6,13 +6,14 @@ import threading
 
 import numpy as np
 import torch
+from llvmlite import binding
 
 from .dl1 import InputPreparation
 from .network.gammaphysnet import GammaPhysNet
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
 
-__all__ = ["Predictor", "select_device", "set_threads"]
+__all__ = ["Predictor", "has_fast_bfloat16", "select_device", "set_threads"]
 
 #: Images per forward pass, by default. On a CPU more are not faster.
 BATCH_SIZE = 256
@@ -56,6 +57,25 @@ def select_device(name):
             "'auto' to take a GPU only where there is one."
         )
     return device
+
+
+def has_fast_bfloat16(device):
+    """Tell whether a device has arithmetic units for matrices in bfloat16.
+
+    Parameters
+    ----------
+    device : torch.device
+        The device.
+
+    Returns
+    -------
+    bool
+        True on a GPU, and on a CPU with AMX. Others multiply bfloat16 no faster than
+        float32, at best.
+    """
+    return device.type != "cpu" or binding.get_host_cpu_features().get(
+        "amx-bf16", False
+    )
 
 
 def set_threads(n_jobs):
