@@ -8,7 +8,6 @@ arrays of many events.
 """
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain, islice
 
@@ -95,7 +94,9 @@ def reconstruct_chunks(dl1, reconstructor, size):
     array : dict of str to dict of str to numpy.ndarray
         For each kind the columns of its container, one row for each event.
     """
-    executor = ThreadPoolExecutor(_BLOCKS_AT_ONCE)
+    from .predictor import calling_threads
+
+    executor = calling_threads(_BLOCKS_AT_ONCE)
     running, started = deque(), deque()
 
     def run_network(name, inputs):
@@ -138,16 +139,8 @@ def _finish_chunk(reconstructor, chunk, blocks):
         tel_id: _invalid_columns(reconstructor.kinds, len(events))
         for tel_id, events in chunk.event.items()
     }
-    for tel_ids, parts, has_pixels, outputs in blocks:
-        _fill_columns(
-            chunk,
-            reconstructor,
-            tel_ids,
-            parts,
-            has_pixels,
-            outputs.result(),
-            telescopes,
-        )
+    for block in blocks:
+        _fill_columns(chunk, reconstructor, block, telescopes)
     return chunk, telescopes, _combine(chunk, reconstructor, telescopes)
 
 
@@ -197,10 +190,9 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
         yield block
 
 
-def _fill_columns(
-    chunk, reconstructor, tel_ids, parts, has_pixels, outputs, telescopes
-):
+def _fill_columns(chunk, reconstructor, block, telescopes):
     """Fill the telescopes' columns with what a network gives of a block."""
+    tel_ids, parts, has_pixels, outputs = block
     pointing = (
         np.concatenate(
             [chunk.pointing[t][angle][r] for t, r in zip(tel_ids, parts, strict=True)]
@@ -208,7 +200,7 @@ def _fill_columns(
         for angle in (0, 1)
     )
     columns = reconstructor.columns(
-        outputs,
+        outputs.result(),
         has_pixels,
         np.repeat(tel_ids, [len(rows) for rows in parts]),
         *pointing,

@@ -195,6 +195,7 @@ class DL2File:
         as_it_is = copy.description._v_dtype == table.description._v_dtype
         step = max(1, _COPIED_BYTES // table.rowsize)
         for start in range(0, table.nrows, step):
+            # In any case: this is how a damaged table is noticed.
             with dl1.reading():
                 rows = table.read(start, start + step)
             if not as_it_is:

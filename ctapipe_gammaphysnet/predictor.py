@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -13,7 +14,13 @@ from .network.gammaphysnet import GammaPhysNet
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
 
-__all__ = ["Predictor", "has_fast_bfloat16", "select_device", "set_threads"]
+__all__ = [
+    "Predictor",
+    "calling_threads",
+    "has_fast_bfloat16",
+    "select_device",
+    "set_threads",
+]
 
 #: Images per forward pass, by default. On a CPU more are not faster.
 BATCH_SIZE = 256
@@ -98,6 +105,26 @@ def set_threads(n_jobs):
             f"n_jobs must be at least 1, got {n_jobs}: leave it out for all cores"
         )
     torch.set_num_threads(n_jobs)
+
+
+def calling_threads(n):
+    """Make threads that can call a predictor at once.
+
+    Parameters
+    ----------
+    n : int
+        Number of threads. They share those that PyTorch computes with.
+
+    Returns
+    -------
+    concurrent.futures.ThreadPoolExecutor
+        The threads.
+    """
+    # A new thread would find the number of PyTorch's threads as it happens to be, which
+    # may be that for the heads of few images.
+    return ThreadPoolExecutor(
+        n, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    )
 
 
 @contextlib.contextmanager

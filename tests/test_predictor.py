@@ -1,7 +1,6 @@
 """The predictor gives what the networks give, in any batches, precision and engine."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +11,12 @@ from toy_sample import hexagonal_camera, toy_telescope
 from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
-from ctapipe_gammaphysnet.predictor import Predictor, select_device, set_threads
+from ctapipe_gammaphysnet.predictor import (
+    Predictor,
+    calling_threads,
+    select_device,
+    set_threads,
+)
 
 N = 20
 N_OUTPUTS = {"energy": 1, "direction": 2, "impact": 2, "class": 2}
@@ -273,9 +277,18 @@ def test_several_threads_can_predict_at_once(model, inputs, engine):
     predictor = Predictor(*model, engine=engine, batch_size=7)
     expected = predictor(inputs)
     set_threads(2)
-    with ThreadPoolExecutor(4) as threads:
+    with calling_threads(4) as threads:
         for outputs in threads.map(predictor, [inputs] * 12):
             assert_close(outputs, expected)
+
+
+def test_calling_threads_have_the_number_of_threads_that_was_set():
+    set_threads(3)
+    with calling_threads(1) as threads:
+        # As the heads of few images do, in another thread.
+        torch.set_num_threads(1)
+        assert threads.submit(torch.get_num_threads).result() == 3
+        assert threads.submit(torch.get_num_threads).result() == 3
 
 
 def test_pytorch_computes_for_one_thread_at_a_time(model, inputs, monkeypatch):
@@ -293,6 +306,6 @@ def test_pytorch_computes_for_one_thread_at_a_time(model, inputs, monkeypatch):
 
     monkeypatch.setattr(GammaPhysNet, "features", spy)
     predictor = Predictor(*model, engine="indexed")
-    with ThreadPoolExecutor(4) as threads:
+    with calling_threads(4) as threads:
         list(threads.map(predictor, [inputs] * 4))
     assert most == 1

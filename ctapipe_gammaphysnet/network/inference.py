@@ -63,7 +63,8 @@ class InferenceBackbone:
         pixels = np.ascontiguousarray(images.transpose(1, 2).numpy())
         n_images = len(pixels)
         features = np.empty((n_images, *self._shape), self._dtype)
-        step = min(_IMAGES, -(-n_images // torch.get_num_threads()) or 1)
+        per_thread = math.ceil(n_images / torch.get_num_threads())
+        step = max(1, min(_IMAGES, per_thread))
         starts = iter(range(0, n_images, step))
 
         def compute(_):

@@ -438,7 +438,7 @@ def _rectify(x, y):
 @njit(nogil=True)
 def _add(x, y):
     """Add features to others of the same shape, in place."""
-    # Shorter to compile than "y += x", too.
+    # "y += x" takes numba longer to compile, too.
     terms, sums = x.reshape(x.size), y.reshape(y.size)
     for i in range(len(terms)):
         sums[i] += terms[i]
