@@ -98,16 +98,9 @@ def reconstruct_chunks(dl1, reconstructor, size):
 
     executor = calling_threads(_BLOCKS_AT_ONCE)
     running, started = deque(), deque()
-
-    def run_network(name, inputs):
-        if len(running) == _BLOCKS_AHEAD:
-            running.popleft().result()
-        running.append(executor.submit(reconstructor.run_network, name, inputs))
-        return running[-1]
-
     try:
         for chunk in dl1.chunks(size):
-            blocks = _start_blocks(dl1, chunk, reconstructor, run_network)
+            blocks = _start_blocks(dl1, chunk, reconstructor, executor, running)
             started.append((chunk, blocks))
             # The network already has the next chunk while this one is written.
             if len(started) > 1:
@@ -118,18 +111,22 @@ def reconstruct_chunks(dl1, reconstructor, size):
         executor.shutdown(cancel_futures=True)
 
 
-def _start_blocks(dl1, chunk, reconstructor, run_network):
+def _start_blocks(dl1, chunk, reconstructor, executor, running):
     """Read the images of a chunk, and have the networks compute with them.
 
     Returns for each block tel_ids, rows, has_pixels and what will be the outputs.
+    ``running`` are the outputs of all blocks that may still be computed.
     """
     selected, blocks = _select(chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
         tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
             *rows, inputs, has_pixels = zip(*block, strict=True)
-            outputs = run_network(name, np.concatenate(inputs))
-            blocks.append((*rows, np.concatenate(has_pixels), outputs))
+            if len(running) == _BLOCKS_AHEAD:
+                running.popleft().result()
+            inputs = np.concatenate(inputs)
+            running.append(executor.submit(reconstructor.run_network, name, inputs))
+            blocks.append((*rows, np.concatenate(has_pixels), running[-1]))
     return blocks
 
 
