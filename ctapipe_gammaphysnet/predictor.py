@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from llvmlite import binding
 
 from .dl1 import InputPreparation
 from .network.gammaphysnet import GammaPhysNet
@@ -17,7 +16,6 @@ from .network.lattice import CameraLattice
 __all__ = [
     "Predictor",
     "calling_threads",
-    "has_fast_bfloat16",
     "select_device",
     "set_threads",
 ]
@@ -64,25 +62,6 @@ def select_device(name):
             "'auto' to take a GPU only where there is one."
         )
     return device
-
-
-def has_fast_bfloat16(device):
-    """Tell whether a device has arithmetic units for matrices in bfloat16.
-
-    Parameters
-    ----------
-    device : torch.device
-        The device.
-
-    Returns
-    -------
-    bool
-        True on a GPU, and on a CPU with AMX. Others multiply bfloat16 no faster than
-        float32, at best.
-    """
-    return device.type != "cpu" or binding.get_host_cpu_features().get(
-        "amx-bf16", False
-    )
 
 
 def set_threads(n_jobs):
@@ -196,8 +175,8 @@ class Predictor:
 
     def _backbone(self, network, engine):
         """What computes the feature maps of a member."""
-        if (self.device.type, self.precision, engine) == ("cpu", "float32", "lattice"):
-            return InferenceBackbone(network)
+        if (self.device.type, engine) == ("cpu", "lattice"):
+            return InferenceBackbone(network, self.precision == "bfloat16")
 
         def features(images):
             with _PYTORCH, self.arithmetic:

@@ -176,10 +176,11 @@ def test_both_engines_give_the_same(model, inputs):
     assert_close(outputs["lattice"], Predictor(*model)(inputs), atol=1e-12)
 
 
-def test_bfloat16_is_close_to_float32(model, inputs):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_is_close_to_float32(model, inputs, engine):
     """To a few times its rounding, 2**-8, of outputs of about 1."""
-    exact = Predictor(*model)(inputs)
-    rounded = Predictor(*model, precision="bfloat16")(inputs)
+    exact = Predictor(*model, engine=engine)(inputs)
+    rounded = Predictor(*model, precision="bfloat16", engine=engine)(inputs)
     assert_close(rounded, exact, atol=0.02)
     for task, values in rounded.items():
         assert not np.array_equal(values, exact[task])

@@ -19,7 +19,6 @@ from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.reco import Reconstructor
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
-from llvmlite import binding
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
 
@@ -370,20 +369,6 @@ def test_a_missing_network_is_an_error_by_default(toy_subarray, half_model):
     message = "no network for telescope type .*ToyCam"
     with pytest.raises(ToolConfigurationError, match=message):
         GammaPhysNetReconstructor(toy_subarray, load_path=half_model)
-
-
-@pytest.mark.parametrize("has_amx", [True, False])
-def test_bfloat16_on_a_cpu_without_amx_is_warned_about(
-    toy_subarray, toy_model, has_amx, monkeypatch, caplog
-):
-    features = {"avx512f": True, "amx-bf16": has_amx}
-    monkeypatch.setattr(binding, "get_host_cpu_features", lambda: features)
-    for precision in ("float32", "bfloat16"):
-        GammaPhysNetReconstructor(
-            toy_subarray, load_path=toy_model, precision=precision, device="cpu"
-        )
-        is_slow = precision == "bfloat16" and not has_amx
-        assert ("slower than float32" in caplog.text) == is_slow
 
 
 @pytest.mark.parametrize("choice", ["warn", "ignore"])

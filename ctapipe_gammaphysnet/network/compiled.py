@@ -84,7 +84,8 @@ def _convolve(x, neighbors, weight, bias):
     inputs = [value.numpy() for value in (neighbors, weight, bias)]
     x, output = x.numpy(), y.numpy()
     share(
-        lambda part: kernels.convolve(x[part], *inputs, -np.inf, output[part]), len(x)
+        lambda part: kernels.convolve(x[part], *inputs, -np.inf, 0.0, output[part]),
+        len(x),
     )
     return y[..., :out_channels].contiguous()
 
@@ -218,7 +219,7 @@ class NormalizationReLU(torch.autograd.Function):
         y = torch.empty_like(x)
         values, output = x.detach().numpy(), y.numpy()
         line = scale.type_as(x).numpy(), shift.type_as(x).numpy()
-        share(lambda p: kernels.normalize(values[p], *line, output[p]), len(x))
+        share(lambda p: kernels.normalize(values[p], *line, 0.0, output[p]), len(x))
         ctx.save_for_backward(x)
         ctx.constants = line, scale, mean.double(), inverse, count
         return y

@@ -31,20 +31,26 @@ class InferenceBackbone:
     network : GammaPhysNet
         On a CPU, with the lattice engine, in single or double precision. Its weights
         are copied: what happens to them later has no effect.
+    bfloat16 : bool
+        Whether to round to bfloat16 what the convolutions of the residual blocks
+        multiply: features and weights, the normalisation included. Products are added
+        up, and everything else computed, in the precision of the weights.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, bfloat16=False):
         backbone = network.backbone
         self._channels = backbone.out_channels
         with torch.no_grad():
-            stem = backbone.stem[0]
+            convolution = backbone.stem[0]
             # The stem finds its pixels in the camera's order.
-            neighbors = stem.neighbors
+            neighbors = convolution.neighbors
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
-            self._stem = neighbors.numpy(), *_convolution(stem, n_filled=1)
-            self._stages = tuple(_stage(stage) for stage in backbone.stages)
-        neighbors, *_, biases = self._stages[-1][1]
+            stem = neighbors.numpy(), *_convolution(convolution, n_filled=1)
+            stages = tuple(_stage(stage, bfloat16) for stage in backbone.stages)
+        neighbors, *_, biases = stages[-1][1]
         self._shape, self._dtype = (len(neighbors), biases.shape[-1]), biases.dtype
+        splitter = kernels.bfloat16_splitter(self._dtype) if bfloat16 else 0.0
+        self._arguments = stem, stages, splitter
 
     def __call__(self, images):
         """Compute features.
@@ -71,24 +77,24 @@ class InferenceBackbone:
             # Whichever thread is ready takes the next images.
             for start in starts:
                 part = slice(start, start + step)
-                kernels.backbone(pixels[part], self._stem, self._stages, features[part])
+                kernels.backbone(pixels[part], *self._arguments, features[part])
 
         share(compute, n_images)
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
 
 
-def _stage(stage):
+def _stage(stage, bfloat16):
     """Strided block, residual blocks and attention as the kernel takes them."""
     blocks = [module for module in stage if isinstance(module, ResidualBlock)]
     _, _, convolution = blocks[0].conv2
     dtype = convolution.weight.detach().numpy().dtype
     strided = _nothing(2, (2, 2, 4, 2, 3, 1), dtype)
     if not isinstance(blocks[0].shortcut, nn.Identity):
-        strided = _strided_block(blocks.pop(0))
+        strided = _strided_block(blocks.pop(0), bfloat16)
     attention = _nothing(1, (2, 1, 2, 1, 3, 1, 1, 1), dtype)
     if isinstance(stage[-1], DualAttention):
         attention = _attention(stage[-1], len(convolution.neighbors))
-    return strided, _residual_blocks(blocks, convolution), attention
+    return strided, _residual_blocks(blocks, convolution, bfloat16), attention
 
 
 def _nothing(n_tables, axes, dtype):
@@ -115,16 +121,18 @@ def _normalization(norm):
     return [_fill(values, norm.weight.dtype) for values in _line(norm)]
 
 
-def _convolution(convolution, norm=None, n_filled=2):
+def _convolution(convolution, norm=None, bfloat16=False, n_filled=2):
     """Weights and biases, with the normalisation that follows."""
     scale, shift = (1, 0) if norm is None else _line(norm)
     weight = convolution.weight.double().permute(2, 1, 0) * scale
+    if bfloat16:
+        weight = weight.bfloat16()
     bias = convolution.bias.double() * scale + shift
     dtype = convolution.weight.dtype
     return _fill(weight, dtype, n_filled), _fill(bias, dtype)
 
 
-def _residual_blocks(blocks, convolution):
+def _residual_blocks(blocks, convolution, bfloat16):
     """Arguments of the kernel; the convolution is one like those of the blocks."""
     weight, bias = _convolution(convolution)
     n = len(blocks)
@@ -139,12 +147,12 @@ def _residual_blocks(blocks, convolution):
             scales[i], shifts[i] = _normalization(norm)
         # Else the input is activated already, which activating again does not change.
         norm, _, second = block.conv2
-        weights[i, 0], biases[i, 0] = _convolution(first, norm)
-        weights[i, 1], biases[i, 1] = _convolution(second)
+        weights[i, 0], biases[i, 0] = _convolution(first, norm, bfloat16)
+        weights[i, 1], biases[i, 1] = _convolution(second, bfloat16=bfloat16)
     return convolution.neighbors.numpy(), scales, shifts, weights, biases
 
 
-def _strided_block(block):
+def _strided_block(block, bfloat16):
     norm, _, first = block.conv1
     hidden_norm, _, second = block.conv2
     shortcut_norm, _, shortcut = block.shortcut
@@ -152,8 +160,11 @@ def _strided_block(block):
         first.neighbors.numpy(),
         second.neighbors.numpy(),
         *_stacked(_normalization(norm), _normalization(shortcut_norm)),
-        *_stacked(_convolution(first, hidden_norm), _convolution(shortcut)),
-        *_convolution(second),
+        *_stacked(
+            _convolution(first, hidden_norm, bfloat16),
+            _convolution(shortcut, bfloat16=bfloat16),
+        ),
+        *_convolution(second, bfloat16=bfloat16),
     )
 
 
