@@ -3,8 +3,13 @@
 The results are those of `GammaPhysNetReconstructor` in ``ctapipe-process``, whose
 configuration, networks and counts are used. What is done here is to keep the networks
 busy: images are read in blocks, whatever events and telescopes they belong to, and the
-rest is done in arrays of many events.
+networks compute with one block while others are read and written. The rest is done in
+arrays of many events.
 """
+
+from collections import deque
+from contextlib import closing
+from itertools import chain, islice
 
 import astropy.units as u
 import numpy as np
@@ -17,10 +22,14 @@ from .dl2_file import DL2File, whole_file
 from .reconstructor import sha256_of_file
 from .stereo import combine_cores, combine_directions, weighted_mean
 
-__all__ = ["reconstruct_chunk", "reconstruct_file"]
+__all__ = ["reconstruct_chunks", "reconstruct_file"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
+#: Blocks that are computed at once: one goes on where the other one has to wait.
+_BLOCKS_AT_ONCE = 2
+#: Blocks in memory, with one that is ready when another one is done.
+_BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
 
 
 def reconstruct_file(
@@ -51,46 +60,85 @@ def reconstruct_file(
     model = sha256_of_file(reconstructor.load_path)
     with whole_file(path) as temporary:
         with DL2File(temporary, path, dl1.subarray, reconstructor.prefix) as dl2:
-            dl2.copy(dl1, images)
-            for chunk in dl1.chunks(chunk_size):
-                telescopes, array = reconstruct_chunk(dl1, chunk, reconstructor)
-                _write_chunk(dl2, chunk, telescopes, array)
-                if progress is not None:
-                    progress(len(chunk))
+            with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
+                # The networks go on computing while the tables are copied.
+                first = list(islice(results, 1))
+                dl2.copy(dl1, images)
+                for chunk, telescopes, array in chain(first, results):
+                    _write_chunk(dl2, chunk, telescopes, array)
+                    if progress is not None:
+                        progress(len(chunk))
             statistics = reconstructor.quality_query.to_table(functions=True)
             dl2.finish(dl1, statistics, model, contact, instrument)
 
 
-def reconstruct_chunk(dl1, chunk, reconstructor):
-    """Reconstruct some events.
+def reconstruct_chunks(dl1, reconstructor, size):
+    """Reconstruct all events of a file, some at a time.
 
     Parameters
     ----------
     dl1 : DL1File
-        The file, from which the images are read.
-    chunk : EventChunk
-        The events.
+        The file.
     reconstructor : GammaPhysNetReconstructor
         The reconstructor.
+    size : int
+        Events to read at once.
 
-    Returns
-    -------
+    Yields
+    ------
+    chunk : EventChunk
+        Some events.
     telescopes : dict of int to dict of str to dict of str to numpy.ndarray
         For each telescope and kind the columns of its container, one row for each event
         that it triggered, in TeV, deg and m.
     array : dict of str to dict of str to numpy.ndarray
         For each kind the columns of its container, one row for each event.
     """
-    selected = _select(chunk, reconstructor)
+    from .predictor import calling_threads
+
+    executor = calling_threads(_BLOCKS_AT_ONCE)
+    running, started = deque(), deque()
+    try:
+        for chunk in dl1.chunks(size):
+            blocks = _start_blocks(dl1, chunk, reconstructor, executor, running)
+            started.append((chunk, blocks))
+            # The network already has the next chunk while this one is written.
+            if len(started) > 1:
+                yield _finish_chunk(reconstructor, *started.popleft())
+        for chunk, blocks in started:
+            yield _finish_chunk(reconstructor, chunk, blocks)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _start_blocks(dl1, chunk, reconstructor, executor, running):
+    """Read the images of a chunk, and have the networks compute with them.
+
+    Returns for each block tel_ids, rows, has_pixels and what will be the outputs.
+    ``running`` are the outputs of all blocks that may still be computed.
+    """
+    selected, blocks = _select(chunk, reconstructor), []
+    for name in dict.fromkeys(reconstructor.network_of.values()):
+        tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
+        for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
+            *rows, inputs, has_pixels = zip(*block, strict=True)
+            if len(running) == _BLOCKS_AHEAD:
+                running.popleft().result()
+            inputs = np.concatenate(inputs)
+            running.append(executor.submit(reconstructor.run_network, name, inputs))
+            blocks.append((*rows, np.concatenate(has_pixels), running[-1]))
+    return blocks
+
+
+def _finish_chunk(reconstructor, chunk, blocks):
+    """Wait for the networks, and make columns of what they give."""
     telescopes = {
         tel_id: _invalid_columns(reconstructor.kinds, len(events))
         for tel_id, events in chunk.event.items()
     }
-    for name in dict.fromkeys(reconstructor.network_of.values()):
-        tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
-        for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
-            _predict_block(chunk, reconstructor, name, block, telescopes)
-    return telescopes, _combine(chunk, reconstructor, telescopes)
+    for block in blocks:
+        _fill_columns(chunk, reconstructor, block, telescopes)
+    return chunk, telescopes, _combine(chunk, reconstructor, telescopes)
 
 
 def _select(chunk, reconstructor):
@@ -139,19 +187,17 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
         yield block
 
 
-def _predict_block(chunk, reconstructor, name, block, telescopes):
-    """Predict from some images of one type, and fill the telescopes' columns."""
-    tel_ids, parts, inputs, has_pixels = zip(*block, strict=True)
-    has_pixels = np.concatenate(has_pixels)
+def _fill_columns(chunk, reconstructor, block, telescopes):
+    """Fill the telescopes' columns with what a network gives of a block."""
+    tel_ids, parts, has_pixels, outputs = block
     pointing = (
         np.concatenate(
             [chunk.pointing[t][angle][r] for t, r in zip(tel_ids, parts, strict=True)]
         )
         for angle in (0, 1)
     )
-    columns = reconstructor.predict_images(
-        name,
-        np.concatenate(inputs),
+    columns = reconstructor.columns(
+        outputs.result(),
         has_pixels,
         np.repeat(tel_ids, [len(rows) for rows in parts]),
         *pointing,

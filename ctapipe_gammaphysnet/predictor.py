@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,12 +13,19 @@ from .network.gammaphysnet import GammaPhysNet
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
 
-__all__ = ["Predictor", "select_device", "set_threads"]
+__all__ = [
+    "Predictor",
+    "calling_threads",
+    "select_device",
+    "set_threads",
+]
 
 #: Images per forward pass, by default. On a CPU more are not faster.
 BATCH_SIZE = 256
 #: For so many images more, the heads may have another thread.
 _IMAGES_PER_THREAD = 16
+#: PyTorch's threads, and its settings, serve one caller at a time.
+_PYTORCH = threading.RLock()
 
 
 def select_device(name):
@@ -77,6 +86,26 @@ def set_threads(n_jobs):
     torch.set_num_threads(n_jobs)
 
 
+def calling_threads(n):
+    """Make threads that can call a predictor at once.
+
+    Parameters
+    ----------
+    n : int
+        Number of threads. They share those that PyTorch computes with.
+
+    Returns
+    -------
+    concurrent.futures.ThreadPoolExecutor
+        The threads.
+    """
+    # A new thread would find the number of PyTorch's threads as it happens to be, which
+    # may be that for the heads of few images.
+    return ThreadPoolExecutor(
+        n, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    )
+
+
 @contextlib.contextmanager
 def _few_threads(n_images):
     """Let PyTorch compute with no more threads than the heads of some images need.
@@ -84,16 +113,17 @@ def _few_threads(n_images):
     Its threads wait for each other in a loop. If another program takes the time of one
     of them, that is ten milliseconds; the heads of an image take half of one.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _PYTORCH:
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 class Predictor:
-    """The members of one network, ready to predict.
+    """The members of one network, ready to predict, for several threads at once.
 
     Parameters
     ----------
@@ -145,9 +175,14 @@ class Predictor:
 
     def _backbone(self, network, engine):
         """What computes the feature maps of a member."""
-        if (self.device.type, self.precision, engine) == ("cpu", "float32", "lattice"):
-            return InferenceBackbone(network)
-        return network.features
+        if (self.device.type, engine) == ("cpu", "lattice"):
+            return InferenceBackbone(network, self.precision == "bfloat16")
+
+        def features(images):
+            with _PYTORCH, self.arithmetic:
+                return network.features(images)
+
+        return features
 
     @property
     def arithmetic(self):
@@ -193,9 +228,7 @@ class Predictor:
     def _predict_member(self, network, features, batch):
         with torch.inference_mode():
             images = torch.from_numpy(batch).to(self.device)
-            with self.arithmetic:
-                maps = features(images)
-            return self.finish(network, maps)
+            return self.finish(network, features(images))
 
     def finish(self, network, features):
         """Predict with a member from its feature maps.

@@ -74,8 +74,9 @@ class GammaPhysNetReconstructor(Reconstructor):
         ["float32", "bfloat16"],
         default_value="float32",
         help=(
-            "Precision of the convolutions. ``bfloat16`` has less of it. It is meant"
-            " for GPUs and for CPUs with AMX; on other CPUs it can be slower."
+            "Precision of the convolutions. ``bfloat16`` rounds what they multiply to 8"
+            " binary digits, with which GPUs compute faster. On a CPU it is as fast as"
+            " ``float32``: use it there to see what the rounding does to predictions."
         ),
     ).tag(config=True)
 
@@ -258,9 +259,8 @@ class GammaPhysNetReconstructor(Reconstructor):
     def _predict(self, event, name, tel_ids):
         inputs, has_pixels = event_images(event, tel_ids, self.preparation_of(name))
         pointing = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
-        columns = self.predict_images(
-            name,
-            inputs,
+        columns = self.columns(
+            self.run_network(name, inputs),
             has_pixels,
             tel_ids,
             u.Quantity([p.altitude for p in pointing]),
@@ -284,18 +284,32 @@ class GammaPhysNetReconstructor(Reconstructor):
         """
         return self._networks[name][1].prepare
 
-    def predict_images(
-        self, name, inputs, has_pixels, tel_ids, pointing_alt, pointing_az
-    ):
-        """Predict from selected images of one telescope type, and count what is valid.
+    def run_network(self, name, inputs):
+        """Run the network of a telescope type.
 
         Parameters
         ----------
         name : str
             The telescope type.
         inputs : numpy.ndarray
-            What `preparation_of` the type makes of them, shape (n, 2, n_pixels),
+            What `preparation_of` the type makes of images, shape (n, 2, n_pixels),
             float32.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Output of each task, shape (n_members, n, n_outputs).
+        """
+        _, predict = self._networks[name]
+        return predict(inputs)
+
+    def columns(self, outputs, has_pixels, tel_ids, pointing_alt, pointing_az):
+        """Make DL2 columns of a network's outputs, and count what is valid.
+
+        Parameters
+        ----------
+        outputs : dict of str to numpy.ndarray
+            As `run_network` gives them.
         has_pixels : numpy.ndarray
             False for images without any pixel, whose predictions mean nothing, shape
             (n,), bool.
@@ -311,7 +325,7 @@ class GammaPhysNetReconstructor(Reconstructor):
         """
         self.quality_query.record("image with finite pixels", has_pixels.sum())
         columns = telescope_columns(
-            self._networks[name][1](inputs),
+            outputs,
             pointing_alt,
             pointing_az,
             self._positions[self.subarray.tel_ids_to_indices(tel_ids)],

@@ -155,10 +155,13 @@ def test_wrong_option_is_explained(inference, capsys, option, complaint):
 def test_the_way_to_dl2_is_taken_apart(load, capsys):
     load("apply").main(["--blocks=1", "--rounds=1", "--max-events=3"])
     header, bulk, _, one, four = read_tables(capsys.readouterr().out)
-    assert header[2:] == ["reading", "network", "rest"]
-    shares = [float(share.rstrip("%")) for share in bulk[2:]]
-    assert all(share > 0 for share in shares)
-    assert sum(shares) == pytest.approx(100, abs=0.2)
+    assert header[1:4] == ["images/s", "network alone", "ratio"]
+    assert header[4:] == ["reading", "writing"]
+    rate, alone = map(float, bulk[1:3])
+    ratio, reading, writing = (float(share.rstrip("%")) for share in bulk[3:])
+    assert ratio == pytest.approx(100 * rate / alone, rel=0.01)
+    assert min(reading, writing) > 0
+    assert reading + writing < 100
     assert [one[0], four[0]] == ["1", "4"]
     for row in (one, four):
         ours, network, theirs = (float(share.rstrip("%")) for share in row[2:])

@@ -1,5 +1,7 @@
 """The predictor gives what the networks give, in any batches, precision and engine."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,12 @@ from toy_sample import hexagonal_camera, toy_telescope
 from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
-from ctapipe_gammaphysnet.predictor import Predictor, select_device, set_threads
+from ctapipe_gammaphysnet.predictor import (
+    Predictor,
+    calling_threads,
+    select_device,
+    set_threads,
+)
 
 N = 20
 N_OUTPUTS = {"energy": 1, "direction": 2, "impact": 2, "class": 2}
@@ -169,10 +176,11 @@ def test_both_engines_give_the_same(model, inputs):
     assert_close(outputs["lattice"], Predictor(*model)(inputs), atol=1e-12)
 
 
-def test_bfloat16_is_close_to_float32(model, inputs):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bfloat16_is_close_to_float32(model, inputs, engine):
     """To a few times its rounding, 2**-8, of outputs of about 1."""
-    exact = Predictor(*model)(inputs)
-    rounded = Predictor(*model, precision="bfloat16")(inputs)
+    exact = Predictor(*model, engine=engine)(inputs)
+    rounded = Predictor(*model, precision="bfloat16", engine=engine)(inputs)
     assert_close(rounded, exact, atol=0.02)
     for task, values in rounded.items():
         assert not np.array_equal(values, exact[task])
@@ -263,3 +271,42 @@ def test_threads_are_as_before_after_an_error(model, inputs, monkeypatch):
     with pytest.raises(MemoryError):
         Predictor(*model)(inputs)
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("engine", ["lattice", "indexed"])
+def test_several_threads_can_predict_at_once(model, inputs, engine):
+    predictor = Predictor(*model, engine=engine, batch_size=7)
+    expected = predictor(inputs)
+    set_threads(2)
+    with calling_threads(4) as threads:
+        for outputs in threads.map(predictor, [inputs] * 12):
+            assert_close(outputs, expected)
+
+
+def test_calling_threads_have_the_number_of_threads_that_was_set():
+    set_threads(3)
+    with calling_threads(1) as threads:
+        # As the heads of few images do, in another thread.
+        torch.set_num_threads(1)
+        assert threads.submit(torch.get_num_threads).result() == 3
+        assert threads.submit(torch.get_num_threads).result() == 3
+
+
+def test_pytorch_computes_for_one_thread_at_a_time(model, inputs, monkeypatch):
+    """With two its threads would wait for each other."""
+    running, most = 0, 0
+
+    def spy(network, values, original=GammaPhysNet.features):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.005)
+        result = original(network, values)
+        running -= 1
+        return result
+
+    monkeypatch.setattr(GammaPhysNet, "features", spy)
+    predictor = Predictor(*model, engine="indexed")
+    with calling_threads(4) as threads:
+        list(threads.map(predictor, [inputs] * 4))
+    assert most == 1

@@ -38,13 +38,15 @@ def can_compute(x, weight):
 
 
 @cache
-def _threads(process):
-    """Threads beside the one that asks for work; a forked process needs its own."""
-    return ThreadPoolExecutor(os.cpu_count())
+def _threads(n, process):
+    """Threads for the work of all who share theirs; a forked process needs its own."""
+    return ThreadPoolExecutor(n)
 
 
 def share(work, n_images):
     """Do some work on all images, a part of them in each of PyTorch's threads.
+
+    Whoever does so at the same time, in another thread, has the same ones.
 
     Parameters
     ----------
@@ -58,11 +60,13 @@ def share(work, n_images):
     list
         What it returns for each part.
     """
-    n_parts = max(1, min(torch.get_num_threads(), n_images))
-    bounds = np.linspace(0, n_images, n_parts + 1).astype(int).tolist()
-    first, *others = (slice(*b) for b in zip(bounds, bounds[1:], strict=False))
-    pending = [_threads(os.getpid()).submit(work, part) for part in others]
-    return [work(first), *(future.result() for future in pending)]
+    n_threads = torch.get_num_threads()
+    bounds = np.linspace(0, n_images, max(1, min(n_threads, n_images)) + 1)
+    bounds = bounds.astype(int).tolist()
+    parts = [slice(*b) for b in zip(bounds, bounds[1:], strict=False)]
+    if len(parts) == 1:
+        return [work(parts[0])]
+    return list(_threads(n_threads, os.getpid()).map(work, parts))
 
 
 def _pad(values):
@@ -79,7 +83,10 @@ def _convolve(x, neighbors, weight, bias):
     y = x.new_empty(len(x), len(neighbors), len(bias))
     inputs = [value.numpy() for value in (neighbors, weight, bias)]
     x, output = x.numpy(), y.numpy()
-    share(lambda part: kernels.convolve(x[part], *inputs, output[part]), len(x))
+    share(
+        lambda part: kernels.convolve(x[part], *inputs, -np.inf, 0.0, output[part]),
+        len(x),
+    )
     return y[..., :out_channels].contiguous()
 
 
@@ -212,7 +219,7 @@ class NormalizationReLU(torch.autograd.Function):
         y = torch.empty_like(x)
         values, output = x.detach().numpy(), y.numpy()
         line = scale.type_as(x).numpy(), shift.type_as(x).numpy()
-        share(lambda p: kernels.normalize(values[p], *line, output[p]), len(x))
+        share(lambda p: kernels.normalize(values[p], *line, 0.0, output[p]), len(x))
         ctx.save_for_backward(x)
         ctx.constants = line, scale, mean.double(), inverse, count
         return y

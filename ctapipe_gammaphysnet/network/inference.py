@@ -4,6 +4,8 @@ Normalisations behind a convolution are part of its weights, which are laid out 
 the compiled code reads them. Images go through each stage one by one.
 """
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +18,10 @@ from .resnet import ResidualBlock
 
 __all__ = ["InferenceBackbone"]
 
+#: Images that a thread takes through the compiled code at once. Few: one that has less
+#: of the processor than the others takes fewer, and all end at about the same time.
+_IMAGES = 8
+
 
 class InferenceBackbone:
     """What a network's `features` are in evaluation mode.
@@ -25,18 +31,26 @@ class InferenceBackbone:
     network : GammaPhysNet
         On a CPU, with the lattice engine, in single or double precision. Its weights
         are copied: what happens to them later has no effect.
+    bfloat16 : bool
+        Whether to round to bfloat16 what the convolutions of the residual blocks
+        multiply: features and weights, the normalisation included. Products are added
+        up, and everything else computed, in the precision of the weights.
     """
 
-    def __init__(self, network):
+    def __init__(self, network, bfloat16=False):
         backbone = network.backbone
         self._channels = backbone.out_channels
         with torch.no_grad():
-            stem = backbone.stem[0]
+            convolution = backbone.stem[0]
             # The stem finds its pixels in the camera's order.
-            neighbors = stem.neighbors
+            neighbors = convolution.neighbors
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
-            self._stem = neighbors.numpy(), *_convolution(stem, n_filled=1)
-            self._stages = [_Stage(stage) for stage in backbone.stages]
+            stem = neighbors.numpy(), *_convolution(convolution, n_filled=1)
+            stages = tuple(_stage(stage, bfloat16) for stage in backbone.stages)
+        neighbors, *_, biases = stages[-1][1]
+        self._shape, self._dtype = (len(neighbors), biases.shape[-1]), biases.dtype
+        splitter = kernels.bfloat16_splitter(self._dtype) if bfloat16 else 0.0
+        self._arguments = stem, stages, splitter
 
     def __call__(self, images):
         """Compute features.
@@ -52,50 +66,41 @@ class InferenceBackbone:
         torch.Tensor
             Shape (batch, channels, positions).
         """
-        pixels = images.transpose(1, 2).numpy()
-        features = self._stages[-1].empty(len(pixels))
-        share(lambda part: self._compute(pixels[part], features[part]), len(pixels))
+        pixels = np.ascontiguousarray(images.transpose(1, 2).numpy())
+        n_images = len(pixels)
+        features = np.empty((n_images, *self._shape), self._dtype)
+        per_thread = math.ceil(n_images / torch.get_num_threads())
+        step = max(1, min(_IMAGES, per_thread))
+        starts = iter(range(0, n_images, step))
+
+        def compute(_):
+            # Whichever thread is ready takes the next images.
+            for start in starts:
+                part = slice(start, start + step)
+                kernels.backbone(pixels[part], *self._arguments, features[part])
+
+        share(compute, n_images)
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
 
-    def _compute(self, pixels, features):
-        x = self._stages[0].empty(len(pixels))
-        kernels.convolve(np.ascontiguousarray(pixels), *self._stem, x)
-        kernels.rectify(x)
-        for stage in self._stages:
-            x = stage(x)
-        kernels.rectify(x)
-        features[:] = x
+
+def _stage(stage, bfloat16):
+    """Strided block, residual blocks and attention as the kernel takes them."""
+    blocks = [module for module in stage if isinstance(module, ResidualBlock)]
+    _, _, convolution = blocks[0].conv2
+    dtype = convolution.weight.detach().numpy().dtype
+    strided = _nothing(2, (2, 2, 4, 2, 3, 1), dtype)
+    if not isinstance(blocks[0].shortcut, nn.Identity):
+        strided = _strided_block(blocks.pop(0), bfloat16)
+    attention = _nothing(1, (2, 1, 2, 1, 3, 1, 1, 1), dtype)
+    if isinstance(stage[-1], DualAttention):
+        attention = _attention(stage[-1], len(convolution.neighbors))
+    return strided, _residual_blocks(blocks, convolution, bfloat16), attention
 
 
-class _Stage:
-    """Residual blocks and attention; their weights as the kernels take them."""
-
-    def __init__(self, stage):
-        blocks = [module for module in stage if isinstance(module, ResidualBlock)]
-        _, _, convolution = blocks[0].conv2
-        neighbors = convolution.neighbors.numpy()
-        _, bias = _convolution(convolution)
-        self._shape, self._dtype = (len(neighbors), len(bias)), bias.dtype
-        self._strided = self._attention = None
-        if not isinstance(blocks[0].shortcut, nn.Identity):
-            self._strided = _strided_block(blocks.pop(0))
-        self._blocks = neighbors, *_residual_blocks(blocks, convolution)
-        if isinstance(stage[-1], DualAttention):
-            self._attention = _attention(stage[-1], len(neighbors))
-
-    def empty(self, n_images):
-        """Memory for the features of some images."""
-        return np.empty((n_images, *self._shape), self._dtype)
-
-    def __call__(self, x):
-        """Features behind the stage; those before it may be overwritten."""
-        if self._strided is not None:
-            before, x = x, self.empty(len(x))
-            kernels.strided_block(before, *self._strided, x)
-        kernels.residual_blocks(x, *self._blocks)
-        if self._attention is not None:
-            kernels.attend(x, *self._attention)
-        return x
+def _nothing(n_tables, axes, dtype):
+    """Arguments for what a stage does not have: compiled code knows no "None"."""
+    tables = [np.empty((0, 0), np.int64)] * n_tables
+    return *tables, *(np.empty((0,) * n, dtype) for n in axes)
 
 
 def _fill(values, dtype, n_axes=1):
@@ -116,23 +121,25 @@ def _normalization(norm):
     return [_fill(values, norm.weight.dtype) for values in _line(norm)]
 
 
-def _convolution(convolution, norm=None, n_filled=2):
+def _convolution(convolution, norm=None, bfloat16=False, n_filled=2):
     """Weights and biases, with the normalisation that follows."""
     scale, shift = (1, 0) if norm is None else _line(norm)
     weight = convolution.weight.double().permute(2, 1, 0) * scale
+    if bfloat16:
+        weight = weight.bfloat16()
     bias = convolution.bias.double() * scale + shift
     dtype = convolution.weight.dtype
     return _fill(weight, dtype, n_filled), _fill(bias, dtype)
 
 
-def _residual_blocks(blocks, convolution):
+def _residual_blocks(blocks, convolution, bfloat16):
     """Arguments of the kernel; the convolution is one like those of the blocks."""
     weight, bias = _convolution(convolution)
     n = len(blocks)
     scales = np.ones((n, len(bias)), bias.dtype)
     shifts = np.zeros_like(scales)
-    weights = np.empty((n, 2, *weight.shape), bias.dtype)
-    biases = np.empty((n, 2, len(bias)), bias.dtype)
+    weights = _aligned((n, 2, *weight.shape), bias.dtype)
+    biases = _aligned((n, 2, len(bias)), bias.dtype)
     for i, block in enumerate(blocks):
         first = block.conv1
         if isinstance(first, nn.Sequential):
@@ -140,12 +147,12 @@ def _residual_blocks(blocks, convolution):
             scales[i], shifts[i] = _normalization(norm)
         # Else the input is activated already, which activating again does not change.
         norm, _, second = block.conv2
-        weights[i, 0], biases[i, 0] = _convolution(first, norm)
-        weights[i, 1], biases[i, 1] = _convolution(second)
-    return scales, shifts, weights, biases
+        weights[i, 0], biases[i, 0] = _convolution(first, norm, bfloat16)
+        weights[i, 1], biases[i, 1] = _convolution(second, bfloat16=bfloat16)
+    return convolution.neighbors.numpy(), scales, shifts, weights, biases
 
 
-def _strided_block(block):
+def _strided_block(block, bfloat16):
     norm, _, first = block.conv1
     hidden_norm, _, second = block.conv2
     shortcut_norm, _, shortcut = block.shortcut
@@ -153,13 +160,25 @@ def _strided_block(block):
         first.neighbors.numpy(),
         second.neighbors.numpy(),
         *_stacked(_normalization(norm), _normalization(shortcut_norm)),
-        *_stacked(_convolution(first, hidden_norm), _convolution(shortcut)),
-        *_convolution(second),
+        *_stacked(
+            _convolution(first, hidden_norm, bfloat16),
+            _convolution(shortcut, bfloat16=bfloat16),
+        ),
+        *_convolution(second, bfloat16=bfloat16),
     )
 
 
 def _stacked(one, other):
-    return [np.stack(pair) for pair in zip(one, other, strict=True)]
+    return [
+        np.stack(pair, out=_aligned((2, *pair[0].shape), pair[0].dtype))
+        for pair in zip(one, other, strict=True)
+    ]
+
+
+def _aligned(shape, dtype):
+    """Memory that begins with a line of the processor's cache, as PyTorch's does."""
+    n_bytes = math.prod(shape) * dtype.itemsize
+    return torch.empty(n_bytes, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
 
 
 def _attention(attention, n_pixels):
@@ -168,11 +187,11 @@ def _attention(attention, n_pixels):
     scale, shift = _line(spatial.norm)
     compress = spatial.compress.weight.double().T * scale
     return (
+        np.arange(n_pixels)[:, np.newaxis],
         _fill(channel.squeeze.weight, dtype),
         channel.squeeze.bias.numpy().copy(),
         _fill(channel.excite.weight.T, dtype),
         _fill(channel.excite.bias, dtype),
-        np.arange(n_pixels)[:, np.newaxis],
         _fill(compress.unsqueeze(0), dtype, 2),
         _fill(shift, dtype),
         _fill(spatial.score.weight[0], dtype),

@@ -10,6 +10,7 @@ are complete. numba cannot be asked for that in Python: the innermost loops are 
 with vectors of LLVM.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -22,13 +23,11 @@ from ..numba_cache import keep_compiled
 
 __all__ = [
     "VECTOR_BYTES",
-    "attend",
+    "backbone",
+    "bfloat16_splitter",
     "convolve",
     "normalize",
     "normalize_backward",
-    "rectify",
-    "residual_blocks",
-    "strided_block",
     "sum_gradients",
     "sum_moments",
     "weight_gradient",
@@ -43,6 +42,29 @@ _HAS_AVX512 = binding.get_host_cpu_features().get("avx512f", False)
 _PIXELS, _VECTORS = (12, 2) if _HAS_AVX512 else (6, 1)
 #: Input channels whose weights' gradients are computed together.
 _CHANNELS = 16 if _HAS_AVX512 else 8
+
+#: Digits of the significand of bfloat16.
+_BFLOAT16_DIGITS = 8
+
+
+def bfloat16_splitter(dtype):
+    """Number by which `convolve` and `normalize` round to bfloat16.
+
+    The product of a number with it, less the difference of both, is the number without
+    its last binary digits, rounded (Dekker 1971).
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        float32 or float64, in which the rounded numbers are kept.
+
+    Returns
+    -------
+    float
+        The number.
+    """
+    digits = np.finfo(dtype).nmant + 1
+    return 2.0 ** (digits - _BFLOAT16_DIGITS) + 1
 
 
 class _Memory:
@@ -76,9 +98,12 @@ class _Memory:
         self.builder.store(vector, self.vector_at(position), align=4)
 
     def repeat(self, address):
+        """Vector of the number at an address, again and again."""
+        return self.fill(self.builder.load(address))
+
+    def fill(self, number):
         """Vector of one number, again and again."""
         undefined = ir.Constant(self.vector, ir.Undefined)
-        number = self.builder.load(address)
         first = self.builder.insert_element(
             undefined, number, ir.Constant(ir.IntType(32), 0)
         )
@@ -101,16 +126,19 @@ def _number(value):
 
 @intrinsic(prefer_literal=True)
 def _convolve_tile(
-    typing, x, zeros, neighbors, weight, bias, y, first, channel, pixels, vectors
-):
+    typing, x, zeros, neighbors, weight, bias, floor, splitter, y,
+    first, channel, pixels, vectors,
+):  # fmt: skip
     """Convolve one image: some pixels from the first, some vectors from a channel.
 
     ``x`` (inputs, channels), ``zeros`` (channels,), ``neighbors`` (outputs, taps),
-    ``weight`` (taps, channels, out channels), ``bias`` (out channels,), ``y`` (outputs,
-    out channels); ``pixels`` and ``vectors`` are literals.
+    ``weight`` (taps, channels, out channels), ``bias`` (out channels,), ``floor`` and
+    ``splitter`` as of `convolve`, ``y`` (outputs, out channels); ``pixels`` and
+    ``vectors`` are literals.
     """
     arguments = (
-        x, zeros, neighbors, weight, bias, y, first, channel, pixels, vectors,
+        x, zeros, neighbors, weight, bias, floor, splitter, y,
+        first, channel, pixels, vectors,
     )  # fmt: skip
     n_pixels, n_vectors = pixels.literal_value, vectors.literal_value
 
@@ -121,11 +149,12 @@ def _convolve_tile(
             )
             return builder.extract_value(array.shape, axis)
 
-        x, zeros, _, weight, bias, y = (
-            _Memory(context, builder, arguments[i], values[i]) for i in range(6)
+        x, zeros, weight, bias, y = (
+            _Memory(context, builder, arguments[i], values[i]) for i in (0, 1, 3, 4, 7)
         )
         indices = context.make_array(arguments[2])(context, builder, values[2]).data
-        first, channel = values[6:8]
+        floor, splitter = (y.fill(value) for value in values[5:7])
+        first, channel = values[8:10]
         taps, in_channels, out_channels = (shape(3, axis) for axis in range(3))
         columns = [builder.add(channel, _number(v * y.lanes)) for v in range(n_vectors)]
         rows = [builder.add(first, _number(p)) for p in range(n_pixels)]
@@ -151,10 +180,20 @@ def _convolve_tile(
                     value = x.repeat(x.at(inner.index, source))
                     for v, factor in enumerate(factors):
                         y.multiply_add(value, factor, sums[p][v])
+        zero = ir.Constant(y.vector.element, 0)
+        with builder.if_then(builder.fcmp_ordered("!=", values[6], zero)):
+            for total in itertools.chain(*sums):
+                value = builder.load(total)
+                product = builder.fmul(splitter, value)
+                rest = builder.fsub(product, value)
+                builder.store(builder.fsub(product, rest), total)
         for p, row in enumerate(rows):
             for v, column in enumerate(columns):
                 position = builder.add(builder.mul(row, out_channels), column)
-                y.store(builder.load(sums[p][v]), position)
+                total = builder.load(sums[p][v])
+                # What is not a number stays so.
+                is_low = builder.fcmp_ordered("<", total, floor)
+                y.store(builder.select(is_low, floor, total), position)
         return context.get_dummy_value()
 
     return types.void(*arguments), generate
@@ -216,7 +255,7 @@ def _weight_gradient_tile(
 
 @keep_compiled
 @njit(nogil=True)
-def convolve(x, neighbors, weight, bias, y):
+def convolve(x, neighbors, weight, bias, floor, splitter, y):
     """Convolve images.
 
     Parameters
@@ -229,11 +268,16 @@ def convolve(x, neighbors, weight, bias, y):
         Shape (taps, channels, out channels). The out channels fill whole vectors.
     bias : numpy.ndarray
         Shape (out channels,).
+    floor : float
+        What is less becomes this: 0 to activate the output, minus infinity not to.
+    splitter : float
+        0, or `bfloat16_splitter` to round the output.
     y : numpy.ndarray
         Where to write the output, shape (images, outputs, out channels).
     """
     n_images, n_outputs, n_channels = y.shape
     lanes = VECTOR_BYTES // y.itemsize
+    floor, splitter = y.dtype.type(floor), y.dtype.type(splitter)
     zeros = np.zeros(x.shape[2], x.dtype)
     for image in range(n_images):
         channel = 0
@@ -243,8 +287,8 @@ def convolve(x, neighbors, weight, bias, y):
             while pixel < n_outputs:
                 if n_outputs < _PIXELS:
                     _convolve_tile(
-                        x[image], zeros, neighbors, weight, bias, y[image],
-                        pixel, channel, 1, 1,
+                        x[image], zeros, neighbors, weight, bias, floor, splitter,
+                        y[image], pixel, channel, 1, 1,
                     )  # fmt: skip
                     pixel += 1
                     continue
@@ -252,13 +296,13 @@ def convolve(x, neighbors, weight, bias, y):
                 first = min(pixel, n_outputs - _PIXELS)
                 if wide:
                     _convolve_tile(
-                        x[image], zeros, neighbors, weight, bias, y[image],
-                        first, channel, _PIXELS, _VECTORS,
+                        x[image], zeros, neighbors, weight, bias, floor, splitter,
+                        y[image], first, channel, _PIXELS, _VECTORS,
                     )  # fmt: skip
                 else:
                     _convolve_tile(
-                        x[image], zeros, neighbors, weight, bias, y[image],
-                        first, channel, _PIXELS, 1,
+                        x[image], zeros, neighbors, weight, bias, floor, splitter,
+                        y[image], first, channel, _PIXELS, 1,
                     )  # fmt: skip
                 pixel += _PIXELS
             channel += _VECTORS * lanes if wide and n_outputs >= _PIXELS else lanes
@@ -336,7 +380,7 @@ def sum_moments(x, means, squares):
 
 @keep_compiled
 @njit(nogil=True)
-def normalize(x, scale, shift, y):
+def normalize(x, scale, shift, splitter, y):
     """Scale and shift each channel, and make negative numbers zero.
 
     Parameters
@@ -345,15 +389,19 @@ def normalize(x, scale, shift, y):
         Features, shape (images, pixels, channels).
     scale, shift : numpy.ndarray
         Shape (channels,).
+    splitter : float
+        0, or `bfloat16_splitter` to round the result.
     y : numpy.ndarray
         Where to write the result, shape (images, pixels, channels).
     """
     n_images, n_pixels, n_channels = x.shape
-    zero = x.dtype.type(0)
+    zero, splitter = x.dtype.type(0), x.dtype.type(splitter)
     for image in range(n_images):
         for pixel in range(n_pixels):
             for channel in range(n_channels):
                 value = x[image, pixel, channel] * scale[channel] + shift[channel]
+                product = splitter * value
+                value = product - (product - value)
                 # What is not a number stays so.
                 y[image, pixel, channel] = zero if value < zero else value
 
@@ -417,34 +465,27 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
                 )
 
 
-@keep_compiled
 @njit(nogil=True)
-def rectify(x):
-    """Make negative numbers zero, in place.
-
-    Parameters
-    ----------
-    x : numpy.ndarray
-        Features, shape (images, pixels, channels).
-    """
+def _rectify(x, y):
+    """Features, with zero in place of what is negative."""
+    # "y[:] = x" takes numba longer to compile.
     zero = x.dtype.type(0)
-    values = x.reshape(x.size)
+    values, rectified = x.reshape(x.size), y.reshape(y.size)
     for i in range(len(values)):
-        values[i] = zero if values[i] < zero else values[i]
+        rectified[i] = zero if values[i] < zero else values[i]
 
 
 @njit(nogil=True)
 def _add(x, y):
     """Add features to others of the same shape, in place."""
-    # "y += x" takes numba longer to compile.
+    # "y += x" takes numba longer to compile, too.
     terms, sums = x.reshape(x.size), y.reshape(y.size)
     for i in range(len(terms)):
         sums[i] += terms[i]
 
 
-@keep_compiled
 @njit(nogil=True)
-def residual_blocks(x, neighbors, scales, shifts, weights, biases):
+def _residual_blocks(x, neighbors, scales, shifts, weights, biases, splitter):
     """Take images through residual blocks of stride 1, one after the other, in place.
 
     Parameters
@@ -460,6 +501,8 @@ def residual_blocks(x, neighbors, scales, shifts, weights, biases):
         Of the two convolutions, as of `convolve`, shapes (blocks, 2, taps, channels,
         channels) and (blocks, 2, channels). The second normalisation is part of the
         first convolution's.
+    splitter : float
+        0, or `bfloat16_splitter` to round what the convolutions read.
     """
     active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
     hidden = np.empty_like(active)
@@ -467,17 +510,16 @@ def residual_blocks(x, neighbors, scales, shifts, weights, biases):
     for image in range(len(x)):
         features = x[image : image + 1]
         for block in range(len(weights)):
-            normalize(features, scales[block], shifts[block], active)
-            convolve(active, neighbors, weights[block, 0], biases[block, 0], hidden)
-            rectify(hidden)
-            convolve(hidden, neighbors, weights[block, 1], biases[block, 1], active)
+            normalize(features, scales[block], shifts[block], splitter, active)
+            weight, bias = weights[block], biases[block]
+            convolve(active, neighbors, weight[0], bias[0], 0.0, splitter, hidden)
+            convolve(hidden, neighbors, weight[1], bias[1], -np.inf, 0.0, active)
             _add(active, features)
 
 
-@keep_compiled
 @njit(nogil=True)
-def strided_block(
-    x, strided, neighbors, scales, shifts, weights, biases, weight, bias, y
+def _strided_block(
+    x, strided, neighbors, scales, shifts, weights, biases, weight, bias, splitter, y
 ):
     """Take images through the residual block that leads to the next scale.
 
@@ -495,6 +537,8 @@ def strided_block(
         The second normalisation is part of the first convolution's.
     weight, bias : numpy.ndarray
         Of the second convolution.
+    splitter : float
+        As of `_residual_blocks`.
     y : numpy.ndarray
         Where to write the output, shape (images, outputs, out channels).
     """
@@ -503,20 +547,18 @@ def strided_block(
     shortcut = np.empty_like(hidden)
     for image in range(len(x)):
         features, output = x[image : image + 1], y[image : image + 1]
-        normalize(features, scales[0], shifts[0], active)
-        convolve(active, strided, weights[0], biases[0], hidden)
-        rectify(hidden)
-        normalize(features, scales[1], shifts[1], active)
-        convolve(active, strided, weights[1], biases[1], shortcut)
-        convolve(hidden, neighbors, weight, bias, output)
+        normalize(features, scales[0], shifts[0], splitter, active)
+        convolve(active, strided, weights[0], biases[0], 0.0, splitter, hidden)
+        normalize(features, scales[1], shifts[1], splitter, active)
+        convolve(active, strided, weights[1], biases[1], -np.inf, 0.0, shortcut)
+        convolve(hidden, neighbors, weight, bias, -np.inf, 0.0, output)
         _add(shortcut, output)
 
 
-@keep_compiled
 @njit(nogil=True)
-def attend(
-    x, squeeze, squeeze_bias, excite, excite_bias,
-    itself, compress, compress_bias, score, score_bias,
+def _attend(
+    x, itself, squeeze, squeeze_bias, excite, excite_bias,
+    compress, compress_bias, score, score_bias,
 ):  # fmt: skip
     """Rescale images by dual attention, in place.
 
@@ -524,11 +566,11 @@ def attend(
     ----------
     x : numpy.ndarray
         Features, shape (images, pixels, channels).
+    itself : numpy.ndarray
+        Each pixel as its only neighbour, shape (pixels, 1), int64.
     squeeze, squeeze_bias, excite, excite_bias : numpy.ndarray
         Weights and biases of squeeze-and-excitation, shapes (bottleneck, channels),
         (bottleneck,), (bottleneck, channels) and (channels,).
-    itself : numpy.ndarray
-        Each pixel as its only neighbour, shape (pixels, 1), int64.
     compress, compress_bias : numpy.ndarray
         Spatial attention's first layer, the normalisation included, as of `convolve`:
         shapes (1, channels, hidden) and (hidden,).
@@ -553,8 +595,9 @@ def attend(
                 factors[channel] += excite[row, channel] * max(narrow, 0)
         for channel in range(n_channels):
             factors[channel] = one / (one + math.exp(-factors[channel]))
-        convolve(x[image : image + 1], itself, compress, compress_bias, hidden)
-        rectify(hidden)
+        convolve(
+            x[image : image + 1], itself, compress, compress_bias, 0.0, 0.0, hidden
+        )
         for pixel in range(n_pixels):
             total = score_bias[0]
             for channel in range(len(score)):
@@ -562,3 +605,36 @@ def attend(
             factor = one + one / (one + math.exp(-total))
             for channel in range(n_channels):
                 features[pixel, channel] *= factors[channel] * factor
+
+
+@keep_compiled
+@njit(nogil=True)
+def backbone(pixels, stem, stages, splitter, features):
+    """Take images through a whole backbone, without holding the interpreter.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        Images, shape (images, pixels, channels).
+    stem : tuple of numpy.ndarray
+        Neighbours, weights and biases of the first convolution, as of `convolve`.
+    stages : tuple of tuple of tuple of numpy.ndarray
+        For each stage the arguments of `_strided_block`, `_residual_blocks` and
+        `_attend`. What a stage does not have are empty arrays.
+    splitter : float
+        As of `_residual_blocks`.
+    features : numpy.ndarray
+        Where to write the features, shape (images, positions, out channels).
+    """
+    neighbors, weight, bias = stem
+    x = np.empty((len(pixels), len(neighbors), len(bias)), bias.dtype)
+    convolve(pixels, neighbors, weight, bias, 0.0, 0.0, x)
+    for strided, blocks, attention in stages:
+        if strided[0].size > 0:
+            y = np.empty((len(x), len(strided[0]), strided[-1].size), bias.dtype)
+            _strided_block(x, *strided, splitter, y)
+            x = y
+        _residual_blocks(x, *blocks, splitter)
+        if attention[0].size > 0:
+            _attend(x, *attention)
+    _rectify(x, features)

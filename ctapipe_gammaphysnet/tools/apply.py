@@ -23,9 +23,9 @@ class ApplyGammaPhysNet(Tool):
     """Apply γ-PhysNet to DL1 files, many images at once.
 
     The output is what ``ctapipe-process`` writes with ``GammaPhysNetReconstructor``,
-    and whatever else the input holds, such as the DL2 of other algorithms. It is much
-    faster than ``ctapipe-process`` where the network is, that is on GPUs. An output
-    appears when it is complete, and inputs are never changed.
+    and whatever else the input holds, such as the DL2 of other algorithms. It is many
+    times as fast: images go to the network in large batches, while others are read and
+    written. An output appears when it is complete, and inputs are never changed.
     """
 
     name = "ctapipe-apply-gammaphysnet"

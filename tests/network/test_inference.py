@@ -1,5 +1,9 @@
 """The backbone for inference gives the features of the network it was made of."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import toy_sample as toy
@@ -7,8 +11,11 @@ from cameras import lattice_of
 from torch import nn
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+from ctapipe_gammaphysnet.network.compiled import share
+from ctapipe_gammaphysnet.network.convolution import LatticeConvolution
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
+from ctapipe_gammaphysnet.network.resnet import ResidualBlock
 
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 3e-5}
 
@@ -80,6 +87,36 @@ def test_features_are_those_of_indexed_convolutions(camera, n_images):
         assert_same(InferenceBackbone(network)(images), expected, 1e-11)
 
 
+def to_bfloat16(values):
+    """Round numbers in double precision to 8 digits, not to those of float32 before."""
+    fraction, exponent = torch.frexp(values)
+    return torch.ldexp((fraction * 2**8).round() / 2**8, exponent)
+
+
+def test_bfloat16_rounds_what_residual_blocks_multiply():
+    """As if features and weights were rounded one by one; nothing else is."""
+    lattice = lattice_of("LSTCam")
+    network = trained(NetworkConfig(blocks=2), lattice, torch.float64)
+    images = images_of(2, lattice, torch.float64)
+    blocks = [m for m in network.backbone.modules() if isinstance(m, ResidualBlock)]
+    for block in blocks:
+        # Normalised weights are rounded: here that is the same as rounded weights.
+        norm, _, _ = block.conv2
+        norm.eps, norm.running_var[:] = 0, 1
+        nn.init.constant_(norm.weight, 2)
+    backbone = InferenceBackbone(network, bfloat16=True)
+    exact = network.features(images).detach()
+    for block in blocks:
+        for module in block.modules():
+            if isinstance(module, LatticeConvolution):
+                module.weight.data = to_bfloat16(module.weight.data)
+                module.register_forward_pre_hook(lambda _, x: to_bfloat16(x[0]))
+    with torch.inference_mode():
+        expected = network.features(images)
+        assert_same(backbone(images), expected, 1e-11)
+    assert (exact - expected).abs().max() > 1e-4 * exact.abs().max()
+
+
 @pytest.mark.parametrize("camera", ["FlashCam", "CHEC"])
 def test_every_camera_has_its_own_order_and_neighbors(camera):
     lattice = lattice_of(camera)
@@ -122,11 +159,36 @@ def test_images_and_weights_stay_as_they_are(small_network):
         assert torch.equal(value, before[name]), name
 
 
-def test_what_is_not_a_number_stays_in_its_image(small_network):
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_what_is_not_a_number_stays_in_its_image(small_network, bfloat16):
     images = torch.rand(3, 2, len(small_network.order), dtype=torch.float64)
-    backbone = InferenceBackbone(small_network)
+    backbone = InferenceBackbone(small_network, bfloat16)
     expected = backbone(images)
     images[1, 0, 20] = torch.nan
     found = backbone(images)
     assert found[1].isnan().any()
     assert torch.equal(found[[0, 2]], expected[[0, 2]])
+
+
+def test_callers_at_once_have_the_same_threads():
+    running, most, lock = 0, 0, threading.Lock()
+
+    def work(part):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return part.stop - part.start
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(3) as callers:
+            parts = list(callers.map(lambda _: share(work, 5), range(3)))
+    finally:
+        torch.set_num_threads(before)
+    assert parts == 3 * [[2, 3]]
+    assert most == 2

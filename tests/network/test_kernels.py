@@ -5,7 +5,11 @@ import platform
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
+
+from ctapipe_gammaphysnet.network import kernels
 
 #: Convolves as processors without AVX, which have no instruction that multiplies and
 #: adds. A function of the C library in its place would be some twenty times slower.
@@ -22,7 +26,7 @@ neighbors = rng.integers(-1, 20, size=(15, 7))
 weight = rng.normal(size=(7, 3, 16))
 bias = rng.normal(size=16)
 y = np.empty((2, 15, 16))
-kernels.convolve(x, neighbors, weight, bias, y)
+kernels.convolve(x, neighbors, weight, bias, -np.inf, 0, y)
 
 (code,) = kernels.convolve.inspect_asm().values()
 assert "mulpd" in code
@@ -30,6 +34,9 @@ assert "fma" not in code
 pixels = np.where((neighbors >= 0)[..., np.newaxis], x[:, neighbors], 0)
 expected = np.einsum("iotc,tcd->iod", pixels, weight) + bias
 np.testing.assert_allclose(y, expected, rtol=0, atol=1e-12)
+
+kernels.convolve(x, neighbors, weight, bias, 0, 0, y)
+np.testing.assert_allclose(y, np.maximum(expected, 0), rtol=0, atol=1e-12)
 """
 
 
@@ -44,3 +51,37 @@ def test_old_processors_multiply_and_add_one_after_the_other(tmp_path):
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, env=environment)
+
+
+@pytest.mark.parametrize("floor", [-np.inf, 0])
+@pytest.mark.parametrize("n_outputs", [1, 30])
+def test_outputs_are_rounded_to_bfloat16(n_outputs, floor):
+    rng = np.random.default_rng(0)
+    # Products that float32 adds up without rounding.
+    x, weight = (
+        rng.integers(-99, 99, size=shape).astype(np.float32)
+        for shape in ((3, 20, 5), (7, 5, 32))
+    )
+    bias = weight[0, 0]
+    neighbors = rng.integers(-1, 20, size=(n_outputs, 7))
+    exact, rounded = np.empty((2, 3, n_outputs, 32), np.float32)
+    splitter = kernels.bfloat16_splitter(x.dtype)
+    kernels.convolve(x, neighbors, weight, bias, floor, 0, exact)
+    kernels.convolve(x, neighbors, weight, bias, floor, splitter, rounded)
+    assert_rounded(exact, rounded)
+
+
+def test_normalized_features_are_rounded_to_bfloat16():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 20, 16)).astype(np.float32)
+    line = rng.normal(size=(2, 16)).astype(np.float32)
+    exact, rounded = np.empty((2, *x.shape), np.float32)
+    kernels.normalize(x, *line, 0, exact)
+    kernels.normalize(x, *line, kernels.bfloat16_splitter(x.dtype), rounded)
+    assert_rounded(exact, rounded)
+
+
+def assert_rounded(exact, rounded):
+    expected = torch.from_numpy(exact).bfloat16().float().numpy()
+    np.testing.assert_array_equal(rounded, expected)
+    assert (rounded != exact).mean() > 0.3

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -30,9 +31,10 @@ from device import DEVICE
 from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
-from ctapipe_gammaphysnet.dl1_file import DL1FileError
+from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
 from ctapipe_gammaphysnet.dl2_file import DL2FileError
 from ctapipe_gammaphysnet.model_file import write_model
+from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.tools import apply as apply_module
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 
@@ -178,6 +180,105 @@ def test_blocks_of_images_do_not_change_anything(
     monkeypatch.setattr(bulk, "_IMAGES_PER_BLOCK", 2)
     output = apply(toy_file, toy_model, tmp_path / "toy.dl2.h5", "--batch-size=3")
     assert_same_file(processed, output, toy_file)
+
+
+def test_the_next_images_are_read_while_the_network_computes(
+    toy_file, toy_model, tmp_path, monkeypatch
+):
+    reads, others_are_read = [], threading.Event()
+
+    def read(*arguments, original=DL1File.read_images):
+        reads.append(arguments)
+        if len(reads) == 2:
+            others_are_read.set()
+        return original(*arguments)
+
+    def compute(*arguments, original=GammaPhysNetReconstructor.run_network):
+        assert others_are_read.wait(timeout=60)
+        return original(*arguments)
+
+    monkeypatch.setattr(DL1File, "read_images", read)
+    monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", compute)
+    apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--chunk-size=1")
+
+
+def test_few_images_wait_for_the_network(toy_file, toy_model, tmp_path, monkeypatch):
+    """However slow it is: memory is flat."""
+    n_read, n_done, waiting = 0, 0, []
+
+    def read(*arguments, original=DL1File.read_images):
+        nonlocal n_read
+        inputs, has_pixels = original(*arguments)
+        n_read += len(inputs)
+        waiting.append(n_read - n_done)
+        return inputs, has_pixels
+
+    def compute(
+        reconstructor, name, inputs, original=GammaPhysNetReconstructor.run_network
+    ):
+        nonlocal n_done
+        time.sleep(0.02)
+        outputs = original(reconstructor, name, inputs)
+        n_done += len(inputs)
+        return outputs
+
+    monkeypatch.setattr(DL1File, "read_images", read)
+    monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", compute)
+    monkeypatch.setattr(bulk, "_IMAGES_PER_BLOCK", 1)
+    apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--batch-size=1")
+    assert n_read == n_done > 20
+    # Those that are computed, one that is ready, and one that is being read.
+    assert 2 <= max(waiting) <= 4
+
+
+def test_an_error_of_the_network_is_raised(toy_file, toy_model, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise MemoryError("of the GPU")
+
+    monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", fail)
+    with pytest.raises(MemoryError, match="of the GPU"):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5")
+    assert_no_output(tmp_path)
+
+
+def test_the_network_stops_with_the_tool(toy_file, toy_model, tmp_path, monkeypatch):
+    calls = []
+
+    def compute(*arguments, original=GammaPhysNetReconstructor.run_network):
+        calls.append(arguments)
+        time.sleep(0.02)
+        return original(*arguments)
+
+    def fail(*arguments):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", compute)
+    monkeypatch.setattr(bulk, "_write_chunk", fail)
+    with pytest.raises(OSError, match="no space left"):
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--chunk-size=1")
+    n_calls = len(calls)
+    time.sleep(0.2)
+    assert len(calls) == n_calls <= 2 * bulk._BLOCKS_AHEAD
+
+
+def test_tables_are_copied_as_they_are(toy_file, toy_model, tmp_path):
+    """Compressed as they were, and with the gaps that some have between columns."""
+    dl1 = tmp_path / "more.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    gaps = np.dtype({"names": ["a", "b"], "formats": ["i1", "f8"], "offsets": [0, 8]})
+    values = np.zeros(1000, gaps)
+    values["a"], values["b"] = np.arange(1000) % 100, np.arange(1000) / 3
+    with tables.open_file(dl1, "a") as file:
+        gaps = file.create_table("/", "gaps", obj=values, chunkshape=300)
+        assert gaps.description._v_dtype.itemsize == 16
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    with tables.open_file(dl1) as one, tables.open_file(output) as other:
+        np.testing.assert_array_equal(other.root.gaps[:], values)
+        for node in ("/gaps", "/dl1/event/telescope/parameters/tel_001"):
+            assert other.root[node].attrs.NROWS == one.root[node].nrows
+            for start in range(0, one.root[node].nrows, *one.root[node].chunkshape):
+                chunks = [file.root[node].read_chunk((start,)) for file in (one, other)]
+                assert chunks[0] == chunks[1]
 
 
 def test_the_carried_example(tmp_path):
