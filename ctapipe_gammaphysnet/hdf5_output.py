@@ -1,0 +1,105 @@
+"""An HDF5 file is compared with what was written to it.
+
+HDF5 gives no error if it cannot write all of a file when it closes it: on a full disk
+tables can be missing from a file that opens and reads well.
+"""
+
+import contextlib
+import zlib
+
+import numpy as np
+import tables
+
+from .output import OutputError, writing
+
+__all__ = ["contents", "verified"]
+
+#: How much of a table is read at once.
+_READ_BYTES = 2**24
+#: What HDF5 may remember of each table; each is read once, from its start.
+_CACHE_BYTES = 2**20
+
+
+@contextlib.contextmanager
+def verified(file, path):
+    """Close a file that was written, and compare it with what was written to it.
+
+    Parameters
+    ----------
+    file : tables.File
+        The file. It is closed when the context is left, whatever happens.
+    path : pathlib.Path
+        What to call it in messages.
+
+    Yields
+    ------
+    tables.File
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If something is missing from it, or is not what was written.
+    """
+    name = file.filename
+    try:
+        yield file
+        with writing(path):
+            file.flush()
+            expected = contents(file)
+    finally:
+        with writing(path):
+            file.close()
+    with writing(path), tables.open_file(name, chunk_cache_size=_CACHE_BYTES) as again:
+        found = contents(again)
+    wrong = [node for node in expected if found.get(node) != expected[node]]
+    if wrong:
+        raise OutputError(
+            f"{path} cannot be written: is the disk full? ({len(wrong)} of "
+            f"{len(expected)} groups and tables are not as they were written, such as "
+            f"{wrong[0]})"
+        )
+
+
+def contents(file):
+    """Summarise all that is in a file.
+
+    Parameters
+    ----------
+    file : tables.File
+        The open file.
+
+    Returns
+    -------
+    dict of str to tuple
+        For each group and table what tells it from any other: type, attributes, and
+        number, type and checksum of its rows.
+    """
+    return {
+        node._v_pathname: (*_attributes(node), *_rows(node))
+        for node in file.walk_nodes("/")
+    }
+
+
+def _attributes(node):
+    attributes = node._v_attrs
+    return (
+        type(node).__name__,
+        *(
+            (name, repr(np.asarray(attributes[name]).tolist()))
+            for name in sorted(attributes._v_attrnamesuser)
+        ),
+    )
+
+
+def _rows(node):
+    if not isinstance(node, tables.Leaf):
+        return ()
+    # Rows of different lengths have no size, and are read as a list.
+    step = max(1, _READ_BYTES // max(getattr(node, "rowsize", 1024), 1))
+    checksum = 0
+    for start in range(0, node.nrows, step):
+        rows = node.read(start, start + step)
+        for array in rows if isinstance(rows, list) else [rows]:
+            checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
+    return node.nrows, str(node.dtype), checksum

@@ -1,0 +1,362 @@
+"""How an output appears: whole, under its name, and in nobody's way.
+
+A file is written under another name in its folder, and gets its own when it is
+complete. A link is followed: what it points to is replaced. In a folder only files are
+replaced or removed that are in the list which was left there when they were written.
+
+Outputs are checked before anything is computed (`check_file`, `check_folder`), and
+written by `whole_file`, `write_whole` and `whole_folder`, whatever kind they are of.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import stat
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import tables
+from ctapipe.core import ToolConfigurationError
+
+__all__ = [
+    "OutputError",
+    "check_file",
+    "check_folder",
+    "real_path",
+    "whole_file",
+    "whole_folder",
+    "write_whole",
+    "writing",
+]
+
+#: How much of a file's name its temporary name repeats: no file system allows fewer.
+_REPEATED_BYTES = 100
+
+
+class OutputError(ToolConfigurationError, ValueError):
+    """An output cannot be written; the message says why."""
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Say which output it is if something cannot be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The output.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    OutputError
+        If something cannot be written.
+    """
+    try:
+        yield
+    except (tables.HDF5ExtError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip()
+        raise OutputError(
+            f"{path} cannot be written: is the disk full? ({reason.splitlines()[-1]})"
+        ) from error
+
+
+def real_path(path):
+    """Follow links to where an output is to be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The output, which need not exist.
+
+    Returns
+    -------
+    pathlib.Path
+        Its absolute path, without links.
+
+    Raises
+    ------
+    OutputError
+        If there is no such place: links in a circle, or a file in place of a folder.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        os.stat(real)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be an output: {error.strerror}. Give another path"
+        ) from error
+    return real
+
+
+def check_file(path, inputs=()):
+    """Check that a file can be written, before it takes hours to make its content.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; it may exist, or be a link.
+    inputs : iterable of pathlib.Path
+        Files that must stay as they are.
+
+    Raises
+    ------
+    OutputError
+        If it is no plain file (a folder, a device, a socket), if it is one of the
+        inputs, under whatever name, or if its folder cannot be written to.
+    """
+    real = real_path(path)
+    if real.exists() and not real.is_file():
+        raise OutputError(
+            f"{path} is {_kind(real)}, which is not replaced: give the path of a file"
+        )
+    _refuse_input(real, path, inputs)
+    if not real.parent.is_dir():
+        raise OutputError(
+            f"cannot write into {real.parent}, the folder of the output {path}: "
+            "there is no such folder"
+        )
+    _try_folder(real.parent, path)
+
+
+def _kind(path):
+    """What something is called that is no plain file."""
+    mode = os.stat(path).st_mode
+    kinds = {
+        "a folder": stat.S_ISDIR,
+        "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+        "a pipe": stat.S_ISFIFO,
+        "a socket": stat.S_ISSOCK,
+    }
+    return next((name for name, is_kind in kinds.items() if is_kind(mode)), "a file")
+
+
+def _refuse_input(real, path, inputs):
+    """Refuse an output that is an input, or another name (hard link) of it."""
+    for other in inputs:
+        if real.exists() and other.exists() and os.path.samefile(real, other):
+            raise OutputError(f"{path} is an input: it is not changed")
+
+
+def _try_folder(folder, path):
+    """Try whether a file can be made in a folder."""
+    trial = _temporary(folder / "trial")
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {folder}, the folder of the output {path}: "
+            f"{error.strerror}"
+        ) from error
+
+
+def _temporary(path):
+    """Another name in the same folder, of which no other process thinks."""
+    name = os.fsencode(path.name)[:_REPEATED_BYTES].decode(errors="ignore")
+    return path.with_name(f"{name}.{secrets.token_hex(4)}.part")
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Make a file that appears whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file. Its folder must exist; a file of that name is replaced, and so is
+        what a link of that name points to.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write it: under another name in the same folder, which ends in
+        ``.part``. It gets its own name when the context is left without error, and is
+        removed otherwise.
+
+    Raises
+    ------
+    OutputError
+        If there is something else than a plain file, or the disk is full.
+    """
+    real = real_path(path)
+    temporary = _temporary(real)
+    try:
+        yield temporary
+        with writing(path):
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            if real.exists() and not real.is_file():
+                raise OutputError(f"{path} is {_kind(real)}, which is not replaced")
+            os.replace(temporary, real)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_whole(path, content):
+    """Write a file of known content, whole or not at all.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, as for `whole_file`.
+    content : bytes
+        What to write; it is read again before the file gets its name.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    with whole_file(path) as temporary, writing(path):
+        temporary.write_bytes(content)
+        if temporary.read_bytes() != content:
+            raise OutputError(f"{path} cannot be written: is the disk full?")
+
+
+def check_folder(path, listing, patterns, inputs=()):
+    """Check that files can be written into a folder, and that none is lost by it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder; it may exist, with files of others, or be a link.
+    listing : str
+        Name of the file in it that lists what was written before.
+    patterns : iterable of str
+        Names that may be written, with wildcards.
+    inputs : iterable of pathlib.Path
+        Files that must stay as they are.
+
+    Raises
+    ------
+    OutputError
+        If it is no folder, if it cannot be written to, or if it has something of a
+        name that may be written, which is not in the list, no plain file, or an input.
+    """
+    real = real_path(path)
+    if not real.exists():
+        check_file(path)
+        return
+    if not real.is_dir():
+        raise OutputError(
+            f"{path} is {_kind(real)}, not a folder, and not replaced: give the path "
+            "of a folder"
+        )
+    ours = _listed(real, listing, patterns)
+    for entry in sorted(real.iterdir()):
+        if not _may_be_written(entry.name, patterns):
+            continue
+        if entry.name not in ours:
+            raise OutputError(
+                f"{entry} would be replaced, but is not of those files that were "
+                f"written here before ({listing}): move it, or choose another folder"
+            )
+        _refuse_input(entry, entry, inputs)
+    _try_folder(real, path)
+
+
+def _may_be_written(name, patterns):
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _listed(folder, listing, patterns):
+    """Names of the plain files in a folder that were written here before."""
+    path = folder / listing
+    if not os.path.lexists(path):
+        return set()
+    problem = OutputError(
+        f"{path} does not list the files that were written here before: move it, or "
+        "choose another folder"
+    )
+    if not _is_plain(path):
+        raise problem
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise problem from error
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise problem
+    # Whoever wrote the list: it can name files of this folder only, and only such as
+    # are written here.
+    present = {entry.name for entry in folder.iterdir() if _is_plain(entry)}
+    return {n for n in present & set(names) if _may_be_written(n, patterns)}
+
+
+def _is_plain(path):
+    return stat.S_ISREG(os.lstat(path).st_mode)
+
+
+@contextlib.contextmanager
+def whole_folder(path, listing, patterns):
+    """Write the files of a folder, which appear when all are complete.
+
+    Files that were written there before go; files of others stay.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder. It is made if it does not exist; its own folder must exist.
+    listing : str
+        Name of the file in it that lists what was written.
+    patterns : iterable of str
+        Names that may be written, with wildcards.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write the files: in another folder, which is removed at the end.
+
+    Raises
+    ------
+    OutputError
+        If the files cannot be written, or would replace files of others.
+    """
+    real = real_path(path)
+    is_new = not real.exists()
+    # A folder that exists may be a disk of its own: then only inside it.
+    temporary = _temporary(real if is_new else real / "new")
+    with writing(path):
+        temporary.mkdir()
+    try:
+        yield temporary
+        names = {entry.name for entry in temporary.iterdir()}
+        unexpected = {name for name in names if not _may_be_written(name, patterns)}
+        assert not unexpected, f"not among the names to write: {unexpected}"
+        with writing(path):
+            if is_new and not real.exists():
+                _write_listing(temporary / listing, names)
+                os.rename(temporary, real)
+            else:
+                _replace_files(temporary, real, listing, patterns, names)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_files(source, folder, listing, patterns, names):
+    """Move files into a folder, in place of those that were written there before."""
+    ours = _listed(folder, listing, patterns)
+    for name in names - ours:
+        if os.path.lexists(folder / name):
+            raise OutputError(f"{folder / name} was put there meanwhile: it stays")
+    # All in the list, in case that this is interrupted.
+    _write_listing(folder / listing, names | ours)
+    for name in ours - names:
+        (folder / name).unlink()
+    for name in names:
+        os.replace(source / name, folder / name)
+    _write_listing(folder / listing, names)
+
+
+def _write_listing(path, names):
+    text = json.dumps({"files": sorted(names)}, indent=1)
+    write_whole(path, text.encode())
