@@ -742,6 +742,56 @@ def test_too_many_tensors(content, path, monkeypatch):
     assert f"more than {len(tensors) - 1} tensors" in refusal(path)
 
 
+def test_many_members_can_be_read(path):
+    """Of so many tensors that their number is compared with the card's."""
+    model = make_model(make_network("SST", (2,), range(50)))
+    write_model(path, model)
+    assert read_card(path) == model.card
+    assert_same_weights(read_model(path).weights, model.weights)
+
+
+def many_tensors(card, key="data_offsets"):
+    """Headers of more tensors than the card describes, parsed in seconds."""
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = {} if card is None else {"__metadata__": {"card": card, "sha256": ""}}
+    text = json.dumps(header | dict.fromkeys(map(str, range(50_000)), entry))
+    return text.replace('"data_offsets"', f'"{key}"')
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (many_tensors, "50000 tensors, and its card describes 23"),
+        (lambda _: many_tensors(None), "50000 tensors, and no card"),
+        (lambda _: many_tensors("{}"), "50000 tensors, and no card"),
+        (
+            lambda card: many_tensors(card, r"data\u005foffsets"),
+            "more than 1000 tensors",
+        ),
+        (
+            lambda card: many_tensors(card.replace('version": 1', 'version": 9', 1)),
+            "written by a newer",
+        ),
+    ],
+)
+def test_many_tensors_are_refused_without_parsing_them(
+    content, path, monkeypatch, make, message
+):
+    card, _ = parts(content)
+    parsed = []
+    parse = model_header._parse_tensor
+    monkeypatch.setattr(
+        model_header, "_parse_tensor", lambda text: parsed.append(1) or parse(text)
+    )
+    assert message in refusal(path, pack(make(card)))
+    assert len(parsed) <= model_header.FEW_TENSORS
+
+
+def test_more_tensors_than_any_model_has(path):
+    header = '"data_offsets"' * (model_header.MAX_TENSORS + 1)
+    assert "more than 100000 tensors" in refusal(path, pack(header))
+
+
 # --- files made to take all of the memory
 
 

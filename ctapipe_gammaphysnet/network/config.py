@@ -65,3 +65,20 @@ class NetworkConfig(BaseModel):
         if self.classes[0] != "gamma":
             raise ValueError(f"the first class must be gamma, got {self.classes}")
         return self
+
+    @property
+    def n_tensors(self):
+        """Number of tensors of such a network, counted without building it."""
+        stages = len(self.channels)
+        # Weights and biases of a convolution or a linear layer; these, mean, variance
+        # and number of batches of a normalisation.
+        layer, norm = 2, 5
+        # Stem, two convolutions in each block, shortcuts between stages.
+        n_convolutions = 1 + 2 * stages * self.blocks + stages - 1
+        # The first two have no normalisation before them.
+        backbone = n_convolutions * layer + (n_convolutions - 2) * norm
+        # Of four linear layers, the one before a normalisation has no biases.
+        attention = self.attention * stages * (4 * layer - 1 + norm)
+        tasks = set(self.tasks)
+        n_hidden = ("energy" in tasks) + (not tasks.isdisjoint({"direction", "impact"}))
+        return backbone + attention + (n_hidden + len(tasks)) * layer

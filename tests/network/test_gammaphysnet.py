@@ -316,6 +316,19 @@ def test_parameter_shapes_are_those_of_the_network(camera, config):
     assert parameter_shapes(config, Camera.of(camera)) == expected
 
 
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("channels", [(2,), (4, 2, 2)])
+@pytest.mark.parametrize("blocks", [1, 3])
+@pytest.mark.parametrize(
+    "tasks", [("energy",), ("class", "impact"), ("energy", "direction", "impact")]
+)
+def test_tensors_are_counted_without_the_network(blocks, channels, attention, tasks):
+    config = NetworkConfig(
+        blocks=blocks, channels=channels, attention=attention, tasks=tasks, hidden=2
+    )
+    assert config.n_tensors == len(parameter_shapes(config, Camera.of("FlashCam")))
+
+
 def test_shapes_of_a_huge_network_take_no_memory():
     code = """
 from test_gammaphysnet import Camera, NetworkConfig, parameter_shapes
