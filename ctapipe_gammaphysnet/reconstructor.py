@@ -13,6 +13,8 @@ from ctapipe.core import Provenance, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Path, Unicode
 from ctapipe.reco import Reconstructor, StereoCombiner
 
+# `ctapipe-info --plugins` shows the version that the module of a plugin has.
+from . import __version__ as __version__
 from .dl1 import event_images
 from .dl2 import (
     CONTAINERS,

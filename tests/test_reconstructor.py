@@ -17,11 +17,13 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.reco import Reconstructor
+from ctapipe.tools.info import info
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
 
+from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
 from ctapipe_gammaphysnet.dl2 import group_names, telescope_columns
@@ -60,6 +62,13 @@ def dl2_file(toy_file, toy_model, tmp_path_factory):
 
 def test_is_a_ctapipe_plugin():
     assert "GammaPhysNetReconstructor" in Reconstructor.non_abstract_subclasses()
+
+
+def test_ctapipe_info_shows_our_version(capsys):
+    info(plugins=True)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for module in ("simulation.source", "reconstructor"):
+        assert [f"ctapipe_gammaphysnet.{module}", "--", __version__] in lines
 
 
 def test_the_module_needs_no_heavy_library():

@@ -42,6 +42,9 @@ from ctapipe.core.traits import Bool, CInt, ComponentName, List
 from ctapipe.image import ImageExtractor
 from ctapipe.io import DataLevel, EventSource
 
+# `ctapipe-info --plugins` shows the version that the module of a plugin has.
+from .. import __version__ as __version__
+
 __all__ = ["AirShowerEventSource"]
 
 #: Every run starts at this time, and its events follow by their event_id.
