@@ -17,7 +17,7 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoMeanCombiner
 
 from .compat import PARTICLE_TYPE
-from .dl2 import PROPERTIES
+from .dl2 import invalidate_array, kind_of
 from .dl2_file import DL2File, whole_file
 from .reconstructor import sha256_of_file
 from .stereo import combine_cores, combine_directions, weighted_mean
@@ -117,7 +117,7 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
     Returns for each block tel_ids, rows, has_pixels and what will be the outputs.
     ``running`` are the outputs of all blocks that may still be computed.
     """
-    selected, blocks = _select(chunk, reconstructor), []
+    selected, blocks = _select(dl1.path, chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
         tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
@@ -141,11 +141,11 @@ def _finish_chunk(reconstructor, chunk, blocks):
     return chunk, telescopes, _combine(chunk, reconstructor, telescopes)
 
 
-def _select(chunk, reconstructor):
+def _select(path, chunk, reconstructor):
     """Rows to reconstruct of each telescope with a network, counted as event-wise."""
     query, selected = reconstructor.quality_query, {}
     for tel_id, parameters in chunk.parameters.items():
-        is_good = query.mask(parameters)
+        is_good = query.mask(parameters, path)
         has_network = tel_id in reconstructor.network_of
         query.record("DL1 data", len(parameters))
         query.record("network for telescope type", has_network * len(parameters))
@@ -232,7 +232,7 @@ def _combine(chunk, reconstructor, telescopes):
     }
     array = {}
     for combiner in reconstructor.stereo_combiners:
-        (kind,) = [k for k, p in PROPERTIES.items() if p is combiner.property]
+        kind = kind_of(combiner)
         valid = {
             tel_id: np.flatnonzero(columns[kind]["is_valid"])
             for tel_id, columns in telescopes.items()
@@ -244,6 +244,9 @@ def _combine(chunk, reconstructor, telescopes):
             index = reconstructor.subarray.tel_indices[tel_id]
             mask[chunk.event[tel_id][rows], index] = True
         array[kind] |= {"telescopes": mask, "is_valid": mask.any(axis=1)}
+        invalidate_array(kind, array[kind])
+        n_valid = array[kind]["is_valid"].sum()
+        reconstructor.quality_query.record(f"valid {kind} of the array", n_valid)
     return array
 
 
@@ -277,7 +280,9 @@ def _combine_energy(chunk, combiner, mono):
         energy = np.log(energy)
     mean, spread = weighted_mean(energy, mono["weight"], mono["event"], len(chunk))
     if combiner.log_target:
-        mean, spread = np.exp(mean), np.exp(spread)
+        # What is too large becomes infinite, and is then not valid.
+        with np.errstate(over="ignore"):
+            mean, spread = np.exp(mean), np.exp(spread)
     return {"energy": mean, "energy_uncert": spread}
 
 

@@ -30,6 +30,9 @@ __all__ = [
     "fill_invalid",
     "fill_telescope",
     "group_names",
+    "invalidate_array",
+    "invalidate_stereo",
+    "kind_of",
     "kinds_of_tasks",
     "telescope_columns",
     "telescope_container",
@@ -49,6 +52,13 @@ PROPERTIES = {
     "energy": ReconstructionProperty.ENERGY,
     "geometry": ReconstructionProperty.GEOMETRY,
     PARTICLE_TYPE: ReconstructionProperty.PARTICLE_TYPE,
+}
+#: Without which a prediction of the array is not valid. The impact point may be
+#: missing: a network can be without that task.
+_NEEDED = {
+    "energy": ("energy",),
+    "geometry": ("alt", "az"),
+    PARTICLE_TYPE: ("prediction",),
 }
 
 
@@ -73,6 +83,23 @@ def kinds_of_tasks(tasks):
         "impact": {"direction", "impact"},
     }
     return [kind for kind, needed in needs.items() if needed <= set(tasks)]
+
+
+def kind_of(combiner):
+    """Find which kind of DL2 information a combiner combines.
+
+    Parameters
+    ----------
+    combiner : ctapipe.reco.StereoCombiner
+        The combiner, of one property.
+
+    Returns
+    -------
+    str
+        A key of `PROPERTIES`.
+    """
+    (kind,) = [k for k, p in PROPERTIES.items() if p is combiner.property]
+    return kind
 
 
 def group_names(prefix):
@@ -140,9 +167,11 @@ def _mean_and_spread(values):
 
 
 def _energy_columns(output):
-    # What is too large for a number becomes infinite, and is then not valid.
-    with np.errstate(over="ignore", invalid="ignore"):
+    # What is too large for a number becomes infinite, and what is too small 0: neither
+    # is an energy.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         energy, uncertainty = _mean_and_spread(energy_from_target(_with_mean(output)))
+        energy = np.where(energy > 0, energy, np.nan)
     return {"energy": energy, "energy_uncert": uncertainty}
 
 
@@ -200,12 +229,72 @@ def _impact_distance(alt, az, core, position):
 
 def _invalidate(columns):
     """Set the validity flags: a row is valid if all it predicts is finite."""
-    valid = np.all(
-        [np.isfinite(v) for name, v in columns.items() if "uncert" not in name], axis=0
-    )
+    valid = _are_usable(columns, [name for name in columns if "uncert" not in name])
     for value in columns.values():
         value[~valid] = np.nan
     columns["is_valid"] = valid
+
+
+def _are_usable(columns, needed):
+    """Rows in which all that is needed is finite, and nothing is infinite.
+
+    What is not known is NaN: the spread of a single member, for example.
+    """
+    finite = [np.isfinite(columns[name]) for name in needed]
+    return np.all([*finite, *(~np.isinf(v) for v in columns.values())], axis=0)
+
+
+def invalidate_array(kind, columns):
+    """Make predictions of the array invalid that are not finite.
+
+    Parameters
+    ----------
+    kind : str
+        Which: a key of `PROPERTIES`.
+    columns : dict of str to numpy.ndarray
+        Columns of its container, shape (n_events,), and ``telescopes``, a mask, shape
+        (n_events, n_telescopes), bool. They are changed: rows that are not valid, or
+        not finite, become NaN, without telescopes and with ``is_valid`` False. An
+        uncertainty or an impact point that is not known may be NaN.
+    """
+    telescopes, valid = columns.pop("telescopes"), columns.pop("is_valid")
+    valid = valid & _are_usable(columns, _NEEDED[kind])
+    for value in columns.values():
+        value[~valid] = np.nan
+    columns["telescopes"] = telescopes & valid[:, np.newaxis]
+    columns["is_valid"] = valid
+
+
+def invalidate_stereo(event, kind, name):
+    """Make the prediction of the array of an event invalid if it is not finite.
+
+    Whatever combines telescopes may give NaN: with weights that are not finite, such
+    as ``length / width`` of an image that is a line.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event.
+    kind : str
+        Which prediction: a key of `PROPERTIES`.
+    name : str
+        Name of its group.
+
+    Returns
+    -------
+    bool
+        Whether it is valid.
+    """
+    containers = getattr(event.dl2.stereo, kind)
+    stereo = containers[name]
+    columns = {
+        field: u.Quantity(stereo[field]).value
+        for field in stereo.keys()
+        if field in _NEEDED[kind] or "uncert" in field
+    }
+    if not (stereo.is_valid and _are_usable(columns, _NEEDED[kind])):
+        containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    return bool(containers[name].is_valid)
 
 
 def fill_telescope(event, tel_id, prefix, columns, row):

@@ -4,6 +4,7 @@ Importing this module must stay cheap, because every ctapipe tool does it: what 
 torch is imported when a reconstructor is made.
 """
 
+import contextlib
 import hashlib
 import warnings
 
@@ -23,6 +24,8 @@ from .dl2 import (
     fill_invalid,
     fill_telescope,
     group_names,
+    invalidate_stereo,
+    kind_of,
     kinds_of_tasks,
     telescope_columns,
 )
@@ -149,6 +152,14 @@ class GammaPhysNetReconstructor(Reconstructor):
             if kind in PROPERTIES
         ]
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
+        # All that is counted is in the table, in this order, even if it never happens.
+        self.quality_query.record("DL1 data", 0)
+        self.quality_query.record("network for telescope type", 0)
+        self.quality_query.record("image with finite pixels", 0)
+        for name in ("valid {}", "valid {} of the array"):
+            for kind in self.kinds:
+                if kind in PROPERTIES:
+                    self.quality_query.record(name.format(kind), 0)
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
@@ -230,13 +241,22 @@ class GammaPhysNetReconstructor(Reconstructor):
             fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():
             self._predict(event, name, tel_ids)
+        for combiner in self.stereo_combiners:
+            self._combine(event, combiner)
+        if "geometry" in self.kinds:
+            complete_geometry(event, group_names(self.prefix)["geometry"])
+
+    def _combine(self, event, combiner):
+        """Combine one property of the telescopes, and count whether it is valid."""
+        kind = kind_of(combiner)
         with warnings.catch_warnings():
             # The spread over a single telescope is not defined: NaN is right.
             warnings.simplefilter("ignore", RuntimeWarning)
-            for combiner in self.stereo_combiners:
+            # Without any weight there is no mean: it stays invalid.
+            with contextlib.suppress(ZeroDivisionError):
                 combiner(event)
-        if "geometry" in self.kinds:
-            complete_geometry(event, group_names(self.prefix)["geometry"])
+        valid = invalidate_stereo(event, kind, combiner.prefix)
+        self.quality_query.record(f"valid {kind} of the array", valid)
 
     def _select(self, event):
         """Telescopes to reconstruct, by the telescope type whose network they need."""

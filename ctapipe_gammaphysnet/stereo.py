@@ -9,7 +9,12 @@ import numpy as np
 from astropy.coordinates import AltAz
 from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
 
-__all__ = ["combine_cores", "combine_directions", "weighted_mean"]
+__all__ = [
+    "combine_cores",
+    "combine_directions",
+    "intensity_weights",
+    "weighted_mean",
+]
 
 
 def weighted_mean(values, weights, event, n_events):
@@ -33,7 +38,7 @@ def weighted_mean(values, weights, event, n_events):
         values, and the standard deviation with fewer than two. It is that of
         `numpy.cov` with ``aweights``, which corrects for the number of values.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         total, of_values, of_squares = (
             np.bincount(event, weights=terms, minlength=n_events)
             for terms in (weights, weights * values, weights**2)
@@ -80,6 +85,29 @@ def combine_directions(alt, az, weights, event, n_events):
     )
 
 
+def intensity_weights(intensity, event, n_events):
+    """Weights by the images' intensity, where it is known of all images of an event.
+
+    Parameters
+    ----------
+    intensity : numpy.ndarray
+        Intensity of the images, shape (n,).
+    event : numpy.ndarray
+        Event of each image, shape (n,), int.
+    n_events : int
+        Number of events.
+
+    Returns
+    -------
+    numpy.ndarray
+        The intensities; 1 for all images of an event where one of them is not positive
+        or not finite, shape (n,).
+    """
+    is_good = (intensity > 0) & np.isfinite(intensity)
+    is_bad = np.bincount(event, weights=~is_good, minlength=n_events) > 0
+    return np.where(is_bad[event], 1, intensity)
+
+
 def combine_cores(core_x, core_y, intensity, event, array_alt, array_az):
     """Average the impact points of each event, weighted by the images' intensity.
 
@@ -88,8 +116,7 @@ def combine_cores(core_x, core_y, intensity, event, array_alt, array_az):
     core_x, core_y : numpy.ndarray
         Impact points in the GroundFrame in m, shape (n,).
     intensity : numpy.ndarray
-        Intensity of the images, shape (n,). Where one of an event is not positive, all
-        of the event weigh the same.
+        Intensity of the images, shape (n,), for `intensity_weights`.
     event : numpy.ndarray
         Event of each impact point, shape (n,), int.
     array_alt, array_az : astropy.units.Quantity
@@ -103,8 +130,7 @@ def combine_cores(core_x, core_y, intensity, event, array_alt, array_az):
         ``core_tilted_x`` and ``core_tilted_y`` in the frame of the array's pointing.
     """
     n_events = len(array_alt)
-    is_bad = np.bincount(event, weights=~(intensity > 0), minlength=n_events) > 0
-    weights = np.where(is_bad[event], 1, intensity)
+    weights = intensity_weights(intensity, event, n_events)
     x, x_uncert = weighted_mean(core_x, weights, event, n_events)
     y, y_uncert = weighted_mean(core_y, weights, event, n_events)
     frame = TiltedGroundFrame(pointing_direction=AltAz(alt=array_alt, az=array_az))

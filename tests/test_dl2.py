@@ -30,6 +30,8 @@ from ctapipe_gammaphysnet.dl2 import (
     fill_invalid,
     fill_telescope,
     group_names,
+    invalidate_array,
+    invalidate_stereo,
     kinds_of_tasks,
     telescope_columns,
 )
@@ -417,6 +419,81 @@ def test_an_infinite_energy_is_not_valid(ensemble):
     valid = [True, True, True, False, True, True]
     assert columns["is_valid"].tolist() == valid
     assert np.isfinite(columns["energy"]).tolist() == valid
+
+
+def test_an_energy_of_nothing_is_not_valid(ensemble):
+    """10**-400 is 0 in a computer."""
+    ensemble["energy"][:, 0] = -400
+    energy = telescope_columns(ensemble, *POINTING, POSITION)["energy"]
+    assert energy["is_valid"].tolist() == [False] + [True] * (N - 1)
+    assert np.isnan(energy["energy"][0])
+
+
+def test_nothing_valid_has_an_infinite_uncertainty(ensemble):
+    """The square of the members' energies is too large for a number, their mean not."""
+    ensemble["energy"][:, 0, 0] = 199, 200, 201
+    with np.errstate(over="ignore"):
+        energy = telescope_columns(ensemble, *POINTING, POSITION)["energy"]
+    assert energy["is_valid"].tolist() == [False] + [True] * (N - 1)
+    assert np.isnan(energy["energy_uncert"][0])
+
+
+def array_columns(**changes):
+    """Valid directions of three events, as two telescopes combine them."""
+    columns = {
+        "alt": np.array([70.0, 71.0, 72.0]),
+        "az": np.array([10.0, 11.0, 12.0]),
+        "ang_distance_uncert": np.array([0.1, np.nan, 0.1]),
+        "core_x": np.array([1.0, np.nan, 3.0]),
+        "telescopes": np.ones((3, 2), dtype=bool),
+        "is_valid": np.ones(3, dtype=bool),
+    }
+    return columns | changes
+
+
+def test_predictions_of_the_array_are_valid_without_spread_and_core():
+    columns, expected = array_columns(), array_columns()
+    invalidate_array("geometry", columns)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(columns[name], values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("alt", np.nan),
+        ("alt", np.inf),
+        ("az", np.nan),
+        ("az", -np.inf),
+        ("ang_distance_uncert", np.inf),
+    ],
+)
+def test_predictions_of_the_array_that_are_not_finite_are_not_valid(field, value):
+    values = array_columns()[field]
+    values[0] = value
+    columns = array_columns(**{field: values})
+    invalidate_array("geometry", columns)
+    assert columns["is_valid"].tolist() == [False, True, True]
+    assert columns["telescopes"].any(axis=1).tolist() == [False, True, True]
+    for name in ("alt", "az", "ang_distance_uncert", "core_x"):
+        assert np.isnan(columns[name][0])
+        assert columns[name][2] == array_columns()[name][2]
+
+    # So it is for single events.
+    event = ArrayEventContainer()
+    fields = {"alt": 70.0, "az": 10.0, "ang_distance_uncert": 0.1} | {field: value}
+    event.dl2.stereo.geometry["Net"] = ReconstructedGeometryContainer(
+        **{name: v * u.deg for name, v in fields.items()},
+        is_valid=True,
+        telescopes=[1, 2],
+        prefix="Net",
+    )
+    assert not invalidate_stereo(event, "geometry", "Net")
+    stereo = event.dl2.stereo.geometry["Net"]
+    assert not stereo.is_valid
+    assert stereo.telescopes == []
+    assert stereo.prefix == "Net"
+    assert np.isnan([stereo.alt.value, stereo.az.value]).all()
 
 
 def containers(event, tel_id, name):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from itertools import islice
 
 import astropy.units as u
 import numpy as np
@@ -16,7 +17,7 @@ from conftest import small_cameras
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import EventSource, TableLoader, read_table
-from ctapipe.reco import Reconstructor
+from ctapipe.reco import Reconstructor, StereoCombiner
 from ctapipe.tools.info import info
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
@@ -26,7 +27,12 @@ from traitlets.traitlets import TraitError
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
-from ctapipe_gammaphysnet.dl2 import group_names, telescope_columns
+from ctapipe_gammaphysnet.dl2 import (
+    CONTAINERS,
+    PROPERTIES,
+    group_names,
+    telescope_columns,
+)
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
@@ -478,6 +484,63 @@ def test_an_unknown_pointing_leaves_energy_and_gammaness(
     counts = dict(zip(counts["criteria"], counts["counts"], strict=True))
     assert counts["valid geometry"] == 0
     assert counts["valid energy"] > 0
+
+
+class FailingCombiner(StereoCombiner):
+    """It says that something is valid which is not finite, or finds no mean."""
+
+    values = None
+
+    def __call__(self, event):
+        if self.values is None:
+            raise ZeroDivisionError("Weights sum to zero")
+        for kind, fields in self.values.items():
+            if PROPERTIES[kind] is self.property:
+                getattr(event.dl2.stereo, kind)[self.prefix] = CONTAINERS[kind][0](
+                    **fields, is_valid=True, telescopes=[1], prefix=self.prefix
+                )
+
+    def predict_table(self, mono_predictions):
+        """Nothing needs it."""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        {
+            "energy": {"energy": np.inf * u.TeV},
+            "geometry": {"alt": 70 * u.deg, "az": np.nan * u.deg},
+            PARTICLE_TYPE: {"prediction": np.nan},
+        },
+        {
+            "energy": {"energy": 1 * u.TeV, "energy_uncert": np.inf * u.TeV},
+            "geometry": {"alt": np.nan * u.deg, "az": 10 * u.deg},
+            PARTICLE_TYPE: {"prediction": -np.inf},
+        },
+    ],
+)
+def test_what_any_combiner_gives_is_finite_or_not_valid(
+    toy_file, toy_subarray, toy_model, values, monkeypatch
+):
+    monkeypatch.setattr(FailingCombiner, "values", values)
+    reconstruct = GammaPhysNetReconstructor(
+        toy_subarray, load_path=toy_model, stereo_combiner_cls="FailingCombiner"
+    )
+    for event in islice(read_events(toy_file), 3):
+        reconstruct(event)
+        for kind in PROPERTIES:
+            (stereo,) = getattr(event.dl2.stereo, kind).values()
+            assert not stereo.is_valid
+            assert list(stereo.telescopes) == []
+            for field in ("energy", "alt", "az", "core_x", "prediction"):
+                if field in stereo.keys():
+                    assert np.isnan(u.Quantity(stereo[field]).value)
+    counts = reconstruct.quality_query.to_table()
+    counts = dict(zip(counts["criteria"], counts["counts"], strict=True))
+    assert counts["valid energy"] > 0
+    for kind in PROPERTIES:
+        assert counts[f"valid {kind} of the array"] == 0
 
 
 def test_a_telescope_without_data_is_not_valid(toy_file, toy_subarray, toy_model):

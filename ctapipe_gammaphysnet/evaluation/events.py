@@ -16,7 +16,8 @@ from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
 from ..dl1_file import CACHE_BYTES, reading
-from ..stereo import combine_directions, weighted_mean
+from ..quality import INTENSITY
+from ..stereo import combine_directions, intensity_weights, weighted_mean
 from ..training.index import check_particles
 from ..training.showers import shower_numbers
 
@@ -197,7 +198,7 @@ def read_events(path, label, quality_query, tel_ids):
                 f"{path} has no simulated showers: the truth of simulations is needed"
             )
         if _PARAMETERS in file:
-            events = _select_images(file, quality_query, tel_ids)
+            events = _select_images(path, file, quality_query, tel_ids)
         else:
             events = _triggers(file, tel_ids)
         showers = read_table(file, _SHOWERS, table_cls=QTable)
@@ -230,23 +231,27 @@ def _table_of(group, tel_id):
     return f"{group}/tel_{tel_id:03d}"
 
 
-def _select_images(file, quality_query, tel_ids):
+def _select_images(path, file, quality_query, tel_ids):
     """Telescope events whose images pass the selection."""
     parts = []
     for tel_id in tel_ids:
         if _table_of(_PARAMETERS, tel_id) not in file:
             continue
         parameters = read_table(file, _table_of(_PARAMETERS, tel_id), table_cls=QTable)
-        parameters = parameters[quality_query.mask(parameters)]
-        parts.append(_telescope_events(parameters, tel_id, _intensity(parameters)))
+        parameters = parameters[quality_query.mask(parameters, path)]
+        intensity = _intensity(path, parameters)
+        parts.append(_telescope_events(parameters, tel_id, intensity))
     return vstack(parts) if parts else _telescope_events(_no_events(), 0, [])
 
 
-def _intensity(parameters):
-    # Older files have parameters in the camera frame.
-    names = ("hillas_intensity", "camera_frame_hillas_intensity")
-    (name,) = [name for name in names if name in parameters.colnames]
-    return np.asarray(parameters[name], dtype=float)
+def _intensity(path, parameters):
+    for name in INTENSITY:
+        if name in parameters.colnames:
+            return np.asarray(parameters[name], dtype=float)
+    raise EvaluationError(
+        f"{path}: its DL1 parameters have no {INTENSITY[0]}: make it with "
+        "'ctapipe-process --write-parameters'"
+    )
 
 
 def _triggers(file, tel_ids):
@@ -459,18 +464,12 @@ def combine_telescopes(predictions, intensity, event, n_events):
             n_events,
         )
         known = np.isfinite(one["core_x"]) & np.isfinite(one["core_y"])
-        weights = _positive_weights(intensity[known], event[known], n_events)
+        weights = intensity_weights(intensity[known], event[known], n_events)
         for name in ("core_x", "core_y"):
             combined[name][row], _ = weighted_mean(
                 one[name][known], weights, event[known], n_events
             )
     return combined
-
-
-def _positive_weights(intensity, event, n_events):
-    """Intensities, or 1 for all of an event where one of it is not positive."""
-    is_bad = np.bincount(event, weights=~(intensity > 0), minlength=n_events) > 0
-    return np.where(is_bad[event], 1, intensity)
 
 
 def compare_to_truth(predictions, events):

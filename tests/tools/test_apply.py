@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 from subprocess import CalledProcessError
 
@@ -32,6 +33,7 @@ from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
 from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
+from ctapipe_gammaphysnet.dl2 import group_names
 from ctapipe_gammaphysnet.dl2_file import DL2FileError
 from ctapipe_gammaphysnet.model_file import write_model
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
@@ -341,6 +343,41 @@ def test_a_criterion_for_single_images_is_a_clear_error(toy_file, toy_model, tmp
     config.write_text(json.dumps(query))
     with pytest.raises(ToolConfigurationError, match="Use '&'"):
         apply(toy_file, toy_model, tmp_path / "a.dl2.h5", f"--config={config}")
+
+
+@pytest.mark.parametrize("weights", StereoMeanCombiner.weights.values)
+def test_weights_that_give_no_mean_give_no_valid_prediction(
+    toy_file, toy_model, tmp_path, weights
+):
+    """Images that are a line, or a point, or at the edge altogether."""
+    dl1 = shutil.copy(toy_file, tmp_path / "lines.dl1.h5")
+    with tables.open_file(dl1, "r+") as file:
+        for table in file.root.dl1.event.telescope.parameters:
+            rows = table.read()
+            # As many with each flaw, and as many without: telescopes with and without
+            # meet in events.
+            rows["hillas_width"][::4] = 0
+            rows["hillas_width"][1::4] = rows["hillas_length"][1::4]
+            rows["leakage_intensity_width_2"][2::4] = 1
+            table[:] = rows
+    option = f"--StereoMeanCombiner.weights={weights}"
+    with warnings.catch_warnings():
+        # ctapipe divides by the width.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        expected = process(dl1, toy_model, tmp_path / "p.dl2.h5", option)
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5", option)
+    assert_same_file(expected, output, dl1)
+    counts = read_table(output, STATISTICS)
+    counts = dict(zip(counts["criteria"], counts["counts"], strict=True))
+    for kind, field in (("energy", "energy"), (PARTICLE_TYPE, "prediction")):
+        name = group_names("GammaPhysNet")[kind]
+        table = read_table(output, f"/dl2/event/subarray/{kind}/{name}")
+        valid = np.asarray(table[f"{name}_is_valid"])
+        assert np.array_equal(np.isfinite(table[f"{name}_{field}"]), valid)
+        assert np.array_equal(table[f"{name}_telescopes"].any(axis=1), valid)
+        assert counts[f"valid {kind} of the array"] == valid.sum()
+        # Some weights are of use, whatever they are.
+        assert valid.any()
 
 
 def test_other_combiners_are_a_clear_error(toy_file, toy_model, tmp_path):
