@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import QTable, Table
 from ctapipe.containers import (
+    CameraHillasParametersContainer,
     HillasParametersContainer,
     ImageParametersContainer,
     MorphologyContainer,
 )
-from ctapipe.core import Component
+from ctapipe.core import Component, ToolConfigurationError
 from ctapipe.io import read_table, write_table
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.quality import ImageQualityQuery, TrainingQualityQuery
 
 BRIGHT = ("bright", "hillas_intensity > 50")
 
@@ -138,3 +139,68 @@ def test_the_table_is_written_and_read_by_ctapipe(counted, functions, tmp_path):
     write_table(table, tmp_path / "counts.h5", "/dl2/service/statistics/Query")
     read = read_table(tmp_path / "counts.h5", "/dl2/service/statistics/Query")
     assert as_dict(read) == as_dict(table)
+
+
+def in_camera_frame(intensity):
+    """Parameters of a single image in the camera frame, as in the event loop."""
+    hillas = CameraHillasParametersContainer(intensity=intensity)
+    parameters = ImageParametersContainer(hillas=hillas)
+    return parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
+
+
+@pytest.mark.parametrize("prefix", ["", "camera_frame_"])
+@pytest.mark.parametrize("of_file", ["", "camera_frame_"])
+def test_the_intensity_has_both_names_in_both_frames(prefix, of_file):
+    query = ImageQualityQuery(
+        quality_criteria=[("bright", f"{prefix}hillas_intensity > 50")]
+    )
+    table = QTable({f"{of_file}hillas_intensity": [40.0, 60.0]})
+    assert query.mask(table).tolist() == [False, True]
+    # The table stays as it is.
+    assert table.colnames == [f"{of_file}hillas_intensity"]
+    if of_file:
+        assert query(**in_camera_frame(60.0)).all()
+        assert not query(**in_camera_frame(40.0)).all()
+    assert query.to_table()["counts"].tolist()[1] == 1 + (of_file != "")
+
+
+def test_the_training_selection_works_in_the_camera_frame():
+    table = QTable(
+        {
+            "camera_frame_hillas_intensity": [51.0, 49.0],
+            "morphology_n_pixels": [3, 3],
+            "leakage_intensity_width_2": [0.1, 0.1],
+        }
+    )
+    assert TrainingQualityQuery().mask(table).tolist() == [True, False]
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are_near():
+    """A width in the camera frame is another number, in m: it is not taken for it."""
+    query = ImageQualityQuery(
+        quality_criteria=[("wide", "np.isfinite(hillas_width) & (hillas_width > 0.1)")]
+    )
+    table = QTable({"camera_frame_hillas_width": [0.1], "morphology_n_pixels": [3]})
+    message = (
+        r"ImageQualityQuery.quality_criteria: 'np.isfinite.*' needs hillas_width, which"
+        r" old.dl1.h5 does not have. It has camera_frame_hillas_width$"
+    )
+    with pytest.raises(ToolConfigurationError, match=message):
+        query.mask(table, "old.dl1.h5")
+    with pytest.raises(ToolConfigurationError, match="which the event does not have"):
+        query(**in_camera_frame(60.0))
+
+
+def test_a_misspelt_column_is_told_what_it_may_be():
+    query = ImageQualityQuery(quality_criteria=[("large", "morphology_pixels > 3")])
+    table = QTable({"morphology_n_pixels": [3], "hillas_intensity": [3.0]})
+    with pytest.raises(ToolConfigurationError, match="It has morphology_n_pixels$"):
+        query.mask(table)
+    query = ImageQualityQuery(quality_criteria=[("odd", "q > 3")])
+    with pytest.raises(ToolConfigurationError, match="It has hillas_intensity, m.*"):
+        query.mask(table)
+
+
+def test_what_is_no_expression_is_a_clear_error():
+    with pytest.raises(ToolConfigurationError, match="quality_criteria: Error comp"):
+        ImageQualityQuery(quality_criteria=[("odd", "hillas_intensity >")])

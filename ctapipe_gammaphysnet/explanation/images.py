@@ -29,6 +29,7 @@ _TRUTH = {
 #: Centroid and length of the shower in either frame: new files have them on the sky.
 _ON_SKY = ("hillas_fov_lon", "hillas_fov_lat", "hillas_length")
 _IN_CAMERA = tuple(f"camera_frame_hillas_{n}" for n in ("x", "y", "length"))
+_LEAKAGE = "leakage_intensity_width_2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ def read_batches(path, types, quality_query, size, wanted=None, focal="EFFECTIVE
             for tel_id in chunk.event:
                 if str(dl1.subarray.tel[tel_id]) not in types:
                     continue
-                rows = _select(chunk, tel_id, quality_query, wanted)
+                rows = _select(path, chunk, tel_id, quality_query, wanted)
                 for start in range(0, len(rows), size):
                     yield _read_batch(
                         dl1, chunk, tel_id, rows[start : start + size], showers
@@ -150,7 +151,7 @@ def _read_showers(dl1):
         return read_table(dl1.h5file, _SHOWERS, table_cls=QTable)
 
 
-def _select(chunk, tel_id, quality_query, wanted):
+def _select(path, chunk, tel_id, quality_query, wanted):
     parameters = chunk.parameters[tel_id]
     events = chunk.event[tel_id]
     rows = np.arange(len(events))
@@ -161,7 +162,9 @@ def _select(chunk, tel_id, quality_query, wanted):
             "tel_id": np.full(len(events), tel_id),
         }
         rows = rows[wanted(Table(keys))]
-    return rows[quality_query.mask(parameters[rows])] if len(rows) > 0 else rows
+    if len(rows) == 0:
+        return rows
+    return rows[quality_query.mask(parameters[rows], path)]
 
 
 def _read_batch(dl1, chunk, tel_id, rows, showers):
@@ -186,12 +189,17 @@ def _read_batch(dl1, chunk, tel_id, rows, showers):
     names, unit = _IN_CAMERA, u.m
     if _ON_SKY[0] in parameters.colnames:
         names, unit, geometry = _ON_SKY, u.deg, on_sky(geometry)
+    intensity = names[2].replace("length", "intensity")
+    for name in (*names, intensity, _LEAKAGE):
+        if name not in parameters.colnames:
+            raise EvaluationError(
+                f"{dl1.path}: the DL1 parameters of telescope {tel_id} have no {name}: "
+                "make it with 'ctapipe-process --write-parameters'"
+            )
     for column, name in zip(("cog_x", "cog_y", "length"), names, strict=True):
         events[column] = parameters[name].to_value(unit).astype(float)
-    intensity = names[2].replace("length", "intensity")
     events["intensity"] = np.asarray(parameters[intensity], dtype=float)
-    leakage = parameters["leakage_intensity_width_2"]
-    events["leakage"] = np.asarray(leakage, dtype=float)
+    events["leakage"] = np.asarray(parameters[_LEAKAGE], dtype=float)
     pixels = dl1.read_pixels(chunk, tel_id, rows)
     return Batch(str(telescope), events, *pixels, geometry)
 

@@ -195,7 +195,8 @@ def read_index(path, number, telescope, label, quality_query):
             for tel_id in tel_ids:
                 if tel_id not in chunk.event:
                     continue
-                rows = np.flatnonzero(quality_query.mask(chunk.parameters[tel_id]))
+                is_good = quality_query.mask(chunk.parameters[tel_id], path)
+                rows = np.flatnonzero(is_good)
                 position = positions[dl1.subarray.tel_ids_to_indices(tel_id)]
                 parts.append(
                     _index_rows(path, number, chunk, tel_id, rows, showers, position)
