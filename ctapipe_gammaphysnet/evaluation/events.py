@@ -29,6 +29,7 @@ __all__ = [
     "combine_telescopes",
     "compare_to_truth",
     "count_valid",
+    "find_groups",
     "find_rows",
     "keys_of",
     "merge_telescopes",
@@ -360,30 +361,69 @@ def read_dl2(path, level, groups, events):
         If the file cannot be read.
     """
     predictions = {name: np.full((1, len(events)), np.nan) for name in COLUMNS}
-    found = set()
     with (
         reading(path),
         tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file,
     ):
-        available = _available(file, level)
-        for kind in _GROUPS:
-            names = sorted(set(groups) & set(available[kind]))
-            if len(names) > 1:
-                raise EvaluationError(
-                    f"{path} has the {kind} of one algorithm in several groups, "
-                    f"{' and '.join(names)}: name one of them"
-                )
-            for name in names:
-                found.add(name)
-                for node, tel_id in available[kind][name]:
-                    _fill(path, file, node, tel_id, kind, name, events, predictions)
-    if not found:
-        listed = sorted({name for names in available.values() for name in names})
+        for kind, name, nodes in _chosen_tables(path, file, level, groups):
+            for node, tel_id in nodes:
+                _fill(path, file, node, tel_id, kind, name, events, predictions)
+    return predictions
+
+
+def find_groups(path, level, groups):
+    """Find those groups of an algorithm that a file has.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe DL2 file.
+    level : {"telescope", "array"}
+        Predictions of the telescopes, or of the array.
+    groups : collection of str
+        Names of groups that there may be.
+
+    Returns
+    -------
+    list of str
+        Names of those that there are, at least one, sorted.
+
+    Raises
+    ------
+    EvaluationError
+        If there is none, or a property is in two of them.
+    DL1FileError
+        If the file cannot be read.
+    """
+    with reading(path), tables.open_file(path) as file:
+        return sorted({n for _, n, _ in _chosen_tables(path, file, level, groups)})
+
+
+def _chosen_tables(path, file, level, groups):
+    """Kind, group and tables of each property that is predicted."""
+    available = _available(file, level)
+    chosen = []
+    for kind in _GROUPS:
+        names = sorted(set(groups) & set(available[kind]))
+        if len(names) > 1:
+            raise EvaluationError(
+                f"{path} has the {kind} of one algorithm in several groups, "
+                f"{' and '.join(names)}: name one of them"
+            )
+        chosen += [(kind, name, available[kind][name]) for name in names]
+    if not chosen:
+        other = "telescope" if level == "array" else "array"
         raise EvaluationError(
             f"{path} has no predictions of the {level}s in {' or '.join(groups)}, only "
-            f"{', '.join(listed) or 'none at all'}"
+            f"in {_listed(available)} (with --level {other}: in "
+            f"{_listed(_available(file, other))})"
         )
-    return predictions
+    return chosen
+
+
+def _listed(available):
+    names = {name for of_kind in available.values() for name in of_kind}
+    return ", ".join(sorted(names)) or "none at all"
 
 
 def _available(file, level):

@@ -23,6 +23,7 @@ __all__ = [
     "log_edges",
     "resampled_showers",
     "weighted_quantile",
+    "with_spread",
 ]
 
 #: Share of the events within a resolution, "68 %": that within one standard deviation
@@ -202,6 +203,27 @@ def label_of(figure):
         Its label, and its unit if it has one.
     """
     return f"{figure.label} / {figure.unit}" if figure.unit else figure.label
+
+
+def with_spread(value, spread):
+    """Write a value with as many digits as its uncertainty has meaning.
+
+    Parameters
+    ----------
+    value, spread : float
+        The value and its uncertainty; either may be NaN.
+
+    Returns
+    -------
+    str
+        Such as ``0.123 ± 0.045``; without uncertainty ``0.123``, without value ``–``.
+    """
+    if not np.isfinite(value):
+        return "–"
+    if not (np.isfinite(spread) and spread > 0):
+        return f"{value:.3g}"
+    digits = int(np.clip(1 - np.floor(np.log10(spread)), 0, 9))
+    return f"{value:.{digits}f} ± {spread:.{digits}f}"
 
 
 def compute_figure(

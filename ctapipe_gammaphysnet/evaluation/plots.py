@@ -1,22 +1,30 @@
-"""Plots of the figures of merit, in the style of the paper's Fig. 3.
-
-The colours are those of Okabe and Ito, which colour-blind readers tell apart; line
-styles and markers say the same again.
-"""
-
-from itertools import cycle
+"""Plots of the figures of merit, in the style of the paper's Fig. 3."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from .metrics import FIGURES, label_of
+from ..drawing import (
+    TASK_COLOURS,
+    curve_styles,
+    figure_style,
+    place_legend,
+    plain_text,
+    say_empty,
+)
+from .metrics import FIGURES, label_of, with_spread
 
 __all__ = ["PUBLISHED_SOURCE", "draw_all"]
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_LINES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+#: Task of the network that a prediction belongs to.
+_TASKS = {
+    "separation": "direction",
+    "energy": "energy",
+    "impact": "impact",
+    "gammaness": "class",
+}
+#: Letters in a line of a legend or a title.
+_WIDTH = 40
 #: Performance of LST-1, for orientation: edges of the bins in TeV, values.
 _PUBLISHED_ENERGY = np.array([[0.08, 0.2, 0.8, 3.2], [0.126, 0.32, 1.26, 5.0]])
 _PUBLISHED = {
@@ -30,7 +38,8 @@ PUBLISHED_SOURCE = (
 )
 
 
-def draw_all(results, cut, members=False, published=False, weighted=False):
+@figure_style()
+def draw_all(results, cut, members=False, published=False, weighted=False, gaps=None):
     """Draw all plots for which there are data.
 
     Parameters
@@ -45,13 +54,16 @@ def draw_all(results, cut, members=False, published=False, weighted=False):
         Whether to draw published resolutions of LST-1, for orientation.
     weighted : bool
         Whether the events are weighted to a spectrum.
+    gaps : dict of (str, str) to str, optional
+        Why figures of merit are missing, which empty panels say: as `find_gaps` gives
+        it.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
         The plots, by name.
     """
-    styles = _styles(results)
+    styles = curve_styles(dict.fromkeys(results["overall"]["algorithm"].tolist()))
     plots = {}
     for name, figures in (
         ("resolution", ("angular_resolution", "energy_resolution")),
@@ -65,21 +77,11 @@ def draw_all(results, cut, members=False, published=False, weighted=False):
     if len(results["roc"]) > 0:
         plots["roc"] = _draw_roc(results, styles, cut)
         plots["gammaness"] = _draw_gammaness(results, styles, cut)
-    plots |= _draw_separation(results, styles, members)
+    plots |= _draw_separation(results, styles, members, gaps or {})
     if weighted:
         for figure in plots.values():
             figure.suptitle("Events weighted to a spectrum", fontsize="medium")
     return plots
-
-
-def _styles(results):
-    """Colour, line and marker of each algorithm."""
-    names = dict.fromkeys(results["overall"]["algorithm"].tolist())
-    styles = zip(cycle(_COLOURS), cycle(_LINES), cycle(_MARKERS), strict=False)
-    return {
-        name: {"color": colour, "linestyle": line, "marker": marker}
-        for name, (colour, line, marker) in zip(names, styles, strict=False)
-    }
 
 
 def _is_known(table, name):
@@ -103,27 +105,31 @@ def _plain(axis):
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def _label(axis, x_label, name):
+    """Label the axes of a figure of merit, in the colour of its task."""
+    figure = FIGURES[name]
+    _finish(axis, x_label, label_of(figure))
+    axis.yaxis.label.set_color(TASK_COLOURS[_TASKS[figure.prediction]])
+
+
 def _legend(figure, axes, names=()):
     """One legend below all axes, in the order of the algorithms."""
     entries = {}
     for axis in np.ravel(axes):
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    order = {name: number for number, name in enumerate(names)}
-    # What an algorithm says comes before its members.
-    labels = sorted(
-        entries,
-        key=lambda x: (order.get(x.split(": ")[0], len(order)), "member" in x),
-    )
-    if entries:
-        figure.legend(
-            [entries[label] for label in labels],
-            labels,
-            loc="outside lower center",
-            ncols=2,
-            fontsize="small",
-            frameon=False,
+    shown = [plain_text(name, _WIDTH) for name in names]
+
+    def order(label):
+        """Number of the algorithm that is said first; its members come last."""
+        of = [i for i, name in enumerate(shown) if f"{label}: ".startswith(f"{name}: ")]
+        # Of names that begin alike it is the longest.
+        return max(of, key=lambda i: len(shown[i]), default=len(shown)), (
+            "member" in label.rpartition(": ")[2]
         )
+
+    ordered = {label: entries[label] for label in sorted(entries, key=order)}
+    place_legend(figure, ordered, 1 if np.size(axes) == 1 else 2)
 
 
 def _draw_against_energy(results, names, styles, members, published):
@@ -138,7 +144,7 @@ def _draw_against_energy(results, names, styles, members, published):
             axis.axhline(0, color="black", linewidth=0.8)
         else:
             axis.set_ylim(bottom=0)
-        _finish(axis, "True energy / TeV", label_of(FIGURES[name]))
+        _label(axis, "True energy / TeV", name)
     _legend(figure, axes, styles)
     return figure
 
@@ -153,6 +159,7 @@ def _draw_bins(axis, results, binning, name, styles, members):
             continue
         x = np.asarray(rows[f"{binning}_center"])
         has_members = np.isfinite(rows[f"{name}_members_std"]).any()
+        shown = plain_text(algorithm, _WIDTH)
         axis.errorbar(
             x,
             np.asarray(rows[name]),
@@ -161,7 +168,7 @@ def _draw_bins(axis, results, binning, name, styles, members):
             markersize=4,
             linewidth=1.4,
             elinewidth=0.8,
-            label=f"{algorithm}: ensemble" if has_members else algorithm,
+            label=f"{shown}: ensemble" if has_members else shown,
         )
         if has_members:
             mean = np.asarray(rows[f"{name}_members_mean"])
@@ -174,22 +181,23 @@ def _draw_bins(axis, results, binning, name, styles, members):
                 color=style["color"],
                 alpha=0.2,
                 linewidth=0,
-                label=f"{algorithm}: members, mean ± standard deviation",
+                label=f"{shown}: members, mean ± standard deviation",
             )
         if members and len(of_members) > 0:
             _draw_members(axis, of_members, binning, name, algorithm, style)
 
 
 def _draw_members(axis, table, binning, name, algorithm, style):
-    for seed in dict.fromkeys(table[table["algorithm"] == algorithm]["seed"].tolist()):
-        rows = table[(table["algorithm"] == algorithm) & (table["seed"] == seed)]
+    of_algorithm = table[table["algorithm"] == algorithm]
+    for seed in dict.fromkeys(of_algorithm["seed"].tolist()):
+        rows = of_algorithm[of_algorithm["seed"] == seed]
         axis.plot(
             np.asarray(rows[f"{binning}_center"]),
             np.asarray(rows[name]),
             color=style["color"],
             linewidth=0.6,
             alpha=0.8,
-            label=f"{algorithm}: each member",
+            label=f"{plain_text(algorithm, _WIDTH)}: each member",
         )
 
 
@@ -221,7 +229,7 @@ def _draw_roc(results, styles, cut):
         if len(roc) == 0:
             continue
         (row,) = overall[overall["algorithm"] == algorithm]
-        label = f"{algorithm}: {_auc(row)}"
+        label = f"{plain_text(algorithm, _WIDTH)}: {_auc(row)}"
         x, y = roc["background_efficiency"], roc["gamma_efficiency"]
         left.plot(x, y, **line, label=label)
         _band(left, roc, "background_efficiency", "gamma_efficiency", style)
@@ -266,11 +274,10 @@ def _band(axis, table, x, y, style):
 
 def _auc(row):
     """AUC with its statistical error, and that of the members with their dispersion."""
-    text = f"AUC {row['auc']:.3f} ± {row['auc_error']:.3f}"
+    text = f"AUC {with_spread(row['auc'], row['auc_error'])}"
     if np.isfinite(row["auc_members_std"]):
-        text += (
-            f"; members {row['auc_members_mean']:.3f} ± {row['auc_members_std']:.3f}"
-        )
+        of_members = with_spread(row["auc_members_mean"], row["auc_members_std"])
+        text += f"; members {of_members}"
     return text
 
 
@@ -281,8 +288,8 @@ def _draw_gammaness(results, styles, cut):
     n_columns = min(len(names), 3)
     figure, axes = _new_figure(n_columns, -(-len(names) // n_columns), sharey=True)
     classes = (
-        ("gamma", "Gammas", _COLOURS[0], "-"),
-        ("background", "Background", _COLOURS[1], "--"),
+        ("gamma", "Gammas", "#0072B2", "-"),
+        ("background", "Background", "#D55E00", "--"),
     )
     for axis, algorithm in zip(axes.flat, names, strict=False):
         rows = table[table["algorithm"] == algorithm]
@@ -298,7 +305,7 @@ def _draw_gammaness(results, styles, cut):
             )
             _band(axis, rows, "gammaness", name, {"color": colour})
         axis.axvline(cut, color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(algorithm, fontsize="medium")
+        axis.set_title(plain_text(algorithm, _WIDTH), fontsize="medium")
         axis.set(xlim=(0, 1), yscale="log")
         axis.set_ylim(bottom=0.01)
         _plain(axis.yaxis)
@@ -309,7 +316,7 @@ def _draw_gammaness(results, styles, cut):
     return figure
 
 
-def _draw_separation(results, styles, members):
+def _draw_separation(results, styles, members, gaps):
     """AUC, precision and recall against energy and against intensity."""
     names = ("auc", "precision", "recall")
     labels = {"energy": "True energy / TeV", "intensity": "Intensity / p.e."}
@@ -320,11 +327,13 @@ def _draw_separation(results, styles, members):
         figure, axes = _new_figure(3)
         for axis, name in zip(axes.flat, names, strict=True):
             _draw_bins(axis, results, binning, name, styles, members)
+            if (binning, name) in gaps:
+                say_empty(axis, gaps[binning, name])
             axis.set_xscale("log")
             _plain(axis.xaxis)
             bottom, _ = axis.get_ylim()
             axis.set_ylim(top=1 + 0.02 * (1 - bottom))
-            _finish(axis, label, label_of(FIGURES[name]))
+            _label(axis, label, name)
         _legend(figure, axes, styles)
         plots[f"separation_{binning}"] = figure
     return plots

@@ -13,14 +13,14 @@ import tables
 from astropy.table import Table
 from ctapipe.io import write_table
 
-from .metrics import FIGURES, label_of
+from .gaps import describe_gaps
+from .metrics import FIGURES, label_of, with_spread
 from .plots import PUBLISHED_SOURCE
 
 __all__ = [
     "is_report",
     "summarise",
     "whole_folder",
-    "write_figures",
     "write_report",
     "write_tables",
 ]
@@ -134,29 +134,6 @@ def write_tables(results, folder):
     return paths
 
 
-def write_figures(plots, folder):
-    """Write plots as PNG and PDF.
-
-    Parameters
-    ----------
-    plots : dict of str to matplotlib.figure.Figure
-        The plots by name.
-    folder : pathlib.Path
-        Where to write them.
-
-    Returns
-    -------
-    list of pathlib.Path
-        What was written.
-    """
-    paths = []
-    for name, figure in plots.items():
-        for suffix in ("png", "pdf"):
-            paths.append(folder / f"{name}.{suffix}")
-            figure.savefig(paths[-1], dpi=150)
-    return paths
-
-
 def summarise(overall):
     """Put the figures over all events into a table like the paper's Table 1.
 
@@ -186,20 +163,12 @@ def summarise(overall):
 
 
 def _cells(row, value, spread):
-    return [_cell(row[f"{f}{value}"], row[f"{f}{spread}"]) for f in FIGURES]
+    return [with_spread(row[f"{f}{value}"], row[f"{f}{spread}"]) for f in FIGURES]
 
 
-def _cell(value, spread):
-    """A value with as many digits as its uncertainty has meaning."""
-    if not np.isfinite(value):
-        return "–"
-    if not (np.isfinite(spread) and spread > 0):
-        return f"{value:.3g}"
-    digits = int(np.clip(1 - np.floor(np.log10(spread)), 0, 4))
-    return f"{value:.{digits}f} ± {spread:.{digits}f}"
-
-
-def write_report(path, facts, results, counts, figures, published=False):
+def write_report(
+    path, facts, results, counts, figures, published=False, gaps=None, failures=()
+):
     """Write a page that shows everything and needs nothing else to be shown.
 
     Parameters
@@ -216,6 +185,10 @@ def write_report(path, facts, results, counts, figures, published=False):
         The plots as PNG files, which become part of the page.
     published : bool
         Whether published data are in them.
+    gaps : dict of (str, str) to str, optional
+        What is not shown, and why, as `find_gaps` gives it.
+    failures : list of str
+        What could not be drawn, and why.
     """
     body = [
         "<h1>Evaluation</h1>",
@@ -230,6 +203,10 @@ def write_report(path, facts, results, counts, figures, published=False):
         "predict. How many of the selected events have which valid prediction:</p>",
         _html_table(counts),
     ]
+    missing = [*describe_gaps(gaps or {}), *(f"Not drawn: {f}" for f in failures)]
+    if missing:
+        items = "".join(f"<li>{html.escape(text)}</li>" for text in missing)
+        body += ["<h2>What is not shown</h2>", f"<ul>{items}</ul>"]
     body += [_html_figure(figure, published) for figure in figures]
     energy = results["energy"]
     filled = [n for n in FIGURES if len(energy) and np.isfinite(energy[n]).any()]
@@ -244,7 +221,8 @@ def write_report(path, facts, results, counts, figures, published=False):
         + "\n".join(body)
         + "\n</body></html>\n"
     )
-    path.write_text(text, encoding="utf-8")
+    # Names of files need not be text.
+    path.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def _list(facts):
@@ -283,7 +261,7 @@ def _binned_summary(table, binning, names):
             f"{row[f'{binning}_low']:.3g} – {row[f'{binning}_high']:.3g}",
             row["n_gammas"],
             row["n_background"],
-            *(_cell(row[name], row[f"{name}_error"]) for name in names),
+            *(with_spread(row[name], row[f"{name}_error"]) for name in names),
         )
         for row in table
         if any(np.isfinite(row[name]) for name in names)

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from traitlets import default
 
 from ..dl1_file import reading
+from ..drawing import check_drawing, collect_failures, write_figures
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .command_line import expand, repeat_options
@@ -144,7 +145,7 @@ class EvaluateGammaPhysNet(Tool):
     ).tag(config=True)
 
     min_events = traits.Int(
-        50,
+        20,
         min=1,
         help=(
             "Bins with fewer events stay empty: gammas, and background where it"
@@ -285,11 +286,13 @@ class EvaluateGammaPhysNet(Tool):
         if self.extra_args:
             raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         require_extra("evaluate", "pyirf", "matplotlib")
+        check_drawing()
         self._check_output()
         self._name_algorithms()
         self._find_files()
         self._choose_bins()
         self._find_telescopes()
+        self._find_groups()
         self._load_models()
 
     def _check_output(self):
@@ -356,12 +359,19 @@ class EvaluateGammaPhysNet(Tool):
         edges = []
         for name in ("energy", "intensity"):
             low, high = (getattr(self, f"{name}_{end}") for end in ("min", "max"))
-            if not 0 < low < high:
+            if not 0 < low < high < np.inf:
                 raise ToolConfigurationError(
                     f"the bins in {name} go from {low} to {high}: they must begin "
                     "above 0, and end higher"
                 )
-            edges.append(log_edges(low, high, getattr(self, f"{name}_bins_per_decade")))
+            per_decade = getattr(self, f"{name}_bins_per_decade")
+            edges.append(log_edges(low, high, per_decade))
+            if len(edges[-1]) < 2:
+                raise ToolConfigurationError(
+                    f"there is no bin in {name} between {low} and {high}, with "
+                    f"{per_decade} in a factor of 10: raise {name}_max or "
+                    f"{name}_bins_per_decade"
+                )
         self.settings = Settings(
             *edges, self.gammaness_cut, self.min_events, self.n_bootstrap
         )
@@ -384,6 +394,22 @@ class EvaluateGammaPhysNet(Tool):
             self.tel_ids[path] = [t for t, name in names.items() if name in wanted]
             types |= dict.fromkeys(names[t] for t in self.tel_ids[path])
         self.types = list(types)
+
+    def _find_groups(self):
+        """Groups of DL2 that are in the files, of those that there may be."""
+        from ..evaluation.events import find_groups
+
+        for name, groups in self.groups.items():
+            # Groups that are named must all be there, of those that follow from the
+            # algorithm's name one.
+            is_named = groups != [name + suffix for suffix in _GROUPS]
+            found = {
+                group
+                for path, _ in self.files
+                for wanted in ([[g] for g in groups] if is_named else [groups])
+                for group in find_groups(path, self.level, wanted)
+            }
+            self.groups[name] = sorted(found)
 
     def _load_models(self):
         #: Networks of each model, of the telescope types of interest.
@@ -520,27 +546,22 @@ class EvaluateGammaPhysNet(Tool):
         return replace(sample, weights=weights)
 
     def finish(self):
-        """Write tables, figures and the report."""
-        from ..evaluation.plots import draw_all
+        """Write tables, figures and the report.
+
+        Tables are written first: they are complete even if something cannot be drawn.
+        """
+        from ..evaluation.gaps import describe_gaps, find_gaps
         from ..evaluation.report import (
             summarise,
             whole_folder,
-            write_figures,
             write_report,
             write_tables,
         )
 
-        weighted = bool(self.signal_spectrum or self.background_spectrum)
-        plots = draw_all(
-            self.results,
-            self.gammaness_cut,
-            self.draw_members,
-            self.published,
-            weighted,
-        )
+        gaps, failures = find_gaps(self.results, self.settings), []
         with whole_folder(self.output_dir) as folder:
             written = write_tables(self.results | {"events": self.counts}, folder)
-            written += write_figures(plots, folder)
+            written += self._draw(folder, gaps, failures)
             written.append(folder / "report.html")
             write_report(
                 written[-1],
@@ -549,6 +570,8 @@ class EvaluateGammaPhysNet(Tool):
                 self.counts,
                 [path for path in written if path.suffix == ".png"],
                 self.published,
+                gaps,
+                failures,
             )
         for path in written:
             Provenance().add_output_file(
@@ -556,7 +579,32 @@ class EvaluateGammaPhysNet(Tool):
             )
         self.log.info("Valid predictions:\n%s", _text(self.counts))
         self.log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
+        for gap in describe_gaps(gaps):
+            self.log.warning("Not shown: %s", gap)
+        for failure in failures:
+            self.log.error("Not drawn: %s", failure)
         self.log.info("Wrote %s", self.output_dir / "report.html")
+        if failures:
+            self.log.error(
+                "The tables are complete, but not all figures could be drawn"
+            )
+            raise SystemExit(1)
+
+    def _draw(self, folder, gaps, failures):
+        """Write all figures that can be drawn."""
+        from ..evaluation.plots import draw_all
+
+        plots = {}
+        with collect_failures(failures, "figures"):
+            plots = draw_all(
+                self.results,
+                self.gammaness_cut,
+                self.draw_members,
+                self.published,
+                bool(self.signal_spectrum or self.background_spectrum),
+                gaps,
+            )
+        return write_figures(plots, folder, failures)
 
     def _facts(self):
         """What the report says of itself."""

@@ -10,6 +10,7 @@ from astropy.table import Table
 from ctapipe.io import read_table
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
+from ctapipe_gammaphysnet.drawing import write_figures
 from ctapipe_gammaphysnet.evaluation.events import count_valid
 from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
@@ -17,7 +18,6 @@ from ctapipe_gammaphysnet.evaluation.report import (
     is_report,
     summarise,
     whole_folder,
-    write_figures,
     write_report,
     write_tables,
 )

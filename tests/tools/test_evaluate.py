@@ -1,6 +1,8 @@
 """The evaluation tool: models and DL2 of the same model say the same."""
 
 import json
+import re
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ def dl2(dl1, model):
     return [path.with_name(path.name.replace("dl1", "dl2")) for path in dl1]
 
 
-def evaluate(files, output, *options, background=True):
+def evaluate(files, output, *options, background=True, min_events=5):
     """Run the tool, and return the folder it has written."""
     config = output.with_suffix(".json")
     config.write_text(
@@ -70,7 +72,7 @@ def evaluate(files, output, *options, background=True):
         f"--config={config}",
         f"--provenance-log={output}.log",
         "--no-progress",
-        *("--min-events", "5"),
+        f"--min-events={min_events}",
         "--EvaluateGammaPhysNet.n_bootstrap=3",
         *options,
     ]
@@ -140,6 +142,58 @@ def test_all_outputs_are_there_and_in_the_provenance(both, dl2, model):
     report = (both / "report.html").read_text()
     assert "CRAB_HEGRA and as simulated" in report
     assert "morphology_n_pixels" in report
+
+
+def test_the_report_names_the_groups_that_are_there(both):
+    report = (both / "report.html").read_text()
+    (groups,) = re.findall("<b>DL2 of GammaPhysNet</b>: ([^<]*)<", report)
+    assert groups.split(", ") == [
+        f"GammaPhysNet{name}" for name in ("Classifier", "Energy", "Geometry")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reference", "missing"),
+    [("Hillas", "Hillas or HillasEnergy"), ("a=GammaPhysNetEnergy,disp", "in disp,")],
+)
+def test_a_group_that_is_not_there_is_refused_at_once(
+    dl2, tmp_path, monkeypatch, reference, missing
+):
+    monkeypatch.setattr(EvaluateGammaPhysNet, "start", None)
+    with pytest.raises(ToolConfigurationError, match=missing) as error:
+        evaluate(dl2, tmp_path / "out", f"--reference={reference}")
+    there = "GammaPhysNetClassifier, GammaPhysNetEnergy, GammaPhysNetGeometry"
+    assert f"only in {there} (with --level array: in {there})" in str(error.value)
+
+
+def test_tables_are_there_even_if_nothing_can_be_drawn(dl2, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(plots, "draw_all", fail)
+    output = tmp_path / "out"
+    with pytest.raises(CalledProcessError) as error:
+        evaluate(dl2, output, "--reference=GammaPhysNet", f"--log-file={output}.txt")
+    assert error.value.returncode == 1
+    assert len(read_table(output / "tables.h5", "/overall")) == 1
+    assert len(Table.read(output / "energy.ecsv")) > 1
+    assert (
+        "Not drawn: figures: RuntimeError: no font"
+        in (output / "report.html").read_text()
+    )
+    log = (tmp_path / "out.txt").read_text()
+    assert "Not drawn: figures: RuntimeError: no font" in log
+    assert "Traceback" not in log
+
+
+def test_what_is_not_shown_is_in_the_log_and_in_the_report(dl2, tmp_path):
+    output = tmp_path / "out"
+    options = "--reference=GammaPhysNet", f"--log-file={output}.txt"
+    evaluate(dl2, output, *options, min_events=500)
+    reason = "no bin of true energy has 500 gammas (--min-events): the fullest has"
+    assert reason in (tmp_path / "out.txt").read_text()
+    assert reason in (output / "report.html").read_text()
+    assert not (output / "resolution.png").exists()
 
 
 def with_training(model, path, numbers):
@@ -212,6 +266,10 @@ def test_a_folder_with_other_files_is_kept(dl1, model, tmp_path):
         (
             ["--reference=A", "--EvaluateGammaPhysNet.energy_min=200"],
             "the bins in energy go from 200",
+        ),
+        (
+            ["--reference=A", "--EvaluateGammaPhysNet.energy_max=0.013"],
+            "there is no bin in energy",
         ),
     ],
 )

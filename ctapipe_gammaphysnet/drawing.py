@@ -1,0 +1,313 @@
+"""How figures are drawn: in the same settings and colours everywhere.
+
+Users have settings of matplotlib of their own, for papers or for their screens. Figures
+here neither look like that nor fail because of it (LaTeX that is not there, fonts that
+are not known): all that draws or writes a figure does so in `figure_style`.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import sys
+import tempfile
+import textwrap
+import warnings
+from itertools import cycle
+
+from ctapipe.core import ToolConfigurationError
+
+__all__ = [
+    "TASK_COLOURS",
+    "check_drawing",
+    "collect_failures",
+    "curve_styles",
+    "figure_style",
+    "place_legend",
+    "plain_text",
+    "say_empty",
+    "write_figures",
+]
+
+#: Colours of curves: those of Okabe and Ito, which colour-blind readers tell apart.
+#: Line styles and markers say the same again.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+#: A task has one colour in all figures, which is none of a curve's: those of Tol's
+#: muted scheme, which colour-blind readers tell apart, too.
+TASK_COLOURS = {
+    "class": "#882255",
+    "energy": "#332288",
+    "direction": "#117733",
+    "impact": "#999933",
+}
+_DPI = 150
+#: Pixels along a side that matplotlib can draw.
+_MOST_PIXELS = 2**16 - 1
+#: Height in inches of a line of a legend.
+_LINE_HEIGHT = 0.19
+#: Letters in a line of what is said in an empty panel.
+_WRAPPED = 28
+
+
+@contextlib.contextmanager
+def figure_style():
+    """Draw in our own settings, whatever those of the user are.
+
+    Figures must be drawn and written in it: matplotlib looks up some settings as it
+    makes parts of a figure, others as it writes it. Also a decorator.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    import matplotlib
+
+    # matplotlib's own settings are ours. The backend is of no use without a screen.
+    settings = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
+    with contextlib.ExitStack() as stack:
+        with warnings.catch_warnings():
+            # Of settings that will go; they have their defaults.
+            warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
+            stack.enter_context(matplotlib.rc_context(settings))
+        yield
+
+
+def check_drawing():
+    """Check that figures can be drawn, before it takes hours to compute their content.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If matplotlib does not work.
+    """
+    try:
+        _import_matplotlib()
+        _draw_trial()
+    except Exception as error:
+        raise ToolConfigurationError(
+            f"figures cannot be drawn: {_message(error)}. Check the installation of "
+            "matplotlib, and that MPLCONFIGDIR or TMPDIR is a folder to write to"
+        ) from error
+
+
+def _import_matplotlib():
+    """Import matplotlib, without the user's settings where they prevent it.
+
+    matplotlib reads them as it is imported, and gives up at a file that is no text, at
+    a backend or a locale that it does not know.
+    """
+    try:
+        importlib.import_module("matplotlib.pyplot")
+    except Exception:
+        for name in [n for n in sys.modules if n.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]
+        with _no_settings():
+            importlib.import_module("matplotlib.pyplot")
+
+
+@contextlib.contextmanager
+def _no_settings():
+    """Let matplotlib find no settings, wherever it looks for them."""
+    names = ("MPLCONFIGDIR", "MATPLOTLIBRC", "MPLBACKEND")
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        os.environ |= dict(zip(names, (folder, folder, "agg"), strict=True))
+        try:
+            yield
+        finally:
+            for name in names:
+                del os.environ[name]
+            os.environ |= before
+
+
+@figure_style()
+def _draw_trial():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1))
+    figure.text(0, 0, plain_text("γ"))
+    for suffix in ("png", "pdf"):
+        figure.savefig(io.BytesIO(), format=suffix)
+
+
+def _message(error):
+    """An error in one line."""
+    lines = str(error).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
+
+
+@contextlib.contextmanager
+def collect_failures(failures, what):
+    """Go on where something cannot be drawn: what was computed is worth more.
+
+    Parameters
+    ----------
+    failures : list of str
+        Where to add what failed, and why.
+    what : str
+        What is drawn.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    try:
+        yield
+    except Exception as error:
+        failures.append(f"{what}: {_message(error)}")
+
+
+@figure_style()
+def write_figures(plots, folder, failures=None):
+    """Write plots as PNG and PDF.
+
+    Parameters
+    ----------
+    plots : dict of str to matplotlib.figure.Figure
+        The plots by name.
+    folder : pathlib.Path
+        Where to write them.
+    failures : list of str, optional
+        Where to add which plots cannot be drawn, and why. Without it that is an error.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written.
+    """
+    paths = []
+    for name, figure in plots.items():
+        if failures is None:
+            content = _render(figure)
+        else:
+            content = {}
+            with collect_failures(failures, name):
+                content = _render(figure)
+        for suffix, data in content.items():
+            paths.append(folder / f"{name}.{suffix}")
+            paths[-1].write_bytes(data)
+    return paths
+
+
+def _render(figure):
+    """Content of the files of a figure, by their suffix."""
+    # Of very large figures fewer pixels: there is a limit.
+    dpi = min(_DPI, int(_MOST_PIXELS / max(figure.get_size_inches())))
+    content = {}
+    for suffix in ("png", "pdf"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=dpi)
+        content[suffix] = buffer.getvalue()
+    return content
+
+
+def plain_text(text, width=None):
+    """Make matplotlib show a text letter by letter, such as the name of a file.
+
+    Parameters
+    ----------
+    text : str
+        The text. What it has between dollars is no formula, and what the font does not
+        have (or no font, such as the end of a line) is shown by its number.
+    width : int, optional
+        Break lines after so many letters.
+
+    Returns
+    -------
+    str
+        What to give to matplotlib.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    letters = [
+        c
+        if c.isprintable() and font.get_char_index(ord(c)) > 0
+        else c.encode("unicode_escape").decode()
+        for c in text
+    ]
+    width = width or max(len(letters), 1)
+    lines = [
+        "".join(letters[start : start + width]).replace("$", r"\$")
+        for start in range(0, len(letters), width)
+    ]
+    shown = "\n".join(lines)
+    # matplotlib keeps labels that begin with an underscore for itself.
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def curve_styles(names):
+    """Choose colour, line style and marker of each curve.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What there are curves of.
+
+    Returns
+    -------
+    dict of str to dict of str to str
+        For each name ``color``, ``linestyle`` and ``marker``.
+    """
+    styles = zip(cycle(_COLOURS), cycle(_LINES), cycle(_MARKERS), strict=False)
+    return {
+        name: {"color": colour, "linestyle": line, "marker": marker}
+        for name, (colour, line, marker) in zip(names, styles, strict=False)
+    }
+
+
+def place_legend(figure, entries, n_columns):
+    """Place a legend below all panels, and make room for it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure, with constrained layout.
+    entries : dict of str to matplotlib.artist.Artist
+        Handles by their labels, in their order.
+    n_columns : int
+        Number of columns.
+    """
+    if not entries:
+        return
+    n_columns = min(n_columns, len(entries))
+    lines = [label.count("\n") + 1 for label in entries]
+    n_rows = -(-len(lines) // n_columns)
+    # Columns are filled one after another.
+    columns = [lines[i : i + n_rows] for i in range(0, len(lines), n_rows)]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LINE_HEIGHT * max(map(sum, columns)))
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc="outside lower center",
+        ncols=n_columns,
+        fontsize="small",
+        frameon=False,
+    )
+
+
+def say_empty(axis, reason):
+    """Say in an empty panel why it is empty.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        The panel.
+    reason : str
+        Why.
+    """
+    axis.text(
+        0.5,
+        0.5,
+        textwrap.fill(reason, _WRAPPED),
+        ha="center",
+        va="center",
+        fontsize="small",
+        transform=axis.transAxes,
+        bbox={"facecolor": "white", "edgecolor": "0.5", "alpha": 0.9},
+    ).set_in_layout(False)
