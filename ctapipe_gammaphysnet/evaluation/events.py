@@ -415,7 +415,7 @@ def _chosen_tables(path, file, level, groups):
         other = "telescope" if level == "array" else "array"
         raise EvaluationError(
             f"{path} has no predictions of the {level}s in {' or '.join(groups)}, only "
-            f"in {_listed(available)} (with --level {other}: in "
+            f"{_listed(available)} (with --level {other}: "
             f"{_listed(_available(file, other))})"
         )
     return chosen
