@@ -9,6 +9,7 @@ arrays of many events.
 
 from collections import deque
 from contextlib import closing
+from importlib.metadata import version
 from itertools import chain, islice
 
 import astropy.units as u
@@ -17,12 +18,14 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoMeanCombiner
 
 from .compat import PARTICLE_TYPE
+from .dl1_file import PARAMETERS, TRIGGER
 from .dl2 import invalidate_array, kind_of
-from .dl2_file import DL2File, whole_file
+from .dl2_file import DL2File
+from .output import whole_file
 from .reconstructor import sha256_of_file
 from .stereo import combine_cores, combine_directions, weighted_mean
 
-__all__ = ["reconstruct_chunks", "reconstruct_file"]
+__all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
@@ -57,19 +60,72 @@ def reconstruct_file(
         Called with the number of events that were written, after each chunk.
     """
     _check_combiners(reconstructor)
-    model = sha256_of_file(reconstructor.load_path)
-    with whole_file(path) as temporary:
-        with DL2File(temporary, path, dl1.subarray, reconstructor.prefix) as dl2:
-            with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
-                # The networks go on computing while the tables are copied.
-                first = list(islice(results, 1))
-                dl2.copy(dl1, images)
-                for chunk, telescopes, array in chain(first, results):
-                    _write_chunk(dl2, chunk, telescopes, array)
-                    if progress is not None:
-                        progress(len(chunk))
-            statistics = reconstructor.quality_query.to_table(functions=True)
-            dl2.finish(dl1, statistics, model, contact, instrument)
+    settings = settings_of(dl1, reconstructor, images, contact, instrument)
+    name = reconstructor.model_name
+    with (
+        whole_file(path) as temporary,
+        DL2File(temporary, path, dl1.subarray, reconstructor.prefix, name) as dl2,
+    ):
+        with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
+            # The networks go on computing while the tables are copied.
+            first = list(islice(results, 1))
+            dl2.copy(dl1, images)
+            for chunk, telescopes, array in chain(first, results):
+                _write_chunk(dl2, chunk, telescopes, array)
+                if progress is not None:
+                    progress(len(chunk))
+        if dl1.n_events == 0 and TRIGGER in dl1:
+            dl2.make_tables(reconstructor.kinds, _with_parameters(dl1))
+        statistics = reconstructor.quality_query.to_table(functions=True)
+        dl2.finish(dl1, statistics, settings, contact, instrument)
+
+
+def _with_parameters(dl1):
+    """Telescopes that have a table of parameters, even if it has no rows."""
+    return [t for t in dl1.subarray.tel_ids if f"{PARAMETERS}/tel_{t:03d}" in dl1]
+
+
+def settings_of(dl1, reconstructor, images, contact, instrument):
+    """Collect all that the content of a DL2 file depends on.
+
+    Hardware, batches and chunks do not belong to it.
+
+    Parameters
+    ----------
+    dl1 : DL1File
+        The DL1 file.
+    reconstructor : GammaPhysNetReconstructor
+        The reconstructor.
+    images : bool
+        Whether images are copied.
+    contact : ctapipe.io.metadata.Contact
+        Who to contact about the file.
+    instrument : ctapipe.io.metadata.Instrument
+        What took the data.
+
+    Returns
+    -------
+    dict
+        The settings, JSON values.
+    """
+    settings = {
+        "input (SHA-256)": sha256_of_file(dl1.path),
+        "model (SHA-256)": reconstructor.model_name.sha256,
+        "version of ctapipe": version("ctapipe"),
+        "ApplyGammaPhysNet.dl1_images": images,
+        "ApplyGammaPhysNet.focal_length_choice": str(dl1.focal_length_choice),
+        "ImageQualityQuery.quality_criteria": [
+            list(criterion)
+            for criterion in reconstructor.quality_query.quality_criteria
+        ],
+    }
+    for name in ("prefix", "precision", "engine", "stereo_combiner_cls"):
+        settings[f"GammaPhysNetReconstructor.{name}"] = getattr(reconstructor, name)
+    for component in (*reconstructor.stereo_combiners, contact, instrument):
+        for name in component.trait_names(config=True):
+            value = getattr(component, name)
+            settings[f"{type(component).__name__}.{name}"] = str(value)
+    return settings
 
 
 def reconstruct_chunks(dl1, reconstructor, size):

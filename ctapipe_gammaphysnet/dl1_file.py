@@ -23,6 +23,8 @@ from .dl1 import MissingImagesError
 __all__ = [
     "CACHE_BYTES",
     "IMAGES",
+    "PARAMETERS",
+    "TRIGGER",
     "DL1File",
     "DL1FileError",
     "EventChunk",
@@ -34,12 +36,14 @@ __all__ = [
 #: their end: the default, 16 MiB, would only fill the memory.
 CACHE_BYTES = 2**20
 
-_TRIGGER = "/dl1/event/subarray/trigger"
+#: Table of the events.
+TRIGGER = "/dl1/event/subarray/trigger"
 _TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
 #: Group of the tables of images, one for each telescope.
 IMAGES = "/dl1/event/telescope/images"
 _TRUE_IMAGES = "/simulation/event/telescope/images"
-_PARAMETERS = "/dl1/event/telescope/parameters"
+#: Group of the tables of image parameters, one for each telescope.
+PARAMETERS = "/dl1/event/telescope/parameters"
 _OBSERVATIONS = "/configuration/observation/observation_block"
 _MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
 _FIXED_POINTING = "/configuration/telescope/pointing"
@@ -103,6 +107,8 @@ class DL1File:
 
     def __init__(self, path, focal_length_choice="EFFECTIVE"):
         self.path = path
+        #: Which focal length is used.
+        self.focal_length_choice = focal_length_choice
         with self.reading():
             if not tables.is_hdf5_file(str(path)):
                 raise DL1FileError(f"{path} is not a ctapipe DL1 file (HDF5)")
@@ -136,7 +142,7 @@ class DL1File:
         #: Whether the events are simulated.
         self.is_simulation = "/simulation" in self.h5file
         #: Number of events.
-        self.n_events = self.h5file.root[_TRIGGER].nrows if _TRIGGER in self else 0
+        self.n_events = self.h5file.root[TRIGGER].nrows if TRIGGER in self else 0
         #: Number by which ctapipe knows this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
         self._interpolator = None
@@ -175,7 +181,7 @@ class DL1File:
                 "and peak time. Make it with 'ctapipe-process --write-images "
                 "--write-parameters'"
             )
-        if _PARAMETERS not in self:
+        if PARAMETERS not in self:
             raise MissingImagesError(
                 f"{self.path} has no DL1 parameters, by which images are selected: "
                 "make it with 'ctapipe-process --write-images --write-parameters'"
@@ -209,7 +215,7 @@ class DL1File:
                 trigger_row += len(events)
             yield chunk
         for tel_id, n_rows in next_row.items():
-            for group in (_PARAMETERS, IMAGES):
+            for group in (PARAMETERS, IMAGES):
                 node = f"{group}/tel_{tel_id:03d}"
                 if node in self and self.h5file.root[node].nrows > n_rows:
                     raise DL1FileError(
@@ -218,7 +224,7 @@ class DL1File:
                     )
 
     def _read_chunk(self, start, stop, next_row, trigger_row):
-        trigger = read_table(self.h5file, _TRIGGER, start=start, stop=stop)
+        trigger = read_table(self.h5file, TRIGGER, start=start, stop=stop)
         obs_id, event_id = (np.asarray(trigger[key]) for key in ("obs_id", "event_id"))
         has_triggered = np.asarray(trigger["tels_with_trigger"])
         event = {
@@ -266,11 +272,11 @@ class DL1File:
             raise DL1FileError(
                 f"{self.path}: from row {start} on, {table._v_pathname} does not hold "
                 "the events that its telescope triggered according to "
-                f"{_TRIGGER} (event {event_id[0]} and following)"
+                f"{TRIGGER} (event {event_id[0]} and following)"
             )
 
     def _read_parameters(self, tel_id, start, obs_id, event_id):
-        table = self._table_of(_PARAMETERS, tel_id)
+        table = self._table_of(PARAMETERS, tel_id)
         rows = read_table(
             self.h5file,
             table._v_pathname,

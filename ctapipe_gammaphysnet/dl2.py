@@ -7,6 +7,8 @@ members, where a container has a field for it, is the standard deviation of the 
 quantity over the members; with a single member it is NaN.
 """
 
+from typing import NamedTuple
+
 import astropy.units as u
 import numpy as np
 from ctapipe.containers import (
@@ -16,6 +18,7 @@ from ctapipe.containers import (
     TelescopeImpactParameterContainer,
 )
 from ctapipe.coordinates.utils import altaz_to_righthanded_cartesian
+from ctapipe.core import Field
 from ctapipe.reco.reconstructor import ReconstructionProperty
 
 from .compat import PARTICLE_TYPE
@@ -25,6 +28,8 @@ from .targets import direction_from_target, energy_from_target, impact_from_targ
 __all__ = [
     "CONTAINERS",
     "PROPERTIES",
+    "ModelName",
+    "array_container",
     "combine_core",
     "complete_geometry",
     "fill_invalid",
@@ -34,9 +39,57 @@ __all__ = [
     "invalidate_stereo",
     "kind_of",
     "kinds_of_tasks",
+    "name_model",
     "telescope_columns",
     "telescope_container",
 ]
+
+
+#: Characters of a note, and digits of a hash, that go into the output.
+_NOTE_LENGTH = 1000
+_MODEL_DIGITS = 16
+_MODEL = "Model file: first digits of its SHA-256"
+
+
+class ModelName(NamedTuple):
+    """What a model file is known by.
+
+    Attributes
+    ----------
+    sha256 : str
+        Hash of the file, in hexadecimal digits.
+    note : str
+        The note of its card.
+    """
+
+    sha256: str
+    note: str
+
+    def attributes(self):
+        """Make attributes of tables, which are written with a container's ``meta``.
+
+        Returns
+        -------
+        dict of str to str
+            Hash and note; the note is cut to what fits into an attribute.
+        """
+        return {
+            "GAMMAPHYSNET_MODEL_SHA256": self.sha256,
+            "GAMMAPHYSNET_MODEL_NOTE": self.note[:_NOTE_LENGTH],
+        }
+
+
+class _ArrayEnergy(ReconstructedEnergyContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
+
+class _ArrayGeometry(ReconstructedGeometryContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
+
+class _ArrayParticleType(ParticleClassificationContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
 
 #: Container and name of each kind of DL2 information. The name follows the prefix:
 #: each property has a group of its own, because TableLoader and the IRF tools confuse
@@ -59,6 +112,13 @@ _NEEDED = {
     "energy": ("energy",),
     "geometry": ("alt", "az"),
     PARTICLE_TYPE: ("prediction",),
+}
+#: Containers of the array, which name the model in each row: attributes of tables that
+#: are merged are those of the first file.
+_ARRAY_CONTAINERS = {
+    "energy": _ArrayEnergy,
+    "geometry": _ArrayGeometry,
+    PARTICLE_TYPE: _ArrayParticleType,
 }
 
 
@@ -363,6 +423,56 @@ def telescope_container(prefix, kind, **values):
     """
     suffix = "_tel_impact" if kind == "impact" else "_tel"
     return CONTAINERS[kind][0](prefix=group_names(prefix)[kind] + suffix, **values)
+
+
+def array_container(prefix, kind, model, **values):
+    """Make a DL2 container of the array.
+
+    Parameters
+    ----------
+    prefix : str
+        Common stem of the groups' names.
+    kind : str
+        Which: a key of `PROPERTIES`.
+    model : ModelName
+        The model, which the container names.
+    **values
+        The container's fields.
+
+    Returns
+    -------
+    ctapipe.core.Container
+        The container, with the prefix of its columns.
+    """
+    container = _ARRAY_CONTAINERS[kind](
+        prefix=group_names(prefix)[kind], model=model.sha256[:_MODEL_DIGITS], **values
+    )
+    container.meta = model.attributes()
+    return container
+
+
+def name_model(event, prefix, kinds, model):
+    """Have the DL2 containers of an event name the model that they are from.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of telescopes and array.
+    prefix : str
+        Common stem of the groups' names.
+    kinds : list of str
+        The kinds of DL2 information.
+    model : ModelName
+        The model.
+    """
+    for kind in kinds:
+        name = group_names(prefix)[kind]
+        for tel_id in event.trigger.tels_with_trigger:
+            event.dl2.tel[tel_id][kind][name].meta = model.attributes()
+        if kind in PROPERTIES:
+            array = event.dl2.stereo[kind]
+            values = dict(array[name].items())
+            array[name] = array_container(prefix, kind, model, **values)
 
 
 def combine_core(event, name):

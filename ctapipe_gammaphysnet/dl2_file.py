@@ -1,13 +1,13 @@
 """A ctapipe DL2 file, made of a DL1 file and tables of predictions.
 
 The file holds all that the DL1 file does, but for images, unless they are asked for,
-and waveforms. It appears whole or not at all.
+and waveforms.
 """
 
-import contextlib
-import os
-import secrets
+import json
 import warnings
+from hashlib import sha256
+from importlib.metadata import version
 
 import numpy as np
 import tables
@@ -15,7 +15,6 @@ from ctapipe.containers import (
     EventIndexContainer,
     TelEventIndexContainer,
 )
-from ctapipe.core import ToolConfigurationError
 from ctapipe.io import DataLevel, HDF5TableWriter, write_table
 from ctapipe.io.datawriter import write_reference_metadata_headers
 from ctapipe.io.tableio import TelListToMaskTransform
@@ -23,75 +22,23 @@ from numpy.lib.recfunctions import repack_fields
 
 from .compat import PARTICLE_TYPE
 from .dl1_file import CACHE_BYTES
-from .dl2 import CONTAINERS, group_names, telescope_container
+from .dl2 import PROPERTIES, array_container, group_names, telescope_container
+from .hdf5_output import verified
+from .output import writing
 
-__all__ = ["DL2File", "DL2FileError", "is_complete", "whole_file"]
+__all__ = ["DL2File", "differences"]
 
 _STATISTICS = "/dl2/service/tel_event_statistics/GammaPhysNetReconstructor"
-#: Attributes of the file that tell from what it was made.
+#: Attributes of the file that tell from what it was made, and how.
 _INPUT = "CONTEXT GAMMAPHYSNET INPUT ID"
 _MODEL = "CONTEXT GAMMAPHYSNET MODEL SHA256"
+_SETTINGS = "CONTEXT GAMMAPHYSNET SETTINGS"
+#: Characters of a setting that are kept: all of them fit into an attribute of HDF5.
+_SETTING_LENGTH = 2000
+#: Characters of the list of observations in the header, for the same reason.
+_OBSERVATIONS_LENGTH = 10_000
 #: How much of a table is copied at once.
 _COPIED_BYTES = 2**24
-
-
-class DL2FileError(ToolConfigurationError, ValueError):
-    """The output cannot be written; the message says why."""
-
-
-@contextlib.contextmanager
-def whole_file(path):
-    """Make a file that appears whole or not at all.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file. Its folder must exist; a file of that name is replaced.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write it: under another name in the same folder, which ends in
-        ``.part``. It gets its own name when the context is left without error, and is
-        removed otherwise.
-
-    Raises
-    ------
-    DL2FileError
-        If the file, once written, cannot be read in full.
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield temporary
-        with _writing(path):
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            _read_all(temporary)
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _read_all(path):
-    """Read a file: HDF5 does not tell of all that could not be written to a disk."""
-    with tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file:
-        for leaf in file.walk_nodes("/", "Leaf"):
-            step = max(1, _COPIED_BYTES // max(leaf.rowsize, 1))
-            for start in range(0, leaf.nrows, step):
-                leaf.read(start, start + step)
-
-
-@contextlib.contextmanager
-def _writing(path):
-    """Say which file it is if something cannot be written."""
-    try:
-        yield
-    except (tables.HDF5ExtError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DL2FileError(
-            f"{path} cannot be written: is the disk full? ({reason})"
-        ) from error
 
 
 class DL2File:
@@ -107,14 +54,22 @@ class DL2File:
         The telescopes.
     prefix : str
         Common stem of the names of the predictions' groups.
+    model : ModelName
+        The model of the predictions.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, also when it is closed: see `hdf5_output.verified`.
     """
 
-    def __init__(self, path, name, subarray, prefix):
+    def __init__(self, path, name, subarray, prefix, model):
         self.name = name
         self._subarray = subarray
         self._prefix = prefix
+        self._model = model
         self._templates = {}
-        with _writing(name):
+        with writing(name):
             self._writer = HDF5TableWriter(
                 path, mode="w", add_prefix=True, chunk_cache_size=CACHE_BYTES
             )
@@ -123,12 +78,14 @@ class DL2File:
             "dl2/event/subarray/.*", ".*telescopes", TelListToMaskTransform(subarray)
         )
 
+        self._verified = verified(self._writer.h5file, name)
+
     def __enter__(self):
+        self._verified.__enter__()
         return self
 
     def __exit__(self, *exception):
-        with _writing(self.name):
-            self._writer.close()
+        return self._verified.__exit__(*exception)
 
     @property
     def h5file(self):
@@ -151,7 +108,7 @@ class DL2File:
             for group in dl1.h5file.walk_groups("/"):
                 if self._is_left_out(group._v_pathname, images):
                     continue
-                with _writing(self.name):
+                with writing(self.name):
                     target = self._copy_group(group)
                 for leaf in group._f_iter_nodes("Leaf"):
                     if self._is_left_out(leaf._v_pathname, images):
@@ -190,7 +147,7 @@ class DL2File:
             "/simulation/event/telescope/images/"
         ):
             left_out = {"true_image"}
-        with _writing(self.name):
+        with writing(self.name):
             copy = _empty_copy(table, group, left_out)
         as_it_is = copy.description._v_dtype == table.description._v_dtype
         step = max(1, _COPIED_BYTES // table.rowsize)
@@ -199,22 +156,42 @@ class DL2File:
             with dl1.reading():
                 rows = table.read(start, start + step)
             if not as_it_is:
-                with _writing(self.name):
+                with writing(self.name):
                     copy.append(repack_fields(rows[copy.colnames]))
         if as_it_is:
             self._copy_chunks(dl1, table, copy)
 
     def _copy_chunks(self, dl1, table, copy):
         """Copy rows without compressing them again, which would take far longer."""
-        with _writing(self.name):
+        with writing(self.name):
             copy.truncate(table.nrows)
             copy.attrs.NROWS = table.attrs.NROWS
         for start in range(0, table.nrows, copy.chunkshape[0]):
             with dl1.reading():
                 chunk = table.read_chunk((start,))
                 mask = table.chunk_info((start,)).filter_mask
-            with _writing(self.name):
+            with writing(self.name):
                 copy.write_chunk((start,), chunk, filter_mask=mask)
+
+    def make_tables(self, kinds, tel_ids):
+        """Make tables without rows, where no event will be appended.
+
+        Files without events can only be merged with others if they have the tables.
+
+        Parameters
+        ----------
+        kinds : list of str
+            Kinds of predictions: keys of `dl2.CONTAINERS`.
+        tel_ids : list of int
+            Telescopes.
+        """
+        nothing = np.array([], dtype=int)
+        index = {"obs_id": nothing, "event_id": nothing}
+        for kind in kinds:
+            for tel_id in tel_ids:
+                self.append_telescope(kind, tel_id, index, {})
+            if kind in PROPERTIES:
+                self.append_stereo(kind, index, {})
 
     def append_telescope(self, kind, tel_id, index, columns):
         """Append predictions of one telescope.
@@ -232,11 +209,13 @@ class DL2File:
             there keep their defaults.
         """
         name = group_names(self._prefix)[kind]
+        container = telescope_container(self._prefix, kind)
+        container.meta = self._model.attributes()
         index = index | {"tel_id": np.full(len(index["obs_id"]), tel_id, np.int16)}
         self._append(
             f"dl2/event/telescope/{kind}/{name}/tel_{tel_id:03d}",
             TelEventIndexContainer,
-            telescope_container(self._prefix, kind),
+            container,
             index,
             columns,
         )
@@ -258,18 +237,18 @@ class DL2File:
         self._append(
             f"dl2/event/subarray/{kind}/{name}",
             EventIndexContainer,
-            CONTAINERS[kind][0](prefix=name, telescopes=[]),
+            array_container(self._prefix, kind, self._model, telescopes=[]),
             index,
             columns,
         )
 
     def _append(self, table_name, index_class, container, index, columns):
-        with _writing(self.name):
+        with writing(self.name):
             if table_name not in self._templates:
                 # ctapipe makes the table, for one row, from its containers; the row is
                 # then the template of all rows.
-                first = {name: values[0] for name, values in index.items()}
-                self._writer.write(table_name, [index_class(**first), container])
+                zeros = {name: values.dtype.type() for name, values in index.items()}
+                self._writer.write(table_name, [index_class(**zeros), container])
                 table = self.h5file.root[table_name]
                 table.flush()
                 self._templates[table_name] = table[:]
@@ -282,7 +261,7 @@ class DL2File:
                 rows[f"{container.prefix}_{name}"] = values
             self.h5file.root[table_name].append(rows)
 
-    def finish(self, dl1, statistics, model, contact, instrument):
+    def finish(self, dl1, statistics, settings, contact, instrument):
         """Write the statistics of the selection and the file's header.
 
         Parameters
@@ -291,8 +270,8 @@ class DL2File:
             The file it was made from.
         statistics : astropy.table.Table
             Counts of the selection.
-        model : str
-            Hash of the model file.
+        settings : dict
+            What else the content depends on, for `differences`: JSON values.
         contact : ctapipe.io.metadata.Contact
             Who to contact about it.
         instrument : ctapipe.io.metadata.Instrument
@@ -303,10 +282,10 @@ class DL2File:
             DataLevel.DL1_PARAMETERS: "/dl1/event/telescope/parameters",
             DataLevel.DL1_MUON: "/dl1/event/telescope/muon",
         }
-        with _writing(self.name):
+        with writing(self.name):
             write_table(statistics, self.h5file, _STATISTICS)
             write_reference_metadata_headers(
-                obs_ids=dl1.obs_ids,
+                obs_ids=_short_list(dl1.obs_ids),
                 subarray=self._subarray,
                 writer=self._writer,
                 is_simulation=dl1.is_simulation,
@@ -319,38 +298,59 @@ class DL2File:
             )
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", tables.NaturalNameWarning)
-                self.h5file.root._v_attrs[_INPUT] = dl1.product_id
-                self.h5file.root._v_attrs[_MODEL] = model
-            self.h5file.flush()
+                attributes = self.h5file.root._v_attrs
+                attributes[_INPUT] = dl1.product_id
+                attributes[_MODEL] = self._model.sha256
+                attributes[_SETTINGS] = json.dumps(_short_settings(settings))
 
 
-def is_complete(path, dl1, model):
-    """Tell whether a file is what a DL1 file and a model give.
+def _short_list(obs_ids):
+    """Numbers of observations for the header: all of them, if there is room."""
+    if len(",".join(map(str, obs_ids))) <= _OBSERVATIONS_LENGTH:
+        return obs_ids
+    # All are in the table of the observations.
+    return [f"{min(obs_ids)}-{max(obs_ids)}"]
+
+
+def _short_settings(settings):
+    """Settings of which each fits, with all others, into an attribute."""
+    settings = {"version": version("ctapipe_gammaphysnet"), **settings}
+    texts = {name: json.dumps(value) for name, value in settings.items()}
+    return {
+        name: text
+        if len(text) <= _SETTING_LENGTH
+        else f"{text[:100]}... (SHA-256 {sha256(text.encode()).hexdigest()})"
+        for name, text in texts.items()
+    }
+
+
+def differences(path, settings):
+    """Tell in what a DL2 file differs from what would be written now.
 
     Parameters
     ----------
     path : pathlib.Path
         The file, which was written as a whole if it was written by this package.
-    dl1 : DL1File
-        The DL1 file.
-    model : str
-        Hash of the model file.
+    settings : dict
+        What the content depends on, as for `DL2File.finish`.
 
     Returns
     -------
-    bool
-        Whether it was made of them.
+    list of str
+        The settings that differ, with both values; empty if it is the same file.
     """
+    now = _short_settings(settings)
     try:
         with tables.open_file(path) as file:
-            attributes = file.root._v_attrs
-            made_of = [
-                attributes[name] if name in attributes else None
-                for name in (_INPUT, _MODEL)
-            ]
-    except (tables.HDF5ExtError, OSError):
-        return False
-    return made_of == [dl1.product_id, model]
+            before = json.loads(file.root._v_attrs[_SETTINGS])
+            before = dict(before)
+    except (tables.HDF5ExtError, OSError, KeyError, ValueError, TypeError):
+        return ["it does not say how it was made"]
+    return [
+        f"{name} was {before.get(name, 'not known')}, is {now.get(name, 'not known')}"
+        for name in now | before
+        if now.get(name) != before.get(name)
+    ]
 
 
 def _empty_copy(table, group, left_out):

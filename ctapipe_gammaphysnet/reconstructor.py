@@ -20,6 +20,7 @@ from .dl1 import event_images
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,
+    ModelName,
     complete_geometry,
     fill_invalid,
     fill_telescope,
@@ -27,6 +28,7 @@ from .dl2 import (
     invalidate_stereo,
     kind_of,
     kinds_of_tasks,
+    name_model,
     telescope_columns,
 )
 from .quality import ImageQualityQuery
@@ -170,10 +172,12 @@ class GammaPhysNetReconstructor(Reconstructor):
         device = select_device(self.device)
         set_threads(self.n_jobs)
         model = read_model(self.load_path)
+        #: What the output names the model by.
+        self.model_name = ModelName(sha256_of_file(self.load_path), model.card.note)
         Provenance().add_input_file(
             self.load_path,
             role="γ-PhysNet model",
-            reference_meta={"sha256": sha256_of_file(self.load_path)},
+            reference_meta={"sha256": self.model_name.sha256},
         )
         cards = {card.telescope.type: card for card in model.card.networks}
         # Of all networks in the file, so that the output has the same tables whichever
@@ -245,6 +249,7 @@ class GammaPhysNetReconstructor(Reconstructor):
             self._combine(event, combiner)
         if "geometry" in self.kinds:
             complete_geometry(event, group_names(self.prefix)["geometry"])
+        name_model(event, self.prefix, self.kinds, self.model_name)
 
     def _combine(self, event, combiner):
         """Combine one property of the telescopes, and count whether it is valid."""

@@ -1,6 +1,5 @@
 """Apply γ-PhysNet to whole DL1 files."""
 
-import os
 import sys
 from collections import Counter
 
@@ -8,12 +7,14 @@ from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
 from ctapipe.io.metadata import Contact, Instrument
 from tqdm.auto import tqdm
+from traitlets import default
 
-from ..bulk import reconstruct_file
+from ..bulk import reconstruct_file, settings_of
 from ..dl1_file import DL1File
-from ..dl2_file import is_complete
+from ..dl2_file import differences
+from ..output import check_file, real_path
 from ..quality import ImageQualityQuery
-from ..reconstructor import GammaPhysNetReconstructor, sha256_of_file
+from ..reconstructor import GammaPhysNetReconstructor
 from .command_line import repeat_options
 
 __all__ = ["ApplyGammaPhysNet", "main"]
@@ -61,8 +62,8 @@ class ApplyGammaPhysNet(Tool):
         file_ok=False,
         help=(
             "Folder for the DL2 files, in place of ``output_path``: ``a.dl1.h5``"
-            " becomes ``a.dl2.h5``. Inputs whose output is there already, made by this"
-            " model, are skipped."
+            " becomes ``a.dl2.h5``. Inputs whose output is there already, made with"
+            " the same model and settings, are skipped."
         ),
     ).tag(config=True)
 
@@ -125,6 +126,11 @@ class ApplyGammaPhysNet(Tool):
 
     classes = [GammaPhysNetReconstructor, ImageQualityQuery, Contact, Instrument]
 
+    @default("log_level")
+    def _default_log_level(self):
+        # What was written is what one wants to see.
+        return "INFO"
+
     def parse_command_line(self, argv=None):
         """Understand the command line, with several values for lists.
 
@@ -149,18 +155,14 @@ class ApplyGammaPhysNet(Tool):
                 "to write, --output-dir FOLDER"
             )
         outputs = self._outputs()
-        for output, count in Counter(outputs).items():
+        for output, count in Counter(map(real_path, outputs)).items():
             if count > 1:
                 raise ToolConfigurationError(
                     f"{count} inputs would be written to {output}: give inputs of "
                     "different names, or write them to different folders"
                 )
-            if any(output.resolve() == path.resolve() for path in self.input_urls):
-                raise ToolConfigurationError(f"{output} is an input: it is not changed")
-            if not os.access(output.parent, os.W_OK):
-                raise ToolConfigurationError(
-                    f"cannot write into {output.parent}, the folder of the output"
-                )
+        for output in outputs:
+            check_file(output, self.input_urls)
         self._pairs = list(zip(self.input_urls, outputs, strict=True))
         if self.output_path is not None:
             self.check_output(self.output_path)
@@ -176,21 +178,33 @@ class ApplyGammaPhysNet(Tool):
 
     def start(self):
         """Reconstruct one file after the other."""
-        for path, output in self._pairs:
+        # All outputs that are there are looked at first: an error in the last one
+        # should not come after hours.
+        missing = [pair for pair in self._pairs if not self._is_complete(*pair)]
+        for path, output in missing:
             with DL1File(path, self.focal_length_choice) as dl1:
                 self._apply(dl1, output)
 
+    def _is_complete(self, path, output):
+        if not output.exists() or self.overwrite:
+            return False
+        with DL1File(path, self.focal_length_choice) as dl1:
+            reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
+            about = Contact(parent=self), Instrument(parent=self)
+            settings = settings_of(dl1, reconstructor, self.dl1_images, *about)
+        found = differences(output, settings)
+        if found:
+            raise ToolConfigurationError(
+                f"{output} exists, but is not what {path} gives with "
+                f"{reconstructor.load_path} and these settings: {'; '.join(found)}. "
+                "Choose another folder, or replace files with --overwrite"
+            )
+        self.log.info("%s is complete: skipped", output)
+        return True
+
     def _apply(self, dl1, output):
         reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
-        if output.exists() and not self.overwrite:
-            if not is_complete(output, dl1, sha256_of_file(reconstructor.load_path)):
-                raise ToolConfigurationError(
-                    f"{output} exists, but was not made from {dl1.path} by "
-                    f"{reconstructor.load_path}: choose another folder, or replace "
-                    "files with --overwrite"
-                )
-            self.log.info("%s is complete: skipped", output)
-            return
+        check_file(output, [reconstructor.load_path])
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
         with tqdm(
             desc=output.name,
@@ -209,8 +223,13 @@ class ApplyGammaPhysNet(Tool):
                 bar.update,
             )
         Provenance().add_output_file(output, role="DL2/Event")
-        self.log.info("Wrote %s", output)
-        self.log.info("%s", reconstructor.quality_query.to_table())
+        counts = reconstructor.quality_query.to_table()
+        self.log.info(
+            "Wrote %s: %d events. Images of telescopes:\n%s",
+            output,
+            dl1.n_events,
+            "\n".join(counts.pformat(max_lines=-1, max_width=-1)),
+        )
 
 
 def _dl2_name(path):
