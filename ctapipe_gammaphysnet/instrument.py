@@ -12,7 +12,14 @@ from scipy.spatial import KDTree
 
 from .model_card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
 
-__all__ = ["TelescopeMismatchError", "check_telescope", "describe_telescope"]
+__all__ = [
+    "TelescopeMismatchError",
+    "check_alike",
+    "check_telescope",
+    "check_telescopes",
+    "describe_telescope",
+    "differences",
+]
 
 #: Largest distance between a pixel and the one the network was trained with, in pixel
 #: pitches. Far below any real change of a camera, far above the rounding of positions.
@@ -86,13 +93,115 @@ def check_telescope(telescope, card):
     TelescopeMismatchError
         If it is not, with what differs and by how much.
     """
-    problems = [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
+    problems = differences(telescope, card)
     if problems:
         raise TelescopeMismatchError(
             f"telescope type {telescope} differs from the {card.type} that the model "
             f"was trained for: {'; '.join(problems)}. Use a model trained for this "
             "telescope."
         )
+
+
+def differences(telescope, card):
+    """Find how a telescope differs from the one that a network was trained for.
+
+    Parameters
+    ----------
+    telescope : ctapipe.instrument.TelescopeDescription
+        The telescope.
+    card : TelescopeCard
+        The telescope of the training.
+
+    Returns
+    -------
+    list of str
+        What differs by more than `check_telescope` tolerates, and by how much.
+    """
+    return [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
+
+
+def check_telescopes(subarray, card, source=None):
+    """Check all telescopes of an array that are called like a network's telescope.
+
+    Telescopes of one name need not be alike: each is compared.
+
+    Parameters
+    ----------
+    subarray : ctapipe.instrument.SubarrayDescription
+        The array.
+    card : TelescopeCard
+        The telescope of the training.
+    source : pathlib.Path, optional
+        The file that the array is from, for messages.
+
+    Raises
+    ------
+    TelescopeMismatchError
+        If one of them differs, with its number, what differs and by how much.
+    """
+    for numbers, telescope in _telescopes_called(card.type, subarray):
+        try:
+            check_telescope(telescope, card)
+        except TelescopeMismatchError as error:
+            of_file = "" if source is None else f"{source}, "
+            raise TelescopeMismatchError(f"{of_file}{numbers}: {error}") from error
+
+
+def check_alike(arrays, name):
+    """Check that telescopes of one name are alike, within a file and between files.
+
+    Parameters
+    ----------
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file; each has telescopes of that name.
+    name : str
+        The telescope type, for example ``LST_LST_LSTCam``.
+
+    Returns
+    -------
+    ctapipe.instrument.TelescopeDescription
+        The first of them.
+
+    Raises
+    ------
+    TelescopeMismatchError
+        If some differ from the first by more than `check_telescope` tolerates: one
+        network cannot be trained for both. It names files, telescopes and what differs.
+    """
+    first = None
+    for path, subarray in arrays.items():
+        for numbers, telescope in _telescopes_called(name, subarray):
+            which = f"{path}, {numbers}"
+            if first is None:
+                first, named, card = telescope, which, describe_telescope(telescope)
+            problems = differences(telescope, card)
+            if problems:
+                raise TelescopeMismatchError(
+                    f"{which}, and {named}, are all called {name}, but differ: of the "
+                    f"former {'; '.join(problems)}. Train for one kind of them only: "
+                    "make files without the others (ctapipe-process "
+                    "--EventSource.allowed_tels)"
+                )
+    return first
+
+
+def _telescopes_called(name, subarray):
+    """Telescopes of a name: the numbers of those that are the same, and one of them."""
+    same = {}
+    for tel_id, telescope in sorted(subarray.tel.items()):
+        if str(telescope) == name:
+            geometry = telescope.camera.geometry
+            # To ctapipe, a camera that is rotated is equal: it compares pixels.
+            key = (
+                telescope.optics,
+                geometry_sha256(*_positions_m(telescope)),
+                _rotation_deg(geometry),
+                geometry.pix_type,
+            )
+            same.setdefault(key, (telescope, []))[1].append(tel_id)
+    for telescope, tel_ids in same.values():
+        plural = "s" if len(tel_ids) > 1 else ""
+        yield f"telescope{plural} {', '.join(map(str, tel_ids))}", telescope
 
 
 def _positions_m(telescope):

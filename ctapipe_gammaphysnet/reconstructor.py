@@ -165,7 +165,7 @@ class GammaPhysNetReconstructor(Reconstructor):
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
-        from .instrument import check_telescope
+        from .instrument import check_telescopes
         from .model_file import read_model
         from .predictor import Predictor, select_device, set_threads
 
@@ -188,12 +188,13 @@ class GammaPhysNetReconstructor(Reconstructor):
         weights = dict(zip(cards, model.weights, strict=True))
         #: Card and predictor of each telescope type that has a network.
         self._networks = {}
-        for telescope in self.subarray.telescope_types:
-            name = str(telescope)
+        # Telescopes of one name need not be alike: all of them are checked.
+        names = dict.fromkeys(str(t) for t in self.subarray.telescope_types)
+        for name in names:
             if name not in cards:
                 self._report_missing_network(name, list(cards))
                 continue
-            check_telescope(telescope, cards[name].telescope)
+            check_telescopes(self.subarray, cards[name].telescope)
             self._networks[name] = (
                 cards[name],
                 Predictor(

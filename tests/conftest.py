@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import tables
 import torch
 import toy_sample
 from ctapipe.core import provenance
@@ -98,6 +99,20 @@ def small_cameras():
             3, "OtherCam", rotation=20.0, positions=toy_sample.LST_POSITIONS[2:]
         ),
     ]
+
+
+def enlarge_mirror(path, tel_ids, factor=1.03):
+    """Give some telescopes of a file a larger mirror, under the same name."""
+    with tables.open_file(path, "r+") as file:
+        instrument = file.root.configuration.instrument
+        optics = instrument.telescope.optics
+        larger = optics[:1]
+        larger["mirror_area"] *= factor
+        optics.append(larger)
+        layout = instrument.subarray.layout[:]
+        layout["optics_index"][np.isin(layout["tel_id"], tel_ids)] = len(optics) - 1
+        instrument.subarray.layout[:] = layout
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,15 @@ from toy_sample import (
     LST_EFFECTIVE_FOCAL_LENGTH,
     LSTCAM,
     hexagonal_camera,
+    toy_subarray,
     toy_telescope,
 )
 
 from ctapipe_gammaphysnet.instrument import (
     TelescopeMismatchError,
+    check_alike,
     check_telescope,
+    check_telescopes,
     describe_telescope,
 )
 from ctapipe_gammaphysnet.model_card import TelescopeCard, geometry_sha256
@@ -319,3 +322,58 @@ def test_a_geometry_in_the_telescope_frame_is_refused():
     with pytest.raises(TelescopeMismatchError, match=message):
         describe_telescope(telescope)
     assert message in mismatch(telescope, toy())
+
+
+def array_of(*telescopes):
+    """An array in which they are telescopes 1, 2 and so on."""
+    positions = [(50.0 * number, 0.0, 0.0) for number in range(len(telescopes))]
+    return toy_subarray(list(zip(telescopes, positions, strict=True)))
+
+
+def twins():
+    """Telescopes that are called alike, and how the second differs from the first."""
+    return [
+        (with_optics(toy(), mirror_area=400 * u.m**2), "mirror area is 400 m² instead"),
+        # These two are equal to ctapipe, which compares pixels only.
+        (with_camera(toy(), cam_rotation=5 * u.deg), "is rotated by 5.00°"),
+    ]
+
+
+@pytest.mark.parametrize(("twin", "difference"), twins())
+@pytest.mark.parametrize("number", [1, 3])
+def test_each_of_the_telescopes_of_a_name_is_compared(twin, difference, number):
+    telescopes = [toy() for _ in range(3)]
+    telescopes[number - 1] = twin
+    array = array_of(*telescopes)
+    with pytest.raises(TelescopeMismatchError) as info:
+        check_telescopes(array, describe_telescope(toy()), "night.dl1.h5")
+    assert str(info.value).startswith(f"night.dl1.h5, telescope {number}: ")
+    assert difference in str(info.value)
+    check_telescopes(array_of(toy(), toy()), describe_telescope(toy()))
+    # Telescopes of other names do not matter.
+    check_telescopes(array, describe_telescope(lst()))
+
+
+@pytest.mark.parametrize(("twin", "difference"), twins())
+def test_telescopes_that_are_called_alike_must_be_alike(twin, difference):
+    name = str(toy())
+    within = {"a.dl1.h5": array_of(toy(), twin)}
+    between = {"a.dl1.h5": array_of(lst(), toy()), "b.dl1.h5": array_of(lst(), twin)}
+    for arrays, former, latter in (
+        (within, "a.dl1.h5, telescope 2", "a.dl1.h5, telescope 1"),
+        (between, "b.dl1.h5, telescope 2", "a.dl1.h5, telescope 2"),
+    ):
+        with pytest.raises(TelescopeMismatchError) as info:
+            check_alike(arrays, name)
+        assert str(info.value).startswith(f"{former}, and {latter}, are all called")
+        assert difference in str(info.value)
+        assert "allowed_tels" in str(info.value)
+    both = {"a.dl1.h5": array_of(twin, lst(), toy(), toy())}
+    assert check_alike({"a.dl1.h5": array_of(lst(), toy(), toy())}, name) == toy()
+    # Telescopes of other names do not matter.
+    assert check_alike(both, str(lst())) == lst()
+
+
+def test_telescopes_that_are_known_to_a_thousandth_are_alike():
+    other = with_optics(toy(), mirror_area=386.3 * u.m**2)
+    assert check_alike({"a.dl1.h5": array_of(other, toy())}, str(toy())) == other

@@ -1,5 +1,6 @@
 """The reconstructor on events, and through ctapipe-process on files."""
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -445,6 +446,18 @@ def test_another_camera_of_the_same_name_is_an_error(toy_model):
         camera["rotation"] += 10
     subarray = toy_sample.ToyCard(array=cameras).subarray()
     with pytest.raises(ToolConfigurationError, match="rotated by 10"):
+        GammaPhysNetReconstructor(subarray, load_path=toy_model)
+
+
+@pytest.mark.parametrize("tel_id", [1, 2])
+def test_each_telescope_of_a_name_is_compared(toy_subarray, toy_model, tel_id):
+    subarray = copy.deepcopy(toy_subarray)
+    telescope = copy.deepcopy(toy_subarray.tel[tel_id])
+    telescope.optics.mirror_area *= 1.03
+    subarray.tel[tel_id] = telescope
+    assert str(subarray.tel[1]) == str(subarray.tel[2])
+    message = f"telescope {tel_id}: .* its mirror area is"
+    with pytest.raises(ToolConfigurationError, match=message):
         GammaPhysNetReconstructor(subarray, load_path=toy_model)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from ..dl1_file import CACHE_BYTES, reading
 from ..dl2 import telescope_columns
-from ..instrument import check_telescope
+from ..instrument import check_telescopes
 from ..quality import ImageQualityQuery
 from ..training.index import check_file, read_index
 from ..training.showers import is_among
@@ -124,15 +124,15 @@ def predict_file(path, label, networks, events, progress=None):
     """
     check_file(path)
     subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
-    telescopes = {str(telescope): telescope for telescope in subarray.telescope_types}
+    types = {str(telescope) for telescope in subarray.telescope_types}
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
     predictions = {name: np.full((n_rows, len(events)), np.nan) for name in COLUMNS}
     for network in networks:
         name = network.card.telescope.type
-        if name not in telescopes:
+        if name not in types:
             continue
-        check_telescope(telescopes[name], network.card.telescope)
+        check_telescopes(subarray, network.card.telescope, path)
         index = read_index(path, 0, name, label, ImageQualityQuery(quality_criteria=[]))
         event = find_rows(
             _keys(path, index), keys_of(events, _KEYS), "the list of images"

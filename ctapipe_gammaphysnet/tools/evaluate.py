@@ -378,12 +378,13 @@ class EvaluateGammaPhysNet(Tool):
 
     def _find_telescopes(self):
         """Telescopes of interest in each file, and their types."""
-        self.tel_ids, types = {}, {}
+        self.tel_ids, self.arrays, types = {}, {}, {}
         for path, _ in self.files:
             with reading(path):
                 subarray = SubarrayDescription.from_hdf(
                     path, focal_length_choice="EQUIVALENT"
                 )
+            self.arrays[path] = subarray
             names = {tel_id: str(t) for tel_id, t in subarray.tel.items()}
             wanted = self.telescope_types or names.values()
             for name in set(wanted) - set(names.values()):
@@ -418,6 +419,7 @@ class EvaluateGammaPhysNet(Tool):
             return
         # Only now: it takes a while.
         from ..evaluation.networks import Network, seeds_of
+        from ..instrument import check_telescopes
         from ..model_file import read_model
         from ..predictor import Predictor, select_device, set_threads
 
@@ -438,6 +440,10 @@ class EvaluateGammaPhysNet(Tool):
                         f"{path} has no network for {', '.join(sorted(missing))}, only "
                         f"for {', '.join(pairs)}: choose with --telescope-types"
                     )
+                for telescope_type in self.types:
+                    card, _ = pairs[telescope_type]
+                    for source, subarray in self.arrays.items():
+                        check_telescopes(subarray, card.telescope, source)
                 seeds_of([pairs[t][0] for t in self.types])
                 self.networks[name] = [
                     Network(card, Predictor(card, weights, device, self.precision))

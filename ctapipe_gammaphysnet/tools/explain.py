@@ -273,9 +273,10 @@ class ExplainGammaPhysNet(Tool):
         for path, count in Counter(path.resolve() for path in paths).items():
             if count > 1:
                 raise ToolConfigurationError(f"{path} is given {count} times")
-        self.paths, self.subarray = paths, None
+        self.paths, self.subarray, self.arrays = paths, None, {}
         for path in paths:
             with DL1File(path, self.focal_length_choice) as dl1:
+                self.arrays[path] = dl1.subarray
                 self.subarray = self.subarray or dl1.subarray
                 if _types(dl1.subarray) != _types(self.subarray):
                     raise ToolConfigurationError(
@@ -293,11 +294,10 @@ class ExplainGammaPhysNet(Tool):
         # Only now: it takes a while.
         from ..evaluation.networks import seeds_of
         from ..explanation.explainer import Explainer
-        from ..instrument import check_telescope
+        from ..instrument import check_telescopes
         from ..model_file import read_model
         from ..predictor import Predictor, select_device, set_threads
 
-        telescopes = {str(t): t for t in self.subarray.telescope_types}
         #: For each model and telescope type what explains it.
         self.explainers = {}
         try:
@@ -325,7 +325,8 @@ class ExplainGammaPhysNet(Tool):
                 self.explainers[name] = {}
                 for telescope_type in self.types:
                     card, weights = pairs[telescope_type]
-                    check_telescope(telescopes[telescope_type], card.telescope)
+                    for source, subarray in self.arrays.items():
+                        check_telescopes(subarray, card.telescope, source)
                     if not card.network.attention:
                         self.log.info("%s has no attention: no maps of it", name)
                     self.explainers[name][telescope_type] = Explainer(

@@ -13,7 +13,7 @@ from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
 from ctapipe.instrument import SubarrayDescription
 from traitlets import default
 
-from ..instrument import check_telescope, describe_telescope
+from ..instrument import check_alike, describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
 from ..model_file import Model, write_model
 from ..network import CameraLattice, NetworkConfig
@@ -355,26 +355,26 @@ class TrainGammaPhysNet(Tool):
 
     def _collect_telescopes(self):
         """Find the telescope types; each must be in all files, and the same there."""
-        self.telescopes, types_of = {}, {}
+        names, arrays = {}, {}
         for path in self.paths:
             check_file(path)
             Provenance().add_input_file(path, role="DL1 images for training")
             subarray = SubarrayDescription.from_hdf(
                 path, focal_length_choice="EQUIVALENT"
             )
-            types_of[path] = {str(t): t for t in subarray.telescope_types}
-            for name, telescope in sorted(types_of[path].items()):
-                if not self.telescope_types or name in self.telescope_types:
-                    self.telescopes.setdefault(name, telescope)
-        for name in self.telescope_types or self.telescopes:
-            for path, types in types_of.items():
+            arrays[path] = subarray
+            names |= dict.fromkeys(sorted(map(str, subarray.telescope_types)))
+        self.telescopes = {}
+        for name in self.telescope_types or names:
+            for path, subarray in arrays.items():
+                types = set(map(str, subarray.telescope_types))
                 if name not in types:
                     raise ToolConfigurationError(
                         f"{path} has no telescopes of type {name}, only "
                         f"{', '.join(sorted(types))}: leave out the file, or choose "
                         "the types to train for with --telescope-types"
                     )
-                check_telescope(types[name], describe_telescope(self.telescopes[name]))
+            self.telescopes[name] = check_alike(arrays, name)
 
     @property
     def training_dir(self):

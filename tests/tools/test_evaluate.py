@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
 import toy_sample
 from astropy.table import Table
+from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
@@ -285,6 +287,18 @@ def test_mistakes_are_explained(dl2, tmp_path, options, message):
 def test_the_same_file_twice_is_an_error(dl2, tmp_path):
     with pytest.raises(ToolConfigurationError, match="is given 2 times"):
         evaluate([dl2[0], dl2[0]], tmp_path / "out", "--reference=GammaPhysNet")
+
+
+@pytest.mark.parametrize("tel_id", [1, 2])
+def test_each_telescope_of_a_name_is_compared_with_the_model(
+    dl1, model, tmp_path, tel_id
+):
+    """In each of the files, before anything is read."""
+    path = shutil.copy(dl1[1], tmp_path / "proton.dl1.h5")
+    files = [dl1[0], enlarge_mirror(path, [tel_id])]
+    message = rf"proton.dl1.h5, telescope {tel_id}: .* its mirror area is"
+    with pytest.raises(ToolConfigurationError, match=message):
+        evaluate(files, tmp_path / "out", f"--model={model}")
 
 
 def test_a_missing_extra_says_what_to_install(dl2, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 import tables
 import toy_sample
 from astropy.table import Table
+from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
@@ -333,6 +334,18 @@ def test_files_and_models_must_be_there_once(dl1, models, tmp_path):
         explain([dl1, dl1], models, tmp_path / "out")
     with pytest.raises(ToolConfigurationError, match="two models are called DA"):
         explain([dl1], models, tmp_path / "out", f"--model=DA={models['DA']}")
+
+
+@pytest.mark.parametrize("tel_id", [1, 2])
+def test_each_telescope_of_a_name_is_compared_with_the_model(
+    dl1, models, tmp_path, tel_id
+):
+    """In each of the files."""
+    path = shutil.copy(dl1, tmp_path / "other.dl1.h5")
+    files = [dl1, enlarge_mirror(path, [tel_id])]
+    message = rf"other.dl1.h5, telescope {tel_id}: .* its mirror area is"
+    with pytest.raises(ToolConfigurationError, match=message):
+        explain(files, models, tmp_path / "out")
 
 
 def test_a_missing_extra_says_what_to_install(dl1, models, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 import toy_sample
 from astropy.table import Table
+from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from device import DEVICE
@@ -279,6 +281,21 @@ def test_another_camera_of_the_same_name_is_an_error(files, tmp_path):
     with pytest.raises(ValueError, match="rotated by 5"):
         train(files, tmp_path / "model.safetensors")
     assert len(SubarrayDescription.from_hdf(other)) == 4
+
+
+@pytest.mark.parametrize("particles", [("proton",), ("gamma", "proton")])
+def test_telescopes_of_one_name_that_differ_are_an_error(few, tmp_path, particles):
+    """Within a file, and between files: one network cannot see with both mirrors."""
+    files = dict(few)
+    for particle in particles:
+        path = shutil.copy(few["training", particle], tmp_path / f"{particle}.dl1.h5")
+        files["training", particle] = enlarge_mirror(path, [1])
+    message = r"(telescope 2, and .*, telescope 1|telescope 1, and .*, telescopes 1, 2)"
+    with pytest.raises(ToolConfigurationError, match=message) as info:
+        train(files, tmp_path / "model.safetensors")
+    assert "its mirror area is" in str(info.value)
+    assert f"{particles[0]}.dl1.h5, telescope" in str(info.value)
+    assert list(tmp_path.glob("model*")) in ([], [tmp_path / "model.safetensors.log"])
 
 
 def test_threads_are_those_asked_for(few, tmp_path):
