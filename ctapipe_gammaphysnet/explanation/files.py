@@ -4,14 +4,13 @@ import json
 import warnings
 from contextlib import contextmanager
 
-import numpy as np
 import tables
-from astropy.table import Column, Table
+from astropy.table import Column
 from ctapipe.io import write_table
 
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
-from .images import KEYS
+from .images import keys_of_events
 
 __all__ = ["FILE_NAME", "append_rows", "maps_table", "open_file"]
 
@@ -76,7 +75,7 @@ def maps_table(events, maps):
         members, their standard deviation, ``energy_mean`` and ``energy_std``, shape
         (n, n_pixels); so for attention, ``stage_1`` and so on and their ``product``.
     """
-    table = Table({name: np.asarray(events[name]) for name in KEYS})
+    table = keys_of_events(events)
     for name, values in (maps.heatmaps | maps.attention).items():
         if name in OUTPUTS:
             what, unit = f"heatmap of {OUTPUTS[name].label}", OUTPUTS[name].unit

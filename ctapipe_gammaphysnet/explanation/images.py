@@ -12,10 +12,11 @@ from ..dl1_file import DL1File
 from ..evaluation.events import EvaluationError, find_rows, keys_of
 from ..training.showers import shower_numbers
 
-__all__ = ["KEYS", "Batch", "on_sky", "read_batches"]
+__all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches"]
 
-#: What tells a telescope event from all others of a subarray.
-KEYS = ("obs_id", "event_id", "tel_id")
+#: What tells a telescope event from all others: the number of its file, too, since a
+#: gamma and a proton can have the same numbers.
+KEYS = ("file", "obs_id", "event_id", "tel_id")
 _SHOWERS = "/simulation/event/subarray/shower"
 #: Events that are read at once, without their images.
 _CHUNK = 1000
@@ -41,12 +42,13 @@ class Batch:
     type : str
         The telescope type.
     events : astropy.table.QTable
-        A row for each image: ``obs_id``, ``event_id`` and ``tel_id``; ``label``, 0 for
-        gammas, 1 for others and -1 if it is not known; ``shower``, its number;
-        ``true_energy``, ``true_alt``, ``true_az``, ``true_core_x``, ``true_core_y``,
-        NaN if they are not known; ``pointing_alt``, ``pointing_az``; ``position`` of
-        the telescope; ``intensity`` in p.e., ``leakage``, ``cog_x``, ``cog_y`` and
-        ``length`` of the cleaned image, the latter three in the unit of ``pixels``.
+        A row for each image: ``file``, its number; ``obs_id``, ``event_id`` and
+        ``tel_id``; ``label``, 0 for gammas, 1 for others and -1 if it is not known;
+        ``shower``, its number; ``true_energy``, ``true_alt``, ``true_az``,
+        ``true_core_x``, ``true_core_y``, NaN if they are not known; ``pointing_alt``,
+        ``pointing_az``; ``position`` of the telescope; ``intensity`` in p.e.,
+        ``leakage``, ``cog_x``, ``cog_y`` and ``length`` of the cleaned image, the
+        latter three in the unit of ``pixels``.
     image, peak_time : numpy.ndarray
         Charge in p.e. and peak time in ns, shape (n, n_pixels).
     image_mask : numpy.ndarray
@@ -100,7 +102,9 @@ class Batch:
         )
 
 
-def read_batches(path, types, quality_query, size, wanted=None, focal="EFFECTIVE"):
+def read_batches(
+    path, types, quality_query, size, wanted=None, focal="EFFECTIVE", number=0
+):
     """Read the selected images of a file.
 
     Parameters
@@ -114,10 +118,12 @@ def read_batches(path, types, quality_query, size, wanted=None, focal="EFFECTIVE
     size : int
         Largest number of images in a batch.
     wanted : callable, optional
-        Tells from a table with the `KEYS` which of the events are wanted at all, shape
-        (n,), bool. Default: all.
+        Tells from a table with ``obs_id``, ``event_id`` and ``tel_id`` which of the
+        events are wanted at all, shape (n,), bool. Default: all.
     focal : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
+    number : int
+        By which the events know the file.
 
     Yields
     ------
@@ -139,9 +145,8 @@ def read_batches(path, types, quality_query, size, wanted=None, focal="EFFECTIVE
                     continue
                 rows = _select(path, chunk, tel_id, quality_query, wanted)
                 for start in range(0, len(rows), size):
-                    yield _read_batch(
-                        dl1, chunk, tel_id, rows[start : start + size], showers
-                    )
+                    part = rows[start : start + size]
+                    yield _read_batch(dl1, number, chunk, tel_id, part, showers)
 
 
 def _read_showers(dl1):
@@ -167,13 +172,14 @@ def _select(path, chunk, tel_id, quality_query, wanted):
     return rows[quality_query.mask(parameters[rows], path)]
 
 
-def _read_batch(dl1, chunk, tel_id, rows, showers):
+def _read_batch(dl1, number, chunk, tel_id, rows, showers):
     telescope = dl1.subarray.tel[tel_id]
     parameters = chunk.parameters[tel_id][rows]
     event = chunk.event[tel_id][rows]
     n = len(rows)
     events = QTable(
         {
+            "file": np.full(n, number, np.int64),
             "obs_id": chunk.obs_id[event].astype(np.int64),
             "event_id": chunk.event_id[event].astype(np.int64),
             "tel_id": np.full(n, tel_id, np.int64),
@@ -227,6 +233,24 @@ def _add_truth(events, showers, path):
     )
     for name, unit in _TRUTH.items():
         events[name] = u.Quantity(shower[name].to_value(unit).astype(float), unit)
+
+
+def keys_of_events(events):
+    """Take the keys of events into a table of their own.
+
+    Parameters
+    ----------
+    events : astropy.table.Table
+        The events, with the `KEYS`.
+
+    Returns
+    -------
+    astropy.table.Table
+        The `KEYS`, with what they are.
+    """
+    table = Table({name: np.asarray(events[name]) for name in KEYS})
+    table["file"].description = "number of the input file, from 0, as in provenance"
+    return table
 
 
 def on_sky(geometry):

@@ -14,7 +14,7 @@ from astropy.table import Column, Table
 from ..evaluation.events import compare_to_truth
 from ..evaluation.networks import to_quantities
 from .heatmaps import OUTPUTS
-from .images import KEYS
+from .images import keys_of_events
 
 __all__ = [
     "BINNED",
@@ -136,7 +136,7 @@ def describe_events(batch):
         the shares of the camera's pixels that have true signal, survive the cleaning,
         and lie at the edge: ``area_true``, ``area_cleaned``, ``area_edge``.
     """
-    events = Table({name: np.asarray(batch.events[name]) for name in KEYS})
+    events = keys_of_events(batch.events)
     events["label"] = np.asarray(batch.events["label"])
     energy = batch.events["true_energy"].to_value(u.TeV)
     events["true_energy"] = Column(energy, unit="TeV")
@@ -178,7 +178,7 @@ def describe_maps(batch, maps):
         (n,); for each prediction the error of the mean and of the members, for example
         ``error_energy`` and ``member_error_energy``, as `errors_of` gives them.
     """
-    table = Table({name: np.asarray(batch.events[name]) for name in KEYS})
+    table = keys_of_events(batch.events)
     cog = np.column_stack([batch.events["cog_x"], batch.events["cog_y"]])
     length = np.asarray(batch.events["length"])
     places = _places(batch)

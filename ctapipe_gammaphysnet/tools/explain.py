@@ -395,7 +395,13 @@ class ExplainGammaPhysNet(Tool):
         for number, path in enumerate(self.paths):
             of_file = None if wanted is None else wanted(number)
             for batch in read_batches(
-                path, self.types, query, size, of_file, self.focal_length_choice
+                path,
+                self.types,
+                query,
+                size,
+                of_file,
+                self.focal_length_choice,
+                number,
             ):
                 yield number, batch
 
@@ -468,19 +474,37 @@ class ExplainGammaPhysNet(Tool):
         found = self._asked_for() if self.event_ids else self._chosen()
         if not found:
             return
+        names = self._figure_names(found)
         events = vstack([describe_events(batch) for _, batch in found])
         events.add_column([title for title, _ in found], name="chosen", index=0)
         append_rows(file, "/events", events)
         with self._bar("events", len(found)) as bar:
-            for title, batch in found:
+            for name, (_, batch) in zip(names, found, strict=True):
                 maps = self._maps(batch)
-                (event,) = batch.events
-                name = "_".join([title, *(f"{k[:-3]}{event[k]}" for k in _KEYS)])
                 write_figures({name: draw_event(batch, maps)}, folder)
                 for model, its_maps in maps.items():
                     path = f"/maps/{model}/{batch.type}"
                     append_rows(file, path, maps_table(batch.events, its_maps))
                 bar.update()
+
+    def _figure_names(self, found):
+        """Name the figure of each image; no two have the same name."""
+        names = {}
+        for title, batch in found:
+            (event,) = batch.events
+            parts = [title, *(f"{k.removesuffix('_id')}{event[k]}" for k in _KEYS)]
+            if len(self.paths) > 1:
+                # Run and event numbers are unique within one file only.
+                parts.insert(1, f"file{event['file']}")
+            name = "_".join(parts)
+            if name in names:
+                raise ToolConfigurationError(
+                    f"{self.paths[event['file']]} has event {event['event_id']} of "
+                    f"observation {event['obs_id']} twice: explain the files it was "
+                    "merged from"
+                )
+            names[name] = batch
+        return list(names)
 
     def _asked_for(self):
         """Images of the events that were asked for."""

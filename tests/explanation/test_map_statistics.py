@@ -32,6 +32,7 @@ def make_batch(n=2, true_image=True, label=0):
     known = 1.0 if label >= 0 else np.nan
     events = QTable(
         {
+            "file": np.zeros(n, int),
             "obs_id": np.ones(n, int),
             "event_id": np.arange(n),
             "tel_id": np.ones(n, int),

@@ -261,6 +261,66 @@ def test_events_can_be_asked_for(dl1, models, tmp_path):
     assert "event 123456 is in none of the files" in log
 
 
+@pytest.fixture(scope="module")
+def same_numbers(dl1, tmp_path_factory):
+    """A gamma and a proton of each number: of other showers, but the same run."""
+    path = tmp_path_factory.mktemp("proton") / "gamma.dl1.h5"
+    toy_sample.write_toy_file(path, "proton", 40, seed=4, array=ARRAY)
+    both = set(event_ids(dl1, True)) & set(event_ids(path, True))
+    return [dl1, path], sorted(both)[:2]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_events_of_the_same_numbers_are_told_apart(same_numbers, models, tmp_path):
+    """Each image has its rows and its figure, and they are of its own file."""
+    paths, numbers = same_numbers
+    options = [f"--event-id={number}" for number in numbers]
+    output = explain(paths, models, tmp_path / "out", *options, "--statistics")
+    expected = {
+        (number, *(int(event[k]) for k in KEYS)): maps.heatmaps["energy"][:, row]
+        for number, path in enumerate(paths)
+        for batch, maps in explained(path, models["DA"])
+        for row, event in enumerate(batch.events)
+    }
+    chosen = {key for key in expected if key[2] in numbers}
+    assert {key[0] for key in chosen} == {0, 1}
+    names = {"event_file{}_obs{}_event{}_tel{}".format(*key) for key in chosen}
+    for suffix in ("png", "pdf"):
+        assert {path.stem for path in output.glob(f"*_event*.{suffix}")} == names
+    with tables.open_file(output / "explanation.h5") as file:
+        (maps,) = file.root.maps.DA
+        (statistics,) = (file.root.statistics.models.DA,)
+        for table, keys in (
+            (file.root.events, chosen),
+            (maps, chosen),
+            (file.root.statistics.events, set(expected)),
+            (statistics, set(expected)),
+        ):
+            rows = table.read()
+            found = [tuple(int(row[k]) for k in ("file", *KEYS)) for row in rows]
+            assert len(found) == len(keys)
+            assert set(found) == keys
+        for row in maps.read():
+            key = tuple(int(row[k]) for k in ("file", *KEYS))
+            np.testing.assert_allclose(row["energy_members"], expected[key], rtol=1e-4)
+        provenance = json.loads(file.root._v_attrs["provenance"])
+    assert provenance["inputs"] == list(map(str, paths))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_an_event_that_is_twice_in_a_file_is_an_error(dl1, models, tmp_path):
+    """Two files of the same run, merged: no number tells their events apart."""
+    path = tmp_path / "merged.dl1.h5"
+    shutil.copy(dl1, path)
+    with tables.open_file(path, "r+") as file:
+        file.remove_node("/simulation", recursive=True)
+        for table in file.walk_nodes("/dl1/event", "Table"):
+            table.append(table.read())
+    (number, *_) = event_ids(dl1, True)
+    with pytest.raises(ToolConfigurationError, match=f"has event {number} of .* twice"):
+        explain([path], models, tmp_path / "out", f"--event-id={number}")
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_events_without_a_selected_image_are_an_error(dl1, models, tmp_path):
     (bad, *_) = event_ids(dl1, False)
