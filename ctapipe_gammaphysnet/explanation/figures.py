@@ -1,6 +1,6 @@
 """Figures of maps, in the arrangement of the paper's Figures 4 to 6, and of curves."""
 
-from itertools import cycle
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -8,8 +8,18 @@ from ctapipe.visualization import CameraDisplay
 from matplotlib import colormaps
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from scipy.spatial import KDTree
 
+from ..drawing import (
+    TASK_COLOURS,
+    curve_styles,
+    figure_style,
+    place_legend,
+    plain_text,
+    say_empty,
+)
+from ..targets import direction_to_target
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import on_sky
@@ -18,17 +28,22 @@ from .statistics import BINNED, STATISTICS, errors_of
 
 __all__ = ["draw_event", "draw_robustness", "draw_statistics"]
 
-# The colours of Okabe and Ito, which colour-blind readers tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_LINES = ("-", "--", "-.", ":")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+#: What is said of a heatmap that is 0 everywhere.
+_EMPTY = "empty: no pixel raises this output"
 _EVERYWHERE = "map that is the same everywhere"
 #: Pixels without a value are grey.
 _MAP = colormaps["viridis"].with_extremes(bad="0.85")
 #: Width of a camera in inches.
 _PANEL = 2.7
+#: Letters in a line of a row's label, of the facts, and of a legend.
+_ROW, _FACTS, _WIDTH = 26, 52, 40
+#: Lines of facts that fit beside the image.
+_LINES = 13
+#: Task of the network that moves, for `MOVES`.
+_TASKS = {"gammaness": "class"}
 
 
+@figure_style()
 def draw_event(batch, maps):
     """Draw an event and the maps of several models.
 
@@ -42,64 +57,106 @@ def draw_event(batch, maps):
     Returns
     -------
     matplotlib.figure.Figure
-        First the image, and what is true and predicted; then for each model a row with
-        the mean over the members of each output's heatmap, and one with their standard
-        deviation if there are several; then the same of the attention maps, if there
-        are any.
+        First the image, with the true direction and those that are predicted, and what
+        else is true and predicted; then for each model a row with the mean over the
+        members of each output's heatmap, and one with their standard deviation if there
+        are several; then the same of the attention maps, if there are any.
     """
     rows = [row for name, its_maps in maps.items() for row in _map_rows(name, its_maps)]
     n_columns = max(len(OUTPUTS), *(len(panels) for _, panels in rows))
+    facts = _facts(batch, maps)
+    first = max(1, max(map(len, facts)) / _LINES)
     figure = Figure(
-        figsize=(_PANEL * n_columns, 0.88 * _PANEL * (1 + len(rows))),
+        figsize=(_PANEL * n_columns, 0.88 * _PANEL * (first + len(rows))),
         layout="constrained",
     )
     # The layout forgets some of the leftmost label: room for it.
     figure.get_layout_engine().set(
         w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01, rect=(0.008, 0, 0.992, 1)
     )
-    axes = figure.subplots(1 + len(rows), n_columns, squeeze=False)
+    grid = GridSpec(
+        1 + len(rows), n_columns, figure, height_ratios=[first] + [1] * len(rows)
+    )
+    axes = grid.subplots(squeeze=False)
     geometry = on_sky(batch.geometry)
     outline = _outline(geometry, batch.image_mask[0])
     _draw_image(axes[0], geometry, batch, outline)
-    _write_facts(axes[0, 2], batch, maps)
-    for axis in axes[0, 3:]:
+    _draw_directions(axes[0, 0], batch, maps)
+    for axis in axes[0, 2:]:
         axis.set_axis_off()
+    for axis, lines in zip(axes[0, 2::2], facts, strict=False):
+        text = axis.text(0, 1, "\n".join(lines), va="top", transform=axis.transAxes)
+        # It may go on over the empty panel beside it.
+        text.set_in_layout(False)
     for row_axes, (label, panels) in zip(axes[1:], rows, strict=True):
-        for axis, (title, unit, values, low) in zip(row_axes, panels, strict=False):
-            display = _draw_map(axis, geometry, values, outline, low)
-            axis.set_title(title, fontsize="medium")
-            _colour_bar(figure, axis, display, unit)
+        for axis, panel in zip(row_axes, panels, strict=False):
+            _draw_panel(axis, geometry, panel, outline)
         for axis in row_axes[len(panels) :]:
             axis.set_axis_off()
         row_axes[0].set_ylabel(label, fontsize="medium")
     return figure
 
 
+class _Panel(NamedTuple):
+    """A map with its title, its unit and the lower end of its colours."""
+
+    title: str
+    unit: str
+    values: np.ndarray
+    low: float
+    task: str | None = None
+    empty: str = ""
+
+
+def _draw_panel(axis, geometry, panel, outline):
+    display = _draw_map(axis, geometry, panel.values, outline, panel.low)
+    axis.set_title(panel.title, fontsize="medium", color=_colour(panel.task))
+    if panel.empty:
+        say_empty(axis, panel.empty)
+    if panel.empty != _EMPTY:
+        _colour_bar(axis.figure, axis, display, panel.unit)
+
+
+def _colour(task):
+    return TASK_COLOURS.get(task, "black")
+
+
+def _said_of_empty(heatmaps):
+    """What to say of those of the members' heatmaps that are 0 everywhere."""
+    n_empty = int((heatmaps.max(axis=-1) <= 0).sum())
+    if n_empty == len(heatmaps):
+        return _EMPTY
+    return f"empty: {n_empty} of {len(heatmaps)} members" if n_empty else ""
+
+
 def _map_rows(name, maps):
-    """Label and panels of each row: title, unit, map, lower end of its colours."""
+    """Label and panels of each row."""
     parts = {"mean": lambda values: values[:, 0].mean(axis=0)}
     if len(next(iter(maps.heatmaps.values()))) > 1:
         parts["std"] = lambda values: values[:, 0].std(axis=0, ddof=1)
+    shown = plain_text(name, _ROW)
     rows = []
     for part, of in parts.items():
         panels = [
-            (OUTPUTS[output].label, OUTPUTS[output].unit, of(values), 0)
+            _Panel(
+                OUTPUTS[output].label,
+                OUTPUTS[output].unit,
+                of(values),
+                0,
+                OUTPUTS[output].task,
+                _said_of_empty(values[:, 0]),
+            )
             for output, values in maps.heatmaps.items()
         ]
         label = part if len(parts) > 1 else "one member"
-        rows.append((f"{name}\nGrad-CAM, {label}", panels))
+        rows.append((f"{shown}\nGrad-CAM, {label}", panels))
     for part, of in parts.items() if maps.attention else ():
         panels = [
-            (
-                _stage_label(stage),
-                "factor",
-                of(values),
-                1 if part == "mean" else 0,
-            )
+            _Panel(_stage_label(stage), "factor", of(values), int(part == "mean"))
             for stage, values in maps.attention.items()
         ]
         label = part if len(parts) > 1 else "one member"
-        rows.append((f"{name}\nattention, {label}", panels))
+        rows.append((f"{shown}\nattention, {label}", panels))
     return rows
 
 
@@ -118,12 +175,48 @@ def _draw_image(axes, geometry, batch, outline):
     ):
         display = _draw_map(axis, geometry, values, outline, None)
         axis.set_title(title, fontsize="medium")
-        _colour_bar(axis.figure, axis, display, unit)
+        if np.isfinite(values).any():
+            _colour_bar(axis.figure, axis, display, unit)
+        else:
+            say_empty(axis, "empty: no pixel survived the cleaning")
     axes[0].set_ylabel("fov_lat / deg", fontsize="small", labelpad=0)
     axes[0].set_xlabel("fov_lon / deg", fontsize="small")
     axes[0].tick_params(
         left=True, bottom=True, labelleft=True, labelbottom=True, labelsize="small"
     )
+
+
+def _draw_directions(axis, batch, maps):
+    """Mark the true direction and those that are predicted, and say which is which."""
+    (event,) = batch.events
+    directions = {}
+    (true,) = direction_to_target(
+        *(batch.events[name] for name in ("true_alt", "true_az")),
+        *(batch.events[name] for name in ("pointing_alt", "pointing_az")),
+    )
+    if np.isfinite(true).all():
+        directions["True direction"] = true, {"color": "black", "marker": "*"}
+    for name, style in curve_styles(maps).items():
+        predictions = maps[name].predictions
+        if "direction" in predictions:
+            mean = predictions["direction"][:, 0].mean(axis=0)
+            marker = {"color": style["color"], "marker": style["marker"]}
+            directions[f"{plain_text(name, _ROW)}: predicted"] = mean, marker
+    limits = axis.get_xlim(), axis.get_ylim()
+    for label, (position, marker) in directions.items():
+        is_inside = all(
+            min(ends) <= x <= max(ends)
+            for x, ends in zip(position, limits, strict=True)
+        )
+        axis.plot(
+            *position,
+            **marker,
+            linestyle="none",
+            markersize=9,
+            markeredgecolor="white",
+            label=label if is_inside else f"{label}, outside the camera",
+        )
+    axis.set(xlim=limits[0], ylim=limits[1])
 
 
 def _draw_map(axis, geometry, values, outline, low):
@@ -135,7 +228,9 @@ def _draw_map(axis, geometry, values, outline, low):
     display.pixels.set_array(values)
     if values.count() > 0:
         low = values.min() if low is None else low
-        display.pixels.set_clim(low, max(values.max(), low + 1e-12))
+        # A map that is the same everywhere has one colour, not the noise of rounding.
+        high = values.max()
+        display.pixels.set_clim(low, high if high > low else low + 1)
     # As vectors, thousands of pixels in dozens of panels would make a heavy PDF.
     display.pixels.set_rasterized(True)
     axis.add_collection(LineCollection(outline, colors="white", linewidths=1.6))
@@ -185,13 +280,13 @@ def _edges(patch):
     return np.stack([corners[:-1], corners[1:]], axis=1)
 
 
-def _write_facts(axis, batch, maps):
-    """What is true of the event, and what is predicted."""
-    axis.set_axis_off()
+def _facts(batch, maps):
+    """What is true of the event, and what is predicted: lines, in two columns."""
     event = batch.events[0]
     lines = [
         f"Event {event['event_id']} of observation {event['obs_id']}, "
-        f"telescope {event['tel_id']} ({batch.type})",
+        f"telescope {event['tel_id']}",
+        plain_text(batch.type, _FACTS),
         f"{event['intensity']:.0f} p.e. after cleaning, "
         f"leakage {100 * event['leakage']:.0f} %",
     ]
@@ -201,12 +296,16 @@ def _write_facts(axis, batch, maps):
         lines.append(f"Simulated: {particle}, {energy:.3g} TeV")
     else:
         lines.append("Truth is not known")
-    for name, its_maps in maps.items():
-        lines += [f"{name}:", *_predicted(batch, its_maps.predictions)]
     lines.append("Outline: pixels that survived the cleaning")
-    text = axis.text(0, 1, "\n".join(lines), va="top", transform=axis.transAxes)
-    # It may go on over the empty panels beside it.
-    text.set_in_layout(False)
+    blocks = [lines]
+    for name, its_maps in maps.items():
+        shown = f"{plain_text(name, _FACTS)}:".split("\n")
+        blocks.append([*shown, *_predicted(batch, its_maps.predictions)])
+    # Models that do not fit beside the image go on in a second column, half of them.
+    if sum(map(len, blocks)) <= _LINES:
+        return [sum(blocks, [])]
+    half = -(-len(blocks) // 2)
+    return [sum(blocks[:half], []), sum(blocks[half:], [])]
 
 
 def _predicted(batch, predictions):
@@ -224,16 +323,6 @@ def _predicted(batch, predictions):
     return [f"  {text}" for text in texts]
 
 
-def _styles(models):
-    return dict(
-        zip(
-            models,
-            zip(cycle(_COLOURS), cycle(_LINES), cycle(_MARKERS), strict=False),
-            strict=False,
-        )
-    )
-
-
 def _new_figure(n_rows, n_columns):
     figure = Figure(figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, sharey="row")
@@ -241,16 +330,14 @@ def _new_figure(n_rows, n_columns):
 
 def _draw_curve(axis, x, rows, style, label):
     """Mean over members, with a band of their standard deviation."""
-    colour, line, marker = style
+    colour = style["color"]
     mean, deviation = np.asarray(rows["mean"]), np.asarray(rows["members_std"])
     axis.plot(
         x,
         mean,
-        color=colour,
-        linestyle=line,
-        marker=marker,
+        **style,
         markersize=3.5,
-        label=label,
+        label=plain_text(label, _WIDTH),
     )
     if np.isfinite(deviation).any():
         axis.fill_between(
@@ -263,16 +350,13 @@ def _legend(figure, axes):
     for axis in axes.flat:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    labels = sorted(entries, key=lambda label: label == _EVERYWHERE)
-    figure.legend(
-        [entries[label] for label in labels],
-        labels,
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+    last = entries.pop(_EVERYWHERE, None)
+    if last is not None:
+        entries[_EVERYWHERE] = last
+    place_legend(figure, entries, min(3, axes.shape[1]))
 
 
+@figure_style()
 def draw_statistics(summary):
     """Draw the statistics of heatmaps in bins.
 
@@ -299,24 +383,26 @@ def _draw_overall(table):
     """Mean over members with its deviation, of each model side by side."""
     outputs = [name for name in OUTPUTS if name in table["output"]]
     statistics = [name for name in STATISTICS if name in table["statistic"]]
-    styles = _styles(dict.fromkeys(table["model"].tolist()))
+    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     figure = Figure(figsize=(4.2 * len(statistics), 4.4), layout="constrained")
     axes = figure.subplots(1, len(statistics), squeeze=False)
+    step = min(0.15, 0.8 / len(styles))
     for axis, statistic in zip(axes.flat, statistics, strict=True):
-        for number, (model, (colour, _, marker)) in enumerate(styles.items()):
+        for number, (model, style) in enumerate(styles.items()):
             rows = table[(table["model"] == model) & (table["statistic"] == statistic)]
             at = np.array([outputs.index(name) for name in rows["output"]])
-            shift = 0.15 * (number - (len(styles) - 1) / 2)
+            at = at + step * (number - (len(styles) - 1) / 2)
+            mean = np.asarray(rows["mean"])
             axis.errorbar(
-                at + shift,
-                np.asarray(rows["mean"]),
+                at,
+                mean,
                 yerr=np.nan_to_num(np.asarray(rows["members_std"])),
-                color=colour,
-                marker=marker,
-                linestyle="none",
+                **style | {"linestyle": "none"},
                 capsize=3,
-                label=model,
+                label=plain_text(model, _WIDTH),
             )
+            for x in at[np.isnan(mean)]:
+                _say_empty_at(axis, x, style["color"])
             if number == 0 and np.isfinite(rows["area"]).any():
                 area = float(np.asarray(rows["area"]).mean())
                 axis.axhline(area, color="0.5", linewidth=1, label=_EVERYWHERE)
@@ -326,6 +412,9 @@ def _draw_overall(table):
             rotation=40,
             ha="right",
         )
+        for text, name in zip(axis.get_xticklabels(), outputs, strict=True):
+            text.set_color(_colour(OUTPUTS[name].task))
+        axis.set_xlim(-0.5, len(outputs) - 0.5)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.set_title(STATISTICS[statistic], fontsize="medium")
@@ -333,24 +422,36 @@ def _draw_overall(table):
     return figure
 
 
+def _say_empty_at(axis, x, colour):
+    """Say that all heatmaps of an output are empty, where their point would be."""
+    axis.text(
+        x,
+        0.02,
+        "empty",
+        color=colour,
+        rotation=90,
+        ha="center",
+        va="bottom",
+        fontsize="small",
+        transform=axis.get_xaxis_transform(),
+    )
+
+
 def _draw_binned(table, binning):
     outputs = [name for name in OUTPUTS if name in table["output"]]
     statistics = [name for name in STATISTICS if name in table["statistic"]]
     figure, axes = _new_figure(len(statistics), len(outputs))
     _, label, is_logarithmic = BINNED[binning]
-    styles = _styles(dict.fromkeys(table["model"].tolist()))
+    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     for row, statistic in enumerate(statistics):
         for column, output in enumerate(outputs):
             axis = axes[row, column]
-            chosen = table[
-                (table["output"] == output) & (table["statistic"] == statistic)
-            ]
+            of_output = table[table["output"] == output]
+            chosen = of_output[of_output["statistic"] == statistic]
             for number, (model, style) in enumerate(styles.items()):
-                rows = chosen[chosen["model"] == model]
-                x = np.arange(1, len(rows) + 1)
-                if binning != "error":
-                    low, high = (np.asarray(rows[end]) for end in ("low", "high"))
-                    x = np.sqrt(low * high) if is_logarithmic else (low + high) / 2
+                of_model = of_output[of_output["model"] == model]
+                rows = of_model[of_model["statistic"] == statistic]
+                x = _middle(rows, binning, np.unique(of_model["low"]))
                 _draw_curve(axis, x, rows, style, model)
                 if number == 0 and np.isfinite(rows["area"]).any():
                     axis.plot(
@@ -360,12 +461,16 @@ def _draw_binned(table, binning):
                         linewidth=1,
                         label=_EVERYWHERE,
                     )
+            if not np.isfinite(chosen["mean"]).any():
+                is_empty = len(chosen) > 0
+                say_empty(axis, _EMPTY if is_empty else "empty: not known")
             if is_logarithmic:
                 axis.set_xscale("log")
                 axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axis.grid(alpha=0.3)
             if row == 0:
-                axis.set_title(OUTPUTS[output].label, fontsize="medium")
+                colour = _colour(OUTPUTS[output].task)
+                axis.set_title(OUTPUTS[output].label, fontsize="medium", color=colour)
             if column == 0:
                 axis.set_ylabel(STATISTICS[statistic], fontsize="small")
             if row == len(statistics) - 1:
@@ -376,6 +481,15 @@ def _draw_binned(table, binning):
     return figure
 
 
+def _middle(rows, binning, lows):
+    """Where the bins of rows are drawn; those of the error by their number."""
+    low, high = (np.asarray(rows[end]) for end in ("low", "high"))
+    if binning == "error":
+        return 1 + np.searchsorted(lows, low)
+    return np.sqrt(low * high) if BINNED[binning][2] else (low + high) / 2
+
+
+@figure_style()
 def draw_robustness(table):
     """Draw how predictions and heatmaps move when images are disturbed.
 
@@ -391,16 +505,21 @@ def draw_robustness(table):
         columns what was done to the images.
     """
     heatmaps = {f"heatmap_{name}": OUTPUTS[name].label for name in OUTPUTS}
-    return {
-        "robustness_predictions": _draw_movements(table, MOVES),
-        "robustness_heatmaps": _draw_movements(table, heatmaps),
-    }
+    predictions, _ = _draw_movements(table, MOVES)
+    of_heatmaps, axes = _draw_movements(table, heatmaps)
+    for axis in axes[:, 0]:
+        axis.set_ylim(0, 1.05)
+    of_heatmaps.suptitle(
+        "Cosine similarity of the heatmap with that of the undisturbed image",
+        fontsize="medium",
+    )
+    return {"robustness_predictions": predictions, "robustness_heatmaps": of_heatmaps}
 
 
 def _draw_movements(table, labels):
     labels = {q: label for q, label in labels.items() if q in table["quantity"]}
     figure, axes = _new_figure(len(labels), len(DISTURBANCES))
-    styles = _styles(dict.fromkeys(table["model"].tolist()))
+    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     for column, (disturbance, (x_label, _)) in enumerate(DISTURBANCES.items()):
         for row, (quantity, label) in enumerate(labels.items()):
             axis = axes[row, column]
@@ -410,17 +529,19 @@ def _draw_movements(table, labels):
             for model, style in styles.items():
                 rows = chosen[chosen["model"] == model]
                 _draw_curve(axis, np.asarray(rows["value"]), rows, style, model)
+            if not np.isfinite(chosen["mean"]).any():
+                say_empty(axis, _EMPTY)
             axis.grid(alpha=0.3)
             if column == 0:
-                axis.set_ylabel(label, fontsize="small")
+                axis.set_ylabel(label, fontsize="small", color=_colour(_task(quantity)))
             if row == len(labels) - 1:
                 axis.set_xlabel(x_label)
-    if next(iter(labels)) not in MOVES:
-        for axis in axes[:, 0]:
-            axis.set_ylim(0, 1.05)
-        figure.suptitle(
-            "Cosine similarity of the heatmap with that of the undisturbed image",
-            fontsize="medium",
-        )
     _legend(figure, axes)
-    return figure
+    return figure, axes
+
+
+def _task(quantity):
+    """Task of the network that moves, or whose heatmap does."""
+    if quantity in MOVES:
+        return _TASKS.get(quantity, quantity)
+    return OUTPUTS[quantity.removeprefix("heatmap_")].task

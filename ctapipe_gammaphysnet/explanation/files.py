@@ -6,16 +6,44 @@ from contextlib import contextmanager
 
 import tables
 from astropy.table import Column
+from ctapipe.core import ToolConfigurationError
 from ctapipe.io import write_table
+from tables.path import check_name_validity
 
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import keys_of_events
 
-__all__ = ["FILE_NAME", "append_rows", "maps_table", "open_file"]
+__all__ = ["FILE_NAME", "append_rows", "check_group_name", "maps_table", "open_file"]
 
 #: Name of the file in the output folder.
 FILE_NAME = "explanation.h5"
+
+
+def check_group_name(name):
+    """Check that a model can be called so: its maps are in a group of this name.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there can be no such group in an HDF5 file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", tables.NaturalNameWarning)
+            check_name_validity(name)
+        if name.startswith("_i_"):
+            raise ValueError("object name starts with a reserved prefix")
+    except ValueError as error:
+        raise ToolConfigurationError(
+            f"a model cannot be called {name!r} in {FILE_NAME} ({error}): name it "
+            "otherwise, NAME=FILE"
+        ) from error
 
 
 @contextmanager

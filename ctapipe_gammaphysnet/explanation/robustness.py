@@ -118,16 +118,16 @@ def summarise_movements(found):
     astropy.table.Table
         A row for each model, disturbance, value and quantity: mean over the images,
         then over members, ``mean``; its standard deviation over members,
-        ``members_std`` (NaN with a single one); and that over images, in the mean of
-        the members, ``images_std``.
+        ``members_std`` (NaN with a single one); that over images, in the mean of the
+        members, ``images_std``; and of heatmaps the share that is 0 everywhere and does
+        not count, ``empty`` (where all are, ``mean`` is NaN).
     """
     rows = []
     for (model, disturbance, value), moved in found.items():
         for quantity, values in moved.items():
             members = [row[np.isfinite(row)] for row in values]
-            means = [row.mean() for row in members if len(row) > 0]
-            if not means:
-                continue
+            members = [row for row in members if len(row) > 0]
+            means = [row.mean() for row in members]
             rows.append(
                 {
                     "model": model,
@@ -135,9 +135,12 @@ def summarise_movements(found):
                     "value": value,
                     "quantity": quantity,
                     "n_images": values.shape[1],
-                    "mean": np.mean(means),
+                    "mean": np.mean(means) if means else np.nan,
                     "members_std": np.std(means, ddof=1) if len(means) > 1 else np.nan,
-                    "images_std": np.mean([row.std() for row in members if len(row)]),
+                    "images_std": (
+                        np.mean([row.std() for row in members]) if members else np.nan
+                    ),
+                    "empty": 1 - np.isfinite(values).mean(),
                 }
             )
     return Table(rows)

@@ -256,8 +256,8 @@ def summarise(events, tables, n_bins=_N_QUANTILES):
         taken, of distances the median; ``mean`` is their mean, ``members_std`` their
         standard deviation (NaN with a single one). ``event_std`` is the mean over the
         events of the members' standard deviation in one, ``empty`` the share of maps
-        that are 0 everywhere and do not count, ``area`` the share that a map would have
-        that is the same everywhere.
+        that are 0 everywhere and do not count: where all are, ``mean`` is NaN. ``area``
+        is the share that a map would have that is the same everywhere.
     """
     results = {"overall": _rows(events, tables, None, 1)}
     results |= {name: _rows(events, tables, name, n_bins) for name in BINNED}
@@ -273,11 +273,12 @@ def _rows(events, tables, binning, n_bins):
             for (low, high, chosen), statistic in itertools.product(bins, STATISTICS):
                 average = np.median if statistic == "distance" else np.mean
                 values = np.asarray(table[f"{output}_{statistic}"])[chosen]
+                edge = np.asarray(table[f"{output}_share_edge"])[chosen]
                 found = _average(values, average)
-                if not np.isfinite(found["mean"]):
+                found["empty"] = _empty_share(values, edge)
+                found["area"] = _area(events, statistic, chosen)
+                if not _is_known(statistic, found):
                     continue
-                area = f"area_{statistic.removeprefix('share_')}"
-                has_area = area in events.colnames
                 rows.append(
                     {
                         "model": model,
@@ -288,9 +289,20 @@ def _rows(events, tables, binning, n_bins):
                         "n_events": int(chosen.sum()),
                     }
                     | found
-                    | {"area": events[area][chosen].mean() if has_area else np.nan}
                 )
     return rows
+
+
+def _area(events, statistic, chosen):
+    """Share of the camera's pixels in which a statistic is a share."""
+    column = f"area_{statistic.removeprefix('share_')}"
+    return events[column][chosen].mean() if column in events.colnames else np.nan
+
+
+def _is_known(statistic, found):
+    """Whether there is something to say, and be it that all maps are empty."""
+    has_place = np.isfinite(found["area"]) or not statistic.startswith("share_")
+    return np.isfinite(found["mean"]) or (has_place and found["empty"] == 1)
 
 
 def _bins(events, table, binning, output, n_bins):
@@ -332,5 +344,18 @@ def _average(values, average):
         "mean": np.mean(members) if members else np.nan,
         "members_std": np.std(members, ddof=1) if len(members) > 1 else np.nan,
         "event_std": np.mean(events) if events else np.nan,
-        "empty": 1 - known.mean(),
     }
+
+
+def _empty_share(values, share_edge):
+    """Share of maps that are 0 everywhere, among those whose statistic can be known.
+
+    A share in some pixels is not known of them, and of no others.
+    """
+    is_empty = np.isnan(share_edge)
+    if values.ndim == 1:
+        # Of all members together, and of a single one not at all.
+        if share_edge.shape[1] < 2:
+            return np.nan
+        is_empty = is_empty.any(axis=1)
+    return float((np.isnan(values) & is_empty).mean())

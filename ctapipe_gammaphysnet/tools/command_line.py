@@ -6,7 +6,28 @@ from pathlib import Path
 
 from ctapipe.core import ToolConfigurationError
 
-__all__ = ["expand", "repeat_options"]
+__all__ = ["check_name", "expand", "repeat_options"]
+
+
+def check_name(name):
+    """Check that something can be called so in tables.
+
+    Parameters
+    ----------
+    name : str
+        The name, for example of a model: that of its file, if it was given no other.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If it has bytes that are no text, as names of files may have.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ToolConfigurationError(
+            f"the name {name!r} has bytes that are no text: give another one, NAME=FILE"
+        ) from error
 
 
 def expand(pattern):

@@ -18,7 +18,7 @@ from ..dl1_file import reading
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
-from .command_line import expand, repeat_options
+from .command_line import check_name, expand, repeat_options
 from .extras import require_extra
 
 __all__ = ["EvaluateGammaPhysNet", "main"]
@@ -332,6 +332,7 @@ class EvaluateGammaPhysNet(Tool):
             )
 
     def _add(self, algorithms, name, value):
+        check_name(name)
         if name in self.model_paths or name in self.groups:
             raise ToolConfigurationError(
                 f"two algorithms are called {name}: name one of them, NAME=..."

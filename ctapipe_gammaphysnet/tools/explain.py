@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 from traitlets import default
 
 from ..dl1_file import DL1File
+from ..drawing import check_drawing, collect_failures, write_figures
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
-from .command_line import expand, repeat_options
+from .command_line import check_name, expand, repeat_options
 from .extras import require_extra
 
 __all__ = ["ExplainGammaPhysNet", "main"]
@@ -223,6 +224,7 @@ class ExplainGammaPhysNet(Tool):
         if self.extra_args:
             raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         require_extra("explain", "captum", "matplotlib")
+        check_drawing()
         self._check_output()
         self._name_models()
         self._find_files()
@@ -249,6 +251,8 @@ class ExplainGammaPhysNet(Tool):
 
     def _name_models(self):
         """Model files, by what they are called."""
+        from ..explanation.files import check_group_name
+
         self.model_paths = {}
         for text in self.models:
             name, _, path = text.rpartition("=")
@@ -256,10 +260,12 @@ class ExplainGammaPhysNet(Tool):
             if not path.is_file():
                 raise ToolConfigurationError(f"there is no model file {path}")
             name = name or path.stem
-            if name in self.model_paths or "/" in name:
+            check_name(name)
+            check_group_name(name)
+            if name in self.model_paths:
                 raise ToolConfigurationError(
-                    f"two models are called {name}, or it has a '/': name one of them "
-                    "otherwise, NAME=FILE"
+                    f"two models are called {name}: name one of them otherwise, "
+                    "NAME=FILE"
                 )
             self.model_paths[name] = path
         if not self.model_paths:
@@ -347,6 +353,8 @@ class ExplainGammaPhysNet(Tool):
 
         for path in self.paths:
             Provenance().add_input_file(path, role="DL1 images", add_meta=False)
+        #: What could not be drawn, and why: it costs nothing of what was computed.
+        self.failures = []
         with whole_folder(self.output_dir) as folder:
             with open_file(folder / FILE_NAME, self._provenance()) as file:
                 self.subarray.to_hdf(file)
@@ -360,7 +368,30 @@ class ExplainGammaPhysNet(Tool):
             Provenance().add_output_file(
                 self.output_dir / name, role="explanation", add_meta=False
             )
-        self.log.info("Wrote %s", self.output_dir)
+        self._say_what_is_there(names)
+        if self.failures:
+            self.log.error(
+                "The tables are complete, but not all figures could be drawn"
+            )
+            raise SystemExit(1)
+
+    def _say_what_is_there(self, names):
+        """Log what was written, and what was not."""
+        for failure in self.failures:
+            self.log.error("Not drawn: %s", failure)
+        n_figures = sum(name.endswith(".png") for name in names)
+        tables = [name for name in names if name.endswith((".h5", ".ecsv"))]
+        self.log.info(
+            "Wrote %s: %s, and %d figures (PNG, PDF)",
+            self.output_dir,
+            ", ".join(tables),
+            n_figures,
+        )
+
+    def _write_figures(self, what, draw, folder):
+        """Draw figures, if that is possible: the tables are there already."""
+        with collect_failures(self.failures, what):
+            write_figures(draw(), folder, self.failures)
 
     def _provenance(self):
         return {
@@ -466,7 +497,6 @@ class ExplainGammaPhysNet(Tool):
 
     def _explain_events(self, folder, file):
         """Maps of single events."""
-        from ..evaluation.report import write_figures
         from ..explanation.figures import draw_event
         from ..explanation.files import append_rows, maps_table
         from ..explanation.statistics import describe_events
@@ -481,11 +511,35 @@ class ExplainGammaPhysNet(Tool):
         with self._bar("events", len(found)) as bar:
             for name, (_, batch) in zip(names, found, strict=True):
                 maps = self._maps(batch)
-                write_figures({name: draw_event(batch, maps)}, folder)
                 for model, its_maps in maps.items():
                     path = f"/maps/{model}/{batch.type}"
                     append_rows(file, path, maps_table(batch.events, its_maps))
+                    self._say_what_is_empty(f"{name}, {model}", its_maps)
+                self._write_figures(
+                    name,
+                    lambda name=name, batch=batch, maps=maps: {
+                        name: draw_event(batch, maps)
+                    },
+                    folder,
+                )
                 bar.update()
+        self.log.info(
+            "Explained %d images with %d models", len(found), len(self.explainers)
+        )
+
+    def _say_what_is_empty(self, what, maps):
+        """Say which heatmaps of an image are 0 everywhere, of all members."""
+        from ..explanation.heatmaps import OUTPUTS
+
+        empty = [
+            OUTPUTS[output].label
+            for output, heatmaps in maps.heatmaps.items()
+            if not heatmaps.any()
+        ]
+        if empty:
+            self.log.info(
+                "%s: no pixel raises %s, the heatmaps are empty", what, ", ".join(empty)
+            )
 
     def _figure_names(self, found):
         """Name the figure of each image; no two have the same name."""
@@ -593,7 +647,6 @@ class ExplainGammaPhysNet(Tool):
 
     def _write_statistics(self, folder, file):
         """Where the heatmaps lie, over all images."""
-        from ..evaluation.report import write_figures
         from ..explanation.figures import draw_statistics
         from ..explanation.files import append_rows
         from ..explanation.statistics import describe_events, describe_maps, summarise
@@ -616,12 +669,11 @@ class ExplainGammaPhysNet(Tool):
         for name, table in summary.items():
             append_rows(file, f"/statistics/summary/{name}", table)
             table.write(folder / f"statistics_{name}.ecsv")
-        write_figures(draw_statistics(summary), folder)
+        self._write_figures("statistics", lambda: draw_statistics(summary), folder)
         self.log.info("Overall:\n%s", _text(summary["overall"]))
 
     def _write_robustness(self, folder, file):
         """How predictions and heatmaps of disturbed images move."""
-        from ..evaluation.report import write_figures
         from ..explanation.figures import draw_robustness
         from ..explanation.files import append_rows
         from ..explanation.robustness import (
@@ -658,7 +710,8 @@ class ExplainGammaPhysNet(Tool):
         table = summarise_movements(joined)
         append_rows(file, "/robustness", table)
         table.write(folder / "robustness.ecsv")
-        write_figures(draw_robustness(table), folder)
+        self._write_figures("robustness", lambda: draw_robustness(table), folder)
+        self.log.info("Disturbed %d images in %d ways", len(rows), len(settings))
 
 
 def _types(subarray):

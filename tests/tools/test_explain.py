@@ -13,7 +13,6 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
-from ctapipe_gammaphysnet.evaluation import report
 from ctapipe_gammaphysnet.explanation import figures, robustness
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
 from ctapipe_gammaphysnet.explanation.images import read_batches
@@ -21,6 +20,7 @@ from ctapipe_gammaphysnet.explanation.statistics import describe_maps, errors_of
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.tools import explain as explain_tool
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 
@@ -48,12 +48,12 @@ def models(dl1, make_model, tmp_path_factory):
 def draw_nothing(patch):
     """Files without content for figures: drawing takes longer than all the rest."""
 
-    def touch(plots, folder):
+    def touch(plots, folder, failures):
         for name in plots:
             for suffix in ("png", "pdf"):
                 (folder / f"{name}.{suffix}").touch()
 
-    patch.setattr(report, "write_figures", touch)
+    patch.setattr(explain_tool, "write_figures", touch)
     patch.setattr(figures, "draw_event", lambda batch, maps: None)
 
 
