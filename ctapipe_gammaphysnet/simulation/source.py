@@ -62,6 +62,12 @@ def _time(event_id, offset_ns=0.0):
     return Time(START.jd1, START.jd2 + days, format="jd", scale=START.scale)
 
 
+def _list(numbers):
+    """Write down the first few numbers of many."""
+    some = ", ".join(map(str, numbers[:5]))
+    return some if len(numbers) <= 5 else f"{some} and {len(numbers) - 5} more"
+
+
 class AirShowerEventSource(EventSource):
     """Simulates the air showers that a card describes, and the telescopes' images.
 
@@ -106,15 +112,21 @@ class AirShowerEventSource(EventSource):
 
     def __init__(self, input_url=None, **kwargs):
         super().__init__(input_url=input_url, **kwargs)
-        from .card import read_card
+        from .card import printable, read_card
         from .instruments import SITES, make_subarray
 
         self.card = read_card(self.input_url)
+        self._name = printable(str(self.input_url))
         Provenance().add_input_file(
             str(self.input_url), role="air-shower card", add_meta=False
         )
         self._site = SITES[self.card.site]
+        if self.max_events is not None and self.max_events < 0:
+            raise ToolConfigurationError(
+                f"max_events: {self.max_events} must not be negative"
+            )
         self._runs = self._selected_runs()
+        self._check_work()
         self._array = make_subarray(self.card.array, self.card.site)
         self._subarray = self._selected_subarray()
         self._extractor = None
@@ -128,11 +140,26 @@ class AirShowerEventSource(EventSource):
         unknown = sorted(set(self.runs).difference(available))
         if unknown:
             raise ToolConfigurationError(
-                f"AirShowerEventSource.runs: {self.input_url} has no run "
-                f"{', '.join(map(str, unknown))}, its runs are {available[0]} to "
-                f"{available[-1]}"
+                f"AirShowerEventSource.runs: {self._name} has no run "
+                f"{_list(unknown)}, its runs are {available[0]} to {available[-1]}"
             )
         return sorted(set(self.runs)) or list(available)
+
+    def _check_work(self):
+        """Refuse what would take too long, or what no file could hold at its end."""
+        from .card import CardError
+        from .limits import MAX_RUNS, check_runs
+
+        if len(self._runs) > MAX_RUNS:
+            raise CardError(
+                f"{self._name}: {len(self._runs)} runs are more than the "
+                f"{MAX_RUNS} whose numbers fit into one file; choose some of them with "
+                "AirShowerEventSource.runs"
+            )
+        try:
+            check_runs(self.card, len(self._runs))
+        except ValueError as err:
+            raise CardError(f"{self._name}: {err}") from None
 
     def _selected_subarray(self):
         if not self.allowed_tels:
@@ -140,8 +167,8 @@ class AirShowerEventSource(EventSource):
         unknown = sorted(self.allowed_tels.difference(self._array.tel))
         if unknown:
             raise ToolConfigurationError(
-                f"allowed_tels: array {self.card.array} of {self.input_url} has no "
-                f"telescope {', '.join(map(str, unknown))}, its telescopes are "
+                f"allowed_tels: array {self.card.array} of {self._name} has no "
+                f"telescope {_list(unknown)}, its telescopes are "
                 f"{', '.join(map(str, self._array.tel))}"
             )
         return self._array.select_subarray(sorted(self.allowed_tels))
@@ -303,7 +330,7 @@ class AirShowerEventSource(EventSource):
             self.log.warning(
                 "%s: no event triggered; simulate more showers, higher energies, or"
                 " within a smaller scatter_radius or view_cone",
-                self.input_url,
+                self._name,
             )
 
     def _fill_event(self, run, count, array_event, telescopes):

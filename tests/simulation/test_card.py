@@ -1,5 +1,7 @@
 """A card is read as it is meant, and what is wrong with it is said."""
 
+import os
+
 import astropy.units as u
 import pytest
 from ctapipe.core import ToolConfigurationError
@@ -126,6 +128,7 @@ def test_cards_are_frozen_and_compare_by_value(read):
         ("energy_min: GeV 20", "energy_min", "GeV 20 is not a number and a unit"),
         ("energy_min: 20 m", "energy_min", "20 m is not an energy; write it like"),
         ("energy_min: nan GeV", "energy_min", "nan GeV is not one finite number"),
+        ("view_cone: 9 exadegree99999999999999999", "view_cone", "write it like 70"),
         ("energy_min: 0.9 GeV", "energy_min", "0.9 GeV must be from 1 GeV to 100 TeV"),
         ("energy_min: -3 TeV", "energy_min", "-3 TeV must be from 1 GeV to 100 TeV"),
         ("energy_max: 101 TeV", "energy_max", "101 TeV must be from 1 GeV to 100 TeV"),
@@ -191,16 +194,68 @@ def test_all_wrong_keys_are_named(read):
         ("gamma", "does not hold keys and values"),
         (f"{SHORTEST}runs: [", "is not YAML: .*line 4"),
         (f"{SHORTEST}? [a, b]\n: 3", "is not YAML: .*unhashable"),
-        (f"{SHORTEST}runs: 2024-13-45", "is not YAML: month"),
+        (f"{SHORTEST}runs: 2024-13-45", "runs: 2024-13-45 should be a valid integer"),
         ("!!map gamma", "is not YAML"),
         ("[" * 5000, "is not YAML"),
-        ("seed: \x00", "is not YAML"),
+        ("[" * 90_000, "is not YAML"),
+        (f"{SHORTEST}reuse: &a 3", "is not YAML as in a card: line 4: .* not & or"),
+        (f"{SHORTEST}a: &a [b, b]\nc: [*a, *a]", "is not YAML as in a card: line 4"),
+        (f"{SHORTEST}reuse: !!int 3", "is not YAML as in a card: line 4: .* without !"),
+        (f"{SHORTEST}reuse: !!bool x", "is not YAML as in a card: line 4"),
+        (f"{SHORTEST}reuse: !!timestamp x", "is not YAML as in a card: line 4"),
+        (f"{SHORTEST}reuse: {'9' * 5000}", "line 4: 9*[.]{3} has 5000 characters"),
+        (f"{SHORTEST}{'k' * 101}: 1", "line 4: k*[.]{3} has 101 characters"),
+        (f'{SHORTEST}site: "\\ud800"', r"line 4: \\ud800 has .* cannot be printed"),
+        (f'{SHORTEST}site: "\\e[31m"', r"line 4: \\x1b\[31m has .* be printed"),
+        (f"{SHORTEST}view_cone: 1\xa0deg", r"line 4: 1\\xa0deg has .* be printed"),
+        (f"{SHORTEST}site: |\n  a\n  b", r"line 4: a\\nb has a line break"),
+        (f"{SHORTEST}#{'-' * 100_000}", "is not a card: it has more than 100000 bytes"),
+        ("seed: \x00", r"is not YAML: line 1: character '\\x00'"),
         (b"particle: \xff", "is not a text in UTF-8"),
     ],
 )
 def test_not_a_card(read, content, says):
     with pytest.raises(CardError, match=rf"(?s)test\.airshower\.yaml: {says}"):
         read(content)
+
+
+def test_marks_and_line_ends_of_other_systems(read):
+    card = read(SHORTEST)
+    assert read(b"\xef\xbb\xbf" + SHORTEST.encode()) == card
+    assert read(SHORTEST.replace("\n", "\r\n")) == card
+
+
+@pytest.mark.parametrize("value", ["010", "0x10", "0b11", "1:30", "yes", "2024-01-01"])
+def test_numbers_are_decimal(read, value):
+    """YAML 1.1 would take them for 8, 16, 3, 90, true and a date."""
+    with pytest.raises(CardError, match=f"reuse: {value} should be a valid integer"):
+        read(f"{SHORTEST}reuse: {value}")
+
+
+def test_many_errors_are_a_short_message(read):
+    lines = "".join(f"key{i}: {i}\n" for i in range(2000))
+    with pytest.raises(CardError, match="key0: .*; and 1997 more$") as error:
+        read(SHORTEST + lines)
+    assert len(str(error.value)) < 1000
+
+
+def test_something_else_than_a_file(tmp_path):
+    path = tmp_path / "pipe.airshower.yaml"
+    os.mkfifo(path)
+    with pytest.raises(CardError, match="is a device or a pipe, not a file"):
+        read_card(path)
+    link = tmp_path / "zero.airshower.yaml"
+    link.symlink_to("/dev/zero")
+    with pytest.raises(CardError, match="is a device or a pipe, not a file"):
+        read_card(link)
+
+
+def test_a_name_that_cannot_be_printed(tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff\n.airshower.yaml")
+    with pytest.raises(CardError, match=r"a\\udcff\\n.airshower.yaml: .*No such file"):
+        read_card(path)
+    with pytest.raises(CardError, match="cannot be read: embedded null"):
+        read_card(tmp_path / "a\0.airshower.yaml")
 
 
 def test_file_cannot_be_read(tmp_path):
