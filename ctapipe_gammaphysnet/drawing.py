@@ -17,6 +17,8 @@ from itertools import cycle
 
 from ctapipe.core import ToolConfigurationError
 
+from .output import write_whole
+
 __all__ = [
     "TASK_COLOURS",
     "check_drawing",
@@ -189,7 +191,7 @@ def write_figures(plots, folder, failures=None):
                 content = _render(figure)
         for suffix, data in content.items():
             paths.append(folder / f"{name}.{suffix}")
-            paths[-1].write_bytes(data)
+            write_whole(paths[-1], data)
     return paths
 
 

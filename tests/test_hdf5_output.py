@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tables
-from test_output import full_disk
+from disk import full_disk
 
 from ctapipe_gammaphysnet.hdf5_output import contents, verified
 from ctapipe_gammaphysnet.output import OutputError

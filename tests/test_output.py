@@ -2,12 +2,10 @@
 
 import json
 import os
-import resource
-import signal
 import socket
-from contextlib import contextmanager
 
 import pytest
+from disk import full_disk
 
 from ctapipe_gammaphysnet.output import (
     OutputError,
@@ -20,19 +18,6 @@ from ctapipe_gammaphysnet.output import (
 )
 
 LISTING, PATTERNS = "report.files.json", ("report.html", "*.png")
-
-
-@contextmanager
-def full_disk(size):
-    """Simulated by the largest size that a file may have."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def names_in(folder):

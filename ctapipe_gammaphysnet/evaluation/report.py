@@ -1,11 +1,8 @@
 """Files that tell of an evaluation: tables, figures and a page that shows them."""
 
 import base64
-import contextlib
 import html
-import os
-import secrets
-import shutil
+import io
 import warnings
 
 import numpy as np
@@ -13,14 +10,17 @@ import tables
 from astropy.table import Table
 from ctapipe.io import write_table
 
+from ..hdf5_output import verified
+from ..output import write_whole
 from .gaps import describe_gaps
 from .metrics import FIGURES, label_of, with_spread
 from .plots import PUBLISHED_SOURCE
 
 __all__ = [
-    "is_report",
+    "FILES",
+    "LISTING",
     "summarise",
-    "whole_folder",
+    "write_ecsv",
     "write_report",
     "write_tables",
 ]
@@ -48,62 +48,33 @@ _CAPTIONS = {
     "separation_intensity": "AUC, precision and recall of gammas and background of the "
     "same intensity.",
 }
+_TABLES = (
+    *("overall", "energy", "intensity"),
+    *("members_overall", "members_energy", "members_intensity"),
+    *("roc", "cuts", "gammaness", "events"),
+)
+#: Names of all files of a report, and of the list of those that were written.
+FILES = (
+    *("report.html", "tables.h5"),
+    *(f"{name}.ecsv" for name in _TABLES),
+    *(f"{name}.{suffix}" for name in _CAPTIONS for suffix in ("png", "pdf")),
+)
+LISTING = "report.files.json"
 
 
-def is_report(path, main="report.html"):
-    """Tell whether a folder holds a report, and nothing else that could be lost.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder.
-    main : str
-        Name of the file that every report of the kind has.
-
-    Returns
-    -------
-    bool
-        Whether there are only files that `write_report` and its like write, or none.
-    """
-    content = list(path.iterdir()) if path.is_dir() else [path]
-    suffixes = {".html", ".ecsv", ".h5", ".png", ".pdf"}
-    return not content or (
-        path / main in content
-        and all(p.is_file() and p.suffix in suffixes for p in content)
-    )
-
-
-@contextlib.contextmanager
-def whole_folder(path):
-    """Make a folder that appears whole or not at all.
+def write_ecsv(table, path):
+    """Write a table as text, whole or not at all.
 
     Parameters
     ----------
+    table : astropy.table.Table
+        The table.
     path : pathlib.Path
-        The folder. One of that name is replaced.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write its files: in a folder beside it, which gets its name when the
-        context is left without error, and is removed otherwise.
+        The file.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
-    old = temporary.with_suffix(".old")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            os.rename(path, old)
-        try:
-            os.rename(temporary, path)
-        except OSError:
-            if old.exists():
-                os.rename(old, path)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    text = io.StringIO()
+    table.write(text, format="ascii.ecsv")
+    write_whole(path, text.getvalue().encode())
 
 
 def write_tables(results, folder):
@@ -122,14 +93,17 @@ def write_tables(results, folder):
         What was written.
     """
     paths = [folder / "tables.h5"]
-    with tables.open_file(paths[0], "w") as file, warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        verified(tables.open_file(paths[0], "w"), paths[0]) as file,
+    ):
         # ctapipe's names of attributes are not Python's.
         warnings.simplefilter("ignore", tables.NaturalNameWarning)
         for name, table in results.items():
             if len(table) == 0:
                 continue
             paths.append(folder / f"{name}.ecsv")
-            table.write(paths[-1])
+            write_ecsv(table, paths[-1])
             write_table(table, file, f"/{name}")
     return paths
 

@@ -10,14 +10,41 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import write_table
 from tables.path import check_name_validity
 
+from ..hdf5_output import verified
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import keys_of_events
 
-__all__ = ["FILE_NAME", "append_rows", "check_group_name", "maps_table", "open_file"]
+__all__ = [
+    "FILES",
+    "FILE_NAME",
+    "LISTING",
+    "append_rows",
+    "check_group_name",
+    "maps_table",
+    "open_file",
+]
 
 #: Name of the file in the output folder.
 FILE_NAME = "explanation.h5"
+#: Names of all files in that folder, with wildcards, and of the list of those that were
+#: written.
+FILES = (
+    *(FILE_NAME, "statistics_*.ecsv", "robustness.ecsv"),
+    *(
+        f"{name}.{suffix}"
+        for name in (
+            *("best[0-9]*_tel*", "worst[0-9]*_tel*", "random[0-9]*_tel*"),
+            *("event_*_tel*", "statistics_*", "robustness_*"),
+        )
+        for suffix in ("png", "pdf")
+    ),
+)
+LISTING = "explanation.files.json"
+#: Entries of lists in the provenance, if all of them do not fit into an attribute.
+_KEPT_ENTRIES = 10
+#: What fits into an attribute of HDF5.
+_MOST_BYTES = 60_000
 
 
 def check_group_name(name):
@@ -56,18 +83,35 @@ def open_file(path, provenance):
         The file.
     provenance : dict
         What the tables were made of, and by what: becomes JSON in the attribute
-        ``provenance`` of the file.
+        ``provenance`` of the file. Where there is no room for that, the first entries
+        of each list are there, and the number of the others.
 
     Yields
     ------
     tables.File
         The file.
     """
-    with tables.open_file(path, "w") as file, warnings.catch_warnings():
+    text = json.dumps(provenance, default=str)
+    if len(text) > _MOST_BYTES:
+        text = json.dumps(_shortened(provenance), default=str)
+    with (
+        warnings.catch_warnings(),
+        verified(tables.open_file(path, "w"), path) as file,
+    ):
         # Names of models, and ctapipe's names of attributes, are not Python's.
         warnings.simplefilter("ignore", tables.NaturalNameWarning)
-        file.root._v_attrs["provenance"] = json.dumps(provenance, default=str)
+        file.root._v_attrs["provenance"] = text
         yield file
+
+
+def _shortened(value):
+    """Cut long lists."""
+    if isinstance(value, dict):
+        return {key: _shortened(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)) and len(value) > _KEPT_ENTRIES:
+        more = len(value) - _KEPT_ENTRIES
+        return [*map(str, value[:_KEPT_ENTRIES]), f"and {more} more"]
+    return value
 
 
 def append_rows(file, path, table):

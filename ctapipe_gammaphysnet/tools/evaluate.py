@@ -1,6 +1,5 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
-import os
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -16,6 +15,7 @@ from traitlets import default
 
 from ..dl1_file import reading
 from ..drawing import check_drawing, collect_failures, write_figures
+from ..output import check_folder, whole_folder
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .command_line import check_name, expand, repeat_options
@@ -255,7 +255,7 @@ class EvaluateGammaPhysNet(Tool):
         ),
         "overwrite": (
             {"EvaluateGammaPhysNet": {"overwrite": True}},
-            "Replace the output folder if it exists",
+            "Replace what was written into the output folder before",
         ),
     }
 
@@ -287,31 +287,24 @@ class EvaluateGammaPhysNet(Tool):
             raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         require_extra("evaluate", "pyirf", "matplotlib")
         check_drawing()
-        self._check_output()
+        if self.output_dir is None:
+            raise ToolConfigurationError(
+                "give the folder to write: --output-dir FOLDER"
+            )
         self._name_algorithms()
         self._find_files()
+        self._check_output()
         self._choose_bins()
         self._find_telescopes()
         self._find_groups()
         self._load_models()
 
     def _check_output(self):
-        from ..evaluation.report import is_report
+        from ..evaluation.report import FILES, LISTING
 
-        if self.output_dir is None:
-            raise ToolConfigurationError(
-                "give the folder to write: --output-dir FOLDER"
-            )
-        if not os.access(self.output_dir.parent, os.W_OK):
-            raise ToolConfigurationError(
-                f"cannot write into {self.output_dir.parent}, the folder of the output"
-            )
+        inputs = [*self.model_paths.values(), *(path for path, _ in self.files)]
+        check_folder(self.output_dir, LISTING, FILES, inputs)
         self.check_output(self.output_dir)
-        if self.output_dir.exists() and not is_report(self.output_dir):
-            raise ToolConfigurationError(
-                f"{self.output_dir} has other files than those of a report: it is not "
-                "replaced"
-            )
 
     def _name_algorithms(self):
         """Model files and groups of DL2, by what they are called."""
@@ -559,14 +552,15 @@ class EvaluateGammaPhysNet(Tool):
         """
         from ..evaluation.gaps import describe_gaps, find_gaps
         from ..evaluation.report import (
+            FILES,
+            LISTING,
             summarise,
-            whole_folder,
             write_report,
             write_tables,
         )
 
         gaps, failures = find_gaps(self.results, self.settings), []
-        with whole_folder(self.output_dir) as folder:
+        with whole_folder(self.output_dir, LISTING, FILES) as folder:
             written = write_tables(self.results | {"events": self.counts}, folder)
             written += self._draw(folder, gaps, failures)
             written.append(folder / "report.html")
@@ -580,7 +574,7 @@ class EvaluateGammaPhysNet(Tool):
                 gaps,
                 failures,
             )
-        for path in written:
+        for path in [*written, folder / LISTING]:
             Provenance().add_output_file(
                 self.output_dir / path.name, role="evaluation", add_meta=False
             )

@@ -1,6 +1,5 @@
 """Show what γ-PhysNet looks at, and how steadily."""
 
-import os
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from traitlets import default
 
 from ..dl1_file import DL1File
 from ..drawing import check_drawing, collect_failures, write_figures
+from ..output import check_folder, whole_folder
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .command_line import check_name, expand, repeat_options
@@ -194,7 +194,7 @@ class ExplainGammaPhysNet(Tool):
         ),
         "overwrite": (
             {"ExplainGammaPhysNet": {"overwrite": True}},
-            "Replace the output folder if it exists",
+            "Replace what was written into the output folder before",
         ),
     }
 
@@ -225,29 +225,21 @@ class ExplainGammaPhysNet(Tool):
             raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         require_extra("explain", "captum", "matplotlib")
         check_drawing()
-        self._check_output()
-        self._name_models()
-        self._find_files()
-        self._load_models()
-
-    def _check_output(self):
-        from ..evaluation.report import is_report
-        from ..explanation.files import FILE_NAME
-
         if self.output_dir is None:
             raise ToolConfigurationError(
                 "give the folder to write: --output-dir FOLDER"
             )
-        if not os.access(self.output_dir.parent, os.W_OK):
-            raise ToolConfigurationError(
-                f"cannot write into {self.output_dir.parent}, the folder of the output"
-            )
+        self._name_models()
+        self._find_files()
+        self._check_output()
+        self._load_models()
+
+    def _check_output(self):
+        from ..explanation.files import FILES, LISTING
+
+        inputs = [*self.model_paths.values(), *self.paths]
+        check_folder(self.output_dir, LISTING, FILES, inputs)
         self.check_output(self.output_dir)
-        if self.output_dir.exists() and not is_report(self.output_dir, FILE_NAME):
-            raise ToolConfigurationError(
-                f"{self.output_dir} has other files than those of an explanation: it "
-                "is not replaced"
-            )
 
     def _name_models(self):
         """Model files, by what they are called."""
@@ -348,14 +340,13 @@ class ExplainGammaPhysNet(Tool):
 
     def start(self):
         """Explain, and write all that is found."""
-        from ..evaluation.report import whole_folder
-        from ..explanation.files import FILE_NAME, open_file
+        from ..explanation.files import FILE_NAME, FILES, LISTING, open_file
 
         for path in self.paths:
             Provenance().add_input_file(path, role="DL1 images", add_meta=False)
         #: What could not be drawn, and why: it costs nothing of what was computed.
         self.failures = []
-        with whole_folder(self.output_dir) as folder:
+        with whole_folder(self.output_dir, LISTING, FILES) as folder:
             with open_file(folder / FILE_NAME, self._provenance()) as file:
                 self.subarray.to_hdf(file)
                 self._explain_events(folder, file)
@@ -363,7 +354,7 @@ class ExplainGammaPhysNet(Tool):
                     self._write_statistics(folder, file)
                 if self.robustness:
                     self._write_robustness(folder, file)
-            names = sorted(path.name for path in folder.iterdir())
+            names = sorted({LISTING} | {path.name for path in folder.iterdir()})
         for name in names:
             Provenance().add_output_file(
                 self.output_dir / name, role="explanation", add_meta=False
@@ -647,6 +638,7 @@ class ExplainGammaPhysNet(Tool):
 
     def _write_statistics(self, folder, file):
         """Where the heatmaps lie, over all images."""
+        from ..evaluation.report import write_ecsv
         from ..explanation.figures import draw_statistics
         from ..explanation.files import append_rows
         from ..explanation.statistics import describe_events, describe_maps, summarise
@@ -668,12 +660,13 @@ class ExplainGammaPhysNet(Tool):
         )
         for name, table in summary.items():
             append_rows(file, f"/statistics/summary/{name}", table)
-            table.write(folder / f"statistics_{name}.ecsv")
+            write_ecsv(table, folder / f"statistics_{name}.ecsv")
         self._write_figures("statistics", lambda: draw_statistics(summary), folder)
         self.log.info("Overall:\n%s", _text(summary["overall"]))
 
     def _write_robustness(self, folder, file):
         """How predictions and heatmaps of disturbed images move."""
+        from ..evaluation.report import write_ecsv
         from ..explanation.figures import draw_robustness
         from ..explanation.files import append_rows
         from ..explanation.robustness import (
@@ -709,7 +702,7 @@ class ExplainGammaPhysNet(Tool):
         }
         table = summarise_movements(joined)
         append_rows(file, "/robustness", table)
-        table.write(folder / "robustness.ecsv")
+        write_ecsv(table, folder / "robustness.ecsv")
         self._write_figures("robustness", lambda: draw_robustness(table), folder)
         self.log.info("Disturbed %d images in %d ways", len(rows), len(settings))
 

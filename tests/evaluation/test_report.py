@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from ctapipe.io import read_table
+from disk import full_disk
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
 from ctapipe_gammaphysnet.drawing import write_figures
@@ -15,13 +16,13 @@ from ctapipe_gammaphysnet.evaluation.events import count_valid
 from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
 from ctapipe_gammaphysnet.evaluation.report import (
-    is_report,
+    FILES,
     summarise,
-    whole_folder,
     write_report,
     write_tables,
 )
 from ctapipe_gammaphysnet.evaluation.results import evaluate
+from ctapipe_gammaphysnet.output import OutputError
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +168,23 @@ def test_nothing_to_draw_is_no_error():
     assert len(summary.colnames) == 1 + len(FIGURES)
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "report"
-    with pytest.raises(FileNotFoundError), whole_folder(path) as folder:
-        (folder / "there is no folder" / "report.html").write_text("half")
-    assert list(tmp_path.iterdir()) == []
-    for text in ("first", "second"):
-        with whole_folder(path) as folder:
-            (folder / "report.html").write_text(text)
-            assert path.exists() == (text == "second")
-        assert [p.name for p in tmp_path.iterdir()] == ["report"]
-        assert (path / "report.html").read_text() == text
-        assert is_report(path)
-    (path / "precious.txt").write_text("")
-    assert not is_report(path)
+def test_all_files_of_a_report_are_known(tmp_path):
+    """By name: only such may be replaced."""
+    events = make_events(100, 100)
+    sample = make_sample(events, make_algorithm("one", [plant(events)]))
+    results = evaluate(sample, make_settings(n_resamples=2))
+    written = write_tables(results, tmp_path)
+    written += [tmp_path / f"{name}.png" for name in draw_all(results, 0.5)]
+    assert {path.name for path in written} <= set(FILES)
+    assert len(written) > 10
+
+
+def test_tables_are_there_or_it_is_an_error(tmp_path):
+    events = make_events(1000, 1000)
+    sample = make_sample(events, make_algorithm("one", [plant(events)]))
+    results = evaluate(sample, make_settings(n_resamples=2))
+    (path, *_) = write_tables(results, tmp_path)
+    full = path.stat().st_size
+    for size in range(full // 20, full, full // 20):
+        with full_disk(size), pytest.raises(OutputError, match="cannot be written"):
+            write_tables(results, tmp_path)

@@ -239,24 +239,43 @@ def test_other_showers_are_not_and_a_report_is_replaced(dl1, model, tmp_path):
     foreign = np.arange(100, dtype=np.uint64) << np.uint64(40)
     unseen = with_training(model, tmp_path / "unseen.safetensors", foreign)
     output = tmp_path / "gammas"
-    output.mkdir()
-    (output / "report.html").write_text("old")
-    (output / "roc.png").write_text("old")
+    evaluate(dl1, output, f"--model={unseen}")
+    assert (output / "roc.png").exists()
     evaluate(dl1, output, f"--model={unseen}", "--overwrite", background=False)
     assert (output / "resolution.png").exists()
     # Without background there is nothing to say of the separation.
     assert not (output / "roc.png").exists()
 
 
-def test_a_folder_with_other_files_is_kept(dl1, model, tmp_path):
+@pytest.mark.usefixtures("no_plots")
+def test_files_of_others_stay(dl1, model, tmp_path):
+    """Even inputs of the run that are in the folder."""
     output = tmp_path / "home"
     output.mkdir()
     (output / "precious.txt").write_text("precious")
+    gammas = output / "gammas.dl1.h5"
+    shutil.copy(dl1[0], gammas)
+    before = gammas.read_bytes()
+    files = [gammas, *dl1[1:]]
     with pytest.raises(ToolConfigurationError, match="overwrite"):
-        evaluate(dl1, output, f"--model={model}")
-    with pytest.raises(ToolConfigurationError, match="it is not replaced"):
+        evaluate(files, output, f"--model={model}")
+    assert sorted(path.name for path in output.iterdir()) == [
+        *("gammas.dl1.h5", "precious.txt")
+    ]
+    for _ in range(2):
+        evaluate(files, output, f"--model={model}", "--overwrite")
+        assert (output / "report.html").exists()
+        assert (output / "precious.txt").read_text() == "precious"
+        assert gammas.read_bytes() == before
+
+
+def test_a_file_of_others_is_not_replaced(dl1, model, tmp_path):
+    output = tmp_path / "home"
+    output.mkdir()
+    (output / "roc.pdf").write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="roc.pdf would be replaced"):
         evaluate(dl1, output, f"--model={model}", "--overwrite")
-    assert [path.name for path in output.iterdir()] == ["precious.txt"]
+    assert [path.name for path in output.iterdir()] == ["roc.pdf"]
 
 
 @pytest.mark.parametrize(

@@ -355,19 +355,24 @@ def test_observations_have_no_best_event(dl1, models, tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_an_explanation_is_replaced_but_nothing_else(dl1, models, tmp_path):
     output = tmp_path / "out"
-    output.mkdir()
-    (output / "explanation.h5").write_text("old")
-    (output / "best1.png").write_text("old")
+    options = "--random=1", "--best=0", "--worst=0"
+    explain([dl1], models, output, *options)
+    (output / "precious.png").write_text("precious")
+    files = {path.name for path in output.iterdir()}
+    assert any(name.startswith("random1_") for name in files)
     with pytest.raises(ToolConfigurationError, match="overwrite"):
-        explain([dl1], models, output, "--random=0", "--best=0", "--worst=0")
+        explain([dl1], models, output, *options)
+    assert {path.name for path in output.iterdir()} == files
     options = "--random=0", "--best=0", "--worst=0", "--overwrite"
     explain([dl1], models, output, *options)
     # No event was asked for: there are no figures.
-    assert [path.name for path in output.iterdir()] == ["explanation.h5"]
-    (output / "precious.txt").write_text("precious")
-    with pytest.raises(ToolConfigurationError, match="it is not replaced"):
+    assert {path.name for path in output.iterdir()} == {
+        *("explanation.h5", "explanation.files.json", "precious.png")
+    }
+    (output / "best1_mine_tel1.png").write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="best1_mine_tel1.png would be"):
         explain([dl1], models, output, *options)
-    assert (output / "precious.txt").exists()
+    assert (output / "best1_mine_tel1.png").read_text() == "precious"
 
 
 @pytest.mark.parametrize(
