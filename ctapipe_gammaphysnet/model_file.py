@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ from .model_header import (
     first_metadata,
     parse_header,
 )
+from .output import OutputError, write_whole
 
 __all__ = ["Model", "ModelFileError", "main", "read_card", "read_model", "write_model"]
 
@@ -414,29 +414,13 @@ def write_model(path, model, overwrite=False):
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise ModelFileError(f"{path} is not a file: give another path")
-        if path.exists() and not overwrite:
+        if path.is_file() and not overwrite:
             raise ModelFileError(
                 f"{path} exists already: give another path, or ask to overwrite it"
             )
-        _replace(path, _serialize(path, model))
-    except OSError as err:
-        raise ModelFileError(f"{path} cannot be written: {err.strerror}") from err
-
-
-def _replace(path, content):
-    """Write a file under a temporary name in its folder, then give it its name."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        write_whole(path, _serialize(path, model))
+    except OutputError as err:
+        raise ModelFileError(str(err)) from err
 
 
 def main(argv=None):

@@ -61,10 +61,12 @@ def writing(path):
     try:
         yield
     except (tables.HDF5ExtError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip()
-        raise OutputError(
-            f"{path} cannot be written: is the disk full? ({reason.splitlines()[-1]})"
-        ) from error
+        reason = getattr(error, "strerror", None)
+        if reason is None:
+            # HDF5 does not say.
+            last_line = str(error).strip().splitlines()[-1]
+            reason = f"is the disk full? ({last_line})"
+        raise OutputError(f"{path} cannot be written: {reason}") from error
 
 
 def real_path(path):
@@ -114,10 +116,7 @@ def check_file(path, inputs=()):
         inputs, under whatever name, or if its folder cannot be written to.
     """
     real = real_path(path)
-    if real.exists() and not real.is_file():
-        raise OutputError(
-            f"{path} is {_kind(real)}, which is not replaced: give the path of a file"
-        )
+    _refuse_special(real, path)
     _refuse_input(real, path, inputs)
     if not real.parent.is_dir():
         raise OutputError(
@@ -125,6 +124,14 @@ def check_file(path, inputs=()):
             "there is no such folder"
         )
     _try_folder(real.parent, path)
+
+
+def _refuse_special(real, path):
+    """Refuse what is there if it is no plain file."""
+    if real.exists() and not real.is_file():
+        raise OutputError(
+            f"{path} is {_kind(real)}, which is not replaced: give the path of a file"
+        )
 
 
 def _kind(path):
@@ -188,14 +195,14 @@ def whole_file(path):
         If there is something else than a plain file, or the disk is full.
     """
     real = real_path(path)
+    _refuse_special(real, path)
     temporary = _temporary(real)
     try:
         yield temporary
         with writing(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
-            if real.exists() and not real.is_file():
-                raise OutputError(f"{path} is {_kind(real)}, which is not replaced")
+            _refuse_special(real, path)
             os.replace(temporary, real)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -244,8 +244,36 @@ def test_existing_file(model, path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_write_to_folder(model, tmp_path, overwrite):
-    with pytest.raises(ModelFileError, match="is not a file"):
+    with pytest.raises(ModelFileError, match="is a folder"):
         write_model(tmp_path, model, overwrite=overwrite)
+
+
+def test_write_through_a_link(model, path, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    path.symlink_to(tmp_path / "scratch" / "target.safetensors")
+    for _ in range(2):
+        write_model(path, model, overwrite=True)
+        assert path.is_symlink()
+        assert read_card(path) == model.card
+    assert os.listdir(tmp_path / "scratch") == ["target.safetensors"]
+
+
+def test_write_to_a_pipe(model, path):
+    """Which is as little a file to be replaced as a device."""
+    os.mkfifo(path)
+    with pytest.raises(ModelFileError, match="is a pipe"):
+        write_model(path, model, overwrite=True)
+    assert path.is_fifo()
+
+
+def test_what_the_disk_loses_is_noticed(model, path, monkeypatch):
+    path.write_text("precious")
+    original = type(path).write_bytes
+    monkeypatch.setattr(type(path), "write_bytes", lambda p, c: original(p, c[:-9]))
+    with pytest.raises(ModelFileError, match="cannot be written"):
+        write_model(path, model, overwrite=True)
+    assert path.read_text() == "precious"
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_write_to_missing_folder(model, tmp_path):
