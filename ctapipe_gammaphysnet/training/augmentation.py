@@ -11,11 +11,12 @@ import astropy.units as u
 import numpy as np
 from ctapipe.coordinates import CameraFrame, TelescopeFrame
 from ctapipe.core import Component, ToolConfigurationError
-from ctapipe.core.traits import Bool, Float, List
+from ctapipe.core.traits import Bool, List
 from scipy.spatial import KDTree
 from scipy.special import ndtri
 
 from ..instrument import POSITION_TOLERANCE
+from .traits import FiniteFloat
 
 __all__ = [
     "Augmentation",
@@ -56,7 +57,7 @@ class Augmentation(Component):
     """
 
     noise_pe = List(
-        Float(min=0),
+        FiniteFloat(min=0),
         maxlen=2,
         help=(
             "Add light of the night sky until the charge in pixels without signal has"
@@ -66,7 +67,7 @@ class Augmentation(Component):
         ),
     ).tag(config=True)
 
-    dead_pixel_fraction = Float(
+    dead_pixel_fraction = FiniteFloat(
         0,
         min=0,
         max=1,

@@ -1,9 +1,10 @@
 """The recipe of a training, and what enters the network, as configuration."""
 
 from ctapipe.core import Component
-from ctapipe.core.traits import CaselessStrEnum, Dict, Float, Int, Unicode
+from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
 
 from ..model_card import InputCard
+from .traits import FiniteFloat
 
 __all__ = ["InputTransformation", "Recipe"]
 
@@ -21,7 +22,9 @@ class Recipe(Component):
         ),
     ).tag(config=True)
 
-    learning_rate = Float(1e-3, min=0, help="Learning rate of Adam.").tag(config=True)
+    learning_rate = FiniteFloat(1e-3, positive=True, help="Learning rate of Adam.").tag(
+        config=True
+    )
 
     schedule = CaselessStrEnum(
         ["step", "cosine", "one-cycle"],
@@ -40,11 +43,11 @@ class Recipe(Component):
         help="With ``step``, the learning rate is divided by 10 every so many epochs.",
     ).tag(config=True)
 
-    weight_decay = Float(
+    weight_decay = FiniteFloat(
         1e-4, min=0, help="Weight decay; not applied to the balance between tasks."
     ).tag(config=True)
 
-    balance_learning_rate = Float(
+    balance_learning_rate = FiniteFloat(
         0.025,
         min=0,
         help=(
@@ -54,7 +57,7 @@ class Recipe(Component):
     ).tag(config=True)
 
     task_weights = Dict(
-        value_trait=Float(min=0),
+        value_trait=FiniteFloat(positive=True),
         key_trait=Unicode(),
         help=(
             "Weight of each task's loss, such as ``{energy: 1, direction: 2, impact: 1,"
@@ -62,14 +65,14 @@ class Recipe(Component):
         ),
     ).tag(config=True)
 
-    gradient_clip = Float(
+    gradient_clip = FiniteFloat(
         None,
-        min=0,
+        positive=True,
         allow_none=True,
         help="Largest norm of the gradients, which are scaled down to it.",
     ).tag(config=True)
 
-    signal_fraction = Float(
+    signal_fraction = FiniteFloat(
         None,
         min=0,
         max=1,
@@ -80,8 +83,10 @@ class Recipe(Component):
         ),
     ).tag(config=True)
 
-    energy_weight_slope = Float(
+    energy_weight_slope = FiniteFloat(
         0.0,
+        min=-5,
+        max=5,
         help=(
             "Images are weighted in the losses with the true energy to this power; the"
             " mean weight of each class is 1. A sample with the spectral index -2"
@@ -95,7 +100,8 @@ class Recipe(Component):
         allow_none=True,
         help=(
             "Stop when the sum of the validation losses has not fallen for so many"
-            " epochs. By default all epochs are trained."
+            " epochs. By default all epochs are trained. It needs validation images, of"
+            " background too where the class is learnt."
         ),
     ).tag(config=True)
 
@@ -140,7 +146,7 @@ class InputTransformation(Component):
         ),
     ).tag(config=True)
 
-    charge_scale = Float(
+    charge_scale = FiniteFloat(
         1.0, min=1e-6, help="What the charge is divided by, in p.e."
     ).tag(config=True)
 
@@ -153,7 +159,7 @@ class InputTransformation(Component):
         ),
     ).tag(config=True)
 
-    peak_time_scale = Float(
+    peak_time_scale = FiniteFloat(
         1.0, min=1e-6, help="What the peak time is then divided by, in ns."
     ).tag(config=True)
 

@@ -52,8 +52,30 @@ def test_the_default_recipe_is_the_papers():
         {"schedule": "linear"},
         {"task_weights": {"energy": -1.0}},
         {"patience": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"balance_learning_rate": float("nan")},
+        {"weight_decay": float("inf")},
+        {"gradient_clip": 0.0},
+        {"signal_fraction": float("nan")},
+        {"energy_weight_slope": float("nan")},
+        {"task_weights": {"energy": float("nan")}},
+        {"task_weights": {"energy": 0.0}},
     ],
 )
 def test_settings_without_meaning_are_refused(setting):
-    with pytest.raises(TraitError):
+    (name,) = setting
+    with pytest.raises(TraitError, match=name):
         Recipe(**setting)
+
+
+@pytest.mark.parametrize("name", ["charge_scale", "peak_time_scale"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_scales_are_positive_numbers(name, value):
+    with pytest.raises(TraitError, match=name):
+        InputTransformation(**{name: value})
+
+
+def test_a_number_that_need_not_be_given_is_not_checked():
+    assert Recipe(gradient_clip=None, signal_fraction=None).gradient_clip is None

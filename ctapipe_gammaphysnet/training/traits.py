@@ -1,0 +1,54 @@
+"""Numbers in a configuration that can be computed with."""
+
+import math
+
+from ctapipe.core.traits import Float
+
+__all__ = ["FiniteFloat"]
+
+
+class FiniteFloat(Float):
+    """A number that is neither NaN nor infinite, which ctapipe's ``Float`` may be.
+
+    Parameters
+    ----------
+    *args
+        As for ``Float``.
+    positive : bool
+        Whether it must be above 0.
+    **kwargs
+        As for ``Float``.
+    """
+
+    info_text = "a finite number"
+
+    def __init__(self, *args, positive=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._positive = positive
+        if positive:
+            self.info_text = "a finite number above 0"
+
+    def validate(self, obj, value):
+        """Check a number.
+
+        Parameters
+        ----------
+        obj : traitlets.HasTraits
+            Whose setting it is.
+        value : object
+            The setting.
+
+        Returns
+        -------
+        float
+            The number.
+
+        Raises
+        ------
+        traitlets.TraitError
+            If it is no finite number, or beyond its limits.
+        """
+        number = super().validate(obj, value)
+        if not math.isfinite(number) or (self._positive and number <= 0):
+            self.error(obj, value)
+        return number
