@@ -44,6 +44,8 @@ __all__ = [
     "card_to_json",
     "format_card",
     "geometry_sha256",
+    "incomplete_members",
+    "is_complete",
 ]
 
 FORMAT = "ctapipe_gammaphysnet"
@@ -306,6 +308,50 @@ class ModelCard(_Card):
         if len(types) != len(networks):
             raise ValueError("two networks are for the same telescope type")
         return networks
+
+
+def is_complete(member):
+    """Tell whether a member was trained to the end.
+
+    Parameters
+    ----------
+    member : MemberCard
+        The member.
+
+    Returns
+    -------
+    bool
+        False if its card says that its training was interrupted.
+    """
+    return member.training.get("complete", True) is not False
+
+
+def incomplete_members(card):
+    """Describe the members of a model that were not trained to the end.
+
+    Parameters
+    ----------
+    card : ModelCard
+        The model's card.
+
+    Returns
+    -------
+    str
+        A sentence for a warning; empty if all are complete.
+    """
+    seeds = {
+        network.telescope.type: [m.seed for m in network.members if not is_complete(m)]
+        for network in card.networks
+    }
+    found = "; ".join(
+        f"{_printable(telescope)}, seed {', '.join(map(str, numbers))}"
+        for telescope, numbers in seeds.items()
+        if numbers
+    )
+    return found and (
+        f"its training was interrupted, these members are not complete: {found}. Go on "
+        "with 'ctapipe-train-gammaphysnet --resume'"
+    )
 
 
 def _check_format(values):

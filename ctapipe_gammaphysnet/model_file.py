@@ -31,6 +31,7 @@ from .model_card import (
     card_from_json,
     card_to_json,
     format_card,
+    incomplete_members,
 )
 from .model_header import (
     FEW_TENSORS,
@@ -44,7 +45,15 @@ from .model_header import (
 )
 from .output import OutputError, write_whole
 
-__all__ = ["Model", "ModelFileError", "main", "read_card", "read_model", "write_model"]
+__all__ = [
+    "Model",
+    "ModelFileError",
+    "main",
+    "read_card",
+    "read_model",
+    "warn_incomplete",
+    "write_model",
+]
 
 MAX_HEADER_BYTES = 16 * 1024**2
 
@@ -423,6 +432,23 @@ def write_model(path, model, overwrite=False):
         raise ModelFileError(str(err)) from err
 
 
+def warn_incomplete(path, card, log):
+    """Warn of a model whose training was interrupted.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Path of the model file.
+    card : ModelCard
+        Its card.
+    log : logging.Logger
+        Where to.
+    """
+    found = incomplete_members(card)
+    if found:
+        log.warning("%s: %s", path, found)
+
+
 def main(argv=None):
     """Verify a model file and print its card.
 
@@ -443,10 +469,13 @@ def main(argv=None):
     parser.add_argument("file", type=Path, help="path of the model file")
     file = parser.parse_args(argv).file
     try:
-        print(format_card(read_card(file)))
+        card = read_card(file)
     except ModelFileError as err:
         print(err, file=sys.stderr)
         return 1
+    print(format_card(card))
+    if found := incomplete_members(card):
+        print(f"{file}: {found}", file=sys.stderr)
     return 0
 
 

@@ -166,12 +166,13 @@ class GammaPhysNetReconstructor(Reconstructor):
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
         from .instrument import check_telescopes
-        from .model_file import read_model
+        from .model_file import read_model, warn_incomplete
         from .predictor import Predictor, select_device, set_threads
 
         device = select_device(self.device)
         set_threads(self.n_jobs)
         model = read_model(self.load_path)
+        warn_incomplete(self.load_path, model.card, self.log)
         #: What the output names the model by.
         self.model_name = ModelName(sha256_of_file(self.load_path), model.card.note)
         Provenance().add_input_file(

@@ -414,7 +414,7 @@ class EvaluateGammaPhysNet(Tool):
         # Only now: it takes a while.
         from ..evaluation.networks import Network, seeds_of
         from ..instrument import check_telescopes
-        from ..model_file import read_model
+        from ..model_file import read_model, warn_incomplete
         from ..predictor import Predictor, select_device, set_threads
 
         try:
@@ -422,6 +422,7 @@ class EvaluateGammaPhysNet(Tool):
             set_threads(self.n_jobs)
             for name, path in self.model_paths.items():
                 model = read_model(path)
+                warn_incomplete(path, model.card, self.log)
                 pairs = {
                     card.telescope.type: (card, weights)
                     for card, weights in zip(

@@ -293,7 +293,7 @@ class ExplainGammaPhysNet(Tool):
         from ..evaluation.networks import seeds_of
         from ..explanation.explainer import Explainer
         from ..instrument import check_telescopes
-        from ..model_file import read_model
+        from ..model_file import read_model, warn_incomplete
         from ..predictor import Predictor, select_device, set_threads
 
         #: For each model and telescope type what explains it.
@@ -303,6 +303,7 @@ class ExplainGammaPhysNet(Tool):
             set_threads(self.n_jobs)
             for name, path in self.model_paths.items():
                 model = read_model(path)
+                warn_incomplete(path, model.card, self.log)
                 pairs = {
                     card.telescope.type: (card, weights)
                     for card, weights in zip(
