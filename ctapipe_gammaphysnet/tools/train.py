@@ -1,8 +1,10 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
+import glob
 import json
-import os
 import platform
+import secrets
+import signal
 import sys
 from collections import Counter
 from datetime import UTC, datetime
@@ -11,19 +13,24 @@ from importlib.metadata import version
 import numpy as np
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
 from ctapipe.instrument import SubarrayDescription
+from tqdm.auto import tqdm
 from traitlets import default
 
 from ..instrument import check_alike, describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
 from ..model_file import Model, write_model
-from ..network import CameraLattice, NetworkConfig
+from ..network import CameraLattice, NetworkConfig, parameter_shapes
+from ..output import check_file as check_output_file
+from ..output import real_path
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
-from ..training.members import add_members, locked
+from ..training.locks import locked
+from ..training.members import add_members
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.showers import is_for_validation
+from ..training.traits import FiniteFloat
 from .command_line import expand, repeat_options
 from .extras import require_extra
 
@@ -129,7 +136,7 @@ class TrainGammaPhysNet(Tool):
         help="What the network predicts.",
     ).tag(config=True)
 
-    validation_fraction = traits.Float(
+    validation_fraction = FiniteFloat(
         0.1,
         min=0,
         max=0.9,
@@ -283,17 +290,12 @@ class TrainGammaPhysNet(Tool):
             require_extra("train", "tensorboard")
         # Only now: help and complaints must not wait for torch.
         from ..predictor import set_threads
+        from ..training.fit import check_environment
 
-        self.is_first_process = _process_number() == 0
         self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
-        for task in self.recipe.task_weights.keys() ^ set(self.tasks):
-            if self.recipe.task_weights:
-                raise ToolConfigurationError(
-                    f"Recipe.task_weights must have one weight for each task: {task} "
-                    "is missing, or is not trained"
-                )
+        self._check_recipe()
         try:
             self.network_config = NetworkConfig(
                 blocks=self.blocks,
@@ -304,6 +306,7 @@ class TrainGammaPhysNet(Tool):
                 tasks=tuple(self.tasks),
             )
             self.hardware = self._choose_hardware()
+            self.is_first_process = check_environment(self.hardware) == 0
             set_threads(self.n_jobs)
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
@@ -331,9 +334,44 @@ class TrainGammaPhysNet(Tool):
             raise ToolConfigurationError(f"seeds must differ, got {self.seeds}")
         if self.output_path is None:
             raise ToolConfigurationError("give the model file to write: --output FILE")
-        if not os.access(self.output_path.parent, os.W_OK):
+        if self.resume and self.overwrite:
             raise ToolConfigurationError(
-                f"cannot write into {self.output_path.parent}, the folder of the output"
+                "--resume goes on with a training, --overwrite starts it anew: give one"
+            )
+        check_output_file(self.output_path, self.paths)
+
+    def _check_recipe(self):
+        """Refuse what cannot be meant; Recipe knows its settings one by one."""
+        recipe = self.recipe
+        for task in recipe.task_weights.keys() ^ set(self.tasks):
+            if recipe.task_weights:
+                raise ToolConfigurationError(
+                    f"Recipe.task_weights must have one weight for each task: {task} "
+                    "is missing, or is not trained"
+                )
+        if recipe.signal_fraction is not None and "class" not in self.tasks:
+            raise ToolConfigurationError(
+                "Recipe.signal_fraction does nothing without background: leave it out, "
+                "or add 'class' to TrainGammaPhysNet.tasks"
+            )
+        if recipe.patience is None:
+            return
+        if self.validation_fraction == 0:
+            raise ToolConfigurationError(
+                "Recipe.patience needs validation images: raise "
+                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
+            )
+        if recipe.patience >= recipe.epochs:
+            self.log.warning(
+                "Recipe.patience=%d ends no training of %d epochs",
+                recipe.patience,
+                recipe.epochs,
+            )
+        elif recipe.schedule != "step":
+            self.log.warning(
+                "Recipe.patience may end the training before the learning rate has "
+                "fallen as Recipe.schedule=%s has it",
+                recipe.schedule,
             )
 
     def _choose_hardware(self):
@@ -346,6 +384,11 @@ class TrainGammaPhysNet(Tool):
                 f"{self.devices * self.nodes} processes: raise Recipe.batch_size"
             )
         device = select_device(self.device)
+        if device.index is not None and self.devices > 1:
+            raise ToolConfigurationError(
+                f"--device {self.device} is one device, but --devices is "
+                f"{self.devices}: leave out its number"
+            )
         return Hardware(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=self.devices if device.index is None else [device.index],
@@ -379,30 +422,94 @@ class TrainGammaPhysNet(Tool):
     @property
     def training_dir(self):
         """Folder of checkpoints, histories and curves."""
-        return self.output_path.with_suffix(".training")
+        name = self.output_path.name.removesuffix(".safetensors")
+        return self.output_path.with_name(f"{name}.training")
 
     def _check_outputs(self):
         """Never lose a model or a checkpoint that the user did not give up."""
-        checkpoints = [
-            paths.checkpoint
-            for name in self.telescopes
-            for paths in [self._paths_of(name, seed) for seed in self.seeds]
-            if paths.checkpoint.exists()
-        ]
         if not self.is_first_process:
             return
+        try:
+            self.training_dir.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ToolConfigurationError(
+                f"{self.training_dir}, the folder of checkpoints, cannot be made: "
+                f"{error.strerror}"
+            ) from error
+        if self.add_members:
+            self._try_lock()
+        members = [(n, seed) for n in self.telescopes for seed in self.seeds]
+        for name, seed in members:
+            self._claim(name, seed)
+        checkpoints = {
+            self._paths_of(*member).checkpoint: member
+            for member in members
+            if self._paths_of(*member).checkpoint.exists()
+        }
+        #: Seeds of members that go on, or were trained to the end but not written.
+        self.resumed = {seed for _, seed in checkpoints.values()}
         if self.overwrite:
             for checkpoint in checkpoints:
                 checkpoint.unlink()
         elif checkpoints and not self.resume:
             raise ToolConfigurationError(
-                f"{checkpoints[0]} is of a training that was interrupted: go on with "
-                "--resume, or start anew with --overwrite"
+                f"{next(iter(checkpoints))} is of a training that was interrupted: go "
+                "on with --resume, or start anew with --overwrite"
             )
+        elif checkpoints and not self.add_members:
+            self._check_no_member_is_left_out(checkpoints)
         # An interrupted training has written what it had.
         if not (self.add_members or (self.resume and checkpoints)):
             self.check_output(self.output_path)
-        self.training_dir.mkdir(exist_ok=True)
+
+    def _check_no_member_is_left_out(self, checkpoints):
+        """The model is written anew: with the members that it had."""
+        others = set(self.training_dir.glob("*_seed*.ckpt")) - set(checkpoints)
+        if others:
+            raise ToolConfigurationError(
+                f"{min(others)} is of the same interrupted training, but neither "
+                "--seeds nor --telescope-types ask for it: give all, or remove it"
+            )
+
+    def _try_lock(self):
+        """Find out now whether members can be added at the end."""
+        try:
+            with locked(real_path(self.output_path), wait=False):
+                pass
+        except BlockingIOError:
+            # Others add theirs: there are locks.
+            pass
+        except OSError as error:
+            raise ToolConfigurationError(
+                f"--add-members locks {self.output_path}, but files in its folder "
+                f"cannot be locked ({error.strerror}): choose an output on another "
+                "disk, or train all members in one run, without --add-members"
+            ) from error
+
+    def _claim(self, name, seed):
+        """Keep other processes from training the same member, to the end of this."""
+        checkpoint = self._paths_of(name, seed).checkpoint
+        try:
+            self.enter_context(locked(checkpoint, wait=False))
+        except BlockingIOError as error:
+            raise ToolConfigurationError(
+                f"another process trains seed {seed} of {name} for {self.output_path}: "
+                "wait for it, or choose other seeds. Processes that are to share the "
+                "work need --devices and --nodes"
+            ) from error
+        except OSError as error:
+            self.log.warning(
+                "Files in %s cannot be locked (%s): do not train the same seed twice "
+                "at the same time",
+                self.training_dir,
+                error.strerror,
+            )
+            return
+        for unfinished in self.training_dir.glob(
+            f"{glob.escape(checkpoint.stem)}.*.part"
+        ):
+            # Of a process that was killed while it wrote.
+            unfinished.unlink()
 
     def _paths_of(self, name, seed):
         from ..training.checkpoint import Paths
@@ -417,10 +524,52 @@ class TrainGammaPhysNet(Tool):
     def start(self):
         """Find the images of all telescope types, then train all their members."""
         prepared = {name: self._prepare(name) for name in self.telescopes}
+        self._check_checkpoints(prepared)
+        if self.is_first_process:
+            self._try_to_write([data.card for data, _ in prepared.values()])
         self.networks, self.histories = [], {}
-        self.interrupted = False
+        #: Number of the signal, or the error, that ended the training too early.
+        self.interrupted = self.failure = None
         for name, (data, settings) in prepared.items():
-            self._train_telescope(name, data, settings)
+            if self.interrupted is None and self.failure is None:
+                self._train_telescope(name, data, settings)
+
+    def _check_checkpoints(self, prepared):
+        """Check all before the first one is gone on with."""
+        from ..training.checkpoint import check_resumable
+
+        for name, (_, settings) in prepared.items():
+            for seed in self.seeds:
+                checkpoint = self._paths_of(name, seed).checkpoint
+                if checkpoint.exists():
+                    check_resumable(checkpoint, settings)
+
+    def _try_to_write(self, cards):
+        """Write a model as that at the end will be, and remove it."""
+        weights = []
+        for card in cards:
+            shapes = parameter_shapes(card.network, card.telescope.camera)
+            zeros = {
+                name: np.zeros(
+                    shape,
+                    np.int64 if name.endswith("num_batches_tracked") else np.float32,
+                )
+                for name, shape in shapes.items()
+            }
+            weights.append((zeros,) * len(card.members))
+        output = real_path(self.output_path)
+        trial = output.with_name(f"trial.{secrets.token_hex(4)}.part")
+        try:
+            model = Model(self._card(cards), tuple(weights))
+            if self.add_members and output.exists():
+                model = add_members(output, model, self.resumed)
+            write_model(trial, model)
+        except ValueError as error:
+            raise ToolConfigurationError(
+                f"{self.output_path} could not be written after the training: {error}"
+            ) from error
+        finally:
+            trial.unlink(missing_ok=True)
 
     def _prepare(self, name):
         """What the networks of a telescope type are trained on, and all settings."""
@@ -448,7 +597,8 @@ class TrainGammaPhysNet(Tool):
                 "(--telescope-types), or give more files. Counts of the selection:\n"
                 f"{selection}"
             )
-        n_processes = self.devices * self.nodes
+        self._check_validation(name, validation)
+        n_processes = self.hardware.n_processes
         if 0 < len(validation) < n_processes:
             raise TrainingDataError(
                 f"{name}: {len(validation)} images for validation are fewer than the "
@@ -497,31 +647,50 @@ class TrainGammaPhysNet(Tool):
         }
         return data, settings
 
+    def _check_validation(self, name, validation):
+        """Early stopping must know what gets better; else one should know."""
+        counts = np.bincount(validation.label, minlength=2)[: len(set(self.labels))]
+        if self.validation_fraction == 0 or counts.min() > 0:
+            return
+        problem = (
+            f"{name}: of {len(validation)} images for validation, {counts[0]} are of "
+            "signal" + (f" and {counts[1]} of background" if len(counts) > 1 else "")
+        )
+        if self.recipe.patience is not None:
+            raise TrainingDataError(
+                f"{problem}: Recipe.patience needs them. Raise "
+                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
+            )
+        self.log.warning("%s", problem)
+
     def _train_telescope(self, name, data, settings):
-        """Train the members of one telescope type."""
+        """Train the members of one telescope type, until something ends it."""
         from ..training.fit import fit
 
+        progress = self.log.info if self.progress_bar and not self.quiet else None
         members, weights = [], []
         for seed in self.seeds:
-            if self.interrupted:
-                break
             self.log.info(
                 "Training %s, seed %d, on %d images", name, seed, len(data.training)
             )
-            trained, history, complete = fit(
-                data,
-                self.recipe,
-                seed,
-                self.hardware,
-                self._paths_of(name, seed),
-                settings,
-                self._report,
-                self.progress_bar,
-            )
-            self.interrupted = not complete
+            try:
+                trained, history, self.interrupted = fit(
+                    data,
+                    self.recipe,
+                    seed,
+                    self.hardware,
+                    self._paths_of(name, seed),
+                    settings,
+                    self._report,
+                    progress,
+                )
+            except ToolConfigurationError as error:
+                # Not yet raised: members that were trained before are written.
+                self.failure = error
+                break
             self.histories[f"{name} seed {seed}"] = history
             results = {
-                "complete": complete,
+                "complete": self.interrupted is None,
                 "epochs": len(history),
                 # A card has no infinite numbers.
                 "after the last epoch": {
@@ -531,56 +700,77 @@ class TrainGammaPhysNet(Tool):
             }
             members.append(MemberCard(seed=seed, training=results))
             weights.append(trained)
+            if self.interrupted is not None:
+                break
         if members:
             card = data.card.model_copy(update={"members": tuple(members)})
             self.networks.append((card, tuple(weights)))
 
     def _report(self, figures):
-        """Log the figures after an epoch."""
-        self.log.info("After the epoch:\n%s", describe_epoch(figures))
+        """Log the figures after an epoch, above the progress bar if there is one."""
+        with tqdm.external_write_mode(sys.stderr):
+            self.log.info("After the epoch:\n%s", describe_epoch(figures))
 
     def finish(self):
-        """Write the model file, the curves and the summary."""
-        if not self.is_first_process:
-            return
+        """Write the model file; then the curves and the summary."""
+        if self.is_first_process and self.networks:
+            self._write_results()
+        if self.failure is not None:
+            raise self.failure
+        if self.interrupted is not None:
+            self.log.warning(
+                "Interrupted: %s has what was trained so far. Go on with --resume",
+                self.output_path,
+            )
+            # The exit status of a process that the signal ended.
+            if self.interrupted == signal.SIGINT:
+                raise KeyboardInterrupt
+            raise SystemExit(128 + self.interrupted)
+
+    def _write_results(self):
         cards, weights = zip(*self.networks, strict=True)
+        self._write(Model(self._card(cards), weights))
+        if self.interrupted is None and self.failure is None:
+            for name in self.telescopes:
+                for seed in self.seeds:
+                    self._paths_of(name, seed).checkpoint.unlink(missing_ok=True)
+        try:
+            plot_histories(self.histories, self.training_dir / "curves.png")
+        except Exception as error:
+            # The model and the figures (CSV) are there, whatever a drawing needs.
+            self.log.warning("The curves could not be drawn: %s", error)
+        summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
+        self.log.info("Validation after the last epoch:\n%s", summary)
+
+    def _card(self, cards):
+        """Model card of networks."""
         packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
-        card = ModelCard(
+        return ModelCard(
             note=self.note,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             software={
                 "python": platform.python_version(),
                 **{package: version(package) for package in packages},
             },
-            networks=cards,
+            networks=tuple(cards),
         )
-        self._write(Model(card, weights))
-        plot_histories(self.histories, self.training_dir / "curves.png")
-        summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
-        self.log.info("Validation after the last epoch:\n%s", summary)
-        if self.interrupted:
-            self.log.warning(
-                "Interrupted: %s has what was trained so far. Go on with --resume",
-                self.output_path,
-            )
-            return
-        for name in self.telescopes:
-            for seed in self.seeds:
-                self._paths_of(name, seed).checkpoint.unlink(missing_ok=True)
 
     def _write(self, model):
+        output = real_path(self.output_path)
         try:
             if self.add_members:
-                with locked(self.output_path):
-                    if self.output_path.exists():
-                        model = add_members(self.output_path, model)
-                    write_model(self.output_path, model, overwrite=True)
+                with locked(output):
+                    if output.exists():
+                        model = add_members(output, model, self.resumed)
+                    write_model(output, model, overwrite=True)
             else:
-                write_model(
-                    self.output_path, model, overwrite=self.overwrite or self.resume
-                )
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
+                write_model(output, model, overwrite=self.overwrite or self.resume)
+        except (ValueError, OSError) as error:
+            raise ToolConfigurationError(
+                f"{error}. What was trained is kept in {self.training_dir}: when this "
+                "is mended, the same command with --resume (without --overwrite) "
+                "writes the model"
+            ) from error
         Provenance().add_output_file(
             self.output_path, role="γ-PhysNet model", add_meta=False
         )
@@ -591,13 +781,6 @@ def _traits_of(component):
     """Configuration of a component, as JSON values."""
     traits_of = {n: getattr(component, n) for n in component.trait_names(config=True)}
     return json.loads(json.dumps(traits_of))
-
-
-def _process_number():
-    """Number of this process among those that share batches."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return rank_zero_only.rank or 0
 
 
 def main():

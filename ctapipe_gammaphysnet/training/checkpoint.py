@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import threading
 from dataclasses import dataclass
@@ -52,7 +53,17 @@ class Paths:
 
 
 class Interrupted(BaseException):
-    """Ctrl-C was pressed, or the process was asked to end."""
+    """Ctrl-C was pressed, or the process was asked to end.
+
+    Parameters
+    ----------
+    number : int
+        Number of the signal.
+    """
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.number = number
 
 
 class Keeper(Checkpoint):
@@ -75,7 +86,8 @@ class Keeper(Checkpoint):
         self._paths = paths
         self._settings = settings
         self._report = report
-        self._interrupted = False
+        # Number of the signal that asked to end.
+        self._signal = None
 
     def on_train_start(self, trainer, module):
         # Only now: before, Lightning sets handlers of its own.
@@ -84,39 +96,50 @@ class Keeper(Checkpoint):
                 signal.signal(number, self._interrupt)
 
     def _interrupt(self, number, frame):
-        if self._interrupted:
-            # Who asks twice does not want to wait.
-            raise KeyboardInterrupt
-        self._interrupted = True
+        if self._signal is not None:
+            # Who asks twice does not want to wait. No KeyboardInterrupt: of that
+            # Lightning makes an exit status of its own.
+            raise SystemExit(128 + number)
+        self._signal = number
+
+    def _is_interrupted(self, module):
+        """Tell whether any of the processes was asked to end."""
+        return any_process(self._signal is not None, module.device)
+
+    def _end(self):
+        # Another process may have been asked, and not this one.
+        raise Interrupted(self._signal or signal.SIGTERM)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
         if trainer.global_step % len(module.training_stream) == 0:
             # Lightning cannot go on between the last step and the validation.
             return
-        interrupted = any_process(self._interrupted, module.device)
+        interrupted = self._is_interrupted(module)
         every = module.recipe.checkpoint_every
         if interrupted or (every and trainer.global_step % every == 0):
-            self._save(trainer)
+            self._save(trainer, module)
         if interrupted:
-            raise Interrupted
+            self._end()
 
     def on_train_epoch_end(self, trainer, module):
-        self._save(trainer)
+        self._save(trainer, module)
         if trainer.is_global_zero:
             write_history(module.history, self._paths.history)
             self._report(module.history[-1])
             if trainer.logger is not None:
                 row = dict(module.history[-1])
                 trainer.logger.log_metrics(row, step=row.pop("step"))
-        if any_process(self._interrupted, module.device):
-            raise Interrupted
+        if self._is_interrupted(module):
+            self._end()
 
     def on_save_checkpoint(self, trainer, module, checkpoint):
         checkpoint["settings"] = json.dumps(self._settings)
 
-    def _save(self, trainer):
+    def _save(self, trainer, module):
+        # Weights that are not finite must not replace the last good ones.
+        module.check_finite()
         path = self._paths.checkpoint
-        unfinished = path.with_suffix(".part")
+        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
         try:
             trainer.save_checkpoint(unfinished)
             if trainer.is_global_zero:
@@ -153,16 +176,23 @@ def check_resumable(checkpoint, settings):
             f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
             "start anew with --overwrite"
         ) from error
-    now = json.loads(json.dumps(settings))
-    differing = [key for key in now | before if now.get(key) != before.get(key)]
-    if differing:
-        changes = "; ".join(
-            f"{key} was {before.get(key)}, is {now.get(key)}" for key in differing
-        )
+    changes = "; ".join(_differences(before, json.loads(json.dumps(settings))))
+    if changes:
         raise TrainingError(
             f"{checkpoint} is of a training with other settings: {changes}. Use the "
             "same ones, or start anew with --overwrite"
         )
+
+
+def _differences(before, now, name=""):
+    """Describe the settings that differ, one by one."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before | now:
+            yield from _differences(
+                before.get(key), now.get(key), f"{name}.{key}" if name else key
+            )
+    elif before != now:
+        yield f"{name} was {before}, is {now}"
 
 
 def _in_main_thread():

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import warnings
 from dataclasses import dataclass
 
@@ -10,8 +11,14 @@ import numpy as np
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy
-from tqdm.auto import tqdm
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..dl1 import InputPreparation
 from ..model_card import NetworkCard
@@ -28,9 +35,11 @@ from .checkpoint import (
 from .index import EventIndex
 from .module import NotFiniteError, TrainingModule
 from .processes import share_batch_norms
+from .progress import show_progress
+from .records import write_history
 from .stream import TrainingStream, ValidationStream
 
-__all__ = ["Hardware", "TrainingSet", "fit"]
+__all__ = ["Hardware", "TrainingSet", "check_environment", "fit"]
 
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -82,6 +91,54 @@ class Hardware:
     nodes: int = 1
     precision: str = "float32"
 
+    @property
+    def devices_per_node(self):
+        """Number of devices on each node."""
+        return self.devices if isinstance(self.devices, int) else len(self.devices)
+
+    @property
+    def n_processes(self):
+        """Number of processes that share each batch."""
+        return self.devices_per_node * self.nodes
+
+
+def check_environment(hardware):
+    """Check that torchrun or Slurm started the processes that are to share batches.
+
+    A single process trains alone, whatever else has been started beside it.
+
+    Parameters
+    ----------
+    hardware : Hardware
+        Where to compute.
+
+    Returns
+    -------
+    int
+        Number of this process among those that share batches.
+
+    Raises
+    ------
+    ValueError
+        If another number of processes was started; the message says how many.
+    """
+    if hardware.n_processes == 1:
+        # Slurm may number its tasks, each of which trains a member of its own.
+        LightningEnvironment().set_global_rank(0)
+        return 0
+    with _quiet_lightning():
+        for environment in (TorchElasticEnvironment, SLURMEnvironment):
+            if not environment.detect():
+                continue
+            try:
+                environment().validate_settings(
+                    hardware.devices_per_node, hardware.nodes
+                )
+            except RuntimeError as error:
+                raise ValueError(str(error)) from error
+            break
+    return rank_zero_only.rank or 0
+
 
 def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     """Train a network from one seed.
@@ -106,8 +163,9 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         All that must not change when a training is resumed, as JSON values.
     report : callable
         Is told the figures after each epoch, in the first process.
-    progress : bool
-        Whether to show a progress bar.
+    progress : callable or None
+        Is told a line now and then about how far the training is, where there is no
+        terminal for a progress bar. None: neither.
 
     Returns
     -------
@@ -115,14 +173,15 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         The trained weights.
     history : list of dict of str to float
         The figures after each epoch.
-    complete : bool
-        False if the training was interrupted, by Ctrl-C or by SIGTERM.
+    interrupted : int or None
+        Number of the signal that interrupted the training, SIGINT (Ctrl-C) or SIGTERM;
+        None if it is complete.
 
     Raises
     ------
     TrainingError
-        If the loss is not finite, a checkpoint cannot be written, or one is of another
-        training.
+        If the loss or a weight is not finite, a checkpoint cannot be written, or one
+        is of another training.
     """
     torch.manual_seed(seed)
     module = TrainingModule(
@@ -137,7 +196,7 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     trainer = _make_trainer(recipe, hardware, paths, validates, keeper, progress)
     if trainer.world_size > 1:
         share_batch_norms(module.network)
-    complete = True
+    interrupted = None
     with _quiet_lightning(), restored_signals():
         try:
             trainer.fit(
@@ -145,12 +204,23 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
                 ckpt_path=paths.checkpoint if paths.checkpoint.exists() else None,
                 weights_only=True,
             )
-        except Interrupted:
-            complete = False
+        except Interrupted as error:
+            interrupted = error.number
+        except SIGTERMException:
+            # Before the first step, Lightning's own answer.
+            raise SystemExit(128 + signal.SIGTERM) from None
+        except SystemExit as error:
+            if error.code != 1:
+                raise
+            # So does Lightning answer to Ctrl-C before the first step.
+            raise KeyboardInterrupt from None
         except NotFiniteError as error:
             raise TrainingError(_explain_not_finite(error, data, paths)) from error
+    if trainer.is_global_zero and module.history:
+        # A process that was killed may have left another one than its checkpoint's.
+        write_history(module.history, paths.history)
     weights = {k: w.cpu().numpy() for k, w in module.network.state_dict().items()}
-    return weights, module.history, complete
+    return weights, module.history, interrupted
 
 
 def _make_streams(data, recipe, seed, rank, n_processes):
@@ -221,48 +291,21 @@ def _to_tensors(inputs, targets, weight, rows):
 
 
 def _explain_not_finite(error, data, paths):
-    files = {str(data.paths[n]) for n in data.training.file[error.rows]}
+    files = {str(data.paths[n]) for n in data.training.file[list(error.rows)]}
+    images = f" Its images are from {', '.join(sorted(files))}." if files else ""
     checkpoint = (
         f"the last good checkpoint is {paths.checkpoint}"
         if paths.checkpoint.exists()
         else "there is no checkpoint yet"
     )
     return (
-        f"{error}. Its images are from {', '.join(sorted(files))}; {checkpoint}. Lower "
-        "Recipe.learning_rate, set Recipe.gradient_clip, or look for extreme values in "
-        "the images"
+        f"{error}; {checkpoint}.{images} Lower Recipe.learning_rate, set "
+        "Recipe.gradient_clip, or look for extreme values in the images"
     )
-
-
-class _TimeLeft(lightning.Callback):
-    """Progress bar over all steps of the training, with the time left."""
-
-    def on_train_start(self, trainer, module):
-        self._bar = tqdm(
-            total=trainer.max_epochs * len(module.training_stream),
-            initial=trainer.global_step,
-            unit="step",
-            disable=not trainer.is_global_zero,
-        )
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
-        self._bar.set_postfix(
-            epoch=f"{trainer.current_epoch + 1}/{trainer.max_epochs}",
-            loss=f"{float(outputs['loss']):.3f}",
-            refresh=False,
-        )
-        self._bar.update()
-
-    def teardown(self, trainer, module, stage):
-        if hasattr(self, "_bar"):
-            self._bar.close()
 
 
 def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
-    n_devices = (
-        hardware.devices if isinstance(hardware.devices, int) else len(hardware.devices)
-    )
-    shared = n_devices * hardware.nodes > 1
+    shared = hardware.n_processes > 1
     with _quiet_lightning():
         return lightning.Trainer(
             accelerator=hardware.accelerator,
@@ -274,7 +317,9 @@ def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
             precision=_LIGHTNING_PRECISION[hardware.precision],
             max_epochs=recipe.epochs,
             gradient_clip_val=recipe.gradient_clip,
-            callbacks=[keeper, *([_TimeLeft()] if progress else [])],
+            # Alone, whatever numbers Slurm or torchrun give this process.
+            plugins=None if shared else LightningEnvironment(),
+            callbacks=[keeper, *([show_progress(progress)] if progress else [])],
             logger=_make_logger(paths),
             use_distributed_sampler=False,
             enable_model_summary=False,

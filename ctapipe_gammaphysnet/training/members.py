@@ -1,30 +1,9 @@
 """Members that are added to a model file."""
 
-import contextlib
-import fcntl
-
+from ..model_card import is_complete
 from ..model_file import Model, read_model
 
-__all__ = ["add_members", "complete_seeds", "locked"]
-
-
-@contextlib.contextmanager
-def locked(path):
-    """Let one process at a time change a file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; beside it a file that ends in ``.lock`` appears, and stays.
-
-    Yields
-    ------
-    None
-        When it is this process's turn.
-    """
-    with open(path.with_name(f"{path.name}.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+__all__ = ["add_members", "complete_seeds"]
 
 
 def complete_seeds(network):
@@ -40,14 +19,14 @@ def complete_seeds(network):
     set of int
         The seeds.
     """
-    return {m.seed for m in network.members if m.training.get("complete", True)}
+    return {m.seed for m in network.members if is_complete(m)}
 
 
-def add_members(path, model):
+def add_members(path, model, resumed=()):
     """Add a model's members to those in a file.
 
     Members in the file that were not trained to the end give way to those of the same
-    seed.
+    seed, and so do those of a training that is resumed.
 
     Parameters
     ----------
@@ -55,6 +34,8 @@ def add_members(path, model):
         The model file.
     model : Model
         The new members.
+    resumed : collection of int
+        Seeds whose members in the file are of the training that is resumed.
 
     Returns
     -------
@@ -65,7 +46,7 @@ def add_members(path, model):
     ------
     ValueError
         If the file's networks are for other telescopes, or have another architecture
-        or training than the new ones.
+        or training than the new ones, or have members of their seeds already.
     """
     before = read_model(path)
     old = {card.telescope.type: card for card in before.card.networks}
@@ -85,7 +66,7 @@ def add_members(path, model):
                     "settings, or into another file"
                 )
         seeds = {member.seed for member in card.members}
-        twice = seeds & complete_seeds(old[name])
+        twice = (seeds & complete_seeds(old[name])).difference(resumed)
         if twice:
             raise ValueError(
                 f"{path} has members of the seeds {sorted(twice)} for {name}"

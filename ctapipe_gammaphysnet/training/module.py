@@ -14,17 +14,17 @@ __all__ = ["NotFiniteError", "TrainingModule"]
 
 
 class NotFiniteError(FloatingPointError):
-    """The loss is not a finite number.
+    """A loss or a weight is not a finite number.
 
     Parameters
     ----------
     message : str
         Which step, and which losses.
-    rows : list of int
-        The images of the step, as rows of the index.
+    rows : sequence of int
+        The images of the step, as rows of the index, where it is one step's.
     """
 
-    def __init__(self, message, rows):
+    def __init__(self, message, rows=()):
         super().__init__(message)
         self.rows = rows
 
@@ -184,9 +184,34 @@ class TrainingModule(lightning.LightningModule):
             }
         )
         self._loss_sums, self._figures = {}, {}
+        self._stop_if_no_progress()
+
+    def _stop_if_no_progress(self):
         patience = self.recipe.patience
-        if patience and _epochs_without_progress(self.history) >= patience:
+        if not patience or not self.history:
+            return
+        if not math.isfinite(_validation_loss(self.history[-1])):
+            raise NotFiniteError(
+                f"the validation loss became {_validation_loss(self.history[-1])} in "
+                f"epoch {self.current_epoch}, and Recipe.patience needs it"
+            )
+        if _epochs_without_progress(self.history) >= patience:
             self.trainer.should_stop = True
+
+    def check_finite(self):
+        """Check the weights.
+
+        Raises
+        ------
+        NotFiniteError
+            If one is NaN or infinite.
+        """
+        for name, weight in self.network.state_dict().items():
+            if not torch.isfinite(weight).all():
+                raise NotFiniteError(
+                    f"the weights {name} are not finite in epoch {self.current_epoch}, "
+                    f"after step {self.global_step}"
+                )
 
     def _mean_loss_sums(self):
         """Sums of the losses over the epoch so far, the mean of all processes'."""
@@ -205,6 +230,8 @@ class TrainingModule(lightning.LightningModule):
         """Take back what is not Lightning's."""
         self.history = checkpoint["history"]
         self._loss_sums = checkpoint["loss_sums"]
+        # Lightning does not know that the epochs before were the last ones.
+        self._stop_if_no_progress()
 
 
 def _unweighted_losses(outputs, targets):
@@ -218,10 +245,14 @@ def _unweighted_losses(outputs, targets):
     return losses
 
 
+def _validation_loss(row):
+    """Sum of the validation losses after an epoch."""
+    losses = [v for name, v in row.items() if name.startswith("validation loss")]
+    # Without any there is nothing that could fall: it must not look like the lowest.
+    return math.fsum(losses) if losses else math.nan
+
+
 def _epochs_without_progress(history):
     """Number of epochs since the sum of the validation losses was lowest."""
-    sums = [
-        math.fsum(v for name, v in row.items() if name.startswith("validation loss"))
-        for row in history
-    ]
+    sums = [_validation_loss(row) for row in history]
     return len(sums) - 1 - sums.index(min(sums))

@@ -1,10 +1,12 @@
 """What is kept of a training for people: tables and curves."""
 
 import csv
-import os
+import io
 
 import numpy as np
 from astropy.table import Table
+
+from ..output import write_whole
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 
@@ -33,12 +35,11 @@ def write_history(history, path):
         The file, which is replaced.
     """
     names = list(dict.fromkeys(name for row in history for name in row))
-    unfinished = path.with_suffix(".part")
-    with open(unfinished, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(history)
-    os.replace(unfinished, path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(path, text.getvalue().encode())
 
 
 def describe_epoch(figures):
@@ -121,9 +122,10 @@ def plot_histories(histories, path):
             axis.legend(fontsize="x-small")
     for axis in list(figure.axes)[len(panels) :]:
         axis.remove()
-    unfinished = path.with_suffix(".part")
-    figure.savefig(unfinished, format="png", dpi=120)
-    os.replace(unfinished, path)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    # Several processes may draw at the same time: the last one's stays.
+    write_whole(path, image.getvalue())
 
 
 def _styles():

@@ -1,5 +1,8 @@
 """The training tool: what it trains is real."""
 
+import errno
+import fcntl
+import io
 import json
 import os
 import shutil
@@ -7,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -17,25 +21,34 @@ from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from device import DEVICE
+from lightning.pytorch.utilities import rank_zero_only
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm.auto import tqdm
 from traitlets import TraitError
 
-from ctapipe_gammaphysnet.model_file import read_card, read_model
+from ctapipe_gammaphysnet.model_file import ModelFileError, read_card, read_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.tools import extras
+from ctapipe_gammaphysnet.tools import train as train_tool
 from ctapipe_gammaphysnet.tools.command_line import repeat_options
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
+from ctapipe_gammaphysnet.training import fit
+from ctapipe_gammaphysnet.training.checkpoint import TrainingError
 from ctapipe_gammaphysnet.training.index import (
     EventIndex,
     TrainingDataError,
     read_index,
 )
-from ctapipe_gammaphysnet.training.module import TrainingModule
+from ctapipe_gammaphysnet.training.locks import locked
+from ctapipe_gammaphysnet.training.module import NotFiniteError, TrainingModule
 from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"
+NO_VALIDATION = "--TrainGammaPhysNet.validation_fraction=0"
+#: A training of seconds.
+SHORT = ("--epochs=1", "--batch-size=64")
 # At the edge of the light pool of one telescope the others would teach little.
 ARRAY = toy_sample.small_array(5, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 
@@ -234,6 +247,12 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
         (["--channels", "2000"], "less than or equal to 1024"),
         (["stray.h5"], "not understood: stray.h5"),
         (["--devices=3", "--batch-size=2"], "cannot be shared by 3 processes"),
+        (["--resume", "--overwrite"], "give one"),
+        (["--Recipe.patience=2", NO_VALIDATION], "patience needs validation images"),
+        (
+            ["--tasks", "energy", "--Recipe.signal_fraction=0.5"],
+            "signal_fraction does nothing without background",
+        ),
     ],
 )
 def test_errors_come_before_the_training(files, tmp_path, options, message):
@@ -425,7 +444,10 @@ def test_an_interrupted_training_writes_what_it_has(few, tmp_path, monkeypatch):
             original(module)
 
         patch.setattr(TrainingModule, "on_train_epoch_end", interrupt)
-        train(few, output, *options)
+        with pytest.raises(CalledProcessError) as info:
+            train(few, output, *options)
+    # As of a process that the signal ended: "train && apply" ends here.
+    assert info.value.returncode == 128 + signal.SIGINT
     first, second = read_card(output).networks[0].members
     assert first.training["complete"]
     assert not second.training["complete"]
@@ -437,7 +459,7 @@ def test_an_interrupted_training_writes_what_it_has(few, tmp_path, monkeypatch):
             np.testing.assert_array_equal(weight, after[name])
 
 
-def test_members_are_added(few, tmp_path):
+def test_members_are_added(few, tmp_path, monkeypatch):
     options = ("--epochs=1", "--batch-size=64")
     both = read_model(
         train(few, tmp_path / "both.safetensors", *options, "--seeds", "1", "2")
@@ -451,6 +473,7 @@ def test_members_are_added(few, tmp_path):
     for first, second in zip(both.weights[0], added.weights[0], strict=True):
         for name, weight in first.items():
             np.testing.assert_array_equal(weight, second[name])
+    monkeypatch.setattr(fit, "fit", None)  # not before they are trained
     with pytest.raises(ToolConfigurationError, match=r"members of the seeds \[2\]"):
         train(few, output, *options, "--seeds", "2", "--add-members")
     with pytest.raises(ToolConfigurationError, match="differ from the new ones"):
@@ -491,8 +514,238 @@ def test_curves_and_history_are_left_beside_the_model(model):
     [
         (["--Recipe.task_weights", "energy=1"], "must have one weight for each task"),
         (["--Augmentation.dead_pixel_fraction=2"], "dead_pixel_fraction"),
+        (["--Augmentation.dead_pixel_fraction=nan"], "dead_pixel_fraction"),
+        (["--Recipe.learning_rate=nan"], "learning_rate"),
     ],
 )
 def test_options_of_components_are_checked(files, tmp_path, options, message):
     with pytest.raises((ToolConfigurationError, TraitError), match=message):
         train(files, tmp_path / "model.safetensors", *options)
+
+
+@pytest.mark.parametrize(
+    ("particle", "message"),
+    [
+        ("gamma", r"of \d+ images .*, \d+ are of signal and 0 of background"),
+        ("proton", r"of \d+ images .*, 0 are of signal and \d+ of background"),
+        (None, "of 0 images .*, 0 are of signal and 0 of background"),
+    ],
+)
+def test_patience_needs_images_of_both_classes(
+    few, tmp_path, monkeypatch, particle, message
+):
+    """A small sample may have none whose showers are kept for validation."""
+    kept = []
+    if particle is not None:
+        path = few["training", particle]
+        index = read_index(path, 0, TYPE, particle == "proton", TrainingQualityQuery())
+        kept = index.shower
+    original = train_tool.is_for_validation
+    monkeypatch.setattr(
+        train_tool,
+        "is_for_validation",
+        lambda numbers, fraction: original(numbers, fraction) & np.isin(numbers, kept),
+    )
+    with pytest.raises(TrainingDataError, match=rf"{message}: Recipe.patience needs"):
+        train(few, tmp_path / "model.safetensors", *SHORT, "--Recipe.patience=2")
+
+
+def test_a_patience_that_ends_nothing_is_said(few, tmp_path, capsys):
+    train(few, tmp_path / "a.safetensors", *SHORT, "--Recipe.patience=1")
+    assert "patience=1 ends no training of 1 epochs" in capsys.readouterr().err
+
+
+def test_a_task_of_several_trains_its_member(few, tmp_path, monkeypatch):
+    """Numbered 1 by Slurm, but it shares its batches with nobody."""
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    output = train(few, tmp_path / "model.safetensors", *SHORT)
+    assert len(read_model(output).weights[0]) == 1
+
+
+def without_locks(monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+def test_members_need_locks(few, tmp_path, monkeypatch):
+    """Which is found out before anything is trained."""
+    without_locks(monkeypatch)
+    monkeypatch.setattr(fit, "fit", None)
+    with pytest.raises(ToolConfigurationError, match=r"cannot be locked \(No locks"):
+        train(few, tmp_path / "model.safetensors", *SHORT, "--add-members")
+
+
+def test_a_model_of_its_own_needs_no_locks(few, tmp_path, monkeypatch, capsys):
+    without_locks(monkeypatch)
+    output = train(few, tmp_path / "model.safetensors", *SHORT)
+    assert read_card(output).networks[0].members[0].seed == 0
+    assert "do not train the same seed twice" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_train_the_same_member(few, tmp_path):
+    """Not even with --overwrite, which would remove the first one's checkpoint."""
+    folder = tmp_path / "model.training"
+    folder.mkdir()
+    checkpoint = folder / f"{TYPE}_seed0.ckpt"
+    checkpoint.write_bytes(b"of the first")
+    with (
+        locked(checkpoint),
+        pytest.raises(ToolConfigurationError, match="another process trains seed 0"),
+    ):
+        train(few, tmp_path / "model.safetensors", *SHORT, "--overwrite")
+    assert checkpoint.read_bytes() == b"of the first"
+
+
+def test_a_drawing_that_fails_costs_nothing_else(few, tmp_path, monkeypatch, capsys):
+    def plot(histories, path):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(train_tool, "plot_histories", plot)
+    output = train(few, tmp_path / "model.safetensors", *SHORT)
+    assert read_card(output).networks[0].members[0].training["complete"]
+    assert "could not be drawn: no font" in capsys.readouterr().err
+    assert not list(output.with_suffix(".training").glob("*.ckpt"))
+
+
+def failing(monkeypatch, n_steps):
+    """Have the training fail after some steps."""
+    original, done = TrainingModule.training_step, []
+
+    def training_step(training, batch, number):
+        done.append(number)
+        if len(done) > n_steps:
+            raise NotFiniteError("the loss became nan")
+        return original(training, batch, number)
+
+    monkeypatch.setattr(TrainingModule, "training_step", training_step)
+
+
+def test_what_cannot_be_written_is_not_trained_again(few, tmp_path, monkeypatch):
+    output = tmp_path / "model.safetensors"
+    original = train_tool.write_model
+
+    def write(path, model, overwrite=False):
+        # The trial at the beginning has another name.
+        if path == output:
+            raise ModelFileError(f"{path} cannot be written: No space left on device")
+        original(path, model, overwrite)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_tool, "write_model", write)
+        with pytest.raises(ToolConfigurationError, match=r"No space left.* --resume"):
+            train(few, output, *SHORT)
+    assert not output.exists()
+    with monkeypatch.context() as patch:
+        failing(patch, 0)
+        train(few, output, *SHORT, "--resume")
+    assert read_card(output).networks[0].members[0].training["complete"]
+
+
+def test_what_cannot_be_written_is_known_before_it_is_trained(
+    few, tmp_path, monkeypatch
+):
+    def write(path, model, overwrite=False):
+        raise ModelFileError(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(train_tool, "write_model", write)
+    monkeypatch.setattr(fit, "fit", None)
+    with pytest.raises(ToolConfigurationError, match="No space left"):
+        train(few, tmp_path / "model.safetensors", *SHORT)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_member_that_fails_costs_no_other(few, tmp_path, monkeypatch):
+    whole = read_model(train(few, tmp_path / "whole.safetensors", *SHORT))
+    n_steps = Table.read(tmp_path / "whole.training" / f"{TYPE}_seed0.csv")["step"][-1]
+    output = tmp_path / "model.safetensors"
+    failing(monkeypatch, n_steps)
+    with pytest.raises(TrainingError, match="the loss became nan"):
+        train(few, output, *SHORT, "--seeds", "0", "1")
+    model = read_model(output)
+    assert [m.seed for m in model.card.networks[0].members] == [0]
+    for name, weight in whole.weights[0][0].items():
+        np.testing.assert_array_equal(weight, model.weights[0][0][name])
+
+
+def test_added_members_are_resumed(few, tmp_path, monkeypatch):
+    """One was complete and written when the next one was interrupted."""
+    output = tmp_path / "model.safetensors"
+    train(few, output, *SHORT, "--seeds", "9", "--add-members")
+    options = (*SHORT, "--seeds", "1", "2", "--add-members")
+    with monkeypatch.context() as patch:
+        failing(
+            patch, Table.read(tmp_path / f"model.training/{TYPE}_seed9.csv")["step"][-1]
+        )
+        with pytest.raises(TrainingError):
+            train(few, output, *options)
+    assert [m.seed for m in read_card(output).networks[0].members] == [9, 1]
+    train(few, output, *options, "--resume")
+    assert [m.seed for m in read_card(output).networks[0].members] == [9, 1, 2]
+
+
+def test_checkpoints_are_checked_before_any_is_gone_on_with(few, tmp_path, monkeypatch):
+    output, folder = tmp_path / "model.safetensors", tmp_path / "model.training"
+    options = (*SHORT, "--seeds", "0", "1", "--resume")
+    folder.mkdir()
+    (folder / f"{TYPE}_seed1.ckpt").write_bytes(b"damaged")
+    monkeypatch.setattr(fit, "fit", None)
+    with pytest.raises(TrainingError, match=r"seed1.ckpt is not a checkpoint"):
+        train(few, output, *options)
+    with pytest.raises(ToolConfigurationError, match=r"seed1.ckpt is of a training"):
+        train(few, output, *options[:-1])
+
+
+def test_a_resumed_training_has_all_its_members(few, tmp_path):
+    """A seed that is left out by mistake would be lost with the old model."""
+    folder = tmp_path / "model.training"
+    folder.mkdir()
+    for seed in (0, 1):
+        (folder / f"{TYPE}_seed{seed}.ckpt").write_bytes(b"")
+    with pytest.raises(ToolConfigurationError, match="seed1.ckpt is of the same"):
+        train(few, tmp_path / "model.safetensors", *SHORT, "--seeds", "0", "--resume")
+
+
+def test_without_a_terminal_there_are_lines(files, tmp_path):
+    argv = [
+        a for a in command(files, tmp_path / "m.safetensors") if a != "--no-progress"
+    ]
+    result = subprocess.run(argv, capture_output=True, text=True, check=True)
+    lines = result.stderr.splitlines()
+    shown = [line for line in lines if "epoch=" in line]
+    assert len(shown) == 2
+    assert all("INFO" in line and "\r" not in line for line in shown)
+    assert "epoch=2/2" in shown[1]
+
+
+def test_quiet_leaves_no_progress(files, tmp_path):
+    argv = [
+        a for a in command(files, tmp_path / "m.safetensors") if a != "--no-progress"
+    ]
+    result = subprocess.run([*argv, "--quiet"], capture_output=True, check=True)
+    assert b"epoch" not in result.stdout + result.stderr
+
+
+def test_the_share_for_validation_is_a_number():
+    with pytest.raises(TraitError, match="validation_fraction"):
+        TrainGammaPhysNet(validation_fraction=float("nan"))
+
+
+def test_records_are_above_the_bar(monkeypatch):
+    """Not behind it, in the same line."""
+    screen = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", screen)
+    tool = TrainGammaPhysNet(log_level="INFO")
+    tool.log.parent.handlers[0].setStream(screen)
+    with tqdm(total=3, file=screen) as bar:
+        bar.update()
+        tool._report({"epoch": 1})
+    text = screen.getvalue()
+    before, _, _ = text.partition("After the epoch")
+    # The line is empty when the record begins.
+    line = before.rpartition("\n")[2].rpartition("\r")[2]
+    assert "it/s" not in line
+    assert "/3" not in line

@@ -2,8 +2,10 @@
 
 import errno
 import gc
+import io
 import os
 import signal
+import sys
 
 import lightning
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 import toy_sample
 from ctapipe.instrument import SubarrayDescription
+from lightning.pytorch.utilities import rank_zero_only
 
 from ctapipe_gammaphysnet.instrument import describe_telescope
 from ctapipe_gammaphysnet.model_card import MemberCard, NetworkCard
@@ -19,7 +22,12 @@ from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training import module
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
 from ctapipe_gammaphysnet.training.checkpoint import Paths, TrainingError
-from ctapipe_gammaphysnet.training.fit import Hardware, TrainingSet, fit
+from ctapipe_gammaphysnet.training.fit import (
+    Hardware,
+    TrainingSet,
+    check_environment,
+    fit,
+)
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
 from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.recipe import Recipe
@@ -76,7 +84,7 @@ def data(tmp_path_factory):
     )
 
 
-def run(data, folder, seed=0, reports=None, **recipe):
+def run(data, folder, seed=0, reports=None, progress=None, **recipe):
     """Train for two epochs; checkpoints are in the folder."""
     options = {"epochs": 2, "batch_size": BATCH_SIZE, "shuffle_images": 16} | recipe
     return fit(
@@ -87,7 +95,7 @@ def run(data, folder, seed=0, reports=None, **recipe):
         Paths(folder / "member.ckpt", folder / "member.csv"),
         {"recipe": options},
         (reports if reports is not None else []).append,
-        progress=False,
+        progress=progress,
     )
 
 
@@ -111,8 +119,8 @@ def at_step(monkeypatch, number, action):
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory):
     """A training that nothing interrupts."""
-    weights, history, complete = run(data, tmp_path_factory.mktemp("whole"))
-    assert complete
+    weights, history, interrupted = run(data, tmp_path_factory.mktemp("whole"))
+    assert interrupted is None
     return weights, history
 
 
@@ -123,12 +131,12 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     number = signal.SIGINT if step == 2 else signal.SIGTERM
     with monkeypatch.context() as patch:
         at_step(patch, step, lambda: os.kill(os.getpid(), number))
-        _, history, complete = run(data, tmp_path)
-    assert not complete
+        _, history, interrupted = run(data, tmp_path)
+    assert interrupted == number
     # After the last step of an epoch, the epoch is brought to its end.
     assert len(history) == (step + 1) // N_STEPS
-    weights, history, complete = run(data, tmp_path)
-    assert complete
+    weights, history, interrupted = run(data, tmp_path)
+    assert interrupted is None
     assert history == whole[1]
     assert_same(weights, whole[0])
 
@@ -163,8 +171,8 @@ def test_what_dies_loses_only_what_came_after_the_checkpoint(
                 original(module, *args),
             )[1],
         )
-        again, history_again, complete = run(data, tmp_path, checkpoint_every=every)
-    assert complete
+        again, history_again, interrupted = run(data, tmp_path, checkpoint_every=every)
+    assert interrupted is None
     first = N_STEPS if every is None else N_STEPS + 3 - (N_STEPS + 3) % every
     assert steps == list(range(first, 2 * N_STEPS))
     assert history_again == history
@@ -174,8 +182,8 @@ def test_what_dies_loses_only_what_came_after_the_checkpoint(
 def test_a_finished_training_is_not_repeated(data, whole, tmp_path, monkeypatch):
     run(data, tmp_path)
     at_step(monkeypatch, 2 * N_STEPS, kill)
-    weights, history, complete = run(data, tmp_path)
-    assert complete
+    weights, history, interrupted = run(data, tmp_path)
+    assert interrupted is None
     assert history == whole[1]
     assert_same(weights, whole[0])
 
@@ -208,7 +216,9 @@ def test_a_damaged_checkpoint_is_an_error(data, tmp_path):
 
 def test_a_checkpoint_of_another_training_is_an_error(data, tmp_path):
     run(data, tmp_path)
-    with pytest.raises(TrainingError, match=r"recipe was .*1e-05"):
+    with pytest.raises(
+        TrainingError, match=r": recipe.learning_rate was None, is 1e-05\."
+    ):
         run(data, tmp_path, learning_rate=1e-5)
 
 
@@ -254,9 +264,164 @@ def test_patience_ends_a_training_that_gets_no_better(data, tmp_path, monkeypatc
     monkeypatch.setattr(
         module, "_unweighted_losses", lambda *_: {"energy": torch.tensor(next(losses))}
     )
-    _, history, complete = run(data, tmp_path, epochs=7, patience=2)
-    assert complete
+    _, history, interrupted = run(data, tmp_path, epochs=7, patience=2)
+    assert interrupted is None
     assert [row["validation loss energy"] for row in history] == [3, 2, 2.5, 1, 1.5, 1]
+
+
+def test_a_training_that_ended_early_does_not_go_on(data, tmp_path, monkeypatch):
+    """As when its process died while the next member was trained."""
+    losses = iter([3.0, 2.0, 2.5, 0.0])
+    monkeypatch.setattr(
+        module, "_unweighted_losses", lambda *_: {"energy": torch.tensor(next(losses))}
+    )
+    options = {"epochs": 4, "patience": 1}
+    weights, history, _ = run(data, tmp_path, **options)
+    assert len(history) == 3
+    at_step(monkeypatch, 3 * N_STEPS, kill)
+    again, history_again, interrupted = run(data, tmp_path, **options)
+    assert interrupted is None
+    assert history_again == history
+    assert_same(again, weights)
+
+
+def test_patience_needs_losses_that_are_finite(data, tmp_path, monkeypatch):
+    losses = iter([3.0, np.nan, 2.0, 1.0])
+    monkeypatch.setattr(
+        module, "_unweighted_losses", lambda *_: {"energy": torch.tensor(next(losses))}
+    )
+    message = "validation loss became nan in epoch 1, .*last good checkpoint is .*ckpt"
+    with pytest.raises(TrainingError, match=message):
+        run(data, tmp_path, epochs=4, patience=2)
+    # The epoch before is what a training could go on from.
+    checkpoint = torch.load(tmp_path / "member.ckpt", weights_only=True)
+    assert len(checkpoint["history"]) == 1
+
+
+def test_weights_that_are_not_finite_are_an_error(data, whole, tmp_path, monkeypatch):
+    """Also after the last step, where there is no loss to show it."""
+
+    def on_validation_epoch_end(training):
+        if training.current_epoch == 1:
+            training.network.heads["class"].bias.data[0] = np.nan
+        training._validation = []
+
+    monkeypatch.setattr(
+        TrainingModule, "on_validation_epoch_end", on_validation_epoch_end
+    )
+    message = "weights heads.class.bias are not finite in epoch 1, after step 10"
+    with pytest.raises(TrainingError, match=f"{message}; the last good checkpoint"):
+        run(data, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["member.ckpt", "member.csv"]
+    monkeypatch.undo()
+    weights, *_ = run(data, tmp_path)
+    assert_same(weights, whole[0])
+
+
+@pytest.mark.parametrize("content", [None, b"epoch\n1\n2\n3\n"])
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_the_history_is_that_of_the_checkpoint(
+    data, tmp_path, monkeypatch, content, n_epochs
+):
+    """Whatever is there: a process may die between the two, or the file be lost."""
+    run(data, tmp_path)
+    path = tmp_path / "member.csv"
+    expected = path.read_bytes()
+    (tmp_path / "member.ckpt").unlink()
+    if n_epochs == 2:
+        run(data, tmp_path)
+    else:
+        with monkeypatch.context() as patch:
+            at_step(patch, N_STEPS, kill)
+            with pytest.raises(Killed):
+                run(data, tmp_path)
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    run(data, tmp_path)
+    assert path.read_bytes() == expected
+
+
+def test_who_asks_twice_need_not_wait(data, tmp_path, monkeypatch):
+    def ask():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    at_step(monkeypatch, 2, ask)
+    with pytest.raises(SystemExit) as info:
+        run(data, tmp_path)
+    assert info.value.code == 128 + signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)],
+)
+def test_an_interruption_before_the_first_step(
+    data, tmp_path, monkeypatch, number, error
+):
+    """Lightning has answers of its own, with other exit statuses."""
+    original = TrainingModule.train_dataloader
+
+    def train_dataloader(training):
+        os.kill(os.getpid(), number)
+        return original(training)
+
+    monkeypatch.setattr(TrainingModule, "train_dataloader", train_dataloader)
+    with pytest.raises(error) as info:
+        run(data, tmp_path)
+    assert getattr(info.value, "code", 143) == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+SLURM = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_NAME": "members",
+    "SLURM_NTASKS": "3",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "0",
+    "SLURM_NODELIST": "localhost",
+}
+TORCHRUN = {
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "WORLD_SIZE": "3",
+    "TORCHELASTIC_RUN_ID": "a",
+}
+
+
+@pytest.mark.parametrize("variables", [SLURM, TORCHRUN])
+def test_one_of_several_processes_can_train_alone(
+    data, whole, tmp_path, monkeypatch, variables
+):
+    """As in a Slurm job whose tasks each train a member."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    assert check_environment(Hardware()) == 0
+    assert rank_zero_only.rank == 0
+    weights, *_ = run(data, tmp_path)
+    assert_same(weights, whole[0])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["member.ckpt", "member.csv"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (SLURM, "ntasks-per-node"),
+        (SLURM | {"SLURM_NTASKS_PER_NODE": "3"}, "--ntasks-per-node=3"),
+        (TORCHRUN, "does not match the world size"),
+    ],
+)
+def test_processes_that_share_batches_must_be_as_many_as_asked_for(
+    monkeypatch, variables, message
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        check_environment(Hardware(devices=2))
 
 
 def test_fixed_weights_stay(data, tmp_path):
@@ -374,3 +539,27 @@ def test_the_slope_weighs_the_energies(data, tmp_path, monkeypatch):
         assert weight.mean() == pytest.approx(1, rel=1e-5)
         slope, _ = np.polyfit(energy, np.log10(weight), 1)
         assert slope == pytest.approx(-0.6, abs=1e-4)
+
+
+def test_lines_tell_how_far_a_training_is(data, tmp_path):
+    """Where no bar can be shown."""
+    lines = []
+    run(data, tmp_path, progress=lines.append)
+    # The tests' standard error is no terminal. There is a line for each epoch.
+    assert [line.partition(", loss=")[0] for line in lines] == [
+        "epoch=1/2, step=5/10",
+        "epoch=2/2, step=10/10",
+    ]
+    assert lines[-1].endswith(", 00:00 left")
+
+
+def test_a_bar_tells_it_on_a_terminal(data, tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    lines = []
+    run(data, tmp_path, progress=lines.append)
+    assert not lines
+    assert "epoch=2/2" in sys.stderr.getvalue()

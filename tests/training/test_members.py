@@ -1,7 +1,5 @@
 """Members that are added to a model file."""
 
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
@@ -10,15 +8,8 @@ import pytest
 
 from ctapipe_gammaphysnet.model_card import InputCard
 from ctapipe_gammaphysnet.model_file import read_model, write_model
-from ctapipe_gammaphysnet.training.members import add_members, complete_seeds, locked
-
-HOLD_LOCK = """
-import fcntl, sys
-with open(sys.argv[1], "w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    print("locked", flush=True)
-    sys.stdin.read()
-"""
+from ctapipe_gammaphysnet.training.locks import locked
+from ctapipe_gammaphysnet.training.members import add_members, complete_seeds
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +158,14 @@ def test_an_interrupted_member_gives_way(path, make_model, toycam):
     assert seeds_of(add_members(path, other)) == [0, 1, 5]
 
 
+def test_members_of_a_resumed_training_give_way(path, make_model, toycam):
+    """They were written, but the training's other members were not yet ready."""
+    again = make_model(toycam, n_members=2, seed=1)
+    with pytest.raises(ValueError, match=r"members of the seeds \[1\]"):
+        add_members(path, again, resumed={2})
+    assert seeds_of(add_members(path, again, resumed={1, 2})) == [0, 1, 2]
+
+
 def test_members_can_be_added_at_the_same_time(path, make_model, toycam):
     """None is lost, whoever comes first."""
     errors = []
@@ -188,29 +187,3 @@ def test_members_can_be_added_at_the_same_time(path, make_model, toycam):
         thread.join()
     assert not errors
     assert sorted(seeds_of(read_model(path))) == [0, 1, 2, 3, 4, 5]
-
-
-def test_a_file_is_locked_for_other_processes(tmp_path):
-    path = tmp_path / "model.safetensors"
-    entered = threading.Event()
-
-    def enter():
-        with locked(path):
-            entered.set()
-
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, tmp_path / "model.safetensors.lock"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdout.readline() == b"locked\n"
-        waiting = threading.Thread(target=enter)
-        waiting.start()
-        assert not entered.wait(0.3)
-        process.stdin.close()
-        assert entered.wait(10)
-    waiting.join()
-    # Neither the lock's holder nor an error leaves it locked.
-    with pytest.raises(KeyError), locked(path):
-        raise KeyError
-    enter()

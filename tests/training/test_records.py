@@ -1,6 +1,7 @@
 """What is kept of a training: CSV, curves, summary."""
 
 import csv
+import threading
 
 import matplotlib.figure
 import matplotlib.image
@@ -171,3 +172,43 @@ def test_curves_need_neither_epochs_nor_validation(tmp_path, drawn, history):
     plot_histories({"a": history}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert len(drawn[0].axes) == 3
+
+
+def test_processes_do_not_get_in_each_others_way(tmp_path):
+    """Trainings of other members end, and draw, at the same time."""
+    errors = []
+
+    def write(number):
+        try:
+            start.wait()
+            for _ in range(20):
+                write_history([with_validation(number)], tmp_path / "history.csv")
+        except Exception as error:
+            errors.append(error)
+
+    start = threading.Barrier(4)
+    threads = [threading.Thread(target=write, args=(n,)) for n in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert [file.name for file in tmp_path.iterdir()] == ["history.csv"]
+    ((row,),) = [read_csv(tmp_path / "history.csv")]
+    assert row in [with_validation(n) for n in range(1, 5)]
+
+
+def test_curves_are_drawn_beside_those_of_another_process(tmp_path, monkeypatch):
+    """Which ends while ours are being written."""
+    histories, path = {"a": [with_validation(1)]}, tmp_path / "curves.png"
+    original = matplotlib.figure.Figure.savefig
+
+    def savefig(figure, *args, **kwargs):
+        original(figure, *args, **kwargs)
+        monkeypatch.undo()
+        plot_histories(histories, path)
+
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", savefig)
+    plot_histories(histories, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]

@@ -1,0 +1,63 @@
+"""Locks: what only one process at a time may do."""
+
+import contextlib
+import fcntl
+import os
+
+__all__ = ["locked"]
+
+#: How much of a file's name its lock's name repeats: it must not become too long.
+_REPEATED_BYTES = 100
+
+
+@contextlib.contextmanager
+def locked(path, wait=True):
+    """Let one process at a time use a file.
+
+    The lock is a file beside it, ``PATH.lock``, which is removed with the lock. If the
+    process dies, so does its lock.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; it need not exist.
+    wait : bool
+        Whether to wait for another process that has the lock.
+
+    Yields
+    ------
+    None
+        When it is this process's turn.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has the lock, and it is not waited for.
+    OSError
+        If there are no locks in this file system, or it cannot be written to.
+    """
+    name = os.fsencode(path.name)[:_REPEATED_BYTES].decode(errors="ignore")
+    lock = path.with_name(f"{name}.lock")
+    file = _acquire(lock, wait)
+    try:
+        yield
+    finally:
+        # Before the lock goes: after that it may be another one's.
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _acquire(lock, wait):
+    how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
+    while True:
+        file = open(lock, "w")
+        try:
+            fcntl.flock(file, how)
+        except BaseException:
+            file.close()
+            raise
+        # Whoever had the lock has removed its file: then this one is nobody's.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
+                return file
+        file.close()
