@@ -18,7 +18,7 @@ from ..compat import PARTICLE_TYPE
 from ..dl1_file import CACHE_BYTES, reading
 from ..quality import INTENSITY
 from ..stereo import combine_directions, intensity_weights, weighted_mean
-from ..training.index import check_particles
+from ..training.index import check_particles, check_truth
 from ..training.showers import shower_numbers
 
 __all__ = [
@@ -158,7 +158,10 @@ def find_rows(keys, table, where):
     number = number.reshape(-1)
     in_table = number[len(keys) :]
     if len(np.unique(in_table)) < len(in_table):
-        raise EvaluationError(f"{where} has the same event twice")
+        raise EvaluationError(
+            f"{where} has the same event twice: give files of the same run one by one, "
+            "not merged"
+        )
     row = np.full(len(number), -1)
     row[in_table] = np.arange(len(table))
     return row[number[: len(keys)]]
@@ -207,6 +210,7 @@ def read_events(path, label, quality_query, tel_ids):
     rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {_SHOWERS}")
     if len(rows) > 0 and rows.min() < 0:
         raise EvaluationError(f"{path}: {_SHOWERS} does not have all of its events")
+    check_truth(path, showers[rows])
     return _with_truth(events, showers[rows], label)
 
 
@@ -525,8 +529,8 @@ def compare_to_truth(predictions, events):
     Returns
     -------
     dict of str to numpy.ndarray
-        As in `Algorithm`, shape (n_rows, n_events). An energy that is not positive, and
-        a gammaness that is not between 0 and 1, are not valid: NaN.
+        As in `Algorithm`, shape (n_rows, n_events). What is not finite, an energy that
+        is not positive, and a gammaness that is not between 0 and 1 are not valid: NaN.
     """
     true = {
         name: np.asarray(events[f"true_{name}"])
@@ -542,13 +546,14 @@ def compare_to_truth(predictions, events):
             np.deg2rad(true["az"]),
             np.deg2rad(true["alt"]),
         )
+        impact = np.hypot(
+            predictions["core_x"] - true["core_x"],
+            predictions["core_y"] - true["core_y"],
+        )
     return {
         "energy": np.where(is_energy, energy, np.nan),
         "separation": np.rad2deg(separation),
-        "impact": np.hypot(
-            predictions["core_x"] - true["core_x"],
-            predictions["core_y"] - true["core_y"],
-        ),
+        "impact": np.where(np.isfinite(impact), impact, np.nan),
         "gammaness": np.where(is_share, gammaness, np.nan),
     }
 

@@ -135,7 +135,7 @@ def predict_file(path, label, networks, events, progress=None):
         check_telescopes(subarray, network.card.telescope, path)
         index = read_index(path, 0, name, label, ImageQualityQuery(quality_criteria=[]))
         event = find_rows(
-            _keys(path, index), keys_of(events, _KEYS), "the list of images"
+            _keys(path, index), keys_of(events, _KEYS), f"{path}: its images"
         )
         index, event = index.select(event >= 0), event[event >= 0]
         for start in range(0, len(index), _BLOCK):

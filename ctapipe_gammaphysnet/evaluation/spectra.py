@@ -83,6 +83,11 @@ def spectral_weights(energy, simulations, spectrum):
     -------
     numpy.ndarray
         Weights, one on the average: only the spectrum's shape matters, shape (n,).
+
+    Raises
+    ------
+    EvaluationError
+        If an event has an energy that no run has simulated.
     """
     energy = u.Quantity(energy, u.TeV)
     simulated = 0
@@ -93,6 +98,12 @@ def spectral_weights(energy, simulations, spectrum):
             energy <= simulation.energy_max * (1 + 1e-5)
         )
         simulated = simulated + np.where(is_within, power_law(energy), 0)
+    outside = np.broadcast_to(u.Quantity(simulated).value == 0, energy.shape)
+    if outside.any():
+        raise EvaluationError(
+            f"an event has a true energy of {energy[outside][0]:.4g}, which no run has "
+            f"simulated according to its file: it cannot be weighted to {spectrum}"
+        )
     flux = getattr(spectral, spectrum)(energy).value
     weights = flux / u.Quantity(simulated).value
     return weights / weights.mean() if len(weights) > 0 else weights

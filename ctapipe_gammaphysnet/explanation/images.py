@@ -10,6 +10,7 @@ from ctapipe.io import read_table
 
 from ..dl1_file import DL1File
 from ..evaluation.events import EvaluationError, find_rows, keys_of
+from ..training.index import check_truth
 from ..training.showers import shower_numbers
 
 __all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches"]
@@ -222,6 +223,7 @@ def _add_truth(events, showers, path):
     if n > 0 and rows.min() < 0:
         raise EvaluationError(f"{path}: {_SHOWERS} does not have all of its events")
     shower = showers[rows]
+    check_truth(path, shower)
     # Gammas have the id 0.
     events["label"] = (np.asarray(shower["true_shower_primary_id"]) != 0).astype(int)
     events["shower"] = shower_numbers(

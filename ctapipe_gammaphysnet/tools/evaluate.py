@@ -1,7 +1,6 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
 import sys
-from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .command_line import check_name, expand, repeat_options
 from .extras import require_extra
+from .same_file import refuse_same_files
 
 __all__ = ["EvaluateGammaPhysNet", "main"]
 
@@ -342,9 +342,7 @@ class EvaluateGammaPhysNet(Tool):
             for pattern in patterns
             for path in expand(pattern)
         ]
-        for path, count in Counter(p.resolve() for p, _ in self.files).items():
-            if count > 1:
-                raise ToolConfigurationError(f"{path} is given {count} times")
+        refuse_same_files([path for path, _ in self.files])
 
     def _choose_bins(self):
         from ..evaluation.metrics import log_edges

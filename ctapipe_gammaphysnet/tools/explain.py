@@ -1,7 +1,6 @@
 """Show what γ-PhysNet looks at, and how steadily."""
 
 import sys
-from collections import Counter
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .command_line import check_name, expand, repeat_options
 from .extras import require_extra
+from .same_file import refuse_same_files
 
 __all__ = ["ExplainGammaPhysNet", "main"]
 
@@ -268,9 +268,7 @@ class ExplainGammaPhysNet(Tool):
         paths = [path for pattern in self.input_patterns for path in expand(pattern)]
         if not paths:
             raise ToolConfigurationError("give at least one file: --input FILE")
-        for path, count in Counter(path.resolve() for path in paths).items():
-            if count > 1:
-                raise ToolConfigurationError(f"{path} is given {count} times")
+        refuse_same_files(paths)
         self.paths, self.subarray, self.arrays = paths, None, {}
         for path in paths:
             with DL1File(path, self.focal_length_choice) as dl1:

@@ -6,7 +6,6 @@ import platform
 import secrets
 import signal
 import sys
-from collections import Counter
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -33,6 +32,7 @@ from ..training.showers import is_for_validation
 from ..training.traits import FiniteFloat
 from .command_line import expand, repeat_options
 from .extras import require_extra
+from .same_file import refuse_same_files
 
 __all__ = ["TrainGammaPhysNet", "main"]
 
@@ -325,9 +325,7 @@ class TrainGammaPhysNet(Tool):
             files[option] = [path for p in patterns for path in expand(p)]
         self.paths = [path for paths in files.values() for path in paths]
         self.labels = [LABELS[o] for o, paths in files.items() for _ in paths]
-        for path, count in Counter(p.resolve() for p in self.paths).items():
-            if count > 1:
-                raise ToolConfigurationError(f"{path} is given {count} times")
+        refuse_same_files(self.paths)
 
     def _check_options(self):
         if len(set(self.seeds)) < len(self.seeds):

@@ -21,6 +21,7 @@ __all__ = [
     "TrainingDataError",
     "check_file",
     "check_particles",
+    "check_truth",
     "read_index",
 ]
 
@@ -28,6 +29,8 @@ __all__ = [
 _GAMMA_ID = 0
 _PARAMETERS = "/dl1/event/telescope/parameters"
 _SHOWERS = "/simulation/event/subarray/shower"
+#: What has to be known of a shower.
+_TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
 #: Events read at once.
 _CHUNK = 5000
 
@@ -240,6 +243,7 @@ def _read_showers(dl1, chunk, start):
 def _index_rows(path, number, chunk, tel_id, rows, showers, position):
     """Index of the images of a telescope that passed the selection."""
     shower = showers[chunk.event[tel_id][rows]]
+    check_truth(path, shower)
     alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
     if not np.isfinite(alt.value + az.value).all():
         raise TrainingDataError(
@@ -302,3 +306,32 @@ def check_particles(path, primary_id, label):
         )
     if label == 1 and is_gamma.any():
         raise TrainingDataError(f"{path} was given as background, but has gammas")
+
+
+def check_truth(path, showers):
+    """Check that the truth of showers is known.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    showers : astropy.table.QTable
+        Simulated showers, n rows.
+
+    Raises
+    ------
+    TrainingDataError
+        If something is not finite, or an energy not positive, with the event.
+    """
+    for name in _TRUTH:
+        values = u.Quantity(showers[name])
+        good = np.isfinite(values)
+        if name == "true_energy":
+            good &= values.value > 0
+        if not good.all():
+            row = np.flatnonzero(~good)[0]
+            raise TrainingDataError(
+                f"{path}: event {showers['event_id'][row]} of observation "
+                f"{showers['obs_id'][row]} has the {name} {values[row]}: leave the "
+                "file out, or simulate it again"
+            )

@@ -235,3 +235,47 @@ def test_nothing_in_common_is_an_error():
     algorithms = make_algorithm("one", [first]), make_algorithm("two", [second])
     with pytest.raises(EvaluationError, match="no event of which all"):
         common_sample([make_sample(events, *algorithms)])
+
+
+@pytest.mark.parametrize("value", [0, np.nan, np.inf])
+def test_a_true_energy_that_is_none_is_an_error(path, tmp_path, value):
+    spoilt = tmp_path / "spoilt.h5"
+    spoilt.write_bytes(path.read_bytes())
+    (event_id, *_) = read_events(path, 0, everything(), [1, 2])["event_id"]
+    with tables.open_file(spoilt, "a") as file:
+        table = file.root.simulation.event.subarray.shower
+        rows = table.read()
+        rows["true_energy"][rows["event_id"] == event_id] = value
+        table.modify_rows(start=0, rows=rows)
+    with pytest.raises(TrainingDataError, match=f"spoilt.h5: event {event_id} of obs"):
+        read_events(spoilt, 0, everything(), [1, 2])
+
+
+@pytest.mark.parametrize("name", ["energy", "alt", "az", "core_x", "gammaness"])
+def test_predictions_that_are_not_finite_do_not_count(name):
+    """They are not valid, and all others say what they said."""
+    events = Table(
+        {
+            "true_alt": np.linspace(69, 71, 6),
+            "true_az": np.linspace(170, 190, 6),
+            "true_core_x": np.linspace(-100, 100, 6),
+            "true_core_y": np.zeros(6),
+        }
+    )
+    predictions = {
+        "energy": np.ones((1, 6)),
+        "alt": np.asarray(events["true_alt"])[np.newaxis] + 0.5,
+        "az": np.asarray(events["true_az"])[np.newaxis].copy(),
+        "core_x": np.asarray(events["true_core_x"])[np.newaxis] + 3.0,
+        "core_y": np.asarray(events["true_core_y"])[np.newaxis] + 4.0,
+        "gammaness": np.full((1, 6), 0.5),
+    }
+    before = compare_to_truth(predictions, events)
+    predictions[name][0, :3] = np.nan, np.inf, -np.inf
+    found = compare_to_truth(predictions, events)
+    kind = {"alt": "separation", "az": "separation", "core_x": "impact"}.get(name, name)
+    assert np.isnan(found[kind][0, :3]).all()
+    for other, values in before.items():
+        first = 3 if other == kind else 0
+        np.testing.assert_array_equal(found[other][:, first:], values[:, first:])
+        assert np.isfinite(values).all()

@@ -114,3 +114,11 @@ def test_simulations_are_read_from_files(tmp_path):
         table[:] = rows
     with pytest.raises(EvaluationError, match="spectrum of run 1 cannot be weighted"):
         read_simulations(path)
+
+
+def test_an_energy_that_no_run_has_simulated_is_an_error():
+    """Its weight would be infinite, and all others nothing."""
+    runs = [simulation(-2.0, 0.1, 10), simulation(-2.0, 20, 50)]
+    with pytest.raises(EvaluationError, match=r"true energy of 15 TeV, which no run"):
+        spectral_weights(np.array([1.0, 15.0, 30.0]), runs, "CRAB_HEGRA")
+    assert len(spectral_weights(np.array([]), [], "CRAB_HEGRA")) == 0

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tables
 from astropy import units as u
+from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription
-from ctapipe.io import TableLoader
+from ctapipe.io import TableLoader, read_table, write_table
 
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
+from ctapipe_gammaphysnet.evaluation.events import EvaluationError
 from ctapipe_gammaphysnet.explanation.images import read_batches
 from ctapipe_gammaphysnet.quality import ImageQualityQuery
 
@@ -97,4 +99,26 @@ def test_true_images_may_be_missing(toy_file, tmp_path):
 def test_images_must_be_there(toy_file, tmp_path):
     path = without(toy_file, tmp_path / "none.h5", "/dl1/event/telescope/images")
     with pytest.raises(MissingImagesError, match="has no DL1 images"):
+        list(read_batches(path, types_of(path), NO_SELECTION, 10))
+
+
+def test_the_truth_must_be_known(toy_file, tmp_path):
+    path = shutil.copy(toy_file, tmp_path / "spoilt.h5")
+    with tables.open_file(path, "r+") as file:
+        table = file.root.simulation.event.subarray.shower
+        rows = table.read()
+        rows["true_energy"][rows["event_id"] == 3] = 0
+        table.modify_rows(start=0, rows=rows)
+    with pytest.raises(ToolConfigurationError, match="spoilt.h5: event 3 of obs.* 0.0"):
+        list(read_batches(path, types_of(path), NO_SELECTION, 10))
+
+
+@pytest.mark.parametrize("name", ["hillas_length", "leakage_intensity_width_2"])
+def test_parameters_must_be_there(toy_file, tmp_path, name):
+    path = shutil.copy(toy_file, tmp_path / "few.h5")
+    node = "/dl1/event/telescope/parameters/tel_001"
+    table = read_table(path, node)
+    table.remove_column(name)
+    write_table(table, path, node, overwrite=True)
+    with pytest.raises(EvaluationError, match=f"telescope 1 have no {name}"):
         list(read_batches(path, types_of(path), NO_SELECTION, 10))

@@ -269,3 +269,28 @@ def test_an_unknown_pointing_is_an_error(copy):
         file.remove_node("/configuration/telescope", recursive=True)
     with pytest.raises(TrainingDataError, match="pointing of telescope 1 is not known"):
         read_all(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("true_energy", 0, "true_energy 0.0 TeV"),
+        ("true_energy", np.nan, "true_energy nan TeV"),
+        ("true_energy", np.inf, "true_energy inf TeV"),
+        ("true_az", np.nan, "true_az nan deg"),
+        ("true_core_x", -np.inf, "true_core_x -inf m"),
+    ],
+)
+def test_a_truth_that_is_not_known_is_an_error(copy, name, value, text):
+    index = read_all(copy)
+    event = int(index.row[index.tel_id == 1][2])
+    with tables.open_file(copy, "r+") as file:
+        images = file.root.dl1.event.telescope.images.tel_001
+        event_id = images[event]["event_id"]
+        table = file.root.simulation.event.subarray.shower
+        rows = table.read()
+        rows[name][rows["event_id"] == event_id] = value
+        table.modify_rows(start=0, rows=rows)
+    message = f"copy.dl1.h5: event {event_id} of observation 1 has the {text}"
+    with pytest.raises(TrainingDataError, match=message):
+        read_all(copy)
