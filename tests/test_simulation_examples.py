@@ -1,14 +1,18 @@
 """The cards and the script of examples/simulation, and the sample made with them."""
 
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tables
 from ctapipe.core import run_tool
 from ctapipe.io import TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
 
+from ctapipe_gammaphysnet.output import OutputError
 from ctapipe_gammaphysnet.simulation.card import CardError, read_card
 
 EXAMPLES = Path(__file__).absolute().parents[1] / "examples"
@@ -86,6 +90,68 @@ def test_what_is_done_is_not_done_again(simulated, monkeypatch):
     simulate.simulate_cards([card], path.parent, 1, [])
 
 
+def test_what_is_done_is_not_taken_for_something_else(simulated, tmp_path):
+    """Neither for other options nor for another card, and it stays."""
+    card, path = simulated
+    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
+        simulate.simulate_cards([card], path.parent, 1, ["--log-level=INFO"])
+    other = tmp_path / card.name
+    other.write_text(CARD.replace("seed: 5", "seed: 6"))
+    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
+        simulate.simulate_cards([other], path.parent, 1, [])
+    (tmp_path / path.name).write_text("mine")
+    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert (tmp_path / path.name).read_text() == "mine"
+
+
+def test_an_output_that_is_a_link_or_no_file(tmp_path, monkeypatch):
+    card = tmp_path / "bright.airshower.yaml"
+    card.write_text(CARD)
+    output = tmp_path / "bright.dl1.h5"
+
+    def write_nothing(module, *arguments):
+        path = next(a[9:] for a in arguments if str(a).startswith("--output="))
+        tables.open_file(path, "w").close()
+
+    monkeypatch.setattr(simulate, "call", write_nothing)
+    (tmp_path / "scratch").mkdir()
+    output.symlink_to("scratch/target.h5")
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    assert output.is_symlink()
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["target.h5"]
+    output.unlink()
+    os.mkfifo(output)
+    with pytest.raises(OutputError, match="is a pipe"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert output.is_fifo()
+
+
+def test_files_of_others_stay_beside_the_runs(tmp_path):
+    card, runs = tmp_path / "bright.airshower.yaml", tmp_path / "bright_runs"
+    card.write_text(CARD)
+    simulate.prepare(card, runs, [])
+    (runs / "notes.txt").write_text("mine")
+    run = runs / "run000001.dl1.h5"
+    run.touch()
+    simulate.remove_runs(runs, [run])
+    assert [path.name for path in runs.iterdir()] == ["notes.txt"]
+    (runs / "notes.txt").unlink()
+    simulate.remove_runs(runs, [run])
+    assert not runs.exists()
+
+
+def test_rows_that_a_merged_file_lacks_are_noticed(simulated, tmp_path):
+    _, path = simulated
+    simulate.check_merged([path], path, path)
+    lacking = tmp_path / "lacking.dl1.h5"
+    shutil.copy(path, lacking)
+    with tables.open_file(lacking, "a") as file:
+        file.remove_node("/dl1/event/telescope/parameters", recursive=True)
+    with pytest.raises(OutputError, match="is the disk full"):
+        simulate.check_merged([path], lacking, lacking)
+
+
 def test_it_goes_on_where_it_was_interrupted(simulated, tmp_path, monkeypatch):
     card, _ = simulated
     made = []
@@ -96,7 +162,7 @@ def test_it_goes_on_where_it_was_interrupted(simulated, tmp_path, monkeypatch):
             made.append(None)
             raise SystemExit("interrupted")
         made.append(output.name)
-        output.touch()
+        tables.open_file(output, "w").close()
 
     monkeypatch.setattr(simulate, "call", interrupt_second_run)
     with pytest.raises(SystemExit, match="interrupted"):
@@ -107,7 +173,8 @@ def test_it_goes_on_where_it_was_interrupted(simulated, tmp_path, monkeypatch):
 
     def note(module, *arguments):
         calls.append(module)
-        next(Path(a[9:]) for a in arguments if str(a).startswith("--output=")).touch()
+        output = next(a[9:] for a in arguments if str(a).startswith("--output="))
+        tables.open_file(output, "w").close()
 
     monkeypatch.setattr(simulate, "call", note)
     simulate.simulate_cards([card], tmp_path, 1, [])

@@ -7,23 +7,39 @@ The demonstration sample, on all cores::
 
 makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Started again, it goes on
 where it stopped, in ``sample/gamma_runs`` and ``sample/proton_runs``; a file that is
-there is not made again. What is after ``--`` goes to ctapipe-process.
+there is not made again, and of another card or other options it is an error. What is
+after ``--`` goes to ctapipe-process.
 """
 
 import argparse
+import hashlib
 import os
-import shutil
 import subprocess
 import sys
+import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.metadata import version
 from pathlib import Path
 
+import tables
 from tqdm.auto import tqdm
 
+from ctapipe_gammaphysnet.output import (
+    OutputError,
+    check_file,
+    real_path,
+    whole_file,
+    write_whole,
+)
 from ctapipe_gammaphysnet.simulation.card import CardError, read_card
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
+#: Attribute of a finished file, and file beside unfinished runs, by which they are
+#: known to be of a card.
+MADE_BY = "CONTEXT AIRSHOWER MADE BY"
+MADE_BY_FILE = "made_by.txt"
 
 
 def name_of(card):
@@ -91,7 +107,7 @@ def simulate_run(card_path, run, directory, options):
     return path
 
 
-def merge(paths, output):
+def merge(paths, output, what):
     """Put the files of runs together in their order.
 
     Parameters
@@ -100,16 +116,132 @@ def merge(paths, output):
         The files of the runs.
     output : pathlib.Path
         The file that appears when it is complete.
+    what : str
+        What made it: see `made_by`.
     """
-    unfinished = paths[0].with_name(f"unfinished_{output.name}")
-    call(
-        "ctapipe.tools.merge",
-        *paths,
-        f"--output={unfinished}",
-        f"--provenance-log={unfinished.with_suffix('.provenance.log')}",
-        "--overwrite",
-    )
-    unfinished.rename(output)
+    log = paths[0].with_name("merge.provenance.log")
+    with whole_file(output) as temporary:
+        call(
+            "ctapipe.tools.merge",
+            *paths,
+            f"--output={temporary}",
+            f"--provenance-log={log}",
+            "--overwrite",
+        )
+        with tables.open_file(temporary, "a") as file, warnings.catch_warnings():
+            # ctapipe's names of attributes are not Python's.
+            warnings.simplefilter("ignore", tables.NaturalNameWarning)
+            file.root._v_attrs[MADE_BY] = what
+        check_merged(paths, temporary, output)
+
+
+def check_merged(paths, merged, output):
+    """Check that all events of runs are in a file: HDF5 does not say if a disk is full.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files of the runs.
+    merged : pathlib.Path
+        The file.
+    output : pathlib.Path
+        What to call it.
+    """
+    expected = sum((count_rows(path) for path in paths), Counter())
+    found = count_rows(merged)
+    missing = [node for node in expected if found[node] != expected[node]]
+    if missing:
+        raise OutputError(
+            f"{output} cannot be written: is the disk full? {missing[0]} has "
+            f"{found[missing[0]]} of {expected[missing[0]]} rows"
+        )
+
+
+def count_rows(path):
+    """Read all tables of events, and count their rows.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    collections.Counter
+        Number of rows, by path of the table.
+    """
+    with tables.open_file(path) as file:
+        return Counter(
+            {
+                table._v_pathname: sum(
+                    len(table.read(start, start + 1000))
+                    for start in range(0, table.nrows, 1000)
+                )
+                for table in file.walk_nodes("/", "Table")
+                if "/event/" in table._v_pathname
+            }
+        )
+
+
+def made_by(card, options):
+    """Tell apart what is of different cards or options, or another version.
+
+    Parameters
+    ----------
+    card : pathlib.Path
+        The card.
+    options : list of str
+        More of the command line of ctapipe-process.
+
+    Returns
+    -------
+    str
+        A hash of all that the events depend on.
+    """
+    parts = [card.read_bytes(), CONFIG.read_bytes(), *map(str.encode, options)]
+    parts += [version(name).encode() for name in ("ctapipe", "ctapipe_gammaphysnet")]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def check_made_by(output, what):
+    """Check that a file that is there is what would be made.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        The file.
+    what : str
+        What would make it: see `made_by`.
+    """
+    try:
+        with tables.open_file(output) as file:
+            attributes = file.root._v_attrs
+            found = attributes[MADE_BY] if MADE_BY in attributes else None
+    except (tables.HDF5ExtError, OSError):
+        found = None
+    if found != what:
+        raise SystemExit(
+            f"{output} exists, but is not of this card, these options and this "
+            "version; move it, or choose another --output-dir"
+        )
+
+
+def remove_runs(directory, paths):
+    """Remove what was made on the way to a finished file, and nothing else.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        Directory of the runs. It stays if there is something else in it.
+    paths : list of pathlib.Path
+        The files of the runs.
+    """
+    logs = [path.with_suffix(".provenance.log") for path in paths]
+    others = [directory / name for name in ("merge.provenance.log", MADE_BY_FILE)]
+    for path in (*paths, *logs, *others):
+        path.unlink(missing_ok=True)
+    if not any(directory.iterdir()) and not directory.is_symlink():
+        directory.rmdir()
 
 
 def prepare(card, directory, options):
@@ -130,17 +262,18 @@ def prepare(card, directory, options):
         Numbers of the runs.
     """
     runs = read_card(card).run_numbers
-    made_by = directory / "made_by.txt"
-    what = "\n".join([card.read_text(encoding="utf-8"), *options])
-    if directory.exists():
-        if not made_by.exists() or made_by.read_text(encoding="utf-8") != what:
+    mark = directory / MADE_BY_FILE
+    what = made_by(card, options)
+    if directory.exists() and any(directory.iterdir()):
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != what:
             raise SystemExit(
-                f"{directory} is not of this card and these options; remove it, or "
-                "choose another --output-dir"
+                f"{directory} is not of this card, these options and this version; "
+                "move it, or choose another --output-dir"
             )
     else:
-        directory.mkdir(parents=True)
-        made_by.write_text(what, encoding="utf-8")
+        directory = real_path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_whole(directory / MADE_BY_FILE, what.encode())
     return runs
 
 
@@ -161,6 +294,12 @@ def simulate_cards(cards, output_dir, processes, options):
     outputs = {card: output_dir / f"{name_of(card)}.dl1.h5" for card in cards}
     if len(set(outputs.values())) < len(cards):
         raise SystemExit("Cards of the same name would make the same file")
+    output_dir.mkdir(parents=True, exist_ok=True)
+    what = {card: made_by(card, options) for card in cards}
+    for card, output in outputs.items():
+        check_file(output, cards)
+        if output.exists():
+            check_made_by(output, what[card])
     missing = {
         card: output_dir / f"{name_of(card)}_runs"
         for card, output in outputs.items()
@@ -181,8 +320,9 @@ def simulate_cards(cards, output_dir, processes, options):
             pool.shutdown(cancel_futures=True)
             raise
     for card, directory in missing.items():
-        merge([f.result() for f, of in futures.items() if of == card], outputs[card])
-        shutil.rmtree(directory)
+        paths = [f.result() for f, of in futures.items() if of == card]
+        merge(paths, outputs[card], what[card])
+        remove_runs(directory, paths)
     print(*outputs.values(), sep="\n")
 
 
@@ -201,7 +341,7 @@ def main():
         simulate_cards(
             args.cards, args.output_dir, args.processes, arguments[end + 1 :]
         )
-    except CardError as error:
+    except (CardError, OSError, OutputError) as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
         raise SystemExit("interrupted; start again to go on") from None
