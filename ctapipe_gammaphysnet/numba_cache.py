@@ -1,27 +1,165 @@
 """Compiled functions on disk."""
 
-__all__ = ["keep_compiled"]
+import hashlib
+import logging
+import pickle
+from functools import cache
+
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
+from numba.core.serialize import dumps
+
+__all__ = ["keep_compiled", "require_compilation", "warn_not_kept"]
 
 
-def keep_compiled(function):
+def keep_compiled(announcement, stamp=None):
     """Keep what numba compiles for other processes, where there is a place for it.
 
-    That is the folder of the function's source, the environment's ``NUMBA_CACHE_DIR``,
-    or the user's cache. Where none can be written, as in some containers on a grid,
-    numba would refuse to go on; here each process then compiles for itself.
+    That is the environment's ``NUMBA_CACHE_DIR``, the folder of the function's source,
+    or the user's cache. A function is compiled, and the run goes on, where nothing can
+    be kept, or what was kept is damaged: a warning says so, once. Another one says that
+    a compilation begins.
 
     Parameters
     ----------
-    function : numba.core.dispatcher.Dispatcher
-        To be compiled when it is first called.
+    announcement : str
+        What is compiled, and how long that takes.
+    stamp : str, optional
+        What was kept under another stamp is not used. By default, the stamp is that of
+        the file of the function's source.
 
     Returns
     -------
-    numba.core.dispatcher.Dispatcher
-        The same.
+    callable
+        Decorator of a function that is compiled when it is first called.
     """
-    try:
-        function.enable_caching()
-    except RuntimeError:  # "no locator available"
-        pass
-    return function
+
+    def keep(function):
+        if config.DISABLE_JIT:  # then it is not a function of numba
+            return function
+        try:
+            function._cache = _Cache(function.py_func, announcement, stamp)
+        except RuntimeError as error:  # "no locator available"
+            function._cache = _NoCache(announcement, error)
+        return function
+
+    return keep
+
+
+def require_compilation(what, alternative=""):
+    """Check that numba may compile.
+
+    Parameters
+    ----------
+    what : str
+        What needs it.
+    alternative : str
+        What to do without, other than to let it compile.
+
+    Raises
+    ------
+    ValueError
+        If ``NUMBA_DISABLE_JIT`` is set.
+    """
+    if config.DISABLE_JIT:
+        raise ValueError(
+            f"{what} needs compiled code, which NUMBA_DISABLE_JIT in the environment "
+            f"switches off: unset it{alternative}"
+        )
+
+
+def warn_not_kept(error):
+    """Say that each run will compile again, and how to avoid it.
+
+    Parameters
+    ----------
+    error : Exception
+        Why nothing is kept.
+    """
+    _warn(
+        f"What was compiled cannot be kept ({_reason(error)}): other runs compile again"
+        ". Set NUMBA_CACHE_DIR to a folder that has room and can be written"
+    )
+
+
+@cache
+def _warn(message):
+    """Warn once, in the words and at the places of the tool that is running."""
+    # That is ours, or ctapipe's: each has set up, or silenced, its own logger.
+    ours = logging.getLogger("ctapipe_gammaphysnet")
+    log = ours if ours.hasHandlers() else logging.getLogger("ctapipe")
+    log.warning("%s", message)
+
+
+def _reason(error):
+    """The same few words for all functions, so that they are said once."""
+    if isinstance(error, OSError):
+        return error.strerror
+    if isinstance(error, RuntimeError):  # "no locator available"
+        return "numba finds no folder that can be written"
+    return "what is there is damaged"
+
+
+class _NoCache(NullCache):
+    """Nothing is kept of a function."""
+
+    def __init__(self, announcement, error):
+        self._announcement, self._error = announcement, error
+
+    def load_overload(self, sig, target_context):
+        _warn(self._announcement)
+        warn_not_kept(self._error)
+
+
+class _CheckedResult(CompileResultCacheImpl):
+    """Compiled code with its SHA-256: damaged code would crash, or do anything."""
+
+    def reduce(self, cres):
+        code = dumps(super().reduce(cres))
+        return hashlib.sha256(code).hexdigest(), code
+
+    def rebuild(self, target_context, reduced_data):
+        sha256, code = reduced_data
+        if hashlib.sha256(code).hexdigest() != sha256:
+            raise ValueError("its SHA-256 is not the stored one")
+        return super().rebuild(target_context, pickle.loads(code))
+
+
+class _Cache(FunctionCache):
+    """What is kept of a function on disk, or was to be."""
+
+    _impl_class = _CheckedResult
+
+    def __init__(self, py_func, announcement, stamp):
+        super().__init__(py_func)
+        self._announcement = announcement
+        if stamp is not None:
+            # What numba compares with the stamp under which a result was kept.
+            self._cache_file._source_stamp = stamp
+
+    def load_overload(self, sig, target_context):
+        try:
+            compiled = super().load_overload(sig, target_context)
+        except Exception as error:  # unpickling damaged bytes may raise any
+            _warn(
+                f"{self._announcement}. What was kept in {self.cache_path} cannot be "
+                f"used ({_reason(error)})"
+            )
+            self._forget()
+            return None
+        if compiled is None:
+            _warn(f"{self._announcement}, the first time only")
+        return compiled
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            warn_not_kept(error)
+
+    def _forget(self):
+        """Begin anew, so that the next run finds something that it can use."""
+        try:
+            self.flush()
+        except OSError:
+            pass  # nothing can be kept either, which is said then

@@ -12,10 +12,12 @@ from .dl1 import InputPreparation
 from .network.gammaphysnet import GammaPhysNet
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
+from .numba_cache import require_compilation
 
 __all__ = [
     "Predictor",
     "calling_threads",
+    "check_engine",
     "select_device",
     "set_threads",
 ]
@@ -62,6 +64,29 @@ def select_device(name):
             "'auto' to take a GPU only where there is one."
         )
     return device
+
+
+def check_engine(engine, device):
+    """Check that an engine can compute on a device.
+
+    Parameters
+    ----------
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+    device : torch.device
+        Where.
+
+    Raises
+    ------
+    ValueError
+        If it needs compiled code, and ``NUMBA_DISABLE_JIT`` is set.
+    """
+    if (device.type, engine) == ("cpu", "lattice"):
+        require_compilation(
+            "the engine 'lattice' on a CPU",
+            ", or, in ctapipe-process and ctapipe-apply-gammaphysnet, use the engine "
+            "'indexed' (GammaPhysNetReconstructor.engine, --engine indexed)",
+        )
 
 
 def set_threads(n_jobs):
@@ -146,6 +171,11 @@ class Predictor:
         What makes the input of images, as the card says.
     members : list of GammaPhysNet
         The networks. Changes of their weights do not change the predictions.
+
+    Raises
+    ------
+    ValueError
+        If the engine cannot compute there: see `check_engine`.
     """
 
     def __init__(
@@ -158,6 +188,7 @@ class Predictor:
         batch_size=BATCH_SIZE,
     ):
         self.device = torch.device(device)
+        check_engine(engine, self.device)
         self.precision = precision
         self.batch_size = batch_size
         camera = card.telescope.camera

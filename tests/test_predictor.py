@@ -176,6 +176,14 @@ def test_both_engines_give_the_same(model, inputs):
     assert_close(outputs["lattice"], Predictor(*model)(inputs), atol=1e-12)
 
 
+def test_only_one_engine_needs_compiled_code(model, inputs, monkeypatch):
+    expected = Predictor(*model)(inputs)
+    monkeypatch.setattr("numba.core.config.DISABLE_JIT", True)
+    assert_close(Predictor(*model, engine="indexed")(inputs), expected)
+    with pytest.raises(ValueError, match="'lattice' .* NUMBA_DISABLE_JIT .*'indexed'"):
+        Predictor(*model)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bfloat16_is_close_to_float32(model, inputs, engine):
     """To a few times its rounding, 2**-8, of outputs of about 1."""

@@ -107,6 +107,16 @@ def test_a_model_file_is_required(toy_subarray, tmp_path):
         GammaPhysNetReconstructor(toy_subarray, load_path=other)
 
 
+def test_an_engine_that_cannot_be_compiled_is_an_error(
+    toy_subarray, toy_model, monkeypatch
+):
+    monkeypatch.setattr("numba.core.config.DISABLE_JIT", True)
+    options = {"load_path": toy_model, "device": "cpu"}
+    with pytest.raises(ToolConfigurationError, match="NUMBA_DISABLE_JIT"):
+        GammaPhysNetReconstructor(toy_subarray, **options)
+    assert GammaPhysNetReconstructor(toy_subarray, engine="indexed", **options)
+
+
 @pytest.mark.parametrize("image", ["raw", "cleaned"])
 def test_events_and_batches_agree(toy_file, toy_subarray, make_model, tmp_path, image):
     """What comes out of the event loop is the networks' answer to the file's images."""

@@ -43,6 +43,8 @@ _PIXELS, _VECTORS = (12, 2) if _HAS_AVX512 else (6, 1)
 #: Input channels whose weights' gradients are computed together.
 _CHANNELS = 16 if _HAS_AVX512 else 8
 
+_COMPILING = "Compiling the network for this machine: some seconds"
+
 #: Digits of the significand of bfloat16.
 _BFLOAT16_DIGITS = 8
 
@@ -253,7 +255,7 @@ def _weight_gradient_tile(
     return types.void(*arguments), generate
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def convolve(x, neighbors, weight, bias, floor, splitter, y):
     """Convolve images.
@@ -308,7 +310,7 @@ def convolve(x, neighbors, weight, bias, floor, splitter, y):
             channel += _VECTORS * lanes if wide and n_outputs >= _PIXELS else lanes
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def weight_gradient(x, neighbors, grad, total, bias_total):
     """Add up the gradients of a convolution's weights and biases.
@@ -351,7 +353,7 @@ def weight_gradient(x, neighbors, grad, total, bias_total):
         bias_total += part
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def sum_moments(x, means, squares):
     """Mean and sum of squared deviations of each channel in each image.
@@ -378,7 +380,7 @@ def sum_moments(x, means, squares):
         means[image], squares[image] = mean, total
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def normalize(x, scale, shift, splitter, y):
     """Scale and shift each channel, and make negative numbers zero.
@@ -406,7 +408,7 @@ def normalize(x, scale, shift, splitter, y):
                 y[image, pixel, channel] = zero if value < zero else value
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def sum_gradients(x, grad, scale, shift, mean, sums, products):
     """Sum the gradients behind `normalize`, alone and times the deviations.
@@ -438,7 +440,7 @@ def sum_gradients(x, grad, scale, shift, mean, sums, products):
         sums[image], products[image] = total, product
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
     """Gradient of batch normalisation and ReLU.
@@ -607,7 +609,7 @@ def _attend(
                 features[pixel, channel] *= factors[channel] * factor
 
 
-@keep_compiled
+@keep_compiled(_COMPILING)
 @njit(nogil=True)
 def backbone(pixels, stem, stages, splitter, features):
     """Take images through a whole backbone, without holding the interpreter.

@@ -14,6 +14,11 @@ _SOURCES = sha256(
 ).hexdigest()
 
 
+_keep = keep_compiled(
+    "Compiling the simulation for this machine: half a minute", _SOURCES
+)
+
+
 def compiled(function):
     """
     Compile a function with numba, and keep the result for other processes.
@@ -32,8 +37,4 @@ def compiled(function):
     numba.core.dispatcher.Dispatcher
         The compiled function.
     """
-    dispatcher = keep_compiled(njit(function))
-    # What numba compares with the stamp under which a result was kept.
-    if hasattr(dispatcher._cache, "_cache_file"):
-        dispatcher._cache._cache_file._source_stamp = _SOURCES
-    return dispatcher
+    return _keep(njit(function))

@@ -112,9 +112,14 @@ class AirShowerEventSource(EventSource):
 
     def __init__(self, input_url=None, **kwargs):
         super().__init__(input_url=input_url, **kwargs)
+        from ..numba_cache import require_compilation
         from .card import printable, read_card
         from .instruments import SITES, make_subarray
 
+        try:
+            require_compilation("the simulation of air showers")
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
         self.card = read_card(self.input_url)
         self._name = printable(str(self.input_url))
         Provenance().add_input_file(

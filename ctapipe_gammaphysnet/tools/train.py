@@ -373,7 +373,7 @@ class TrainGammaPhysNet(Tool):
             )
 
     def _choose_hardware(self):
-        from ..predictor import select_device
+        from ..predictor import check_engine, select_device
         from ..training.fit import Hardware
 
         if self.recipe.batch_size < self.devices * self.nodes:
@@ -387,6 +387,7 @@ class TrainGammaPhysNet(Tool):
                 f"--device {self.device} is one device, but --devices is "
                 f"{self.devices}: leave out its number"
             )
+        check_engine("lattice", device)
         return Hardware(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=self.devices if device.index is None else [device.index],

@@ -450,6 +450,12 @@ def test_another_camera(card_path):
         assert row["image"] == pytest.approx(image, rel=0.02, abs=1e-3)
 
 
+def test_needs_compilation(card_path, monkeypatch):
+    monkeypatch.setattr("numba.core.config.DISABLE_JIT", True)
+    with pytest.raises(ToolConfigurationError, match="NUMBA_DISABLE_JIT"):
+        AirShowerEventSource(card_path)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -261,6 +261,12 @@ def test_errors_come_before_the_training(files, tmp_path, options, message):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_training_on_a_cpu_needs_compilation(files, tmp_path, monkeypatch):
+    monkeypatch.setattr("numba.core.config.DISABLE_JIT", True)
+    with pytest.raises(ToolConfigurationError, match="NUMBA_DISABLE_JIT"):
+        train(files, tmp_path / "model.safetensors", "--device=cpu")
+
+
 def test_no_image_left_is_an_error_with_the_counts(files, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(
