@@ -34,7 +34,7 @@ def keep_compiled(announcement, stamp=None):
         Decorator of a function that is compiled when it is first called.
     """
 
-    def keep(function):
+    def _keep(function):
         if config.DISABLE_JIT:  # then it is not a function of numba
             return function
         try:
@@ -43,7 +43,7 @@ def keep_compiled(announcement, stamp=None):
             function._cache = _NoCache(announcement, error)
         return function
 
-    return keep
+    return _keep
 
 
 def require_compilation(what, alternative=""):
