@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .dl1 import InputPreparation
+from .network.checks import check_array
 from .network.gammaphysnet import GammaPhysNet
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
@@ -194,6 +195,7 @@ class Predictor:
         camera = card.telescope.camera
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
         self.prepare = InputPreparation(card.input, lattice)
+        self._n_pixels = len(lattice)
         self.members = [
             self._load_member(card, lattice, member, engine) for member in weights
         ]
@@ -238,7 +240,14 @@ class Predictor:
         dict of str to numpy.ndarray
             Output of each task, shape (n_members, n, n_outputs), float64. For
             ``"class"`` these are probabilities, which add up to 1.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape or dtype.
         """
+        inputs = np.ascontiguousarray(inputs)
+        check_array("inputs", inputs, (None, 2, self._n_pixels), np.float32)
         outputs = [
             [
                 self._predict_member(*member, batch)

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
 from . import kernels
+from .checks import check_array
 
 __all__ = ["Convolution", "NormalizationReLU", "can_compute", "moments", "share"]
 
-_DTYPES = (torch.float32, torch.float64)
+_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 def can_compute(x, weight):
@@ -76,9 +77,21 @@ def _pad(values):
     return (F.pad(values, (0, missing)) if missing else values).contiguous()
 
 
-def _convolve(x, neighbors, weight, bias):
-    """Convolve with weights (taps, channels, out channels)."""
-    out_channels = weight.shape[2]
+def _check(name, values, shape, dtype):
+    """Check what compiled code will read, in the memory that it has."""
+    check_array(name, values.detach().numpy(), shape, _DTYPES[dtype])
+
+
+def _convolve(x, neighbors, weight, bias, n_inputs):
+    """Convolve features (batch, inputs, channels).
+
+    Weights are (taps, channels, out channels). The neighbours are below the number of
+    inputs, which was checked when they were found.
+    """
+    taps, channels, out_channels = weight.shape
+    _check("features", x, (None, n_inputs, channels), weight.dtype)
+    _check("biases", bias, (out_channels,), weight.dtype)
+    check_array("neighbors", neighbors.numpy(), (None, taps), np.int64)
     weight, bias = _pad(weight), _pad(bias)
     y = x.new_empty(len(x), len(neighbors), len(bias))
     inputs = [value.numpy() for value in (neighbors, weight, bias)]
@@ -125,10 +138,15 @@ class Convolution(torch.autograd.Function):
         -------
         torch.Tensor
             Shape (batch, outputs, out channels).
+
+        Raises
+        ------
+        ValueError
+            If shapes or types do not fit each other.
         """
         ctx.save_for_backward(x, weight, neighbors, targets)
         x, weight, bias = x.detach(), weight.detach(), bias.detach()
-        return _convolve(x, neighbors, weight.permute(2, 1, 0), bias)
+        return _convolve(x, neighbors, weight.permute(2, 1, 0), bias, len(targets))
 
     @staticmethod
     @once_differentiable
@@ -149,11 +167,13 @@ class Convolution(torch.autograd.Function):
         """
         x, weight, neighbors, targets = (value.detach() for value in ctx.saved_tensors)
         out_channels, in_channels, _ = weight.shape
-        grad_x = None
+        grad, grad_x = grad.contiguous(), None
+        shape = (len(x), len(neighbors), out_channels)
+        _check("gradient", grad, shape, weight.dtype)
         if ctx.needs_input_grad[0]:
             no_bias = weight.new_zeros(in_channels)
             grad_x = _convolve(
-                grad.contiguous(), targets, weight.permute(2, 0, 1), no_bias
+                grad, targets, weight.permute(2, 0, 1), no_bias, len(neighbors)
             )
         grad = _pad(grad)
         arrays = x.numpy(), neighbors.numpy(), grad.numpy()
@@ -180,6 +200,7 @@ def moments(x):
         Shape (channels,), float64; the variance with N in the denominator.
     """
     n_images, n_pixels, n_channels = x.shape
+    _check("features", x, x.shape, x.dtype)
     values = x.detach().numpy()
     means, squares = np.empty((2, n_images, n_channels), values.dtype)
     share(lambda p: kernels.sum_moments(values[p], means[p], squares[p]), n_images)
@@ -212,7 +233,16 @@ class NormalizationReLU(torch.autograd.Function):
         -------
         torch.Tensor
             Shape (batch, pixels, channels).
+
+        Raises
+        ------
+        ValueError
+            If shapes or types do not fit each other.
         """
+        channels = x.shape[2:]
+        _check("features", x, x.shape, x.dtype)
+        for values in (weight, bias, mean, variance):
+            _check("normalisation", values, channels, values.dtype)
         inverse = variance.double().rsqrt()
         scale = weight.detach().double() * inverse
         shift = bias.detach().double() - scale * mean
@@ -242,8 +272,10 @@ class NormalizationReLU(torch.autograd.Function):
             Gradient at each argument of `forward`.
         """
         (x,) = ctx.saved_tensors
+        grad = grad.contiguous()
+        _check("gradient", grad, x.shape, x.dtype)
         line, scale, mean, inverse, count = ctx.constants
-        values, gradient = x.detach().numpy(), grad.contiguous().numpy()
+        values, gradient = x.detach().numpy(), grad.numpy()
         center = mean.type_as(x).numpy()
         sums, products = np.empty((2, len(x), x.shape[2]), values.dtype)
         share(

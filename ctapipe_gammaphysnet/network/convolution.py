@@ -20,6 +20,7 @@ from indexedconv.utils import neighbours_extraction
 from torch import nn
 
 from . import compiled
+from .checks import check_table
 
 __all__ = ["ENGINES", "BatchNorm", "IndexedConvolution", "LatticeConvolution"]
 
@@ -151,6 +152,9 @@ def _find_neighbors(lattice, stride):
     targets = np.full((len(lattice), len(lattice.taps)), -1)
     target, tap = (neighbors >= 0).nonzero()
     targets[neighbors[target, tap], tap] = target
+    n_inputs, n_outputs, n_taps = len(lattice), len(output), len(lattice.taps)
+    check_table("neighbors", neighbors, (n_outputs, n_taps), n_inputs)
+    check_table("targets", targets, (n_inputs, n_taps), n_outputs)
     return neighbors, targets
 
 

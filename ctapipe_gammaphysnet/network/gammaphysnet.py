@@ -62,7 +62,18 @@ class GammaPhysNet(nn.Module):
         -------
         torch.Tensor
             Shape (batch, channels, positions).
+
+        Raises
+        ------
+        ValueError
+            If images have another shape.
         """
+        # More pixels than the camera has would be left out in silence.
+        if images.shape[1:] != (2, len(self.order)):
+            raise ValueError(
+                f"images must have the shape (any, 2, {len(self.order)}), got "
+                f"{tuple(images.shape)}"
+            )
         return self.backbone(images[..., self.order])
 
     def forward(self, images):

@@ -13,6 +13,7 @@ from torch import nn
 
 from . import kernels
 from .attention import DualAttention
+from .checks import check_array, check_table
 from .compiled import share
 from .resnet import ResidualBlock
 
@@ -47,8 +48,8 @@ class InferenceBackbone:
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
             stem = neighbors.numpy(), *_convolution(convolution, n_filled=1)
             stages = tuple(_stage(stage, bfloat16) for stage in backbone.stages)
-        neighbors, *_, biases = stages[-1][1]
-        self._shape, self._dtype = (len(neighbors), biases.shape[-1]), biases.dtype
+        self._n_pixels, self._dtype = len(network.order), stem[-1].dtype
+        self._shape = _check_arguments(stem, stages, self._n_pixels)
         splitter = kernels.bfloat16_splitter(self._dtype) if bfloat16 else 0.0
         self._arguments = stem, stages, splitter
 
@@ -65,7 +66,14 @@ class InferenceBackbone:
         -------
         torch.Tensor
             Shape (batch, channels, positions).
+
+        Raises
+        ------
+        ValueError
+            If images have another shape or dtype.
         """
+        shape = (None, 2, self._n_pixels)
+        check_array("images", images.contiguous().numpy(), shape, self._dtype)
         pixels = np.ascontiguousarray(images.transpose(1, 2).numpy())
         n_images = len(pixels)
         features = np.empty((n_images, *self._shape), self._dtype)
@@ -95,6 +103,79 @@ def _stage(stage, bfloat16):
     if isinstance(stage[-1], DualAttention):
         attention = _attention(stage[-1], len(convolution.neighbors))
     return strided, _residual_blocks(blocks, convolution, bfloat16), attention
+
+
+def _check_arguments(stem, stages, n_pixels):
+    """Check all that the kernel takes beside images; return the features' shape."""
+    neighbors, weight, bias = stem
+    taps, _, channels = weight.shape
+    n_positions = len(neighbors)
+    check_table("neighbors", neighbors, (n_positions, taps), n_pixels)
+    _check_weights((weight, bias), ((taps, 2, channels), (channels,)), weight.dtype)
+    for strided, blocks, attention in stages:
+        if strided[0].size > 0:
+            n_positions, channels = _check_strided(
+                strided, taps, n_positions, channels, weight.dtype
+            )
+        _check_blocks(blocks, taps, n_positions, channels, weight.dtype)
+        if attention[0].size > 0:
+            _check_attention(attention, n_positions, channels, weight.dtype)
+    return n_positions, channels
+
+
+def _check_weights(arrays, shapes, dtype):
+    for array, shape in zip(arrays, shapes, strict=True):
+        check_array("weights", array, shape, dtype)
+        # A convolution writes whole vectors.
+        if len(shape) > 2 and shape[-1] * dtype.itemsize % kernels.VECTOR_BYTES > 0:
+            raise ValueError(f"{shape[-1]} channels of {dtype} are no whole vectors")
+
+
+def _check_strided(arguments, taps, n_inputs, channels, dtype):
+    strided, neighbors, *weights = arguments
+    n_positions, width = len(strided), weights[-1].size
+    check_table("strided", strided, (n_positions, taps), n_inputs)
+    check_table("neighbors", neighbors, (n_positions, taps), n_positions)
+    shapes = (
+        (2, channels),
+        (2, channels),
+        (2, taps, channels, width),
+        (2, width),
+        (taps, width, width),
+        (width,),
+    )
+    _check_weights(weights, shapes, dtype)
+    return n_positions, width
+
+
+def _check_blocks(arguments, taps, n_positions, channels, dtype):
+    neighbors, *weights = arguments
+    n = len(weights[0])
+    check_table("neighbors", neighbors, (n_positions, taps), n_positions)
+    shapes = (
+        (n, channels),
+        (n, channels),
+        (n, 2, taps, channels, channels),
+        (n, 2, channels),
+    )
+    _check_weights(weights, shapes, dtype)
+
+
+def _check_attention(arguments, n_positions, channels, dtype):
+    itself, *weights = arguments
+    bottleneck, hidden = len(weights[0]), len(weights[-2])
+    check_table("itself", itself, (n_positions, 1), n_positions)
+    shapes = (
+        (bottleneck, channels),
+        (bottleneck,),
+        (bottleneck, channels),
+        (channels,),
+        (1, channels, hidden),
+        (hidden,),
+        (hidden,),
+        (1,),
+    )
+    _check_weights(weights, shapes, dtype)
 
 
 def _nothing(n_tables, axes, dtype):
