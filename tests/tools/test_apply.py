@@ -34,7 +34,7 @@ from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError
 from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
 from ctapipe_gammaphysnet.dl2 import group_names
-from ctapipe_gammaphysnet.model_file import write_model
+from ctapipe_gammaphysnet.model_file import Model, write_model
 from ctapipe_gammaphysnet.output import OutputError
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.tools import apply as apply_module
@@ -752,3 +752,224 @@ def test_model_input_and_output_are_in_the_provenance(toy_file, toy_model, tmp_p
     log = json.loads((tmp_path / "a.dl2.h5.provenance.log").read_text())[-1]
     assert {entry["url"] for entry in log["input"]} == {str(toy_file), str(toy_model)}
     assert [entry["url"] for entry in log["output"]] == [str(output)]
+
+
+# --- what is there already
+
+
+@pytest.fixture(scope="module")
+def finished(toy_file, toy_model, tmp_path_factory):
+    """A folder with an input and its output."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(toy_file, folder / "a.dl1.h5")
+    apply(folder / "a.dl1.h5", toy_model, folder)
+    return folder, folder / "a.dl2.h5"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--GammaPhysNetReconstructor.prefix=Other",
+        "--GammaPhysNetReconstructor.precision=bfloat16",
+        "--GammaPhysNetReconstructor.engine=indexed",
+        "--StereoMeanCombiner.weights=intensity",
+        "--StereoMeanCombiner.log_target=True",
+        "--ApplyGammaPhysNet.dl1_images=True",
+        "--ApplyGammaPhysNet.focal_length_choice=EQUIVALENT",
+        "--Contact.name=Somebody",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*bfloat16")
+def test_an_output_is_no_answer_to_other_options(finished, toy_model, option):
+    folder, output = finished
+    before = sha256(output)
+    name = option.removeprefix("--").partition("=")[0]
+    with pytest.raises(ToolConfigurationError, match=f"{name} was .*--overwrite"):
+        apply(folder / "a.dl1.h5", toy_model, folder, option)
+    assert sha256(output) == before
+
+
+def test_an_output_is_no_answer_to_other_criteria(finished, toy_model, tmp_path):
+    folder, output = finished
+    before = sha256(output)
+    config = tmp_path / "bright.json"
+    criteria = {"quality_criteria": [["bright", "hillas_intensity > 500"]]}
+    config.write_text(json.dumps({"ImageQualityQuery": criteria}))
+    with pytest.raises(ToolConfigurationError, match="quality_criteria was .*bright"):
+        apply(folder / "a.dl1.h5", toy_model, folder, f"--config={config}")
+    assert sha256(output) == before
+
+
+def test_an_output_does_not_depend_on_hardware(finished, toy_model):
+    folder, output = finished
+    before = output.stat().st_mtime_ns
+    options = "--n-jobs=1", "--batch-size=3", "--chunk-size=2"
+    apply(folder / "a.dl1.h5", toy_model, folder, *options)
+    assert output.stat().st_mtime_ns == before
+
+
+def test_an_output_is_no_answer_to_a_changed_input(finished, toy_model):
+    folder, _ = finished
+    changed = folder / "changed" / "a.dl1.h5"
+    changed.parent.mkdir()
+    shutil.copy(folder / "a.dl1.h5", changed)
+    with tables.open_file(changed, "r+") as file:
+        table = file.root.dl1.event.telescope.images.tel_001
+        table.modify_column(0, 2, column=table.col("image")[:2] * 2, colname="image")
+    with pytest.raises(ToolConfigurationError, match="input .SHA-256. was"):
+        apply(changed, toy_model, folder)
+
+
+def test_links_are_written_through(toy_file, toy_model, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    output = tmp_path / "a.dl2.h5"
+    output.symlink_to("scratch/target.h5")
+    apply(toy_file, toy_model, output)
+    first = sha256(scratch / "target.h5")
+    apply(toy_file, toy_model, output, "--overwrite")
+    assert output.is_symlink()
+    assert sha256(scratch / "target.h5") != first
+    assert [path.name for path in scratch.iterdir()] == ["target.h5"]
+
+
+def test_only_plain_files_are_replaced_and_never_inputs(toy_file, toy_model, tmp_path):
+    dl1, model = tmp_path / "a.dl1.h5", tmp_path / "model.safetensors"
+    shutil.copy(toy_file, dl1)
+    shutil.copy(toy_model, model)
+    before = sha256(dl1), sha256(model)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "same.dl2.h5").hardlink_to(dl1)
+    (tmp_path / "link.dl2.h5").symlink_to(dl1)
+    for name, message in (
+        ("pipe", "is a pipe"),
+        ("same.dl2.h5", "is an input"),
+        ("link.dl2.h5", "is an input"),
+        ("model.safetensors", "is an input"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            apply(dl1, model, tmp_path / name, "--overwrite")
+    assert (sha256(dl1), sha256(model)) == before
+    assert pipe.is_fifo()
+
+
+def test_it_says_what_it_wrote(toy_file, toy_model, tmp_path, capfd):
+    apply(toy_file, toy_model, tmp_path / "a.dl2.h5")
+    said = capfd.readouterr().err
+    assert "a.dl2.h5: 16 events" in said
+    (counts,) = [line for line in said.splitlines() if "valid energy of the" in line]
+    assert int(counts.split()[-1]) > 0
+    apply(toy_file, toy_model, tmp_path / "b.dl2.h5", "--quiet")
+    assert "b.dl2.h5: 16 events" not in capfd.readouterr().err
+
+
+# --- merging
+
+
+def merge(paths, output):
+    argv = [*map(str, paths), f"--output={output}", "--overwrite"]
+    run_tool(MergeTool(), argv=argv, cwd=output.parent, raises=True)
+    return output
+
+
+def write_observation(path, n_events, obs_id):
+    return toy_sample.write_toy_file(
+        path, "gamma", n_events, 5, array=small_cameras(), obs_id=obs_id
+    )
+
+
+def change_events(path, change):
+    """Change all tables of events in a file."""
+    with tables.open_file(path, "r+") as file:
+        for table in file.walk_nodes("/", "Table"):
+            if "/event/" in table._v_pathname:
+                change(table)
+    return path
+
+
+def remove_all(table):
+    table.remove_rows()
+
+
+def remove_signal(table):
+    if "morphology_n_pixels" in table.colnames and table.nrows > 0:
+        rows = table.read()
+        rows["morphology_n_pixels"] = 0
+        table.modify_rows(start=0, rows=rows)
+
+
+def test_files_without_events_or_signal_merge_in_any_order(
+    toy_file, toy_model, tmp_path
+):
+    empty = change_events(write_observation(tmp_path / "e.h5", 2, 2), remove_all)
+    dark = change_events(write_observation(tmp_path / "d.h5", 2, 3), remove_signal)
+    paths = [
+        apply(dl1, toy_model, tmp_path / f"{number}.dl2.h5")
+        for number, dl1 in enumerate((toy_file, empty, dark))
+    ]
+    counts = [read_table(path, STATISTICS)["counts"] for path in paths]
+    assert counts[0].sum() > counts[2].sum() > counts[1].sum() == 0
+    for order in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        merged = merge([paths[i] for i in order], tmp_path / "merged.h5")
+        np.testing.assert_array_equal(
+            read_table(merged, STATISTICS)["counts"], np.sum(counts, axis=0)
+        )
+        with TableLoader(merged) as loader:
+            assert len(loader.read_subarray_events(dl2=True)) == 16 + 2
+
+
+MODEL = "GAMMAPHYSNET_MODEL"
+
+
+def test_all_output_names_its_model_however_it_was_made_and_merged(
+    toy_file, toy_model, toy_subarray, make_model, tmp_path
+):
+    """Hash and note; in a file of two models each event names its own."""
+    content = make_model(toy_subarray.telescope_types, seed=7)
+    card = content.card.model_copy(update={"note": "ü" * 9999})
+    other = tmp_path / "other.safetensors"
+    write_model(other, Model(card, content.weights))
+    second = write_observation(tmp_path / "b.dl1.h5", 2, 2)
+    paths = [
+        process(second, other, tmp_path / "p.dl2.h5"),
+        apply(toy_file, toy_model, tmp_path / "a.dl2.h5"),
+    ]
+    notes = ["ü" * 1000, "Random weights, for tests."]
+    hashes = [sha256(other), sha256(toy_model)]
+    for path, digest, note in zip(paths, hashes, notes, strict=True):
+        _, attributes = read_nodes(path)
+        ours = [a for n, a in attributes.items() if "GammaPhysNet" in n.split("/")[-1]]
+        ours += [
+            a for n, a in attributes.items() if "/GammaPhysNet" in n and "/tel_" in n
+        ]
+        ours = [a for a in ours if f"{MODEL}_SHA256" in a]
+        assert len(ours) == 3 + 4 * 4
+        assert {str(a[f"{MODEL}_SHA256"]) for a in ours} == {digest}
+        assert {str(a[f"{MODEL}_NOTE"]) for a in ours} == {note}
+    for order in (paths, paths[::-1]):
+        merged = merge(order, tmp_path / "merged.h5")
+        with TableLoader(merged) as loader:
+            events = loader.read_subarray_events(dl2=True)
+        for name in ("Energy", "Geometry", "Classifier"):
+            models = events[f"GammaPhysNet{name}_model"]
+            first = events["obs_id"] == 1
+            assert set(models[first]) == {hashes[1][:16]}
+            assert set(models[~first]) == {hashes[0][:16]}
+
+
+def test_any_number_of_runs(toy_file, toy_model, tmp_path):
+    dl1 = tmp_path / "many.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    with tables.open_file(dl1, "r+") as file:
+        for name in ("observation_block", "scheduling_block"):
+            table = file.root.configuration.observation[name]
+            if "obs_id" in table.colnames:
+                rows = np.repeat(table[:1], 14_999)
+                rows["obs_id"] = np.arange(100_000, 114_999)
+                table.append(rows)
+    output = apply(dl1, toy_model, tmp_path / "many.dl2.h5")
+    with tables.open_file(output) as file:
+        assert file.root.configuration.observation.observation_block.nrows == 15_000
+        assert file.root._v_attrs["CTA PROCESS ID"] == "1-114998"
+        assert file.root.dl2.event.subarray.energy.GammaPhysNetEnergy.nrows == 16
