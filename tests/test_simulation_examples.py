@@ -1,18 +1,23 @@
 """The cards and the script of examples/simulation, and the sample made with them."""
 
 import os
-import shutil
+import re
+import signal
+import subprocess
 import sys
+import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import tables
-from ctapipe.core import run_tool
+from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.io import TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
 
-from ctapipe_gammaphysnet.output import OutputError
 from ctapipe_gammaphysnet.simulation.card import CardError, read_card
 
 EXAMPLES = Path(__file__).absolute().parents[1] / "examples"
@@ -90,136 +95,297 @@ def test_what_is_done_is_not_done_again(simulated, monkeypatch):
     simulate.simulate_cards([card], path.parent, 1, [])
 
 
-def test_what_is_done_is_not_taken_for_something_else(simulated, tmp_path):
-    """Neither for other options nor for another card, and it stays."""
-    card, path = simulated
-    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
-        simulate.simulate_cards([card], path.parent, 1, ["--log-level=INFO"])
-    other = tmp_path / card.name
-    other.write_text(CARD.replace("seed: 5", "seed: 6"))
-    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
-        simulate.simulate_cards([other], path.parent, 1, [])
-    (tmp_path / path.name).write_text("mine")
-    with pytest.raises(SystemExit, match=r"bright\.dl1\.h5 exists, but is not of this"):
+@pytest.fixture
+def card(tmp_path):
+    """The card, where nothing else is."""
+    path = tmp_path / "cards" / "bright.airshower.yaml"
+    path.parent.mkdir()
+    path.write_text(CARD)
+    return path
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """Replace ctapipe's tools by ones that write a row; list what they are called with.
+
+    If ``fail`` is set, it is called before each.
+    """
+    made = SimpleNamespace(calls=[], fail=lambda: None)
+
+    def call(module, *arguments, cwd):
+        made.fail()
+        options = dict(a[2:].split("=", 1) for a in arguments if "=" in a)
+        made.calls.append((module, options))
+        rows = 1
+        if module.endswith("merge"):
+            rows = len(list(cwd.glob(options["pattern"])))
+        write_rows(cwd / options["output"], rows)
+
+    monkeypatch.setattr(simulate, "call", call)
+    return made
+
+
+def write_rows(path, rows):
+    """Write what is taken for a file of ctapipe, with that many events."""
+    with tables.open_file(path, "w") as file:
+        group = file.create_group("/dl1/event/subarray", "trigger", createparents=True)
+        file.create_table(group, "rows", np.zeros(rows, [("event_id", int)]))
+        with warnings.catch_warnings(action="ignore"):  # PyTables: not natural
+            file.root._v_attrs["CTA PRODUCT ID"] = "1"
+
+
+def test_it_goes_on_where_it_was_interrupted(card, tools, tmp_path):
+    def interrupt():
+        if len(tools.calls) == 1:
+            raise KeyboardInterrupt
+
+    tools.fail = interrupt
+    with pytest.raises(KeyboardInterrupt):
         simulate.simulate_cards([card], tmp_path, 1, [])
-    assert (tmp_path / path.name).read_text() == "mine"
-
-
-def test_an_output_that_is_a_link_or_no_file(tmp_path, monkeypatch):
-    card = tmp_path / "bright.airshower.yaml"
-    card.write_text(CARD)
-    output = tmp_path / "bright.dl1.h5"
-
-    def write_nothing(module, *arguments):
-        path = next(a[9:] for a in arguments if str(a).startswith("--output="))
-        tables.open_file(path, "w").close()
-
-    monkeypatch.setattr(simulate, "call", write_nothing)
-    (tmp_path / "scratch").mkdir()
-    output.symlink_to("scratch/target.h5")
+    assert [path.name for path in tmp_path.glob("*.h5")] == []
+    assert list(tmp_path.glob("bright_runs/*.part")) == []
+    tools.fail = lambda: None
+    tools.calls.clear()
     simulate.simulate_cards([card], tmp_path, 1, [])
-    assert output.is_symlink()
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["target.h5"]
-    output.unlink()
-    os.mkfifo(output)
-    with pytest.raises(OutputError, match="is a pipe"):
-        simulate.simulate_cards([card], tmp_path, 1, [])
-    assert output.is_fifo()
+    modules = [module for module, _ in tools.calls]
+    assert modules == ["ctapipe.tools.process", "ctapipe.tools.merge"]
+    assert tools.calls[0][1]["AirShowerEventSource.runs"] == "2"
+    assert count_events(tmp_path / "bright.dl1.h5") == 2
+    assert not (tmp_path / "bright_runs").exists()
 
 
-def test_files_of_others_stay_beside_the_runs(tmp_path):
-    card, runs = tmp_path / "bright.airshower.yaml", tmp_path / "bright_runs"
-    card.write_text(CARD)
+def count_events(path):
+    with tables.open_file(path) as file:
+        return file.root.dl1.event.subarray.trigger.rows.nrows
+
+
+def test_what_a_killed_run_leaves_is_not_taken_for_finished(card, tools, tmp_path):
+    runs = tmp_path / "bright_runs"
     simulate.prepare(card, runs, [])
-    (runs / "notes.txt").write_text("mine")
-    run = runs / "run000001.dl1.h5"
-    run.touch()
-    simulate.remove_runs(runs, [run])
-    assert [path.name for path in runs.iterdir()] == ["notes.txt"]
-    (runs / "notes.txt").unlink()
-    simulate.remove_runs(runs, [run])
+    (runs / "run0000000001.dl1.h5.12345678.part").write_text("half")
+    (runs / "merged.dl1.h5.part").write_text("half")
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    assert count_events(tmp_path / "bright.dl1.h5") == 2
     assert not runs.exists()
 
 
-def test_rows_that_a_merged_file_lacks_are_noticed(simulated, tmp_path):
-    _, path = simulated
-    simulate.check_merged([path], path, path)
-    lacking = tmp_path / "lacking.dl1.h5"
-    shutil.copy(path, lacking)
-    with tables.open_file(lacking, "a") as file:
-        file.remove_node("/dl1/event/telescope/parameters", recursive=True)
-    with pytest.raises(OutputError, match="is the disk full"):
-        simulate.check_merged([path], lacking, lacking)
-
-
-def test_it_goes_on_where_it_was_interrupted(simulated, tmp_path, monkeypatch):
-    card, _ = simulated
-    made = []
-
-    def interrupt_second_run(module, *arguments):
-        output = next(Path(a[9:]) for a in arguments if a.startswith("--output="))
-        if len(made) == 1:
-            made.append(None)
-            raise SystemExit("interrupted")
-        made.append(output.name)
-        tables.open_file(output, "w").close()
-
-    monkeypatch.setattr(simulate, "call", interrupt_second_run)
-    with pytest.raises(SystemExit, match="interrupted"):
-        simulate.simulate_cards([card], tmp_path, 1, [])
-    assert not (tmp_path / "bright.dl1.h5").exists()
-
-    calls = []
-
-    def note(module, *arguments):
-        calls.append(module)
-        output = next(a[9:] for a in arguments if str(a).startswith("--output="))
-        tables.open_file(output, "w").close()
-
-    monkeypatch.setattr(simulate, "call", note)
-    simulate.simulate_cards([card], tmp_path, 1, [])
-    assert calls == ["ctapipe.tools.process", "ctapipe.tools.merge"]
-    assert (tmp_path / "bright.dl1.h5").exists()
-
-
-def test_runs_of_another_card_are_not_mixed_in(tmp_path):
-    card = tmp_path / "bright.airshower.yaml"
-    card.write_text(CARD)
+def test_runs_of_another_card_are_not_mixed_in(card, tmp_path):
     runs = tmp_path / "bright_runs"
     simulate.prepare(card, runs, [])
     simulate.prepare(card, runs, [])
-    with pytest.raises(SystemExit, match="not of this card"):
+    with pytest.raises(ToolConfigurationError, match="not of this card"):
         simulate.prepare(card, runs, ["--log-level=INFO"])
     card.write_text(CARD.replace("300 GeV", "200 GeV"))
-    with pytest.raises(SystemExit, match="not of this card"):
+    with pytest.raises(ToolConfigurationError, match="not of this card"):
         simulate.prepare(card, runs, [])
 
 
-def test_a_directory_of_somebody_else_is_left_alone(tmp_path):
-    card = tmp_path / "bright.airshower.yaml"
-    card.write_text(CARD)
-    kept = tmp_path / "bright_runs" / "notes.txt"
-    kept.parent.mkdir()
+def test_a_finished_file_is_not_the_answer_to_another_card(card, tools, tmp_path):
+    output = tmp_path / "bright.dl1.h5"
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    content = output.read_bytes()
+    tools.calls.clear()
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    config = tmp_path / "more.yaml"
+    config.write_text("a: 1")
+    for options in (["--log-level=INFO"], [f"--config={config}"]):
+        with pytest.raises(ToolConfigurationError, match=r"bright\.dl1\.h5 is there"):
+            simulate.simulate_cards([card], tmp_path, 1, options)
+    card.write_text(CARD.replace("300 GeV", "200 GeV"))
+    with pytest.raises(ToolConfigurationError, match=r"bright\.dl1\.h5 is there"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert tools.calls == []
+    assert output.read_bytes() == content
+
+
+def test_a_file_that_an_option_names_is_part_of_what_is_made(card, tmp_path):
+    config = tmp_path / "more.yaml"
+    config.write_text("a: 1")
+    before = simulate.made_by(card, [f"--config={config}"])
+    config.write_text("a: 2")
+    assert simulate.made_by(card, [f"--config={config}"]) != before
+
+
+@pytest.mark.parametrize("name", ["bright_runs/notes.txt", "bright.dl1.h5"])
+def test_what_somebody_else_has_there_is_left_alone(card, tools, tmp_path, name):
+    kept = tmp_path / name
+    kept.parent.mkdir(exist_ok=True)
     kept.write_text("mine")
-    with pytest.raises(SystemExit, match="not of this card"):
+    with pytest.raises(ToolConfigurationError, match="not of this card"):
         simulate.simulate_cards([card], tmp_path, 1, [])
     assert kept.read_text() == "mine"
+    assert tools.calls == []
 
 
-def test_the_last_card_is_read_before_the_first_is_simulated(tmp_path, monkeypatch):
-    good, bad = tmp_path / "good.airshower.yaml", tmp_path / "bad.airshower.yaml"
-    good.write_text(CARD)
+def test_only_what_was_written_is_removed(card, tools, tmp_path):
+    def leave_note():
+        (tmp_path / "bright_runs" / "notes.txt").write_text("mine")
+
+    tools.fail = leave_note
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    left = [path.name for path in (tmp_path / "bright_runs").iterdir()]
+    assert left == ["notes.txt"]
+
+
+def test_links_are_followed(card, tools, tmp_path):
+    sample, elsewhere = tmp_path / "sample", tmp_path / "elsewhere"
+    sample.mkdir()
+    (elsewhere / "runs").mkdir(parents=True)
+    (sample / "bright.dl1.h5").symlink_to(elsewhere / "gamma.dl1.h5")
+    (sample / "bright_runs").symlink_to(elsewhere / "runs")
+    simulate.simulate_cards([card], sample, 1, [])
+    assert count_events(elsewhere / "gamma.dl1.h5") == 2
+    assert (sample / "bright.dl1.h5").is_symlink()
+    assert (sample / "bright_runs").is_symlink()
+
+
+def test_an_output_that_is_no_file(card, tools, tmp_path):
+    output = tmp_path / "bright.dl1.h5"
+    os.mkfifo(output)
+    with pytest.raises(ToolConfigurationError, match="is a pipe"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert output.is_fifo()
+    assert tools.calls == []
+
+
+def test_files_that_lost_something_are_not_finished(card, tools, tmp_path, monkeypatch):
+    """As on a full disk, of which HDF5 may say nothing."""
+    write = write_rows
+
+    def truncate(path, rows):
+        write(path, rows)
+        path.write_bytes(path.read_bytes()[:1000])
+
+    monkeypatch.setattr(sys.modules[__name__], "write_rows", truncate)
+    with pytest.raises(simulate.ToolFailedError, match="is the disk full"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert list(tmp_path.glob("**/*.dl1.h5*")) == []
+
+
+def test_a_merged_file_has_all_events(card, tools, tmp_path, monkeypatch):
+    write = write_rows
+
+    def lose_one(path, rows):
+        write(path, min(rows, 1))
+
+    monkeypatch.setattr(sys.modules[__name__], "write_rows", lose_one)
+    with pytest.raises(simulate.ToolFailedError, match="is not complete"):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    assert list(tmp_path.glob("*.dl1.h5*")) == []
+
+
+def test_the_last_card_is_read_before_the_first_is_simulated(card, tools, tmp_path):
+    bad = tmp_path / "bad.airshower.yaml"
     bad.write_text(CARD.replace("seed: 5", "seed: -5"))
-    monkeypatch.setattr(simulate, "call", lambda *args: pytest.fail("was called"))
-    with pytest.raises(CardError, match="bad.airshower.yaml: seed"):
-        simulate.simulate_cards([good, bad], tmp_path, 1, [])
+    with pytest.raises(CardError, match=r"bad.airshower.yaml: seed"):
+        simulate.simulate_cards([card, bad], tmp_path, 1, [])
+    assert tools.calls == []
 
 
-def test_what_a_tool_says_when_it_fails_is_passed_on(tmp_path):
-    card = tmp_path / "bad.airshower.yaml"
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("other/bright.airshower.yaml", "seed: 6", "would make the same file"),
+        ("other.airshower.yaml", "runs: 1", "the same particle, seed and runs"),
+        ("other.yaml", "seed: 6", r"ends in \.airshower\.yaml"),
+    ],
+)
+def test_cards_that_do_not_go_together(card, tools, tmp_path, name, change, says):
+    other = tmp_path / name
+    other.parent.mkdir(exist_ok=True)
+    key = change.partition(":")[0]
+    other.write_text(re.sub(f"{key}: .*", change, CARD))
+    with pytest.raises(ToolConfigurationError, match=says):
+        simulate.simulate_cards([card, other], tmp_path, 1, [])
+    assert tools.calls == []
+
+
+def test_another_particle_or_other_runs_go_together(card, tools, tmp_path):
+    proton = tmp_path / "proton.airshower.yaml"
+    proton.write_text(CARD.replace("gamma", "proton"))
+    later = tmp_path / "later.airshower.yaml"
+    later.write_text(CARD + "first_run: 3\n")
+    simulate.simulate_cards([card, proton, later], tmp_path, 2, [])
+    assert len(list(tmp_path.glob("*.dl1.h5"))) == 3
+
+
+def test_names_that_a_file_system_allows(tools, tmp_path):
+    directory = tmp_path / "-a [b]=c: $HOME ü"
+    card = directory / "-x=[1] $HOME ü.airshower.yaml"
+    card.parent.mkdir()
+    card.write_text(CARD)
+    simulate.simulate_cards([card], directory, 1, [])
+    assert count_events(directory / "-x=[1] $HOME ü.dl1.h5") == 2
+    for _, options in tools.calls:
+        assert options["output"].startswith(("run", "merged"))
+
+
+def run_script(*arguments, **options):
+    command = [sys.executable, simulate.__file__, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_a_failure_is_told_with_an_exit_status(card, tmp_path):
+    card.write_text(CARD.replace("runs: 2", "runs: 1"))
+    result = run_script(card, "--output-dir", tmp_path, "--", "--no-such-option=1")
+    assert result.returncode == 1
+    assert "no-such-option" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*.dl1.h5"))
+
+
+def test_wrong_input_is_told_with_an_exit_status(card, tmp_path):
     card.write_text(CARD + "colour: blue\n")
-    with pytest.raises(SystemExit, match="colour"):
-        simulate.call("ctapipe.tools.process", f"--input={card}", "--output=x.dl1.h5")
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    result = run_script(card, "--output-dir", tmp_path / "ü", env=ascii_only)
+    assert result.returncode == 2
+    assert "colour: unknown key" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_options_that_are_set_by_the_script(card, tools, tmp_path):
+    with pytest.raises(ToolConfigurationError, match="--output=x: this is set here"):
+        simulate.simulate_cards([card], tmp_path, 1, ["--output=x"])
+
+
+def test_a_finished_file_is_told_where_nothing_but_ascii_can_be(card, tools, tmp_path):
+    sample = tmp_path / "\u00fc"
+    simulate.simulate_cards([card], sample, 1, [])
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii"}
+    result = run_script(card, "--output-dir", sample, env=ascii_only)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{tmp_path}/\\xfc/bright.dl1.h5\n"
+
+
+@pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_all_processes(card, tmp_path, sent, status):
+    card.write_text(re.sub("showers: .*", "showers: 100000", CARD))
+    process = subprocess.Popen(
+        [sys.executable, simulate.__file__, card, "--output-dir", tmp_path],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        note = tmp_path / "bright_runs" / "run0000000001.dl1.h5.provenance.log"
+        until(lambda: len(psutil.Process(process.pid).children()) == 2 or note.exists())
+        children = psutil.Process(process.pid).children()
+        process.send_signal(getattr(signal, sent))
+        process.wait(60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == status
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert not list(tmp_path.glob("bright*.h5*"))
+
+
+def until(happens, seconds=60):
+    """Wait until something happens."""
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_the_sample_is_small():

@@ -7,39 +7,55 @@ The demonstration sample, on all cores::
 
 makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Started again, it goes on
 where it stopped, in ``sample/gamma_runs`` and ``sample/proton_runs``; a file that is
-there is not made again, and of another card or other options it is an error. What is
-after ``--`` goes to ctapipe-process.
+there is not made again, but an error if it is of another card. What is after ``--``
+goes to ctapipe-process.
 """
 
 import argparse
+import contextlib
 import hashlib
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-import warnings
-from collections import Counter
+import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 import tables
+from ctapipe.core import ToolConfigurationError
 from tqdm.auto import tqdm
 
-from ctapipe_gammaphysnet.output import (
-    OutputError,
-    check_file,
-    real_path,
-    whole_file,
-    write_whole,
-)
-from ctapipe_gammaphysnet.simulation.card import CardError, read_card
+from ctapipe_gammaphysnet.output import check_file, real_path, whole_file, write_whole
+from ctapipe_gammaphysnet.simulation.card import printable, read_card
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
-#: Attribute of a finished file, and file beside unfinished runs, by which they are
-#: known to be of a card.
-MADE_BY = "CONTEXT AIRSHOWER MADE BY"
-MADE_BY_FILE = "made_by.txt"
+# In the directory of a card's runs, where paths need no spelling.
+CARD_COPY, CONFIG_COPY, MADE_BY = f"card{SUFFIX}", "process.yaml", "made_by.json"
+RUN = "run{:010d}.dl1.h5"
+# An attribute of a finished file: checksum of all that decides what is in it.
+MADE_BY_ATTRIBUTE = "AIR_SHOWERS_MADE_BY"
+# Options of ctapipe-process that are set here.
+OURS = ("-i", "--input", "-o", "--output", "--provenance-log", "--overwrite")
+OURS += ("--AirShowerEventSource.runs", "--DataWriter.output_path")
+OURS += ("--EventSource.input_url", "--AirShowerEventSource.input_url")
+
+_running = set()
+_starting = threading.Lock()
+_stopped = threading.Event()
+
+
+class SimulationError(ToolConfigurationError):
+    """Something cannot be simulated; the message says why."""
+
+
+class ToolFailedError(RuntimeError):
+    """A tool of ctapipe has failed; the message is what it said."""
 
 
 def name_of(card):
@@ -47,7 +63,7 @@ def name_of(card):
     return card.name.removesuffix(SUFFIX)
 
 
-def call(module, *arguments):
+def call(module, *arguments, cwd=None):
     """Run a ctapipe tool in a process of its own; raise with what it said if it fails.
 
     Parameters
@@ -56,32 +72,57 @@ def call(module, *arguments):
         Name of the module of the tool.
     *arguments : object
         Its command line.
+    cwd : pathlib.Path, optional
+        Directory that it works in.
     """
     program = f"from {module} import main; main()"
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    result = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # One thread each: there is a process for every core already.
-        env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
-    )
-    if result.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}\nfailed:\n{result.stdout[-3000:]}")
+    with _starting:
+        if _stopped.is_set():
+            raise ToolFailedError("stopped")
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="backslashreplace",
+            cwd=cwd,
+            # One thread each: there is a process for every core already.
+            env=os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"},
+        )
+        _running.add(process)
+    try:
+        said, _ = process.communicate()
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        _running.discard(process)
+    if process.returncode != 0:
+        raise ToolFailedError(
+            f"{module} failed, exit status {process.returncode}, in {cwd or '.'}, with "
+            f"{' '.join(command[3:])}:\n{said[-3000:]}"
+        )
 
 
-def simulate_run(card_path, run, directory, options):
+def stop():
+    """End all tools that are running, and let none start any more."""
+    with _starting:
+        _stopped.set()
+        for process in list(_running):
+            process.terminate()
+
+
+def simulate_run(run, directory, options):
     """Simulate one run, unless that is done already.
 
     Parameters
     ----------
-    card_path : pathlib.Path
-        The card.
     run : int
         Number of the run.
     directory : pathlib.Path
-        Where its file goes; there it appears when it is complete.
+        That was prepared. Its file appears there when it is complete.
     options : list of str
         More of the command line of ctapipe-process.
 
@@ -90,101 +131,97 @@ def simulate_run(card_path, run, directory, options):
     pathlib.Path
         The file.
     """
-    path = directory / f"run{run:06d}.dl1.h5"
+    path = directory / RUN.format(run)
     if not path.exists():
-        unfinished = path.with_name(f"unfinished_{path.name}")
-        call(
-            "ctapipe.tools.process",
-            f"--config={CONFIG}",
-            f"--input={card_path}",
-            f"--output={unfinished}",
-            f"--AirShowerEventSource.runs={run}",
-            f"--provenance-log={path.with_suffix('.provenance.log')}",
-            "--overwrite",
-            *options,
-        )
-        unfinished.rename(path)
+        with whole_file(path) as unfinished:
+            call(
+                "ctapipe.tools.process",
+                f"--config={CONFIG_COPY}",
+                *options,
+                f"--input={CARD_COPY}",
+                f"--output={unfinished.name}",
+                f"--AirShowerEventSource.runs={run}",
+                f"--provenance-log={path.name}.provenance.log",
+                cwd=directory,
+            )
+            count_rows(unfinished)
     return path
 
 
-def merge(paths, output, what):
-    """Put the files of runs together in their order.
-
-    Parameters
-    ----------
-    paths : list of pathlib.Path
-        The files of the runs.
-    output : pathlib.Path
-        The file that appears when it is complete.
-    what : str
-        What made it: see `made_by`.
-    """
-    log = paths[0].with_name("merge.provenance.log")
-    with whole_file(output) as temporary:
-        call(
-            "ctapipe.tools.merge",
-            *paths,
-            f"--output={temporary}",
-            f"--provenance-log={log}",
-            "--overwrite",
-        )
-        with tables.open_file(temporary, "a") as file, warnings.catch_warnings():
-            # ctapipe's names of attributes are not Python's.
-            warnings.simplefilter("ignore", tables.NaturalNameWarning)
-            file.root._v_attrs[MADE_BY] = what
-        check_merged(paths, temporary, output)
-
-
-def check_merged(paths, merged, output):
-    """Check that all events of runs are in a file: HDF5 does not say if a disk is full.
-
-    Parameters
-    ----------
-    paths : list of pathlib.Path
-        The files of the runs.
-    merged : pathlib.Path
-        The file.
-    output : pathlib.Path
-        What to call it.
-    """
-    expected = sum((count_rows(path) for path in paths), Counter())
-    found = count_rows(merged)
-    missing = [node for node in expected if found[node] != expected[node]]
-    if missing:
-        raise OutputError(
-            f"{output} cannot be written: is the disk full? {missing[0]} has "
-            f"{found[missing[0]]} of {expected[missing[0]]} rows"
-        )
-
-
 def count_rows(path):
-    """Read all tables of events, and count their rows.
+    """Count what is in a file, all of which must be readable.
+
+    HDF5 may say nothing if the disk is full.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        A file that ctapipe wrote.
 
     Returns
     -------
-    collections.Counter
-        Number of rows, by path of the table.
+    dict of str to int
+        Number of rows of each table of events, by its path.
     """
-    with tables.open_file(path) as file:
-        return Counter(
-            {
-                table._v_pathname: sum(
-                    len(table.read(start, start + 1000))
-                    for start in range(0, table.nrows, 1000)
-                )
-                for table in file.walk_nodes("/", "Table")
+    try:
+        with tables.open_file(path) as file:
+            # What ctapipe writes last.
+            if "CTA PRODUCT ID" not in file.root._v_attrs:
+                raise ToolFailedError(f"{path} is not complete: is the disk full?")
+            found = list(file.walk_nodes("/", "Table"))
+            for table in found:
+                for start in range(0, table.nrows, 1000):
+                    table.read(start, start + 1000)
+            return {
+                table._v_pathname: table.nrows
+                for table in found
                 if "/event/" in table._v_pathname
             }
+    except (OSError, tables.HDF5ExtError) as error:
+        raise ToolFailedError(
+            f"{path} cannot be read: is the disk full? ({str(error).splitlines()[-1]})"
+        ) from error
+
+
+def merge(paths, output, made_by):
+    """Put the files of runs together.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files of the runs, which are all that is called like that where they are.
+    output : pathlib.Path
+        The file that appears when it is complete.
+    made_by : str
+        Checksum of what made it.
+    """
+    directory = paths[0].parent
+    expected = {}
+    for path in paths:
+        for table, rows in count_rows(path).items():
+            expected[table] = expected.get(table, 0) + rows
+    # In the directory of the runs names need no spelling.
+    merged = directory / "merged.dl1.h5.part"
+    with whole_file(output) as unfinished:
+        merged.unlink(missing_ok=True)
+        call(
+            "ctapipe.tools.merge",
+            "--input-dir=.",
+            "--pattern=run*.dl1.h5",
+            f"--output={merged.name}",
+            "--provenance-log=merged.provenance.log",
+            cwd=directory,
         )
+        with tables.open_file(merged, "a") as file:
+            file.root._v_attrs[MADE_BY_ATTRIBUTE] = made_by
+        found = count_rows(merged)
+        if any(found.get(table, 0) != rows for table, rows in expected.items()):
+            raise ToolFailedError(f"{output} is not complete: is the disk full?")
+        shutil.move(merged, unfinished)
 
 
 def made_by(card, options):
-    """Tell apart what is of different cards or options, or another version.
+    """Describe what decides the events of a card.
 
     Parameters
     ----------
@@ -196,52 +233,108 @@ def made_by(card, options):
     Returns
     -------
     str
-        A hash of all that the events depend on.
+        Versions, options, and contents of the files that they name.
     """
-    parts = [card.read_bytes(), CONFIG.read_bytes(), *map(str.encode, options)]
-    parts += [version(name).encode() for name in ("ctapipe", "ctapipe_gammaphysnet")]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+    words = [option.rpartition("=")[2] for option in options]
+    named = [Path(word) for word in words if Path(word).is_file()]
+    contents = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (card, CONFIG, *named)
+    }
+    software = {name: version(name) for name in ("ctapipe", "ctapipe_gammaphysnet")}
+    return json.dumps([*contents.values(), options, software])
 
 
-def check_made_by(output, what):
-    """Check that a file that is there is what would be made.
+def absolute_files(options):
+    """Write files among options such that they are found from anywhere.
+
+    Parameters
+    ----------
+    options : list of str
+        Of the command line of ctapipe-process.
+
+    Returns
+    -------
+    list of str
+        The same, with absolute paths of files that exist.
+    """
+    parts = [option.rpartition("=") for option in options]
+    return [
+        f"{key}{equals}{Path(word).absolute()}" if Path(word).is_file() else option
+        for option, (key, equals, word) in zip(options, parts, strict=True)
+    ]
+
+
+def check_cards(cards, options):
+    """Read all cards, and refuse those that do not go together.
+
+    Parameters
+    ----------
+    cards : list of pathlib.Path
+        The cards.
+    options : list of str
+        More of the command line of ctapipe-process.
+
+    Returns
+    -------
+    list of AirShowerCard
+        What they hold.
+    """
+    for option in options:
+        if option.partition("=")[0] in OURS:
+            raise SimulationError(f"{option}: this is set here; leave it out")
+    for card in cards:
+        if not name_of(card) or not card.name.endswith(SUFFIX):
+            raise SimulationError(f"{card}: the name of a card ends in {SUFFIX}")
+    read = [read_card(card) for card in cards]
+    for (path, card), (other_path, other) in combinations(
+        zip(cards, read, strict=True), 2
+    ):
+        if name_of(path) == name_of(other_path):
+            raise SimulationError(
+                f"{path} and {other_path}: cards of the same name would make the same "
+                "file; rename one of them"
+            )
+        same = (card.particle, card.seed) == (other.particle, other.seed)
+        if same and set(card.run_numbers) & set(other.run_numbers):
+            raise SimulationError(
+                f"{path} and {other_path} have the same particle, seed and runs, and "
+                "their showers would start from the same random numbers; give one of "
+                "them another seed or first_run"
+            )
+    return read
+
+
+def is_made(output, made_by, cards):
+    """Tell whether a file is there already.
 
     Parameters
     ----------
     output : pathlib.Path
         The file.
-    what : str
-        What would make it: see `made_by`.
+    made_by : str
+        Checksum of what makes it.
+    cards : list of pathlib.Path
+        All cards, none of which may be the file.
+
+    Returns
+    -------
+    bool
+        Whether it is there, and is that one; another one is an error.
     """
-    try:
-        with tables.open_file(output) as file:
-            attributes = file.root._v_attrs
-            found = attributes[MADE_BY] if MADE_BY in attributes else None
-    except (tables.HDF5ExtError, OSError):
-        found = None
-    if found != what:
-        raise SystemExit(
-            f"{output} exists, but is not of this card, these options and this "
-            "version; move it, or choose another --output-dir"
-        )
-
-
-def remove_runs(directory, paths):
-    """Remove what was made on the way to a finished file, and nothing else.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-        Directory of the runs. It stays if there is something else in it.
-    paths : list of pathlib.Path
-        The files of the runs.
-    """
-    logs = [path.with_suffix(".provenance.log") for path in paths]
-    others = [directory / name for name in ("merge.provenance.log", MADE_BY_FILE)]
-    for path in (*paths, *logs, *others):
-        path.unlink(missing_ok=True)
-    if not any(directory.iterdir()) and not directory.is_symlink():
-        directory.rmdir()
+    check_file(output, cards)
+    if not output.exists():
+        return False
+    with (
+        contextlib.suppress(OSError, tables.HDF5ExtError),
+        tables.open_file(output) as file,
+    ):
+        if getattr(file.root._v_attrs, MADE_BY_ATTRIBUTE, None) == made_by:
+            return True
+    raise SimulationError(
+        f"{output} is there already, but not of this card, these options and versions; "
+        "move it, or choose another --output-dir"
+    )
 
 
 def prepare(card, directory, options):
@@ -252,29 +345,40 @@ def prepare(card, directory, options):
     card : pathlib.Path
         The card.
     directory : pathlib.Path
-        Where its runs go.
+        Where its runs go; an empty one, or a link to it, will do.
     options : list of str
         More of the command line of ctapipe-process.
-
-    Returns
-    -------
-    range
-        Numbers of the runs.
     """
-    runs = read_card(card).run_numbers
-    mark = directory / MADE_BY_FILE
-    what = made_by(card, options)
-    if directory.exists() and any(directory.iterdir()):
-        if not mark.is_file() or mark.read_text(encoding="utf-8") != what:
-            raise SystemExit(
-                f"{directory} is not of this card, these options and this version; "
-                "move it, or choose another --output-dir"
-            )
-    else:
-        directory = real_path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        write_whole(directory / MADE_BY_FILE, what.encode())
-    return runs
+    what = made_by(card, options).encode()
+    directory.mkdir(parents=True, exist_ok=True)
+    note = directory / MADE_BY
+    if note.is_file() and note.read_bytes() == what:
+        return
+    if any(directory.iterdir()):
+        raise SimulationError(
+            f"{directory} is not of this card, these options and versions; remove it, "
+            "or choose another --output-dir"
+        )
+    write_whole(directory / CARD_COPY, card.read_bytes())
+    write_whole(directory / CONFIG_COPY, CONFIG.read_bytes())
+    write_whole(note, what)
+
+
+def clean(directory):
+    """Remove what was written into the directory of runs, and it if nothing is left.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        That was prepared.
+    """
+    ours = ("run*.dl1.h5", "run*.part", "run*.provenance.log", "merged.*")
+    for name in (*ours, CARD_COPY, CONFIG_COPY, MADE_BY):
+        for path in directory.glob(name):
+            path.unlink(missing_ok=True)
+    if not directory.is_symlink():
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def simulate_cards(cards, output_dir, processes, options):
@@ -291,39 +395,76 @@ def simulate_cards(cards, output_dir, processes, options):
     options : list of str
         More of the command line of ctapipe-process.
     """
-    outputs = {card: output_dir / f"{name_of(card)}.dl1.h5" for card in cards}
-    if len(set(outputs.values())) < len(cards):
-        raise SystemExit("Cards of the same name would make the same file")
-    output_dir.mkdir(parents=True, exist_ok=True)
-    what = {card: made_by(card, options) for card in cards}
-    for card, output in outputs.items():
-        check_file(output, cards)
-        if output.exists():
-            check_made_by(output, what[card])
-    missing = {
-        card: output_dir / f"{name_of(card)}_runs"
-        for card, output in outputs.items()
-        if not output.exists()
-    }
     # All cards first: an error in the last one should not come after hours.
-    runs = {card: prepare(card, missing[card], options) for card in missing}
+    runs = dict(zip(cards, check_cards(cards, options), strict=True))
+    runs = {card: read.run_numbers for card, read in runs.items()}
+    options = absolute_files(options)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    outputs = {card: output_dir / f"{name_of(card)}.dl1.h5" for card in cards}
+    keys = {
+        card: hashlib.sha256(made_by(card, options).encode()).hexdigest()
+        for card in cards
+    }
+    missing = {
+        card: real_path(output_dir / f"{name_of(card)}_runs")
+        for card, output in outputs.items()
+        if not is_made(output, keys[card], cards)
+    }
+    for card, directory in missing.items():
+        prepare(card, directory, options)
+    files = simulate_runs(missing, runs, processes, options)
+    for card, directory in missing.items():
+        merge(files[card], outputs[card], keys[card])
+        clean(directory)
+    print(*(printable(str(output)) for output in outputs.values()), sep="\n")
+
+
+def simulate_runs(directories, runs, processes, options):
+    """Simulate all runs of cards, several at a time.
+
+    Parameters
+    ----------
+    directories : dict of pathlib.Path to pathlib.Path
+        Where the runs of each card go.
+    runs : dict of pathlib.Path to range
+        Numbers of the runs of each card.
+    processes : int
+        Number of runs that are simulated at the same time.
+    options : list of str
+        More of the command line of ctapipe-process.
+
+    Returns
+    -------
+    dict of pathlib.Path to list of pathlib.Path
+        The files of the runs of each card, in their order.
+    """
+    _stopped.clear()
     with ThreadPoolExecutor(processes) as pool:
         futures = {
-            pool.submit(simulate_run, card, run, missing[card], options): card
-            for card in missing
-            for run in runs[card]
+            card: [
+                pool.submit(simulate_run, run, directory, options) for run in runs[card]
+            ]
+            for card, directory in directories.items()
         }
+        every = [future for some in futures.values() for future in some]
         try:
-            for future in tqdm(as_completed(futures), total=len(futures), unit="run"):
+            progress = tqdm(as_completed(every), total=len(every), unit="run")
+            for future in progress:
                 future.result()
         except BaseException:
+            # The others would go on for hours.
+            stop()
             pool.shutdown(cancel_futures=True)
             raise
-    for card, directory in missing.items():
-        paths = [f.result() for f, of in futures.items() if of == card]
-        merge(paths, outputs[card], what[card])
-        remove_runs(directory, paths)
-    print(*outputs.values(), sep="\n")
+    return {card: [f.result() for f in some] for card, some in futures.items()}
+
+
+def number_of_processes(text):
+    """Read a number of processes from the command line."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def main():
@@ -333,18 +474,24 @@ def main():
     )
     parser.add_argument("cards", nargs="+", type=Path, metavar="CARD")
     parser.add_argument("--output-dir", type=Path, default=Path())
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument(
+        "--processes", type=number_of_processes, default=len(os.sched_getaffinity(0))
+    )
     arguments = sys.argv[1:]
     end = arguments.index("--") if "--" in arguments else len(arguments)
     args = parser.parse_args(arguments[:end])
+    sys.stdout.reconfigure(errors="backslashreplace")  # where names cannot be shown
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         simulate_cards(
             args.cards, args.output_dir, args.processes, arguments[end + 1 :]
         )
-    except (CardError, OSError, OutputError) as error:
+    except (ToolConfigurationError, OSError) as error:
+        parser.exit(2, f"error: {printable(str(error))}\n")
+    except ToolFailedError as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; start again to go on") from None
+        parser.exit(128 + signal.SIGINT, "interrupted; start again to go on\n")
 
 
 if __name__ == "__main__":
