@@ -712,14 +712,18 @@ class TrainGammaPhysNet(Tool):
 
     def finish(self):
         """Write the model file; then the curves and the summary."""
-        if self.is_first_process and self.networks:
+        # Members are added for all telescope types of a file, or not yet.
+        is_whole = len(self.networks) == len(self.telescopes)
+        writes = self.networks and (is_whole or not self.add_members)
+        if self.is_first_process and writes:
             self._write_results()
         if self.failure is not None:
             raise self.failure
         if self.interrupted is not None:
             self.log.warning(
-                "Interrupted: %s has what was trained so far. Go on with --resume",
-                self.output_path,
+                "Interrupted: %s has %s. Go on with --resume",
+                self.output_path if writes else self.training_dir,
+                "what was trained so far" if writes else "the checkpoints",
             )
             # The exit status of a process that the signal ended.
             if self.interrupted == signal.SIGINT:

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from astropy.table import Table
 
+from ..drawing import figure_style
 from ..output import write_whole
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
@@ -94,6 +95,7 @@ def summarise(histories):
     return table
 
 
+@figure_style()
 def plot_histories(histories, path):
     """Draw losses, task weights and validation figures against the epoch.
 
