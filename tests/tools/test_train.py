@@ -693,6 +693,35 @@ def test_added_members_are_resumed(few, tmp_path, monkeypatch):
     assert [m.seed for m in read_card(output).networks[0].members] == [9, 1, 2]
 
 
+def test_members_are_added_for_all_telescope_types_or_not_yet(tmp_path, monkeypatch):
+    """A file with some of them would be refused by all that add later."""
+    array = [
+        *toy_sample.small_array(3, positions=toy_sample.LST_POSITIONS[:2]),
+        *toy_sample.small_array(4, "ACam", positions=toy_sample.LST_POSITIONS[2:]),
+    ]
+    files = {
+        ("training", particle): toy_sample.write_toy_file(
+            tmp_path / f"{particle}.dl1.h5", particle, 60, seed, array=array
+        )
+        for seed, particle in enumerate(("gamma", "proton"))
+    }
+    output = tmp_path / "model.safetensors"
+    options = ("--epochs=1", "--batch-size=8", "--add-members")
+    whole = train(files, tmp_path / "whole.safetensors", *options)
+    n_steps = {
+        path.stem: Table.read(path)["step"][-1]
+        for path in tmp_path.glob("whole.training/*.csv")
+    }
+    assert len(n_steps) == 2
+    with monkeypatch.context() as patch:
+        failing(patch, n_steps["LST_LST_ACam_seed0"])
+        with pytest.raises(TrainingError):
+            train(files, output, *options)
+    assert not output.exists()
+    train(files, output, *options, "--resume")
+    assert read_card(output).networks == read_card(whole).networks
+
+
 def test_checkpoints_are_checked_before_any_is_gone_on_with(few, tmp_path, monkeypatch):
     output, folder = tmp_path / "model.safetensors", tmp_path / "model.training"
     options = (*SHORT, "--seeds", "0", "1", "--resume")
