@@ -21,6 +21,7 @@ from .compat import PARTICLE_TYPE
 from .dl1_file import PARAMETERS, TRIGGER
 from .dl2 import invalidate_array, kind_of
 from .dl2_file import DL2File
+from .input_file import DL1FileError
 from .output import whole_file
 from .reconstructor import sha256_of_file
 from .stereo import combine_cores, combine_directions, weighted_mean
@@ -60,6 +61,7 @@ def reconstruct_file(
         Called with the number of events that were written, after each chunk.
     """
     _check_combiners(reconstructor)
+    _check_pointing(dl1, reconstructor)
     settings = settings_of(dl1, reconstructor, images, contact, instrument)
     name = reconstructor.model_name
     with (
@@ -176,6 +178,9 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
     selected, blocks = _select(dl1.path, chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
         tel_ids = [t for t in selected if reconstructor.network_of[t] == name]
+        if reconstructor.needs_pointing(name):
+            for tel_id in tel_ids:
+                _check_is_finite(dl1.path, chunk, tel_id, selected[tel_id])
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
             *rows, inputs, has_pixels = zip(*block, strict=True)
             if len(running) == _BLOCKS_AHEAD:
@@ -208,6 +213,20 @@ def _select(path, chunk, reconstructor):
         if has_network and is_good.any():
             selected[tel_id] = np.flatnonzero(is_good)
     return selected
+
+
+def _check_is_finite(path, chunk, tel_id, rows):
+    """Check that the pointing is known at the events whose images are selected."""
+    alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
+    unknown = np.flatnonzero(~(np.isfinite(alt) & np.isfinite(az)))
+    if len(unknown) > 0:
+        event = chunk.event[tel_id][rows[unknown[0]]]
+        raise DL1FileError(
+            f"{path}: the pointing of telescope {tel_id} is not known at event "
+            f"{chunk.event_id[event]} of observation {chunk.obs_id[event]}: directions "
+            "and impact points cannot be known without it. Make the file again, or use "
+            "a model without the tasks direction and impact"
+        )
 
 
 def _invalid_columns(kinds, n):
@@ -277,6 +296,23 @@ def _check_combiners(reconstructor):
                 f"{type(combiner).__name__}, but many events at once can be combined "
                 "by StereoMeanCombiner only: use that, or ctapipe-process"
             )
+
+
+def _check_pointing(dl1, reconstructor):
+    """Check that the pointing of telescopes is known, where it is needed."""
+    tel_ids = dl1.without_pointing(
+        tel_id
+        for tel_id, name in reconstructor.network_of.items()
+        if reconstructor.needs_pointing(name)
+    )
+    if tel_ids:
+        raise DL1FileError(
+            f"{dl1.path} does not have the pointing of "
+            f"{'telescope' if len(tel_ids) == 1 else 'telescopes'} "
+            f"{', '.join(map(str, tel_ids))}: directions and impact points cannot be "
+            "known without it. Make the file again, or use a model without the tasks "
+            "direction and impact"
+        )
 
 
 def _combine(chunk, reconstructor, telescopes):

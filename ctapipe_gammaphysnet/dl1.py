@@ -7,11 +7,20 @@ network is trained and applied through the same function.
 import numpy as np
 from ctapipe.core import ToolConfigurationError
 
-__all__ = ["InputPreparation", "MissingImagesError", "event_images"]
+__all__ = [
+    "InputPreparation",
+    "MissingImagesError",
+    "UnfitImagesError",
+    "event_images",
+]
 
 
 class MissingImagesError(ToolConfigurationError, ValueError):
     """There are no DL1 images to reconstruct."""
+
+
+class UnfitImagesError(ToolConfigurationError, ValueError):
+    """Images are not of the camera, or do not hold charges and times."""
 
 
 class InputPreparation:
@@ -28,12 +37,15 @@ class InputPreparation:
     ----------
     needs_mask : bool
         Whether images need the mask of the image cleaning.
+    n_pixels : int
+        Number of the camera's pixels.
     """
 
     def __init__(self, card, lattice):
         self._card = card
         self._adjacency = lattice.adjacency()
         self.needs_mask = card.needs_mask
+        self.n_pixels = len(lattice)
 
     def __call__(self, image, peak_time, image_mask=None):
         """Stack charge and peak time, with zeros for what is not there.
@@ -61,16 +73,28 @@ class InputPreparation:
         ------
         ValueError
             If the network needs the mask, and there is none.
+        UnfitImagesError
+            If images have another number of pixels than the camera, or do not hold
+            floating-point numbers, or masks do not hold booleans.
         """
         if self.needs_mask and image_mask is None:
             raise ValueError("the network needs cleaned images: no image mask is given")
-        image = np.asarray(image, dtype=np.float32)
-        peak_time = np.asarray(peak_time, dtype=np.float32)
+        image, peak_time = np.asarray(image), np.asarray(peak_time)
+        arrays = {"image": image, "peak_time": peak_time}
+        if self.needs_mask:
+            arrays["image_mask"] = image_mask = np.asarray(image_mask)
+        shape = (len(image) if image.ndim > 0 else 0, self.n_pixels)
+        for name, values in arrays.items():
+            problem = _problem(name, values, shape)
+            if problem is not None:
+                raise UnfitImagesError(f"{problem}: images of another camera?")
+        image = image.astype(np.float32, copy=False)
+        peak_time = peak_time.astype(np.float32, copy=False)
         entering = np.isfinite(image) & np.isfinite(peak_time)
         has_pixels = entering.any(axis=1)
         mask = None
         if self.needs_mask:
-            mask = np.asarray(image_mask, dtype=bool) & entering
+            mask = image_mask & entering
         if self._card.image == "cleaned":
             entering = mask
         charge = np.where(entering, image, np.float32(0))
@@ -94,6 +118,17 @@ class InputPreparation:
         for _ in range(self._card.peak_time_rings):
             mask = mask @ self._adjacency
         return mask
+
+
+def _problem(name, values, shape):
+    """What is wrong with an array of images, or None."""
+    if values.shape != shape:
+        return f"{name} has the shape {values.shape}, but the camera needs {shape}"
+    kind = "b" if name == "image_mask" else "f"
+    if values.dtype.kind != kind:
+        wanted = "booleans" if kind == "b" else "floating-point numbers"
+        return f"{name} holds {values.dtype}, not {wanted}"
+    return None
 
 
 def _mean_peak_time(time, charge, mask):
@@ -125,25 +160,40 @@ def event_images(event, tel_ids, prepare):
     ------
     MissingImagesError
         If a telescope has no image.
+    UnfitImagesError
+        If an image is of another camera, or does not hold charges and times.
     """
     dl1 = [event.dl1.tel[tel_id] for tel_id in tel_ids]
     for tel_id, camera in zip(tel_ids, dl1, strict=True):
-        if camera.image is None or camera.peak_time is None:
-            raise MissingImagesError(
-                f"event {event.index.event_id} of observation {event.index.obs_id} "
-                f"has no DL1 image of telescope {tel_id}: γ-PhysNet needs images with "
-                "charge and peak time, parameters are not enough. Make the DL1 file "
-                "with 'ctapipe-process --write-images', or process from R1."
-            )
-        if prepare.needs_mask and camera.image_mask is None:
-            raise MissingImagesError(
-                f"event {event.index.event_id} of observation {event.index.obs_id} "
-                f"has no image mask of telescope {tel_id}, which this network, trained "
-                "on cleaned images, needs. Process from DL1 images without parameters "
-                "or from R1, for ctapipe-process to clean the images."
-            )
+        _check_camera(event, tel_id, camera, prepare)
     return prepare(
         [camera.image for camera in dl1],
         [camera.peak_time for camera in dl1],
         [camera.image_mask for camera in dl1] if prepare.needs_mask else None,
     )
+
+
+def _check_camera(event, tel_id, camera, prepare):
+    """Check that a telescope has an image, and that it is of its camera."""
+    of_event = f"event {event.index.event_id} of observation {event.index.obs_id}"
+    if camera.image is None or camera.peak_time is None:
+        raise MissingImagesError(
+            f"{of_event} has no DL1 image of telescope {tel_id}: γ-PhysNet needs "
+            "images with charge and peak time, parameters are not enough. Make the "
+            "DL1 file with 'ctapipe-process --write-images', or process from R1."
+        )
+    if prepare.needs_mask and camera.image_mask is None:
+        raise MissingImagesError(
+            f"{of_event} has no image mask of telescope {tel_id}, which this network, "
+            "trained on cleaned images, needs. Process from DL1 images without "
+            "parameters or from R1, for ctapipe-process to clean the images."
+        )
+    names = ["image", "peak_time"] + ["image_mask"] * prepare.needs_mask
+    for name in names:
+        problem = _problem(name, np.asarray(camera[name]), (prepare.n_pixels,))
+        if problem is not None:
+            raise UnfitImagesError(
+                f"{of_event}, telescope {tel_id}: {problem}. The images are of another "
+                f"camera than telescope {tel_id} has, which has {prepare.n_pixels} "
+                "pixels, or their file is damaged: make it again"
+            )

@@ -4,21 +4,29 @@ Rows of a telescope's tables are in the order of the events that it triggered, a
 ctapipe's `HDF5EventSource` assumes too.
 """
 
-import contextlib
 from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-import tables
 from astropy.table import QTable
 from ctapipe.containers import CoordinateFrameType
-from ctapipe.core import ToolConfigurationError
-from ctapipe.instrument import SubarrayDescription
-from ctapipe.io import HDF5EventSource, read_table
+from ctapipe.io import read_table
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 from ctapipe.monitoring.interpolation import PointingInterpolator
 
 from .dl1 import MissingImagesError
+from .dl1_format import (
+    OBSERVATION_COLUMNS,
+    POINTING_COLUMNS,
+    SHOWER_COLUMNS,
+    TELESCOPE_TRIGGER_COLUMNS,
+    check_image_table,
+    check_parameter_table,
+    check_table,
+    check_true_images,
+    trigger_columns,
+)
+from .input_file import CACHE_BYTES, DL1FileError, open_input, reading, subarray_of
 
 __all__ = [
     "CACHE_BYTES",
@@ -31,10 +39,6 @@ __all__ = [
     "image_columns",
     "reading",
 ]
-
-#: What HDF5 may remember of each table. Tables are read and written from their start to
-#: their end: the default, 16 MiB, would only fill the memory.
-CACHE_BYTES = 2**20
 
 #: Table of the events.
 TRIGGER = "/dl1/event/subarray/trigger"
@@ -49,10 +53,16 @@ _MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
 _FIXED_POINTING = "/configuration/telescope/pointing"
 #: Of files written before ctapipe 0.21.
 _LEGACY_POINTING = "/dl1/monitoring/telescope/pointing"
+_SHOWERS = "/simulation/event/subarray/shower"
+#: What ctapipe writes with events, and never without.
+_WRITTEN_WITH_EVENTS = (
+    "/dl1/event",
+    "/dl2/event",
+    "/simulation/event",
+    _FIXED_POINTING,
+)
 
-
-class DL1FileError(ToolConfigurationError, ValueError):
-    """A file cannot be used as input; the message says why."""
+_TORN = "the file is damaged, or was put together of different files. Make it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,47 +119,64 @@ class DL1File:
         self.path = path
         #: Which focal length is used.
         self.focal_length_choice = focal_length_choice
-        with self.reading():
-            if not tables.is_hdf5_file(str(path)):
-                raise DL1FileError(f"{path} is not a ctapipe DL1 file (HDF5)")
-            if not HDF5EventSource.is_compatible(path):
-                raise DL1FileError(
-                    f"{path} is not a DL1 file that this version of ctapipe can read: "
-                    "write it with ctapipe-process, of this version or an older one"
-                )
-            #: The open file.
-            self.h5file = tables.open_file(path, chunk_cache_size=CACHE_BYTES)
+        #: The open file.
+        self.h5file = open_input(path)
         try:
             with self.reading():
                 self._read_configuration(focal_length_choice)
+                self._read_triggers()
+                self._check_tables()
         except BaseException:
             self.close()
             raise
 
     def _read_configuration(self, focal_length_choice):
-        try:
-            #: The telescopes.
-            self.subarray = SubarrayDescription.from_hdf(
-                self.h5file, focal_length_choice=focal_length_choice
-            )
-        except RuntimeError as error:
-            if isinstance(error, tables.HDF5ExtError):
-                raise
-            raise DL1FileError(f"{self.path}: {error}") from error
+        #: The telescopes.
+        self.subarray = subarray_of(self.path, self.h5file, focal_length_choice)
+        check_table(self.path, self.h5file, _OBSERVATIONS, OBSERVATION_COLUMNS)
         self._observations = read_table(self.h5file, _OBSERVATIONS, table_cls=QTable)
-        #: The observations' numbers, in the file's order.
-        self.obs_ids = self._observations["obs_id"].tolist()
-        #: Whether the events are simulated.
-        self.is_simulation = "/simulation" in self.h5file
-        #: Number of events.
-        self.n_events = self.h5file.root[TRIGGER].nrows if TRIGGER in self else 0
         #: Number by which ctapipe knows this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
         self._interpolator = None
         if _MONITORED_POINTING in self:
             self._interpolator = PointingInterpolator(h5file=self.h5file)
-        if self.n_events > 0:
-            self._check_tables()
+        #: The observations' numbers, in the file's order.
+        self.obs_ids = self._observations["obs_id"].tolist()
+        #: Whether the events are simulated.
+        self.is_simulation = "/simulation" in self.h5file
+
+    def _read_triggers(self):
+        """Count the events, and those that each telescope triggered."""
+        #: Number of events.
+        self.n_events = 0
+        self._n_triggers = dict.fromkeys(self.subarray.tel_ids, 0)
+        if TRIGGER not in self:
+            self._check_is_empty()
+            return
+        columns = trigger_columns(len(self.subarray.tel_ids))
+        check_table(self.path, self.h5file, TRIGGER, columns)
+        table = self.h5file.root[TRIGGER]
+        obs_id, event_id = (table.col(name) for name in ("obs_id", "event_id"))
+        n_triggers = table.col("tels_with_trigger").sum(axis=0)
+        self.n_events = len(event_id)
+        for tel_id, index in self.subarray.tel_indices.items():
+            self._n_triggers[tel_id] = int(n_triggers[index])
+        if _has_duplicates(obs_id, event_id):
+            raise DL1FileError(f"{self.path}: {TRIGGER} has the same event twice")
+        self._observation_rows(_OBSERVATIONS, self._observations, np.unique(obs_id))
+
+    def _check_is_empty(self):
+        """Tell a file of a run without events from one that has lost them."""
+        lost = [group for group in _WRITTEN_WITH_EVENTS if group in self]
+        # ctapipe makes no group without anything in it.
+        if "/dl1" in self and len(self.h5file.root["/dl1"]._v_children) == 0:
+            lost.append("/dl1")
+        if lost:
+            raise DL1FileError(
+                f"{self.path} has no table {TRIGGER}, but {lost[0]}, which ctapipe "
+                "does not write without events: the file is damaged. Make it again, "
+                "or copy it again"
+            )
 
     def __contains__(self, node):
         return node in self.h5file
@@ -175,6 +202,29 @@ class DL1File:
         return reading(self.path)
 
     def _check_tables(self):
+        """Check the tables of all telescopes that triggered."""
+        if self.n_events > 0:
+            self._check_groups()
+            if self._interpolator is not None:
+                self._check_telescope_triggers()
+        for tel_id, n_triggers in self._n_triggers.items():
+            for group in (IMAGES, PARAMETERS):
+                self._check_number_of_rows(group, tel_id)
+            if n_triggers == 0:
+                continue
+            check_image_table(
+                self.path,
+                self.h5file,
+                f"{IMAGES}/tel_{tel_id:03d}",
+                tel_id,
+                self.subarray.tel[tel_id].camera.geometry.n_pixels,
+            )
+            check_parameter_table(
+                self.path, self.h5file, f"{PARAMETERS}/tel_{tel_id:03d}"
+            )
+            self._check_pointing(tel_id)
+
+    def _check_groups(self):
         if IMAGES not in self:
             raise MissingImagesError(
                 f"{self.path} has no DL1 images: γ-PhysNet needs images with charge "
@@ -186,6 +236,105 @@ class DL1File:
                 f"{self.path} has no DL1 parameters, by which images are selected: "
                 "make it with 'ctapipe-process --write-images --write-parameters'"
             )
+
+    def _check_number_of_rows(self, group, tel_id):
+        node, n_triggers = f"{group}/tel_{tel_id:03d}", self._n_triggers[tel_id]
+        if n_triggers == 0 and node not in self:
+            return
+        n_rows = self._table_of(group, tel_id).nrows
+        if n_rows != n_triggers:
+            raise DL1FileError(
+                f"{self.path}: {node} has {n_rows} rows, but telescope {tel_id} has "
+                f"triggered {n_triggers} times, says {TRIGGER}: {_TORN}"
+            )
+
+    def _check_telescope_triggers(self):
+        """Check the table that has the times for which the pointing is looked up."""
+        columns = TELESCOPE_TRIGGER_COLUMNS
+        check_table(self.path, self.h5file, _TELESCOPE_TRIGGER, columns)
+        n_rows = self.h5file.root[_TELESCOPE_TRIGGER].nrows
+        n_triggers = sum(self._n_triggers.values())
+        if n_rows != n_triggers:
+            raise DL1FileError(
+                f"{self.path}: {_TELESCOPE_TRIGGER} has {n_rows} rows, but the "
+                f"telescopes have triggered {n_triggers} times, says {TRIGGER}: "
+                f"{_TORN}"
+            )
+
+    def _check_pointing(self, tel_id):
+        for group, kind in (
+            (_MONITORED_POINTING, "monitored"),
+            (_FIXED_POINTING, "fixed"),
+            (_LEGACY_POINTING, "monitored"),
+        ):
+            node = f"{group}/tel_{tel_id:03d}"
+            if node in self:
+                check_table(self.path, self.h5file, node, POINTING_COLUMNS[kind])
+                if self.h5file.root[node].nrows == 0:
+                    raise DL1FileError(f"{self.path}: {node} is empty")
+
+    def check_truth(self):
+        """Check that there is the truth of all events.
+
+        Raises
+        ------
+        DL1FileError
+            If tables of the simulated showers, or of the true images, do not fit the
+            file's events and telescopes.
+        """
+        if self.n_events > 0:
+            with self.reading():
+                self._check_showers()
+                self._check_true_images()
+
+    def _check_showers(self):
+        check_table(self.path, self.h5file, _SHOWERS, SHOWER_COLUMNS)
+        n_showers = self.h5file.root[_SHOWERS].nrows
+        if n_showers != self.n_events:
+            raise DL1FileError(
+                f"{self.path}: {_SHOWERS} has {n_showers} rows, but {TRIGGER} has "
+                f"{self.n_events} events: it does not have the showers of the file's "
+                "events. Make the file again"
+            )
+
+    def _check_true_images(self):
+        if _TRUE_IMAGES not in self:
+            return
+        for tel_id, n_triggers in self._n_triggers.items():
+            self._check_number_of_rows(_TRUE_IMAGES, tel_id)
+            if n_triggers > 0:
+                check_true_images(
+                    self.path,
+                    self.h5file,
+                    f"{_TRUE_IMAGES}/tel_{tel_id:03d}",
+                    tel_id,
+                    self.subarray.tel[tel_id].camera.geometry.n_pixels,
+                )
+
+    def without_pointing(self, tel_ids):
+        """Find telescopes whose pointing is not known at all.
+
+        Parameters
+        ----------
+        tel_ids : iterable of int
+            Some telescopes.
+
+        Returns
+        -------
+        list of int
+            Those that have triggered, and have no pointing.
+        """
+        if self._interpolator is not None:
+            group = _MONITORED_POINTING
+        elif _FIXED_POINTING in self:
+            group = _FIXED_POINTING
+        else:
+            group = _LEGACY_POINTING
+        return [
+            tel_id
+            for tel_id in tel_ids
+            if self._n_triggers[tel_id] > 0 and f"{group}/tel_{tel_id:03d}" not in self
+        ]
 
     def chunks(self, size):
         """Read the events.
@@ -214,14 +363,6 @@ class DL1File:
                 next_row[tel_id] += len(events)
                 trigger_row += len(events)
             yield chunk
-        for tel_id, n_rows in next_row.items():
-            for group in (PARAMETERS, IMAGES):
-                node = f"{group}/tel_{tel_id:03d}"
-                if node in self and self.h5file.root[node].nrows > n_rows:
-                    raise DL1FileError(
-                        f"{self.path}: {node} has {self.h5file.root[node].nrows} rows, "
-                        f"but telescope {tel_id} has triggered {n_rows} times"
-                    )
 
     def _read_chunk(self, start, stop, next_row, trigger_row):
         trigger = read_table(self.h5file, TRIGGER, start=start, stop=stop)
@@ -232,8 +373,7 @@ class DL1File:
             for tel_id, index in self.subarray.tel_indices.items()
             if has_triggered[:, index].any()
         }
-        n_triggers = sum(len(events) for events in event.values())
-        times = self._trigger_times(trigger_row, trigger_row + n_triggers)
+        times = self._trigger_times(trigger_row, obs_id, event_id, event)
         parameters, pointing = {}, {}
         for tel_id, events in event.items():
             parameters[tel_id] = self._read_parameters(
@@ -263,11 +403,13 @@ class DL1File:
             )
         return self.h5file.root[node]
 
-    def _check_rows(self, table, start, rows, obs_id, event_id):
+    def _check_rows(self, table, start, rows, tel_id, obs_id, event_id):
         """Check that rows of a telescope's table are those of these events."""
+        names = getattr(rows, "colnames", None) or rows.dtype.names
         if not (
             np.array_equal(rows["obs_id"], obs_id)
             and np.array_equal(rows["event_id"], event_id)
+            and ("tel_id" not in names or np.all(rows["tel_id"] == tel_id))
         ):
             raise DL1FileError(
                 f"{self.path}: from row {start} on, {table._v_pathname} does not hold "
@@ -284,21 +426,39 @@ class DL1File:
             stop=start + len(event_id),
             table_cls=QTable,
         )
-        self._check_rows(table, start, rows, obs_id, event_id)
+        self._check_rows(table, start, rows, tel_id, obs_id, event_id)
         return rows
 
-    def _trigger_times(self, start, stop):
-        """Trigger times of the telescopes, where they are needed."""
+    def _trigger_times(self, start, obs_id, event_id, event):
+        """Trigger times of the telescopes at the events of a chunk, if needed."""
         if self._interpolator is None:
             return None
-        table = read_table(self.h5file, _TELESCOPE_TRIGGER, start=start, stop=stop)
-        return {
-            tel_id: table["time"][table["tel_id"] == tel_id]
-            for tel_id in np.unique(table["tel_id"])
-        }
+        n_telescopes = np.bincount(
+            np.concatenate([[], *event.values()]).astype(int), minlength=len(event_id)
+        )
+        # Event, counted from the start of the chunk, of each row that there should be.
+        number = np.repeat(np.arange(len(event_id)), n_telescopes)
+        table = read_table(
+            self.h5file, _TELESCOPE_TRIGGER, start=start, stop=start + len(number)
+        )
+        if np.array_equal(table["obs_id"], obs_id[number]) and np.array_equal(
+            table["event_id"], event_id[number]
+        ):
+            rows = {t: np.flatnonzero(table["tel_id"] == t) for t in event}
+            if all(np.array_equal(number[rows[t]], event[t]) for t in event):
+                return {t: table["time"][rows[t]] for t in event}
+        raise DL1FileError(
+            f"{self.path}: from row {start} on, {_TELESCOPE_TRIGGER} does not hold the "
+            f"telescopes' triggers of the events in {TRIGGER} (event {event_id[0]} "
+            "and following), from which the time, and so the pointing, of each is "
+            f"known: {_TORN}"
+        )
 
     def _telescope_pointing(self, tel_id, obs_id, event_time, times):
         """Altitude and azimuth, from where ctapipe's `HDF5EventSource` has them."""
+        if self.without_pointing([tel_id]):
+            unknown = np.full(len(obs_id), np.nan) * u.rad
+            return unknown, unknown
         if self._interpolator is not None:
             try:
                 return self._interpolator(tel_id, times[tel_id])
@@ -311,17 +471,14 @@ class DL1File:
         if fixed in self:
             table = read_table(self.h5file, fixed, table_cls=QTable)
             rows = self._observation_rows(fixed, table, obs_id)
-            return (
-                table["telescope_pointing_altitude"][rows],
-                table["telescope_pointing_azimuth"][rows],
+            return tuple(
+                table[f"telescope_pointing_{angle}"][rows]
+                for angle in ("altitude", "azimuth")
             )
         legacy = f"{_LEGACY_POINTING}/tel_{tel_id:03d}"
-        if legacy in self and _FIXED_POINTING not in self:
-            table = read_table(self.h5file, legacy, table_cls=QTable)
-            nearest = _nearest(table["time"].mjd, event_time.mjd)
-            return table["altitude"][nearest], table["azimuth"][nearest]
-        unknown = np.full(len(obs_id), np.nan) * u.rad
-        return unknown, unknown
+        table = read_table(self.h5file, legacy, table_cls=QTable)
+        nearest = _nearest(table["time"].mjd, event_time.mjd)
+        return table["altitude"][nearest], table["azimuth"][nearest]
 
     def _array_pointing(self, obs_id):
         """Altitude and azimuth of the array, NaN where they are not known."""
@@ -335,14 +492,26 @@ class DL1File:
 
     def _observation_rows(self, node, table, obs_id):
         """Row of each observation in a table with one row for each."""
-        row_of = {number: row for row, number in enumerate(table["obs_id"])}
-        missing = set(obs_id) - set(row_of)
-        if missing:
+        numbers, first, inverse = np.unique(
+            np.asarray(table["obs_id"], dtype=np.int64),
+            return_index=True,
+            return_inverse=True,
+        )
+        missing = np.setdiff1d(obs_id, numbers)
+        if len(missing) > 0:
             raise DL1FileError(
-                f"{self.path} has events of observation {min(missing)}, which is not "
+                f"{self.path} has events of observation {missing[0]}, which is not "
                 f"in {node}"
             )
-        return np.array([row_of[number] for number in obs_id])
+        if len(numbers) < len(table):
+            # Files that were merged may say the same of an observation twice.
+            for name in (name for name in table.colnames if "pointing" in name):
+                values = u.Quantity(table[name]).value
+                if not np.array_equal(values, values[first[inverse]], equal_nan=True):
+                    raise DL1FileError(
+                        f"{self.path}: {node} has several {name} of one observation"
+                    )
+        return first[np.searchsorted(numbers, obs_id)]
 
     def read_images(self, chunk, tel_id, rows, prepare):
         """Read images of a telescope.
@@ -432,38 +601,17 @@ class DL1File:
             # Not as an astropy table: those stay in memory for a while.
             found = table.read(start, start + len(events))
         self._check_rows(
-            table, start, found, chunk.obs_id[events], chunk.event_id[events]
+            table, start, found, tel_id, chunk.obs_id[events], chunk.event_id[events]
         )
         return table, found[rows - first]
 
 
-@contextlib.contextmanager
-def reading(path):
-    """Say which file it is if something cannot be read.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Yields
-    ------
-    None
-        Nothing.
-
-    Raises
-    ------
-    DL1FileError
-        If something cannot be read.
-    """
-    try:
-        yield
-    except (tables.HDF5ExtError, OSError, EOFError, tables.NodeError) as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DL1FileError(
-            f"{path} cannot be read: it is damaged, or was not written to its end "
-            f"({reason}). Make it again, or copy it again"
-        ) from error
+def _has_duplicates(obs_id, event_id):
+    """Tell whether an event is there twice."""
+    order = np.lexsort((event_id, obs_id))
+    obs_id, event_id = obs_id[order], event_id[order]
+    same = (obs_id[1:] == obs_id[:-1]) & (event_id[1:] == event_id[:-1])
+    return bool(same.any())
 
 
 def image_columns(table, rows):

@@ -21,9 +21,9 @@ from ctapipe.io.tableio import TelListToMaskTransform
 from numpy.lib.recfunctions import repack_fields
 
 from .compat import PARTICLE_TYPE
-from .dl1_file import CACHE_BYTES
 from .dl2 import PROPERTIES, array_container, group_names, telescope_container
 from .hdf5_output import verified
+from .input_file import CACHE_BYTES
 from .output import writing
 
 __all__ = ["DL2File", "differences"]

@@ -207,6 +207,8 @@ class GammaPhysNetReconstructor(Reconstructor):
                     self.batch_size,
                 ),
             )
+        #: Telescopes without pointing of which a warning was given.
+        self._warned_of_pointing = set()
         #: Name of the telescope type, for each telescope that has a network.
         self.network_of = {
             tel_id: str(telescope)
@@ -287,16 +289,63 @@ class GammaPhysNetReconstructor(Reconstructor):
 
     def _predict(self, event, name, tel_ids):
         inputs, has_pixels = event_images(event, tel_ids, self.preparation_of(name))
-        pointing = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
         columns = self.columns(
             self.run_network(name, inputs),
             has_pixels,
             tel_ids,
-            u.Quantity([p.altitude for p in pointing]),
-            u.Quantity([p.azimuth for p in pointing]),
+            *self._pointing(event, name, tel_ids),
         )
         for row in np.flatnonzero(has_pixels):
             fill_telescope(event, tel_ids[row], self.prefix, columns, row)
+
+    def _pointing(self, event, name, tel_ids):
+        """Altitude and azimuth of telescopes at an event; warns if not known."""
+        try:
+            pointing = u.Quantity(
+                [
+                    [getattr(event.monitoring.tel[tel_id].pointing, angle)]
+                    for angle in ("altitude", "azimuth")
+                    for tel_id in tel_ids
+                ]
+            ).to(u.rad)
+        except (TypeError, u.UnitConversionError) as error:
+            raise ToolConfigurationError(
+                f"event {event.index.event_id} of observation {event.index.obs_id}: "
+                f"the pointings of telescopes {tel_ids} are no angles, their unit is "
+                "missing. Is the file damaged? Make it again"
+            ) from error
+        pointing = pointing.reshape(2, len(tel_ids))
+        if self.needs_pointing(name):
+            for tel_id, known in zip(
+                tel_ids, np.isfinite(pointing).all(axis=0), strict=True
+            ):
+                if not known and tel_id not in self._warned_of_pointing:
+                    self._warned_of_pointing.add(tel_id)
+                    self.log.warning(
+                        "the pointing of telescope %d is not known at event %d of "
+                        "observation %d: without it, directions and impact points are "
+                        "not valid",
+                        tel_id,
+                        event.index.event_id,
+                        event.index.obs_id,
+                    )
+        return pointing
+
+    def needs_pointing(self, name):
+        """Tell whether a network predicts what only a pointing makes sense of.
+
+        Parameters
+        ----------
+        name : str
+            The telescope type.
+
+        Returns
+        -------
+        bool
+            Whether it predicts the direction or the impact point.
+        """
+        card, _ = self._networks[name]
+        return not {"direction", "impact"}.isdisjoint(card.network.tasks)
 
     def preparation_of(self, name):
         """What makes the input of a telescope type's network of images.

@@ -8,14 +8,19 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-import tables
 from astropy.coordinates import angular_separation
 from astropy.table import Column, QTable, Table, vstack
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
-from ..dl1_file import CACHE_BYTES, reading
+from ..dl1_format import (
+    SHOWER_COLUMNS,
+    check_parameter_table,
+    check_table,
+    trigger_columns,
+)
+from ..input_file import DL1FileError, open_input, reading, subarray_of
 from ..quality import INTENSITY
 from ..stereo import combine_directions, intensity_weights, weighted_mean
 from ..training.index import check_particles, check_truth
@@ -58,7 +63,6 @@ _GROUPS = {
 _SHOWERS = "/simulation/event/subarray/shower"
 _PARAMETERS = "/dl1/event/telescope/parameters"
 _TRIGGER = "/dl1/event/subarray/trigger"
-_TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
 #: Units of the columns of an event, and what they are.
 _DESCRIPTIONS = {
     "obs_id": (None, "number of the observation"),
@@ -193,19 +197,19 @@ def read_events(path, label, quality_query, tel_ids):
     DL1FileError
         If it cannot be read.
     """
-    with (
-        reading(path),
-        tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file,
-    ):
+    with open_input(path) as file:
         if _SHOWERS not in file:
             raise EvaluationError(
                 f"{path} has no simulated showers: the truth of simulations is needed"
             )
+        check_table(path, file, _SHOWERS, SHOWER_COLUMNS)
+        with reading(path):
+            showers = read_table(file, _SHOWERS, table_cls=QTable)
+        triggered = _triggered_events(path, file, tel_ids)
         if _PARAMETERS in file:
-            events = _select_images(path, file, quality_query, tel_ids)
+            events = _select_images(path, file, quality_query, triggered)
         else:
-            events = _triggers(file, tel_ids)
-        showers = read_table(file, _SHOWERS, table_cls=QTable)
+            events = _all_events(triggered)
     check_particles(path, showers["true_shower_primary_id"], label)
     rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {_SHOWERS}")
     if len(rows) > 0 and rows.min() < 0:
@@ -236,13 +240,38 @@ def _table_of(group, tel_id):
     return f"{group}/tel_{tel_id:03d}"
 
 
-def _select_images(path, file, quality_query, tel_ids):
+def _triggered_events(path, file, tel_ids):
+    """Keys of the events that each telescope triggered, shape (n, 2)."""
+    subarray = subarray_of(path, file, "EQUIVALENT")
+    check_table(path, file, _TRIGGER, trigger_columns(len(subarray.tel_ids)))
+    with reading(path):
+        trigger = read_table(file, _TRIGGER)
+    keys, has_triggered = keys_of(trigger), np.asarray(trigger["tels_with_trigger"])
+    if len(np.unique(keys, axis=0)) < len(keys):
+        raise DL1FileError(f"{path}: {_TRIGGER} has the same event twice")
+    return {
+        tel_id: keys[has_triggered[:, subarray.tel_indices[tel_id]]]
+        for tel_id in tel_ids
+    }
+
+
+def _select_images(path, file, quality_query, triggered):
     """Telescope events whose images pass the selection."""
     parts = []
-    for tel_id in tel_ids:
-        if _table_of(_PARAMETERS, tel_id) not in file:
+    for tel_id, keys in triggered.items():
+        node = _table_of(_PARAMETERS, tel_id)
+        if len(keys) == 0 and node not in file:
             continue
-        parameters = read_table(file, _table_of(_PARAMETERS, tel_id), table_cls=QTable)
+        check_parameter_table(path, file, node)
+        with reading(path):
+            parameters = read_table(file, node, table_cls=QTable)
+        rows = find_rows(keys, keys_of(parameters), f"{path}: {node}")
+        if len(keys) != len(parameters) or np.any(rows < 0):
+            raise DL1FileError(
+                f"{path}: {node} does not hold the events that its telescope triggered "
+                f"according to {_TRIGGER}: the file is damaged, or was put together of "
+                "different files. Make it again"
+            )
         parameters = parameters[quality_query.mask(parameters, path)]
         intensity = _intensity(path, parameters)
         parts.append(_telescope_events(parameters, tel_id, intensity))
@@ -259,11 +288,12 @@ def _intensity(path, parameters):
     )
 
 
-def _triggers(file, tel_ids):
+def _all_events(triggered):
     """All telescope events."""
-    trigger = read_table(file, _TELESCOPE_TRIGGER)
-    trigger = trigger[np.isin(trigger["tel_id"], list(tel_ids))]
-    return _telescope_events(trigger, trigger["tel_id"], np.full(len(trigger), np.nan))
+    keys = np.concatenate([np.empty((0, 2), int), *triggered.values()])
+    tel_id = np.repeat(list(triggered), [len(k) for k in triggered.values()])
+    table = Table(keys, names=("obs_id", "event_id"))
+    return _telescope_events(table, tel_id, np.full(len(keys), np.nan))
 
 
 def _no_events():
@@ -365,10 +395,7 @@ def read_dl2(path, level, groups, events):
         If the file cannot be read.
     """
     predictions = {name: np.full((1, len(events)), np.nan) for name in COLUMNS}
-    with (
-        reading(path),
-        tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file,
-    ):
+    with reading(path), open_input(path) as file:
         for kind, name, nodes in _chosen_tables(path, file, level, groups):
             for node, tel_id in nodes:
                 _fill(path, file, node, tel_id, kind, name, events, predictions)
@@ -399,7 +426,7 @@ def find_groups(path, level, groups):
     DL1FileError
         If the file cannot be read.
     """
-    with reading(path), tables.open_file(path) as file:
+    with reading(path), open_input(path) as file:
         return sorted({n for _, n, _ in _chosen_tables(path, file, level, groups)})
 
 

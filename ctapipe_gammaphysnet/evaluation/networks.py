@@ -4,11 +4,8 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
-import tables
-from ctapipe.instrument import SubarrayDescription
 from scipy.stats import binom
 
-from ..dl1_file import CACHE_BYTES, reading
 from ..dl2 import telescope_columns
 from ..instrument import check_telescopes
 from ..quality import ImageQualityQuery
@@ -122,8 +119,7 @@ def predict_file(path, label, networks, events, progress=None):
         not valid, shape (n_rows, n_events). The first row is the mean over the members,
         as `GammaPhysNetReconstructor` takes it; of several members they follow.
     """
-    check_file(path)
-    subarray = SubarrayDescription.from_hdf(path, focal_length_choice="EQUIVALENT")
+    subarray = check_file(path)
     types = {str(telescope) for telescope in subarray.telescope_types}
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
@@ -153,7 +149,7 @@ def _keys(path, index):
     """Numbers of observation, event and telescope of the images of an index."""
     keys = np.empty((len(index), len(_KEYS)), dtype=np.int64)
     keys[:, 2] = index.tel_id
-    with reading(path), tables.open_file(path, chunk_cache_size=CACHE_BYTES) as file:
+    with reading(path), open_input(path) as file:
         for tel_id in np.unique(index.tel_id):
             # The rows are those of the images.
             table = file.root[f"{_PARAMETERS}/tel_{tel_id:03d}"]

@@ -2,18 +2,26 @@
 
 import astropy.units as u
 import numpy as np
-import tables
 from astropy.table import QTable
 from ctapipe.io import read_table
 from pyirf import spectral
 from pyirf.simulations import SimulatedEventsInfo
 
-from ..dl1_file import reading
+from ..dl1_format import check_table
+from ..input_file import open_input, reading
 from .events import EvaluationError
 
 __all__ = ["read_simulations", "spectral_weights"]
 
 _RUNS = "/configuration/simulation/run"
+_RUN_COLUMNS = {
+    "obs_id": int,
+    "n_showers": int,
+    "shower_reuse": int,
+    "energy_range_min": u.TeV,
+    "energy_range_max": u.TeV,
+    "spectral_index": float,
+}
 
 
 def read_simulations(path):
@@ -37,10 +45,12 @@ def read_simulations(path):
     DL1FileError
         If the file cannot be read.
     """
-    with reading(path), tables.open_file(path) as file:
+    with open_input(path) as file:
         if _RUNS not in file:
             raise EvaluationError(f"{path} does not say how its showers were simulated")
-        runs = read_table(file, _RUNS, table_cls=QTable)
+        check_table(path, file, _RUNS, _RUN_COLUMNS)
+        with reading(path):
+            runs = read_table(file, _RUNS, table_cls=QTable)
     simulations = []
     for run in runs:
         index = float(run["spectral_index"])

@@ -139,6 +139,8 @@ def read_batches(
         If it has simulated showers, but not those of all of its events.
     """
     with DL1File(path, focal) as dl1:
+        if dl1.is_simulation:
+            dl1.check_truth()
         showers = _read_showers(dl1)
         for chunk in dl1.chunks(_CHUNK):
             for tel_id in chunk.event:

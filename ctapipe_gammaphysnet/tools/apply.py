@@ -205,6 +205,8 @@ class ApplyGammaPhysNet(Tool):
     def _apply(self, dl1, output):
         reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
         check_file(output, [reconstructor.load_path])
+        if dl1.n_events == 0:
+            self.log.warning("%s has no events", dl1.path)
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
         with tqdm(
             desc=output.name,

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
-from ctapipe.instrument import SubarrayDescription
 from tqdm.auto import tqdm
 from traitlets import default
 
-from ..dl1_file import reading
 from ..drawing import check_drawing, collect_failures, write_figures
+from ..input_file import read_subarray
 from ..output import check_folder, whole_folder
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
+from ..training.index import check_file
 from .command_line import check_name, expand, repeat_options
 from .extras import require_extra
 from .same_file import refuse_same_files
@@ -372,10 +372,9 @@ class EvaluateGammaPhysNet(Tool):
         """Telescopes of interest in each file, and their types."""
         self.tel_ids, self.arrays, types = {}, {}, {}
         for path, _ in self.files:
-            with reading(path):
-                subarray = SubarrayDescription.from_hdf(
-                    path, focal_length_choice="EQUIVALENT"
-                )
+            # Networks need the images, other algorithms only their DL2.
+            read = check_file if self.model_paths else read_subarray
+            subarray = read(path)
             self.arrays[path] = subarray
             names = {tel_id: str(t) for tel_id, t in subarray.tel.items()}
             wanted = self.telescope_types or names.values()

@@ -273,6 +273,15 @@ class ExplainGammaPhysNet(Tool):
         for path in paths:
             with DL1File(path, self.focal_length_choice) as dl1:
                 self.arrays[path] = dl1.subarray
+                if dl1.is_simulation:
+                    dl1.check_truth()
+                for tel_id in dl1.without_pointing(dl1.subarray.tel_ids):
+                    self.log.warning(
+                        "%s does not have the pointing of telescope %d: errors of its "
+                        "directions and impact points are not known",
+                        path,
+                        tel_id,
+                    )
                 self.subarray = self.subarray or dl1.subarray
                 if _types(dl1.subarray) != _types(self.subarray):
                     raise ToolConfigurationError(

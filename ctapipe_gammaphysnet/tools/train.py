@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 import numpy as np
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
-from ctapipe.instrument import SubarrayDescription
 from tqdm.auto import tqdm
 from traitlets import default
 
@@ -399,11 +398,8 @@ class TrainGammaPhysNet(Tool):
         """Find the telescope types; each must be in all files, and the same there."""
         names, arrays = {}, {}
         for path in self.paths:
-            check_file(path)
+            subarray = check_file(path)
             Provenance().add_input_file(path, role="DL1 images for training")
-            subarray = SubarrayDescription.from_hdf(
-                path, focal_length_choice="EQUIVALENT"
-            )
             arrays[path] = subarray
             names |= dict.fromkeys(sorted(map(str, subarray.telescope_types)))
         self.telescopes = {}

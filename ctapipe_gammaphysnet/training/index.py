@@ -7,12 +7,11 @@ from dataclasses import dataclass, fields
 
 import astropy.units as u
 import numpy as np
-import tables
 from astropy.table import QTable
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
-from ..dl1_file import IMAGES, DL1File, reading
+from ..dl1_file import IMAGES, DL1File
 from ..targets import direction_to_target, energy_to_target, impact_to_target
 from .showers import shower_numbers
 
@@ -27,7 +26,6 @@ __all__ = [
 
 #: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
 _GAMMA_ID = 0
-_PARAMETERS = "/dl1/event/telescope/parameters"
 _SHOWERS = "/simulation/event/subarray/shower"
 #: What has to be known of a shower.
 _TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
@@ -126,37 +124,43 @@ def check_file(path):
     path : str or pathlib.Path
         A ctapipe HDF5 file.
 
+    Returns
+    -------
+    ctapipe.instrument.SubarrayDescription
+        Its telescopes.
+
     Raises
     ------
     TrainingDataError
         If it has not, with what to do.
     DL1FileError
-        If it cannot be read.
+        If it cannot be read, or its tables are damaged or do not fit each other.
     """
-    if not tables.is_hdf5_file(str(path)):
-        raise TrainingDataError(f"{path} is not a ctapipe DL1 file (HDF5)")
-    with reading(path), tables.open_file(path) as file:
-        for group, missing, remedy in (
-            (IMAGES, "no DL1 images", "make it with 'ctapipe-process --write-images'"),
-            (
-                _PARAMETERS,
-                "no DL1 parameters",
-                "make it with 'ctapipe-process --write-parameters'",
-            ),
-            (
-                _SHOWERS,
-                "no simulated showers",
-                "the truth of simulations is needed, not observations",
-            ),
-        ):
-            if group not in file:
-                raise TrainingDataError(f"{path} has {missing}: {remedy}")
-        for table in file.root[IMAGES]:
-            if "image_mask" not in table.colnames:
+    # The focal length does not matter here, and old files know only one.
+    with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
+        if dl1.n_events > 0:
+            if _SHOWERS not in dl1:
                 raise TrainingDataError(
-                    f"{path} has no image masks in {table._v_pathname}: make it with "
-                    "'ctapipe-process --write-images --write-parameters'"
+                    f"{path} has no simulated showers: the truth of simulations is "
+                    "needed, not observations"
                 )
+            _check_masks(dl1)
+            dl1.check_truth()
+        return dl1.subarray
+
+
+def _check_masks(dl1):
+    with dl1.reading():
+        without = [
+            table._v_pathname
+            for table in dl1.h5file.root[IMAGES]
+            if "image_mask" not in table.colnames
+        ]
+    if without:
+        raise TrainingDataError(
+            f"{dl1.path} has no image masks in {without[0]}: make it with "
+            "'ctapipe-process --write-images --write-parameters'"
+        )
 
 
 def read_index(path, number, telescope, label, quality_query):

@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
-import tables
 
-from ..dl1_file import CACHE_BYTES, IMAGES, image_columns, reading
+from ..dl1_file import IMAGES, image_columns
+from ..input_file import open_input, reading
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
@@ -104,7 +104,7 @@ def read_images(paths, index, rows):
         with (
             _PYTABLES,
             reading(paths[number]),
-            tables.open_file(paths[number], chunk_cache_size=CACHE_BYTES) as file,
+            open_input(paths[number]) as file,
         ):
             for start, stop in _pairs(_block_starts(selected.select(of_file))):
                 block = of_file[start:stop]

@@ -10,6 +10,7 @@ import toy_sample
 from astropy.coordinates import angular_separation
 from astropy.table import Table
 from conftest import small_cameras
+from ctapipe.core import ToolConfigurationError
 from ctapipe.io import EventSource, read_table
 
 from ctapipe_gammaphysnet.dl1_file import DL1FileError
@@ -205,7 +206,7 @@ def test_a_file_that_can_be_used_is_accepted(gamma_file):
 def test_files_of_something_else_say_so(tmp_path):
     text = tmp_path / "text.h5"
     text.write_text("no HDF5")
-    with pytest.raises(TrainingDataError, match=r"text.h5 is not a ctapipe DL1 file"):
+    with pytest.raises(DL1FileError, match=r"text.h5 is not a ctapipe DL1 file"):
         check_file(text)
 
 
@@ -220,7 +221,7 @@ def test_files_of_something_else_say_so(tmp_path):
 def test_files_that_lack_something_say_what(copy, group, reason):
     with tables.open_file(copy, "a") as file:
         file.remove_node(group, recursive=True)
-    with pytest.raises(TrainingDataError, match=f"copy.dl1.h5 has no .*{reason}"):
+    with pytest.raises(ToolConfigurationError, match=f"copy.dl1.h5 has no .*{reason}"):
         check_file(copy)
 
 

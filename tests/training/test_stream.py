@@ -415,14 +415,16 @@ def test_a_damaged_file_is_named(files, index, tmp_path, spoil):
     broken = shutil.copy(files[1], tmp_path / "broken.dl1.h5")
     if spoil is None:
         broken.unlink()
+        reason = r"there is no file .*broken\.dl1\.h5"
     else:
+        reason = r"broken\.dl1\.h5 cannot be read"
         spoil(broken)
     paths = [files[0], broken]
     training = make_stream(index, paths)
     validation = ValidationStream(paths, index, len, 8)
     before = threading.active_count()
     for stream in (training, validation):
-        with pytest.raises(DL1FileError, match=r"broken\.dl1\.h5 cannot be read"):
+        with pytest.raises(DL1FileError, match=reason):
             for _ in stream:
                 pass
     training.close()
@@ -504,7 +506,7 @@ def test_streams_read_one_after_another(files, index):
         return file
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream_module.tables, "open_file", watched)
+        patch.setattr(tables, "open_file", watched)
         stream = make_stream(index, files, window=8)
         for _ in zip(stream, ValidationStream(files, index, len, 8), strict=False):
             pass

@@ -1,0 +1,205 @@
+"""Opening the HDF5 files of ctapipe, and saying what is the matter if that fails."""
+
+import contextlib
+import os
+from importlib.metadata import version
+from pathlib import Path
+
+import tables
+from ctapipe.core import ToolConfigurationError
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io.hdf5eventsource import COMPATIBLE_DATA_MODEL_VERSIONS
+
+__all__ = [
+    "CACHE_BYTES",
+    "DL1FileError",
+    "open_input",
+    "read_subarray",
+    "reading",
+    "subarray_of",
+]
+
+#: What HDF5 may remember of each table. Tables are read and written from their start to
+#: their end: the default, 16 MiB, would only fill the memory.
+CACHE_BYTES = 2**20
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DATA_MODEL = "CTA PRODUCT DATA MODEL VERSION"
+
+
+class DL1FileError(ToolConfigurationError, ValueError):
+    """A file cannot be used as input; the message says why."""
+
+
+def open_input(path):
+    """Open a file of ctapipe for reading.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Returns
+    -------
+    tables.File
+        The open file, which is a context manager, too.
+
+    Raises
+    ------
+    DL1FileError
+        If it is not there, is no file, is locked, cannot be read, or is not a file
+        that this version of ctapipe can read; the message says which.
+    """
+    with reading(path):
+        _check_is_hdf5(Path(path))
+        file = tables.open_file(path, chunk_cache_size=CACHE_BYTES)
+    try:
+        with reading(path):
+            _check_data_model(path, file)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_is_hdf5(path):
+    if path.is_dir():
+        raise DL1FileError(
+            f"{path} is a folder, not a file: give the files in it, for example "
+            f"'{path}/*.dl1.h5'"
+        )
+    if not path.exists():
+        raise DL1FileError(f"there is no file {path}")
+    if not path.is_file():
+        raise DL1FileError(f"{path} is not a regular file: HDF5 cannot read it")
+    with open(path, "rb") as file:
+        signature = file.read(len(_SIGNATURE))
+    if not signature:
+        raise DL1FileError(f"{path} is empty: make it again, or copy it again")
+    if signature != _SIGNATURE:
+        raise DL1FileError(f"{path} is not a ctapipe DL1 file (HDF5)")
+
+
+def _check_data_model(path, file):
+    attributes = file.root._v_attrs
+    known = COMPATIBLE_DATA_MODEL_VERSIONS
+    if _DATA_MODEL not in attributes:
+        raise DL1FileError(
+            f"{path} is an HDF5 file, but not a DL1 file that this version of ctapipe "
+            f"can read: it has no attribute '{_DATA_MODEL}'. Write it with "
+            "ctapipe-process"
+        )
+    found = str(attributes[_DATA_MODEL])
+    if found not in known:
+        raise DL1FileError(
+            f"{path} is not a DL1 file that this version of ctapipe can read: its data "
+            f"model is {found}, and ctapipe {version('ctapipe')} reads {known[0]} to "
+            f"{known[-1]}. Use the version of ctapipe that wrote the file, or write it "
+            "again with this one"
+        )
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Say which file it is if something cannot be read, and why.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    DL1FileError
+        If something cannot be read.
+    """
+    try:
+        yield
+    except (ToolConfigurationError, MemoryError):
+        raise
+    except Exception as error:
+        # What PyTables, ctapipe and astropy raise about damaged bytes is of any kind.
+        raise DL1FileError(f"{path} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error):
+    text = str(error).strip()
+    if "unable to lock" in text:
+        return (
+            "it is locked, most likely because another program is writing it. Wait "
+            "until that has finished. On a file system without locks, set the "
+            "environment variable HDF5_USE_FILE_LOCKING=FALSE"
+        )
+    if isinstance(error, PermissionError):
+        return "you have no permission to read it"
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno)
+    last = text.splitlines()[-1] if text else "no reason is given"
+    if not isinstance(error, tables.HDF5ExtError):
+        last = f"{type(error).__name__}: {last}"
+    return (
+        f"it is damaged, or was not written to its end ({last}). Make it again, or "
+        "copy it again"
+    )
+
+
+def read_subarray(path, focal_length_choice="EQUIVALENT"):
+    """Read the telescopes of a file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe HDF5 file.
+    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
+        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+
+    Returns
+    -------
+    ctapipe.instrument.SubarrayDescription
+        The telescopes.
+
+    Raises
+    ------
+    DL1FileError
+        If the file cannot be read, or has no such focal length.
+    """
+    with open_input(path) as file:
+        return subarray_of(path, file, focal_length_choice)
+
+
+def subarray_of(path, file, focal_length_choice):
+    """Read the telescopes of an open file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        What to call it in messages.
+    file : tables.File
+        The open file.
+    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
+        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+
+    Returns
+    -------
+    ctapipe.instrument.SubarrayDescription
+        The telescopes.
+
+    Raises
+    ------
+    DL1FileError
+        If they cannot be read, or have no such focal length.
+    """
+    with reading(path):
+        try:
+            return SubarrayDescription.from_hdf(
+                file, focal_length_choice=focal_length_choice
+            )
+        except RuntimeError as error:
+            if isinstance(error, tables.HDF5ExtError):
+                raise
+            raise DL1FileError(f"{path}: {error}") from error
