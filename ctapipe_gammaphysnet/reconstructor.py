@@ -303,7 +303,7 @@ class GammaPhysNetReconstructor(Reconstructor):
         try:
             pointing = u.Quantity(
                 [
-                    [getattr(event.monitoring.tel[tel_id].pointing, angle)]
+                    getattr(event.monitoring.tel[tel_id].pointing, angle)
                     for angle in ("altitude", "azimuth")
                     for tel_id in tel_ids
                 ]

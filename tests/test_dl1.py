@@ -11,6 +11,7 @@ from ctapipe.containers import (
 from ctapipe_gammaphysnet.dl1 import (
     InputPreparation,
     MissingImagesError,
+    UnfitImagesError,
     event_images,
 )
 from ctapipe_gammaphysnet.model_card import InputCard
@@ -174,6 +175,49 @@ def test_a_missing_image_is_an_error_that_says_what_to_do(event, missing):
     assert "ctapipe-process --write-images" in message
     # The other telescopes are not affected.
     event_images(event, [1, 3], RAW)
+
+
+@pytest.mark.parametrize("length", [0, N_PIXELS - 1, N_PIXELS + 1])
+@pytest.mark.parametrize("name", ["image", "peak_time", "image_mask"])
+def test_images_of_another_length_are_refused(event, images, name, length):
+    """Compiled code would read what is behind them."""
+    arrays = dict(zip(("image", "peak_time"), images, strict=True))
+    arrays["image_mask"] = np.ones((4, N_PIXELS), dtype=bool)
+    CLEANED(**arrays)
+    spoilt = np.resize(arrays[name][:, :1], (4, length)).astype(arrays[name].dtype)
+    with pytest.raises(UnfitImagesError, match=rf"{name} has .*\(4, {length}\).*4, 7"):
+        CLEANED(**(arrays | {name: spoilt}))
+    event.dl1.tel[2][name] = spoilt[0]
+    with pytest.raises(UnfitImagesError) as info:
+        event_images(event, [1, 2], CLEANED)
+    message = str(info.value)
+    assert "event 12 of observation 3, telescope 2" in message
+    assert f"{name} has the shape ({length},)" in message
+    assert f"has {N_PIXELS} pixels" in message
+    event_images(event, [1, 3], CLEANED)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool, complex, object])
+@pytest.mark.parametrize("name", ["image", "peak_time"])
+def test_charges_and_times_are_floating_point_numbers(event, images, name, dtype):
+    """Integers are what files compress charges to: ten times the charge, or so."""
+    arrays = dict(zip(("image", "peak_time"), images, strict=True))
+    with pytest.raises(UnfitImagesError, match=f"{name} holds .*, not floating"):
+        RAW(**(arrays | {name: arrays[name].astype(dtype)}))
+    event.dl1.tel[2][name] = event.dl1.tel[2][name].astype(dtype)
+    with pytest.raises(UnfitImagesError, match=f"telescope 2: {name} holds"):
+        event_images(event, [1, 2], RAW)
+
+
+def test_masks_are_booleans(event, images):
+    with pytest.raises(UnfitImagesError, match="image_mask holds int8, not booleans"):
+        CLEANED(*images, np.ones((4, N_PIXELS), np.int8))
+
+
+@pytest.mark.parametrize("shape", [(), (N_PIXELS,), (1, 2, N_PIXELS)])
+def test_arrays_of_images_have_two_dimensions(shape):
+    with pytest.raises(UnfitImagesError, match="image has the shape"):
+        RAW(np.zeros(shape, np.float32), np.zeros(shape, np.float32))
 
 
 @pytest.mark.parametrize("tel_ids", [[2], [2, 3]])

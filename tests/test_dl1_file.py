@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tables
 from astropy.table import QTable
+from astropy.time import TimeDelta
 from ctapipe.io import EventSource, read_table, write_table
+from spoil import change_length, change_rows, lose_attributes, remove
 
 from ctapipe_gammaphysnet.dl1 import InputPreparation
 from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
@@ -172,3 +174,284 @@ def test_pointings_of_old_files_are_the_nearest_in_time(dl1):
                 assert u.isclose(az, pointing.azimuth)
                 rows[tel_id] += 1
     assert len({*chunk.pointing[1][1].value}) == 4
+
+
+TRIGGER = "/dl1/event/subarray/trigger"
+TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
+IMAGES = "/dl1/event/telescope/images/tel_002"
+PARAMETERS = "/dl1/event/telescope/parameters/tel_002"
+TRUE_IMAGES = "/simulation/event/telescope/images/tel_002"
+SHOWERS = "/simulation/event/subarray/shower"
+OBSERVATIONS = "/configuration/observation/observation_block"
+FIXED = "/configuration/telescope/pointing/tel_002"
+MONITORED = "/dl0/monitoring/telescope/pointing"
+
+
+def open_with_truth(path):
+    with DL1File(path) as file:
+        file.check_truth()
+
+
+@pytest.mark.parametrize("n_more", [-1, -60, 3])
+@pytest.mark.parametrize("column", ["image", "peak_time", "image_mask"])
+def test_images_of_another_length_are_an_error(dl1, column, n_more):
+    """Found when the file is opened; both lengths are named."""
+    change_length(dl1, IMAGES, n_more, [column])
+    message = (
+        f"copy.dl1.h5: {column} in {IMAGES} has {61 + n_more} pixels, but the camera "
+        "of telescope 2 has 61"
+    )
+    with pytest.raises(DL1FileError, match=message):
+        DL1File(dl1)
+
+
+def test_true_images_of_another_length_are_an_error(dl1):
+    open_with_truth(dl1)
+    change_length(dl1, TRUE_IMAGES, -1, ["true_image"])
+    with pytest.raises(DL1FileError, match="true_image .* 60 pixels, .* 2 has 61"):
+        open_with_truth(dl1)
+
+
+def compress_images(path, scale):
+    """Store charges as integers, as ctapipe does."""
+
+    def compress(rows):
+        fields = [(n, rows.dtype[n]) for n in rows.dtype.names if n != "image"]
+        compressed = np.zeros(len(rows), [*fields, ("image", "i4", (61,))])
+        for name, _ in fields:
+            compressed[name] = rows[name]
+        compressed["image"] = np.round(rows["image"] * scale)
+        return compressed
+
+    change_rows(path, IMAGES, compress)
+    with tables.open_file(path, "r+") as file:
+        table = file.root[IMAGES]
+        position = table.colnames.index("image")
+        for name in table.attrs._v_attrnamesuser:
+            if name.startswith("CTAFIELD_"):
+                del table.attrs[name]
+        for key, value in {
+            "TRANSFORM": "fixed_point",
+            "TRANSFORM_SCALE": float(scale),
+            "TRANSFORM_OFFSET": 0,
+            "TRANSFORM_DTYPE": "float32",
+        }.items():
+            table.attrs[f"CTAFIELD_{position}_{key}"] = value
+    return f"CTAFIELD_{position}_"
+
+
+def read_charges(path):
+    with DL1File(path) as file:
+        (chunk,) = file.chunks(100)
+        rows = np.arange(len(chunk.event[2]))
+        return file.read_images(chunk, 2, rows, raw_of(file, 2))[0][:, 0]
+
+
+@pytest.mark.parametrize("lost", ["TRANSFORM", "TRANSFORM_SCALE", "TRANSFORM_OFFSET"])
+def test_integers_without_their_scale_are_no_charges(dl1, lost):
+    charges = read_charges(dl1)
+    prefix = compress_images(dl1, scale=10)
+    np.testing.assert_allclose(read_charges(dl1), charges, atol=0.06)
+    lose_attributes(dl1, IMAGES, f"{prefix}{lost}")
+    with pytest.raises(DL1FileError, match=f"image of {IMAGES} holds integers .int32"):
+        DL1File(dl1)
+
+
+@pytest.mark.parametrize("scale", [0.0, -10.0, np.nan, np.inf])
+def test_a_scale_that_cannot_be_is_an_error(dl1, scale):
+    prefix = compress_images(dl1, scale=10)
+    with tables.open_file(dl1, "r+") as file:
+        file.root[IMAGES].attrs[f"{prefix}TRANSFORM_SCALE"] = scale
+    with pytest.raises(DL1FileError, match=f"image of {IMAGES} "):
+        DL1File(dl1)
+
+
+@pytest.mark.parametrize("column", ["image", "peak_time", "obs_id", "event_id"])
+def test_a_column_of_images_that_is_missing_is_named(dl1, column):
+    change_rows(
+        dl1, IMAGES, lambda rows: rows[[n for n in rows.dtype.names if n != column]]
+    )
+    with pytest.raises(DL1FileError, match=f"{IMAGES} has no column {column}"):
+        DL1File(dl1)
+
+
+@pytest.mark.parametrize(
+    ("node", "column"),
+    [
+        (PARAMETERS, "hillas_.* has no unit"),
+        (TRIGGER, "time .* how times are stored"),
+        (OBSERVATIONS, "subarray_pointing_lat .* has no unit"),
+        (FIXED, "telescope_pointing_altitude .* has no unit"),
+        (SHOWERS, "true_energy .* has no unit"),
+    ],
+)
+def test_a_table_that_lost_its_attributes_is_named(dl1, node, column):
+    open_with_truth(dl1)
+    lose_attributes(dl1, node)
+    column, _, problem = column.partition(" ")
+    with pytest.raises(DL1FileError, match=f"column {column} of {node}.*{problem[3:]}"):
+        open_with_truth(dl1)
+
+
+def test_a_unit_that_cannot_be_is_named(dl1):
+    with tables.open_file(dl1, "r+") as file:
+        file.root[SHOWERS].attrs["CTAFIELD_2_UNIT"] = "m"
+    with pytest.raises(DL1FileError, match="true_energy .* unit m, .* be converted to"):
+        open_with_truth(dl1)
+
+
+@pytest.mark.parametrize(
+    "node", ["/dl1/event", "/dl1/event/subarray", TRIGGER, "/dl1/event/telescope"]
+)
+def test_a_file_that_lost_its_events_is_no_empty_one(dl1, node):
+    remove(dl1, node)
+    with pytest.raises(
+        ValueError, match=f"copy.dl1.h5 has no (table {TRIGGER}|DL1 im)"
+    ):
+        DL1File(dl1)
+
+
+def test_a_run_without_events_is_a_file_without_events(dl1):
+    """ctapipe then writes no group of events, and no pointing."""
+    remove(dl1, "/dl1/event", "/simulation/event", "/configuration/telescope")
+    with DL1File(dl1) as file:
+        assert file.n_events == 0
+        assert list(file.chunks(10)) == []
+
+
+@pytest.mark.parametrize("node", [TRIGGER, IMAGES, PARAMETERS, SHOWERS, TRUE_IMAGES])
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda rows: rows[:-1], id="last is missing"),
+        pytest.param(lambda rows: rows[1:], id="first is missing"),
+        pytest.param(lambda rows: rows[[0, *range(len(rows))]], id="first twice"),
+        pytest.param(lambda rows: rows[[0, *range(len(rows) - 1)]], id="one replaced"),
+    ],
+)
+def test_rows_that_do_not_fit_the_triggers_are_an_error(dl1, node, change):
+    def read():
+        open_with_truth(dl1)
+        with DL1File(dl1) as file:
+            for chunk in file.chunks(5):
+                for tel_id, events in chunk.event.items():
+                    file.read_pixels(chunk, tel_id, np.arange(len(events)))
+
+    read()
+    change_rows(dl1, node, change)
+    if node == SHOWERS and len(change(np.arange(16))) == 16:
+        # The readers of the showers compare their numbers.
+        return
+    with pytest.raises(DL1FileError, match="copy.dl1.h5"):
+        read()
+
+
+def test_images_of_another_telescope_are_an_error(dl1):
+    def change(rows):
+        rows["tel_id"] = 1
+        return rows
+
+    change_rows(dl1, IMAGES, change)
+    with pytest.raises(DL1FileError, match=f"{IMAGES} does not hold the events"):
+        read_all(dl1)
+
+
+@pytest.fixture
+def monitored(dl1):
+    """File whose telescopes turn from event to event, each at its own rate."""
+    times = read_table(dl1, TRIGGER)["time"]
+    time = times[[0, -1]] + TimeDelta([-10, 10], format="sec")
+    for tel_id in range(1, 5):
+        table = QTable(
+            {
+                "time": time,
+                "azimuth": [0, tel_id] * u.rad,
+                "altitude": [1, 1.2] * u.rad,
+            }
+        )
+        write_table(table, dl1, f"{MONITORED}/tel_{tel_id:03d}")
+    return dl1
+
+
+def read_pointing(path, size):
+    with DL1File(path) as file:
+        chunks = list(file.chunks(size))
+    return {
+        tel_id: np.concatenate(
+            [c.pointing[tel_id][1].value for c in chunks if tel_id in c.pointing]
+        )
+        for tel_id in range(1, 5)
+    }
+
+
+def test_a_pointing_is_that_of_the_trigger_of_its_own_telescope(monitored):
+    """Whatever the order of the telescopes in an event."""
+    expected = {tel_id: [] for tel_id in range(1, 5)}
+    with EventSource(monitored) as source:
+        for event in source:
+            for tel_id in event.trigger.tels_with_trigger:
+                azimuth = event.monitoring.tel[tel_id].pointing.azimuth
+                expected[tel_id].append(azimuth.to_value(u.rad))
+    assert len({*np.round(expected[3], 6)}) > 3
+
+    def turn_around(rows):
+        order = np.lexsort((-rows["tel_id"], rows["event_id"]))
+        return rows[order]
+
+    for change in (lambda rows: rows, turn_around):
+        change_rows(monitored, TELESCOPE_TRIGGER, change)
+        for size in (3, 100):
+            found = read_pointing(monitored, size)
+            for tel_id, azimuth in expected.items():
+                np.testing.assert_allclose(found[tel_id], azimuth, rtol=1e-9)
+
+
+def stray(rows):
+    first = rows[:1].copy()
+    first["event_id"] = 5555
+    return np.concatenate([first, rows])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        stray,
+        lambda rows: stray(rows)[:-1],
+        lambda rows: rows[1:],
+        lambda rows: rows[[0, *range(len(rows) - 1)]],
+        lambda rows: rows[::-1].copy(),
+    ],
+)
+def test_triggers_that_do_not_fit_move_no_direction(monitored, change):
+    read_pointing(monitored, 5)
+    change_rows(monitored, TELESCOPE_TRIGGER, change)
+    with pytest.raises(DL1FileError, match=f"copy.dl1.h5: .*{TELESCOPE_TRIGGER}"):
+        read_pointing(monitored, 5)
+
+
+@pytest.mark.parametrize("node", [TELESCOPE_TRIGGER, f"{MONITORED}/tel_002"])
+def test_times_without_format_are_an_error(monitored, node):
+    lose_attributes(monitored, node)
+    with pytest.raises(DL1FileError, match=f"column time of {node} does not say"):
+        DL1File(monitored)
+
+
+def test_pointings_of_an_observation_that_differ_are_an_error(dl1):
+    change_rows(dl1, FIXED, lambda rows: rows[[0, 0]])
+    read_all(dl1)
+
+    def change(rows):
+        rows["telescope_pointing_azimuth"][1] += 1
+        return rows
+
+    change_rows(dl1, FIXED, change)
+    with pytest.raises(DL1FileError, match=f"{FIXED} has several .*_azimuth of one"):
+        read_all(dl1)
+
+
+def test_telescopes_without_pointing_are_found(dl1, monitored):
+    with DL1File(monitored) as file:
+        assert file.without_pointing([1, 2, 3]) == []
+    remove(monitored, f"{MONITORED}/tel_003")
+    with DL1File(monitored) as file:
+        assert file.without_pointing([1, 2, 3]) == [3]

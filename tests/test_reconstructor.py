@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -22,12 +23,13 @@ from ctapipe.reco import Reconstructor, StereoCombiner
 from ctapipe.tools.info import info
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
+from spoil import change_length
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
 
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl1 import MissingImagesError
+from ctapipe_gammaphysnet.dl1 import MissingImagesError, UnfitImagesError
 from ctapipe_gammaphysnet.dl2 import (
     CONTAINERS,
     PROPERTIES,
@@ -564,6 +566,41 @@ def test_what_any_combiner_gives_is_finite_or_not_valid(
     assert counts["valid energy"] > 0
     for kind in PROPERTIES:
         assert counts[f"valid {kind} of the array"] == 0
+
+
+def test_an_unknown_pointing_is_warned_of_once(
+    toy_file, toy_subarray, toy_model, caplog
+):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    for event in read_events(toy_file):
+        for tel_id in event.trigger.tels_with_trigger:
+            if tel_id == 2:
+                event.monitoring.tel[tel_id].pointing.azimuth = np.nan * u.rad
+        reconstruct(event)
+    warnings = [r.message for r in caplog.records if "pointing" in r.message]
+    assert len(warnings) == 1
+    assert "pointing of telescope 2 is not known" in warnings[0]
+
+
+def test_a_pointing_without_unit_is_an_error(toy_file, toy_subarray, toy_model):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    events = list(islice(read_events(toy_file), 5))
+    for event in events:
+        for tel_id in event.trigger.tels_with_trigger:
+            pointing = event.monitoring.tel[tel_id].pointing
+            pointing.altitude = pointing.altitude.value
+    with pytest.raises(ToolConfigurationError, match="are no angles"):
+        list(map(reconstruct, events))
+
+
+@pytest.mark.parametrize("n_pixels", [-1, 1])
+def test_ctapipe_process_refuses_images_of_another_length(
+    toy_file, toy_model, tmp_path, n_pixels
+):
+    dl1 = shutil.copy(toy_file, tmp_path / "other.dl1.h5")
+    change_length(dl1, "/dl1/event/telescope/images/tel_002", n_pixels)
+    with pytest.raises(UnfitImagesError, match="telescope 2: image has the shape"):
+        process(dl1, toy_model, tmp_path / "a.dl2.h5", "--write-parameters")
 
 
 def test_a_telescope_without_data_is_not_valid(toy_file, toy_subarray, toy_model):

@@ -21,7 +21,6 @@ _BLOCK = 512
 #: So improbable must it be that so many showers look like ones of the training.
 _CHANCE = 1e-6
 _KEYS = ("obs_id", "event_id", "tel_id")
-_PARAMETERS = "/dl1/event/telescope/parameters"
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +129,8 @@ def predict_file(path, label, networks, events, progress=None):
             continue
         check_telescopes(subarray, network.card.telescope, path)
         index = read_index(path, 0, name, label, ImageQualityQuery(quality_criteria=[]))
-        event = find_rows(
-            _keys(path, index), keys_of(events, _KEYS), f"{path}: its images"
-        )
+        keys = np.column_stack([getattr(index, key) for key in _KEYS])
+        event = find_rows(keys, keys_of(events, _KEYS), f"{path}: its images")
         index, event = index.select(event >= 0), event[event >= 0]
         for start in range(0, len(index), _BLOCK):
             rows = np.arange(start, min(start + _BLOCK, len(index)))
@@ -143,21 +141,6 @@ def predict_file(path, label, networks, events, progress=None):
             if progress is not None:
                 progress(len(rows))
     return predictions
-
-
-def _keys(path, index):
-    """Numbers of observation, event and telescope of the images of an index."""
-    keys = np.empty((len(index), len(_KEYS)), dtype=np.int64)
-    keys[:, 2] = index.tel_id
-    with reading(path), open_input(path) as file:
-        for tel_id in np.unique(index.tel_id):
-            # The rows are those of the images.
-            table = file.root[f"{_PARAMETERS}/tel_{tel_id:03d}"]
-            of_telescope = index.tel_id == tel_id
-            for column, name in enumerate(_KEYS[:2]):
-                values = table.col(name)[index.row[of_telescope]]
-                keys[of_telescope, column] = values
-    return keys
 
 
 def _predict(predictor, images, index, subarray):

@@ -45,6 +45,8 @@ class EventIndex:
     ----------
     file : numpy.ndarray
         Number of the file, shape (n,), int32.
+    obs_id, event_id : numpy.ndarray
+        Numbers of observation and event, shape (n,), int64.
     tel_id : numpy.ndarray
         Telescope, shape (n,), int32.
     row : numpy.ndarray
@@ -65,6 +67,8 @@ class EventIndex:
     """
 
     file: np.ndarray
+    obs_id: np.ndarray
+    event_id: np.ndarray
     tel_id: np.ndarray
     row: np.ndarray
     label: np.ndarray
@@ -217,6 +221,8 @@ def _empty_index():
     none, pair = np.empty(0), np.empty((0, 2), np.float32)
     return EventIndex(
         file=none.astype(np.int32),
+        obs_id=none.astype(np.int64),
+        event_id=none.astype(np.int64),
         tel_id=none.astype(np.int32),
         row=none.astype(np.int64),
         label=none.astype(np.int64),
@@ -257,6 +263,8 @@ def _index_rows(path, number, chunk, tel_id, rows, showers, position):
     n = len(rows)
     return EventIndex(
         file=np.full(n, number, np.int32),
+        obs_id=np.asarray(shower["obs_id"], np.int64),
+        event_id=np.asarray(shower["event_id"], np.int64),
         tel_id=np.full(n, tel_id, np.int32),
         row=(chunk.first_row[tel_id] + rows).astype(np.int64),
         label=np.zeros(n, np.int64),

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..dl1_file import IMAGES, image_columns
-from ..input_file import open_input, reading
+from ..input_file import DL1FileError, open_input, reading
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
@@ -108,7 +108,7 @@ def read_images(paths, index, rows):
         ):
             for start, stop in _pairs(_block_starts(selected.select(of_file))):
                 block = of_file[start:stop]
-                columns = _read_block(file, selected.select(block))
+                columns = _read_block(paths[number], file, selected.select(block))
                 if images is None:
                     images = _allocate(rows, *columns)
                 for values, column in zip(columns, images[1:], strict=True):
@@ -123,14 +123,22 @@ def _allocate(rows, *columns):
     return Images(rows, *(np.empty(shape, dtype) for dtype in types))
 
 
-def _read_block(file, index):
+def _read_block(path, file, index):
     """Charge, peak time and mask of a block's images."""
     table = file.get_node(f"{IMAGES}/tel_{index.tel_id[0]:03d}")
     first, last = index.row[0], index.row[-1]
     rows = table.read(first, last + 1)
     if len(rows) <= last - first:
         raise EOFError(f"{table._v_pathname} has become shorter")
-    return image_columns(table, rows[index.row - first])
+    rows = rows[index.row - first]
+    for name in ("obs_id", "event_id"):
+        if not np.array_equal(rows[name], getattr(index, name)):
+            raise DL1FileError(
+                f"{path}: {table._v_pathname} does not hold the events that its "
+                f"telescope triggered (event {index.event_id[0]} and following): the "
+                "file is damaged, or was put together of different files. Make it again"
+            )
+    return image_columns(table, rows)
 
 
 def _pairs(edges):

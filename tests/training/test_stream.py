@@ -85,6 +85,8 @@ def large_index(n_files=(150, 50), n_rows=400, keep=None):
     none = np.zeros((n, 2), np.float32)
     index = EventIndex(
         file=file,
+        obs_id=np.ones(n, np.int64),
+        event_id=np.arange(n),
         tel_id=np.ones(n, np.int32),
         row=np.tile(np.arange(n_rows), n_all),
         label=(file >= signal).astype(np.int64),
@@ -407,6 +409,18 @@ def spoil_chunk(path):
     content = bytearray(path.read_bytes())
     content[chunk.offset : chunk.offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(content)
+
+
+def test_images_of_other_events_are_an_error(files, index, tmp_path):
+    """They are found by their rows, and must be of the events of the parameters."""
+    copy = shutil.copy(files[1], tmp_path / "copy.dl1.h5")
+    with tables.open_file(copy, "r+") as file:
+        table = file.root.dl1.event.telescope.images.tel_001
+        rows = table.read()
+        table.modify_rows(start=0, rows=np.roll(rows, 1))
+    with pytest.raises(DL1FileError, match=r"copy.dl1.h5: .*images/tel_001 does not"):
+        read_images([files[0], copy], index, np.arange(len(index)))
+    read_images(files, index, np.arange(len(index)))
 
 
 @pytest.mark.parametrize("spoil", [spoil_end, spoil_table, spoil_chunk, None])
