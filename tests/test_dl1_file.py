@@ -1,5 +1,6 @@
 """DL1 files in chunks: every event once, with its own pointing."""
 
+import functools
 import shutil
 
 import astropy.units as u
@@ -20,7 +21,13 @@ from ctapipe_gammaphysnet.network import CameraLattice
 def raw_of(file, tel_id):
     """What leaves the images of a telescope as they are."""
     geometry = file.subarray.tel[tel_id].camera.geometry
-    return InputPreparation(InputCard(), CameraLattice.from_geometry(geometry))
+    return _raw(tuple(geometry.pix_x.value), tuple(geometry.pix_y.value))
+
+
+@functools.cache
+def _raw(pix_x, pix_y):
+    lattice = CameraLattice.from_positions(pix_x, pix_y)
+    return InputPreparation(InputCard(), lattice)
 
 
 @pytest.fixture
