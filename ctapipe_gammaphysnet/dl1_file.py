@@ -36,6 +36,7 @@ __all__ = [
     "DL1File",
     "DL1FileError",
     "EventChunk",
+    "check_unique",
     "image_columns",
     "reading",
 ]
@@ -161,8 +162,7 @@ class DL1File:
         self.n_events = len(event_id)
         for tel_id, index in self.subarray.tel_indices.items():
             self._n_triggers[tel_id] = int(n_triggers[index])
-        if _has_duplicates(obs_id, event_id):
-            raise DL1FileError(f"{self.path}: {TRIGGER} has the same event twice")
+        check_unique(self.path, obs_id, event_id)
         self._observation_rows(_OBSERVATIONS, self._observations, np.unique(obs_id))
 
     def _check_is_empty(self):
@@ -606,12 +606,31 @@ class DL1File:
         return table, found[rows - first]
 
 
-def _has_duplicates(obs_id, event_id):
-    """Tell whether an event is there twice."""
+def check_unique(path, obs_id, event_id):
+    """Check that no event is there twice.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, for messages.
+    obs_id, event_id : numpy.ndarray
+        Numbers of its events, shape (n,), int.
+
+    Raises
+    ------
+    DL1FileError
+        If one is.
+    """
     order = np.lexsort((event_id, obs_id))
     obs_id, event_id = obs_id[order], event_id[order]
     same = (obs_id[1:] == obs_id[:-1]) & (event_id[1:] == event_id[:-1])
-    return bool(same.any())
+    if same.any():
+        first = np.argmax(same)
+        raise DL1FileError(
+            f"{path} has event {event_id[first]} of observation {obs_id[first]} twice "
+            f"in {TRIGGER}: nothing tells the two apart. Merge only files of different "
+            "observations"
+        )
 
 
 def image_columns(table, rows):

@@ -14,6 +14,7 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
+from ..dl1_file import check_unique
 from ..dl1_format import (
     SHOWER_COLUMNS,
     check_parameter_table,
@@ -247,8 +248,7 @@ def _triggered_events(path, file, tel_ids):
     with reading(path):
         trigger = read_table(file, _TRIGGER)
     keys, has_triggered = keys_of(trigger), np.asarray(trigger["tels_with_trigger"])
-    if len(np.unique(keys, axis=0)) < len(keys):
-        raise DL1FileError(f"{path}: {_TRIGGER} has the same event twice")
+    check_unique(path, *keys.T)
     return {
         tel_id: keys[has_triggered[:, subarray.tel_indices[tel_id]]]
         for tel_id in tel_ids
