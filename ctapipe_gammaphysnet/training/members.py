@@ -84,6 +84,9 @@ def add_members(path, model, resumed=()):
         members, weights_of_members = zip(*kept, strict=True)
         cards.append(card.model_copy(update={"members": members}))
         weights.append(weights_of_members)
-    return Model(
-        model.card.model_copy(update={"networks": tuple(cards)}), tuple(weights)
-    )
+    update = {
+        "networks": tuple(cards),
+        # Not lost where the new members' training has none.
+        "note": model.card.note or before.card.note,
+    }
+    return Model(model.card.model_copy(update=update), tuple(weights))

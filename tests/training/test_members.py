@@ -57,6 +57,8 @@ def test_new_members_come_after_those_in_the_file(path, make_model, toycam):
     added = add_members(path, new)
     assert seeds_of(added) == [0, 1, 2, 3]
     assert added.card.note == "Four."
+    without = replace(new, card=new.card.model_copy(update={"note": ""}))
+    assert add_members(path, without).card.note == old.card.note != ""
     assert_weights(added, [(old, 0), (old, 1), (new, 0), (new, 1)])
     # Nothing is written yet; then all is.
     assert seeds_of(read_model(path)) == [0, 1]
