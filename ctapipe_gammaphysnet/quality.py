@@ -9,6 +9,8 @@ from ctapipe.core import QualityQuery, ToolConfigurationError
 from ctapipe.core.expression_engine import ALLOWED_GLOBALS
 from ctapipe.core.traits import List, Tuple, Unicode
 
+from .configuration import CommandLineFirst
+
 __all__ = ["INTENSITY", "ImageQualityQuery", "TrainingQualityQuery"]
 
 #: Names of the light in the image. Old files have parameters in the camera frame, where
@@ -16,7 +18,7 @@ __all__ = ["INTENSITY", "ImageQualityQuery", "TrainingQualityQuery"]
 INTENSITY = ("hillas_intensity", "camera_frame_hillas_intensity")
 
 
-class ImageQualityQuery(QualityQuery):
+class ImageQualityQuery(CommandLineFirst, QualityQuery):
     """Selects the images to reconstruct, and counts what became of them.
 
     The expressions use the column names of ctapipe's DL1 parameters tables, for

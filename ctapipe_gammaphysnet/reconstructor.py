@@ -11,11 +11,12 @@ import warnings
 import astropy.units as u
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
-from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Path, Unicode
+from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
 from ctapipe.reco import Reconstructor, StereoCombiner
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
+from .configuration import CommandLineFirst, check_sections, tool_of
 from .dl1 import event_images
 from .dl2 import (
     CONTAINERS,
@@ -31,12 +32,13 @@ from .dl2 import (
     name_model,
     telescope_columns,
 )
+from .paths import FilePath
 from .quality import ImageQualityQuery
 
 __all__ = ["GammaPhysNetReconstructor", "sha256_of_file"]
 
 
-class GammaPhysNetReconstructor(Reconstructor):
+class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     """Energy, direction, impact point and gammaness from DL1 images, by γ-PhysNet.
 
     Each telescope type is reconstructed by its own network, all from one model file.
@@ -53,7 +55,7 @@ class GammaPhysNetReconstructor(Reconstructor):
         Configuration: ``parent``, ``config``, or the traits themselves.
     """
 
-    load_path = Path(
+    load_path = FilePath(
         default_value=None,
         allow_none=True,
         exists=True,
@@ -129,6 +131,8 @@ class GammaPhysNetReconstructor(Reconstructor):
     classes = (ImageQualityQuery,)
 
     def __init__(self, subarray, atmosphere_profile=None, **kwargs):
+        if kwargs.get("parent") is not None:
+            check_sections(tool_of(kwargs["parent"]).config)
         super().__init__(subarray, atmosphere_profile, **kwargs)
         if self.load_path is None:
             raise ToolConfigurationError(

@@ -1,26 +1,24 @@
 """Apply γ-PhysNet to whole DL1 files."""
 
-import sys
 from collections import Counter
 
-from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
 from ctapipe.io.metadata import Contact, Instrument
-from tqdm.auto import tqdm
-from traitlets import default
 
 from ..bulk import reconstruct_file, settings_of
 from ..dl1_file import DL1File
 from ..dl2_file import differences
 from ..output import check_file, real_path
+from ..paths import FilePath, Names, find_files
 from ..quality import ImageQualityQuery
 from ..reconstructor import GammaPhysNetReconstructor
-from .command_line import repeat_options
+from .base import GammaPhysNetTool
 
 __all__ = ["ApplyGammaPhysNet", "main"]
 
 
-class ApplyGammaPhysNet(Tool):
+class ApplyGammaPhysNet(GammaPhysNetTool):
     """Apply γ-PhysNet to DL1 files, many images at once.
 
     The output is what ``ctapipe-process`` writes with ``GammaPhysNetReconstructor``,
@@ -43,27 +41,26 @@ class ApplyGammaPhysNet(Tool):
         --model lst.safetensors --output-dir dl2
     """
 
-    input_urls = traits.List(
-        traits.Path(exists=True, directory_ok=False),
-        help="DL1 files, with images and parameters: one or more.",
+    input_urls = Names(
+        help="DL1 files, with images and parameters: one or more, or patterns."
     ).tag(config=True)
 
-    output_path = traits.Path(
+    output_path = FilePath(
         default_value=None,
         allow_none=True,
         directory_ok=False,
         help="DL2 file to write, from a single input.",
     ).tag(config=True)
 
-    output_dir = traits.Path(
+    output_dir = FilePath(
         default_value=None,
         allow_none=True,
-        exists=True,
         file_ok=False,
         help=(
             "Folder for the DL2 files, in place of ``output_path``: ``a.dl1.h5``"
-            " becomes ``a.dl2.h5``. Inputs whose output is there already, made with"
-            " the same model and settings, are skipped."
+            " becomes ``a.dl2.h5``. It is made if it does not exist. Inputs whose"
+            " output is there already, made with the same model and settings, are"
+            " skipped."
         ),
     ).tag(config=True)
 
@@ -89,8 +86,6 @@ class ApplyGammaPhysNet(Tool):
         ),
     ).tag(config=True)
 
-    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
-
     aliases = {
         ("i", "input"): "ApplyGammaPhysNet.input_urls",
         ("o", "output"): "ApplyGammaPhysNet.output_path",
@@ -112,12 +107,6 @@ class ApplyGammaPhysNet(Tool):
             "Copy the images into the output",
             "Leave the images out of the output",
         ),
-        **traits.flag(
-            "progress",
-            "ApplyGammaPhysNet.progress_bar",
-            "Show progress bars",
-            "Show no progress bars",
-        ),
         "overwrite": (
             {"ApplyGammaPhysNet": {"overwrite": True}},
             "Replace output files that exist",
@@ -126,27 +115,8 @@ class ApplyGammaPhysNet(Tool):
 
     classes = [GammaPhysNetReconstructor, ImageQualityQuery, Contact, Instrument]
 
-    @default("log_level")
-    def _default_log_level(self):
-        # What was written is what one wants to see.
-        return "INFO"
-
-    def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists.
-
-        Parameters
-        ----------
-        argv : list of str, optional
-            The command line; that of the process by default.
-        """
-        argv = sys.argv[1:] if argv is None else argv
-        lists = {"-i", "--input", "--ApplyGammaPhysNet.input_urls"}
-        super().parse_command_line(repeat_options(argv, lists))
-
     def setup(self):
         """Check what can be checked before anything is computed."""
-        if self.extra_args:
-            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
         if not self.input_urls:
             raise ToolConfigurationError("give at least one DL1 file: --input FILE")
         if (self.output_path is None) == (self.output_dir is None):
@@ -154,7 +124,10 @@ class ApplyGammaPhysNet(Tool):
                 "give either the file to write, --output FILE, or the folder for files "
                 "to write, --output-dir FOLDER"
             )
+        self.paths = [path for text in self.input_urls for path in find_files(text)]
         outputs = self._outputs()
+        if self.output_dir is not None:
+            self._make_folder()
         for output, count in Counter(map(real_path, outputs)).items():
             if count > 1:
                 raise ToolConfigurationError(
@@ -162,19 +135,27 @@ class ApplyGammaPhysNet(Tool):
                     "different names, or write them to different folders"
                 )
         for output in outputs:
-            check_file(output, self.input_urls)
-        self._pairs = list(zip(self.input_urls, outputs, strict=True))
+            check_file(output, self.paths)
+        self._pairs = list(zip(self.paths, outputs, strict=True))
         if self.output_path is not None:
             self.check_output(self.output_path)
 
+    def _make_folder(self):
+        try:
+            self.output_dir.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ToolConfigurationError(
+                f"cannot make the folder {self.output_dir}: {error.strerror}"
+            ) from error
+
     def _outputs(self):
         if self.output_dir is None:
-            if len(self.input_urls) > 1:
+            if len(self.paths) > 1:
                 raise ToolConfigurationError(
                     "several inputs need a folder for their outputs: --output-dir"
                 )
             return [self.output_path]
-        return [self.output_dir / _dl2_name(path) for path in self.input_urls]
+        return [self.output_dir / _dl2_name(path) for path in self.paths]
 
     def start(self):
         """Reconstruct one file after the other."""
@@ -208,12 +189,7 @@ class ApplyGammaPhysNet(Tool):
         if dl1.n_events == 0:
             self.log.warning("%s has no events", dl1.path)
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
-        with tqdm(
-            desc=output.name,
-            total=dl1.n_events,
-            unit="ev",
-            disable=not self.progress_bar,
-        ) as bar:
+        with self.progress(output.name, dl1.n_events, "ev") as bar:
             reconstruct_file(
                 dl1,
                 output,

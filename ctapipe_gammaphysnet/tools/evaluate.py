@@ -1,24 +1,21 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
-from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
-from tqdm.auto import tqdm
-from traitlets import default
+from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..input_file import read_subarray
 from ..output import check_folder, whole_folder
+from ..paths import FilePath, Names, find_files, named_models, printable
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from ..training.index import check_file
-from .command_line import check_name, expand, repeat_options
-from .extras import require_extra
+from .base import GammaPhysNetTool
+from .extras import require_modules
 from .same_file import refuse_same_files
 
 __all__ = ["EvaluateGammaPhysNet", "main"]
@@ -36,7 +33,7 @@ _SPECTRA = (
 _GROUPS = ("", "Energy", "Geometry", "Classifier")
 
 
-class EvaluateGammaPhysNet(Tool):
+class EvaluateGammaPhysNet(GammaPhysNetTool):
     """Evaluate γ-PhysNet and other algorithms on the same simulated events.
 
     Resolutions and bias in bins of true energy, separation of gammas and background,
@@ -65,8 +62,7 @@ class EvaluateGammaPhysNet(Tool):
         --output-dir evaluation
     """
 
-    models = traits.List(
-        traits.Unicode(),
+    models = Names(
         help=(
             "Model files, which predict from the images of the files; ``NAME=FILE`` to"
             " call one something else than its file."
@@ -82,23 +78,21 @@ class EvaluateGammaPhysNet(Tool):
         ),
     ).tag(config=True)
 
-    signal = traits.List(
-        traits.Unicode(),
+    signal = Names(
         help=(
             "Files of simulated gammas: one or more, or patterns. DL1 with images and"
             " parameters for models, DL2 for references, or both in one."
         ),
     ).tag(config=True)
 
-    background = traits.List(
-        traits.Unicode(),
+    background = Names(
         help=(
             "Files of simulated background, usually protons: like those of the signal."
             " Without any, nothing is said of the separation of gammas from it."
         ),
     ).tag(config=True)
 
-    output_dir = traits.Path(
+    output_dir = FilePath(
         default_value=None,
         allow_none=True,
         file_ok=False,
@@ -217,8 +211,6 @@ class EvaluateGammaPhysNet(Tool):
         help="Number of threads; default: one for each core.",
     ).tag(config=True)
 
-    progress_bar = traits.Bool(True, help="Show a progress bar.").tag(config=True)
-
     aliases = {
         ("m", "model"): "EvaluateGammaPhysNet.models",
         "reference": "EvaluateGammaPhysNet.references",
@@ -235,12 +227,6 @@ class EvaluateGammaPhysNet(Tool):
     }
 
     flags = {
-        **traits.flag(
-            "progress",
-            "EvaluateGammaPhysNet.progress_bar",
-            "Show a progress bar",
-            "Show no progress bar",
-        ),
         "draw-members": (
             {"EvaluateGammaPhysNet": {"draw_members": True}},
             "Draw the curve of each member, too",
@@ -261,31 +247,9 @@ class EvaluateGammaPhysNet(Tool):
 
     classes = [TrainingQualityQuery]
 
-    @default("log_level")
-    def _default_log_level(self):
-        # The summary is what one wants to see.
-        return "INFO"
-
-    def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists.
-
-        Parameters
-        ----------
-        argv : list of str, optional
-            The command line; that of the process by default.
-        """
-        argv = sys.argv[1:] if argv is None else argv
-        lists = {"-m", "--model", "--reference", "--signal", "--background"}
-        lists |= {"--telescope-types"}
-        names = ("models", "references", "signal", "background", "telescope_types")
-        lists |= {f"--{type(self).__name__}.{name}" for name in names}
-        super().parse_command_line(repeat_options(argv, lists))
-
     def setup(self):
         """Check all that can be checked before anything is computed."""
-        if self.extra_args:
-            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
-        require_extra("evaluate", "pyirf", "matplotlib")
+        require_modules("pyirf", "matplotlib")
         check_drawing()
         if self.output_dir is None:
             raise ToolConfigurationError(
@@ -310,22 +274,18 @@ class EvaluateGammaPhysNet(Tool):
         """Model files and groups of DL2, by what they are called."""
         self.model_paths, self.groups = {}, {}
         for text in self.models:
-            name, _, path = text.rpartition("=")
-            path = Path(path).expanduser()
-            if not path.is_file():
-                raise ToolConfigurationError(f"there is no model file {path}")
-            self._add(self.model_paths, name or path.stem, path)
+            for name, path in named_models(text):
+                self._add(self.model_paths, name, path)
         for text in self.references:
             name, _, prefixes = text.partition("=")
             groups = prefixes.split(",") if prefixes else [name + g for g in _GROUPS]
-            self._add(self.groups, name, groups)
+            self._add(self.groups, printable(name), groups)
         if not (self.model_paths or self.groups):
             raise ToolConfigurationError(
                 "give what to evaluate: --model FILE, --reference PREFIX, or both"
             )
 
     def _add(self, algorithms, name, value):
-        check_name(name)
         if name in self.model_paths or name in self.groups:
             raise ToolConfigurationError(
                 f"two algorithms are called {name}: name one of them, NAME=..."
@@ -340,7 +300,7 @@ class EvaluateGammaPhysNet(Tool):
             (path, label)
             for label, patterns in enumerate((self.signal, self.background))
             for pattern in patterns
-            for path in expand(pattern)
+            for path in find_files(pattern)
         ]
         refuse_same_files([path for path, _ in self.files])
 
@@ -467,12 +427,8 @@ class EvaluateGammaPhysNet(Tool):
                 )
         self.log.info("Selection of images:\n%s", self.query.to_table(functions=True))
         self._check_showers(events)
-        with tqdm(
-            desc="images",
-            total=sum(map(len, events)) * len(self.networks),
-            unit="im",
-            disable=not (self.progress_bar and self.networks),
-        ) as bar:
+        n_images = sum(map(len, events)) * len(self.networks)
+        with self.progress("images", n_images, "im") as bar:
             samples = [
                 read_sample(
                     path,

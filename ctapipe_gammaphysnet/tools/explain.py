@@ -1,26 +1,23 @@
 """Show what γ-PhysNet looks at, and how steadily."""
 
-import sys
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, vstack
-from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
 from ctapipe.io import read_table
-from tqdm.auto import tqdm
-from traitlets import default
 
 from ..dl1_file import DL1File
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..output import check_folder, whole_folder
+from ..paths import FilePath, Names, find_files, named_models
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
-from .command_line import check_name, expand, repeat_options
-from .extras import require_extra
+from .base import GammaPhysNetTool
+from .extras import require_modules
 from .same_file import refuse_same_files
 
 __all__ = ["ExplainGammaPhysNet", "main"]
@@ -28,7 +25,7 @@ __all__ = ["ExplainGammaPhysNet", "main"]
 _KEYS = ("obs_id", "event_id", "tel_id")
 
 
-class ExplainGammaPhysNet(Tool):
+class ExplainGammaPhysNet(GammaPhysNetTool):
     """Show what γ-PhysNet looks at in camera images.
 
     For some events heatmaps (Grad-CAM) of each output, and the maps of spatial
@@ -56,23 +53,21 @@ class ExplainGammaPhysNet(Tool):
         --output-dir explanation
     """
 
-    models = traits.List(
-        traits.Unicode(),
+    models = Names(
         help=(
             "Model files: one or more; ``NAME=FILE`` to call one something else than"
             " its file."
         ),
     ).tag(config=True)
 
-    input_patterns = traits.List(
-        traits.Unicode(),
+    input_patterns = Names(
         help=(
             "DL1 files with images and parameters: one or more, or patterns. Of one"
             " array of telescopes; of gammas, or of another particle."
         ),
     ).tag(config=True)
 
-    output_dir = traits.Path(
+    output_dir = FilePath(
         default_value=None,
         allow_none=True,
         file_ok=False,
@@ -157,8 +152,6 @@ class ExplainGammaPhysNet(Tool):
         help="Number of threads; default: one for each core.",
     ).tag(config=True)
 
-    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
-
     aliases = {
         ("m", "model"): "ExplainGammaPhysNet.models",
         ("i", "input"): "ExplainGammaPhysNet.input_patterns",
@@ -186,12 +179,6 @@ class ExplainGammaPhysNet(Tool):
             {"ExplainGammaPhysNet": {"robustness": True}},
             "Say how predictions and heatmaps of disturbed images move",
         ),
-        **traits.flag(
-            "progress",
-            "ExplainGammaPhysNet.progress_bar",
-            "Show progress bars",
-            "Show no progress bars",
-        ),
         "overwrite": (
             {"ExplainGammaPhysNet": {"overwrite": True}},
             "Replace what was written into the output folder before",
@@ -200,30 +187,9 @@ class ExplainGammaPhysNet(Tool):
 
     classes = [TrainingQualityQuery]
 
-    @default("log_level")
-    def _default_log_level(self):
-        # What is chosen, and what comes out, is what one wants to see.
-        return "INFO"
-
-    def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists.
-
-        Parameters
-        ----------
-        argv : list of str, optional
-            The command line; that of the process by default.
-        """
-        argv = sys.argv[1:] if argv is None else argv
-        lists = {"-m", "--model", "-i", "--input", "--event-id", "--telescope-types"}
-        names = ("models", "input_patterns", "event_ids", "telescope_types")
-        lists |= {f"--{type(self).__name__}.{name}" for name in names}
-        super().parse_command_line(repeat_options(argv, lists))
-
     def setup(self):
         """Check all that can be checked before anything is computed."""
-        if self.extra_args:
-            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
-        require_extra("explain", "captum", "matplotlib")
+        require_modules("captum", "matplotlib")
         check_drawing()
         if self.output_dir is None:
             raise ToolConfigurationError(
@@ -247,25 +213,22 @@ class ExplainGammaPhysNet(Tool):
 
         self.model_paths = {}
         for text in self.models:
-            name, _, path = text.rpartition("=")
-            path = Path(path).expanduser()
-            if not path.is_file():
-                raise ToolConfigurationError(f"there is no model file {path}")
-            name = name or path.stem
-            check_name(name)
-            check_group_name(name)
-            if name in self.model_paths:
-                raise ToolConfigurationError(
-                    f"two models are called {name}: name one of them otherwise, "
-                    "NAME=FILE"
-                )
-            self.model_paths[name] = path
+            for name, path in named_models(text):
+                check_group_name(name)
+                if name in self.model_paths:
+                    raise ToolConfigurationError(
+                        f"two models are called {name}: name one of them otherwise, "
+                        "NAME=FILE"
+                    )
+                self.model_paths[name] = path
         if not self.model_paths:
             raise ToolConfigurationError("give at least one model: --model FILE")
 
     def _find_files(self):
         """Input files, and the telescopes in them."""
-        paths = [path for pattern in self.input_patterns for path in expand(pattern)]
+        paths = [
+            path for pattern in self.input_patterns for path in find_files(pattern)
+        ]
         if not paths:
             raise ToolConfigurationError("give at least one file: --input FILE")
         refuse_same_files(paths)
@@ -492,7 +455,7 @@ class ExplainGammaPhysNet(Tool):
                     )
 
     def _bar(self, what, total=None):
-        return tqdm(desc=what, total=total, unit="im", disable=not self.progress_bar)
+        return self.progress(what, total, "im")
 
     def _explain_events(self, folder, file):
         """Maps of single events."""

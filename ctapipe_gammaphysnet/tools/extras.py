@@ -4,18 +4,16 @@ import importlib.util
 
 from ctapipe.core import ToolConfigurationError
 
-__all__ = ["require_extra"]
+__all__ = ["require_modules"]
 
 
-def require_extra(extra, *modules):
-    """Check that the libraries of an extra of this package are installed.
+def require_modules(*modules):
+    """Check that libraries are installed which not everybody needs.
 
     Parameters
     ----------
-    extra : str
-        Name of the extra, for example ``train``.
     *modules : str
-        The modules that the tool imports from it.
+        The modules that the tool imports; each is called like its library.
 
     Raises
     ------
@@ -24,7 +22,9 @@ def require_extra(extra, *modules):
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
+        # By their names, not with an extra of this package: so pip leaves a PyTorch
+        # for CPUs as it is, and needs no index that has this package.
         raise ToolConfigurationError(
-            f"{', '.join(missing)} is not installed. This tool needs the extra "
-            f"'{extra}': pip install 'ctapipe_gammaphysnet[{extra}]'"
+            f"{', '.join(missing)} is not installed, which this tool needs: "
+            f"python -m pip install {' '.join(missing)}"
         )

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
-from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from ctapipe.core import Provenance, ToolConfigurationError, traits
 from tqdm.auto import tqdm
-from traitlets import default
 
 from ..instrument import check_alike, describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
@@ -20,6 +19,7 @@ from ..model_file import Model, write_model
 from ..network import CameraLattice, NetworkConfig, parameter_shapes
 from ..output import check_file as check_output_file
 from ..output import real_path
+from ..paths import FilePath, Names, find_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
@@ -29,8 +29,8 @@ from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.showers import is_for_validation
 from ..training.traits import FiniteFloat
-from .command_line import expand, repeat_options
-from .extras import require_extra
+from .base import GammaPhysNetTool
+from .extras import require_modules
 from .same_file import refuse_same_files
 
 __all__ = ["TrainGammaPhysNet", "main"]
@@ -39,7 +39,7 @@ __all__ = ["TrainGammaPhysNet", "main"]
 LABELS = {"signal": 0, "background": 1}
 
 
-class TrainGammaPhysNet(Tool):
+class TrainGammaPhysNet(GammaPhysNetTool):
     """Train γ-PhysNet on DL1 images of simulated showers.
 
     For each telescope type one network per seed is trained, to tell gammas from
@@ -73,23 +73,21 @@ class TrainGammaPhysNet(Tool):
         --output model.safetensors
     """
 
-    signal = traits.List(
-        traits.Unicode(),
+    signal = Names(
         help=(
             "DL1 files of simulated gammas, with images, parameters and truth: one or"
             " more, or patterns such as ``'gamma_*.dl1.h5'``."
         ),
     ).tag(config=True)
 
-    background = traits.List(
-        traits.Unicode(),
+    background = Names(
         help=(
             "DL1 files of simulated background, usually protons: one or more, or"
             " patterns."
         ),
     ).tag(config=True)
 
-    output_path = traits.Path(
+    output_path = FilePath(
         default_value=None,
         allow_none=True,
         directory_ok=False,
@@ -200,8 +198,6 @@ class TrainGammaPhysNet(Tool):
         False, help="Write a log for TensorBoard beside the checkpoints, too."
     ).tag(config=True)
 
-    progress_bar = traits.Bool(True, help="Show progress bars.").tag(config=True)
-
     aliases = {
         "signal": "TrainGammaPhysNet.signal",
         "background": "TrainGammaPhysNet.background",
@@ -228,12 +224,6 @@ class TrainGammaPhysNet(Tool):
             "Train γ-PhysNet DA, with dual attention",
             "Train γ-PhysNet without attention",
         ),
-        **traits.flag(
-            "progress",
-            "TrainGammaPhysNet.progress_bar",
-            "Show progress bars",
-            "Show no progress bars",
-        ),
         "resume": (
             {"TrainGammaPhysNet": {"resume": True}},
             "Go on with a training that was interrupted",
@@ -254,39 +244,11 @@ class TrainGammaPhysNet(Tool):
 
     classes = [TrainingQualityQuery, Recipe, InputTransformation, Augmentation]
 
-    @default("log_level")
-    def _default_log_level(self):
-        # Who trains for hours wants to see how it goes.
-        return "INFO"
-
-    def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists.
-
-        Parameters
-        ----------
-        argv : list of str, optional
-            The command line; that of the process by default.
-        """
-        argv = sys.argv[1:] if argv is None else argv
-        names = (
-            "signal",
-            "background",
-            "telescope_types",
-            "seeds",
-            "channels",
-            "tasks",
-        )
-        lists = {f"--{name.replace('_', '-')}" for name in names}
-        lists |= {f"--{type(self).__name__}.{name}" for name in names}
-        super().parse_command_line(repeat_options(argv, lists))
-
     def setup(self):
         """Check all that can be checked before anything is trained."""
-        if self.extra_args:
-            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
-        require_extra("train", "lightning", "matplotlib")
+        require_modules("lightning", "matplotlib")
         if self.tensorboard:
-            require_extra("train", "tensorboard")
+            require_modules("tensorboard")
         # Only now: help and complaints must not wait for torch.
         from ..predictor import set_threads
         from ..training.fit import check_environment
@@ -321,7 +283,7 @@ class TrainGammaPhysNet(Tool):
             patterns = getattr(self, option)
             if not patterns:
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
-            files[option] = [path for p in patterns for path in expand(p)]
+            files[option] = [path for p in patterns for path in find_files(p)]
         self.paths = [path for paths in files.values() for path in paths]
         self.labels = [LABELS[o] for o, paths in files.items() for _ in paths]
         refuse_same_files(self.paths)
@@ -662,7 +624,7 @@ class TrainGammaPhysNet(Tool):
         """Train the members of one telescope type, until something ends it."""
         from ..training.fit import fit
 
-        progress = self.log.info if self.progress_bar and not self.quiet else None
+        progress = self.log.info if self.shows_progress else None
         members, weights = [], []
         for seed in self.seeds:
             self.log.info(

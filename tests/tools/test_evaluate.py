@@ -320,7 +320,7 @@ def test_each_telescope_of_a_name_is_compared_with_the_model(
         evaluate(files, tmp_path / "out", f"--model={model}")
 
 
-def test_a_missing_extra_says_what_to_install(dl2, tmp_path, monkeypatch):
+def test_missing_libraries_say_what_to_install(dl2, tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ToolConfigurationError, match=r"gammaphysnet\[evaluate\]"):
+    with pytest.raises(ToolConfigurationError, match="pip install pyirf matplotlib"):
         evaluate(dl2, tmp_path / "out", "--reference=GammaPhysNet")

@@ -413,7 +413,7 @@ def test_each_telescope_of_a_name_is_compared_with_the_model(
         explain(files, models, tmp_path / "out")
 
 
-def test_a_missing_extra_says_what_to_install(dl1, models, tmp_path, monkeypatch):
+def test_missing_libraries_say_what_to_install(dl1, models, tmp_path, monkeypatch):
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ToolConfigurationError, match=r"gammaphysnet\[explain\]"):
+    with pytest.raises(ToolConfigurationError, match="pip install captum matplotlib"):
         explain([dl1], models, tmp_path / "out")

@@ -1,0 +1,394 @@
+"""Configuration files: how they are read, which sections are ours, and what wins.
+
+A section of ours may be at the top of a file, or nested as ``ctapipe-process`` wants it
+(``ShowerProcessor: GammaPhysNetReconstructor: ImageQualityQuery``). It means the same
+in all tools, gives way to the command line, and is an error where nobody reads it.
+"""
+
+import json
+import pkgutil
+import tomllib
+import warnings
+from contextlib import suppress
+from copy import deepcopy
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+
+import ctapipe.tools
+import yaml
+from ctapipe.core import ToolConfigurationError
+from ctapipe.core.plugins import detect_and_import_plugins
+from traitlets.config import Config, Configurable, PyFileConfigLoader
+
+__all__ = [
+    "CommandLineFirst",
+    "check_sections",
+    "is_ours",
+    "merged_section",
+    "places_of_option",
+    "read_configuration",
+    "tool_of",
+]
+
+#: Modules of our tools and components, and the sections that are read inside theirs.
+_OURS = {
+    "ApplyGammaPhysNet": (
+        "tools.apply",
+        ("GammaPhysNetReconstructor", "Contact", "Instrument"),
+    ),
+    "TrainGammaPhysNet": (
+        "tools.train",
+        ("TrainingQualityQuery", "Recipe", "InputTransformation", "Augmentation"),
+    ),
+    "EvaluateGammaPhysNet": ("tools.evaluate", ("TrainingQualityQuery",)),
+    "ExplainGammaPhysNet": ("tools.explain", ("TrainingQualityQuery",)),
+    "GammaPhysNetReconstructor": (
+        "reconstructor",
+        ("ImageQualityQuery", "StereoCombiner"),
+    ),
+    "ImageQualityQuery": ("quality", ()),
+    "TrainingQualityQuery": ("quality", ()),
+    "Recipe": ("training.recipe", ()),
+    "InputTransformation": ("training.recipe", ()),
+    "Augmentation": ("training.augmentation", ()),
+    "AirShowerEventSource": ("simulation.source", ()),
+}
+#: Sections of ctapipe in which sections of ours are read.
+_HOSTS = {
+    "ProcessorTool": ("ShowerProcessor", "EventSource"),
+    "ShowerProcessor": ("GammaPhysNetReconstructor",),
+}
+
+
+class CommandLineFirst:
+    """Mixin of components for which the command line wins, however files are nested.
+
+    traitlets prefers what is nested deeper, be it in a file.
+    """
+
+    def _find_my_config(self, cfg):
+        # Copies: traitlets merges into what it is given.
+        found = super()._find_my_config(deepcopy(cfg))
+        command_line = deepcopy(_command_line(self))
+        found.merge(super()._find_my_config(command_line))
+        # This is where components that this one makes look last.
+        found.merge({k: v for k, v in command_line.items() if isinstance(v, Config)})
+        return found
+
+
+def _command_line(component):
+    return getattr(tool_of(component), "cli_config", Config())
+
+
+def tool_of(component):
+    """Find the tool that a component belongs to.
+
+    Parameters
+    ----------
+    component : traitlets.config.Configurable
+        A component, or a tool.
+
+    Returns
+    -------
+    traitlets.config.Configurable
+        What has no parent itself: the tool, if there is one.
+    """
+    while component.parent is not None:
+        component = component.parent
+    return component
+
+
+def read_configuration(path):
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        YAML, JSON, TOML or Python.
+
+    Returns
+    -------
+    traitlets.config.Config
+        Its sections.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If it cannot be understood.
+    """
+    readers = {
+        ".yaml": _read_yaml,
+        ".yml": _read_yaml,
+        ".json": _read_json,
+        ".toml": lambda path: tomllib.loads(path.read_text(encoding="utf-8")),
+        ".py": lambda path: PyFileConfigLoader(str(path)).load_config(),
+    }
+    reader = readers.get(path.suffix)
+    if reader is None:
+        raise ToolConfigurationError(
+            f"the configuration file {path} must end in one of {', '.join(readers)}"
+        )
+    try:
+        return _sections(reader(path))
+    except ToolConfigurationError:
+        raise
+    except OSError as error:
+        raise ToolConfigurationError(
+            f"the configuration file {path} cannot be read: {error.strerror}"
+        ) from error
+    # A Python file may raise anything.
+    except Exception as error:
+        raise ToolConfigurationError(
+            f"the configuration file {path} is not understood: {error}"
+        ) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML in which nothing is said twice: only the last would count."""
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        _refuse_repeated([key.value for key, _ in node.value if key.value != "<<"])
+        return node
+
+
+def _refuse_repeated(keys):
+    for number, key in enumerate(keys):
+        if key in keys[:number]:
+            raise ValueError(f"{key} is there twice in one place")
+
+
+def _read_yaml(path):
+    # Bytes: it is UTF-8 whatever the terminal.
+    return yaml.load(path.read_bytes(), _UniqueKeyLoader)
+
+
+def _read_json(path):
+    def mapping(pairs):
+        _refuse_repeated([key for key, _ in pairs])
+        return dict(pairs)
+
+    content = json.loads(path.read_bytes(), object_pairs_hook=mapping)
+    if isinstance(content, dict):
+        # traitlets' own number of the format.
+        content.pop("version", None)
+    return content
+
+
+def _sections(content, where="at the top"):
+    """A configuration, with empty sections where files leave them so."""
+    if content is None:
+        return Config()
+    if not isinstance(content, dict):
+        raise ValueError(f"{where} there must be 'name: value', not {content!r}")
+    found = Config()
+    for key, value in content.items():
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"{where}: {key!r} is no name")
+        is_section = key[0].upper() == key[0] and key[0] != "_"
+        found[key] = _sections(value, f"in {key}") if is_section else value
+    return found
+
+
+def merged_section(config, *chain):
+    """Section of a component, merged from all places where it may be.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        The whole configuration; not modified.
+    *chain : tuple of str
+        For the component and each one that contains it, from the outermost: names of
+        its section, those that are more special last.
+
+    Returns
+    -------
+    traitlets.config.Config
+        What traitlets would find for a component with these parents.
+    """
+    found = Config()
+    places = [config]
+    if len(chain) > 1:
+        places.append(merged_section(config, *chain[:-1]))
+    for place in places:
+        for name in chain[-1]:
+            if name in place:
+                found.merge(deepcopy(place[name]))
+    return found
+
+
+def check_sections(config):
+    """Refuse sections and options of ours that do nothing.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        The whole configuration, of any tool.
+
+    Returns
+    -------
+    list of str
+        Sections at the top that neither we nor ctapipe and its plugins know.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If a section or an option does nothing that is ours or like ours. The message
+        says what it may have meant.
+    """
+    unknown = []
+    for name, section in config.items():
+        if isinstance(section, Config):
+            if not _is_known(name):
+                _refuse_similar(name, "the configuration")
+                unknown.append(name)
+            _check_section(name, section)
+    return unknown
+
+
+def is_ours(name):
+    """Say whether a section is one of this package.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        Whether one of our tools or components reads it.
+    """
+    return name in _OURS
+
+
+def _check_section(name, section):
+    is_ours = name in _OURS
+    if is_ours:
+        _check_options(name, section)
+    children = _OURS[name][1] if is_ours else _HOSTS.get(name, ())
+    inside = _names_of(children)
+    for key, value in section.items():
+        if not isinstance(value, Config):
+            continue
+        if key in _OURS and key not in inside:
+            places = [place for place, (_, its) in _OURS.items() if key in its]
+            places += [place for place, its in _HOSTS.items() if key in its]
+            raise ToolConfigurationError(
+                f"the section {key} does nothing in {name}: put it at the top"
+                + "".join(f", or in {place}" for place in places)
+            )
+        if is_ours and key not in inside:
+            raise ToolConfigurationError(
+                f"{name} reads no section {key}: {_advice(key, children)}"
+            )
+        if key not in inside and not _is_known(key):
+            _refuse_similar(key, name)
+        _check_section(key, value)
+
+
+def _check_options(name, section):
+    options = _class(name).class_trait_names(config=True)
+    for key, value in section.items():
+        if not isinstance(value, Config) and key not in options:
+            of_others = places_of_option(key)
+            advice = (
+                of_others
+                if key in {place.rpartition(".")[2] for place in of_others}
+                else get_close_matches(key, options) or of_others
+            )
+            raise ToolConfigurationError(
+                f"{name} has no option {key}: {_did_you_mean(advice)}"
+            )
+
+
+def _class(name):
+    module = import_module(f".{_OURS[name][0]}", __package__)
+    return getattr(module, name)
+
+
+def places_of_option(name):
+    """Find options of ours by their name, or by one like it.
+
+    Parameters
+    ----------
+    name : str
+        The name, such as ``epoch``.
+
+    Returns
+    -------
+    list of str
+        The options with their sections, such as ``Recipe.epochs``; or a section of
+        that name.
+    """
+    sections = {section.lower(): section for section in _OURS}
+    if name.lower() in sections:
+        return [sections[name.lower()]]
+    options = {
+        f"{section}.{option}": option
+        for section in _OURS
+        for option in _class(section).class_own_traits(config=True)
+    }
+    close = get_close_matches(name, set(options.values()), n=1)
+    return [place for place, option in options.items() if option in close]
+
+
+def _advice(name, candidates):
+    return _did_you_mean(get_close_matches(name, candidates) or candidates)
+
+
+def _did_you_mean(candidates):
+    if not candidates:
+        return "see --help-all"
+    return f"did you mean {' or '.join(candidates)}?"
+
+
+def _names_of(classes):
+    """Names under which sections of classes are read: theirs, and their parents'."""
+    names = set(classes)
+    for cls in _subclasses(Configurable):
+        sections = cls.section_names()
+        if sections[-1] in classes or "StereoCombiner" in {*classes} & {*sections}:
+            names.update(sections)
+    return names
+
+
+def _refuse_similar(name, where):
+    of_others = {
+        cls.__name__
+        for cls in _subclasses(Configurable)
+        if cls.__module__.partition(".")[0] != __package__
+    }
+    close = get_close_matches(name, {*_OURS, *of_others}, n=1)
+    if close and close[0] in _OURS:
+        raise ToolConfigurationError(
+            f"the section {name} in {where} is not known: did you mean {close[0]}?"
+        )
+
+
+def _is_known(name):
+    """Whether this is a section of ours, of ctapipe, or of a plugin of it."""
+    if name in _OURS or any(c.__name__ == name for c in _subclasses(Configurable)):
+        return True
+    _import_ctapipe()
+    return any(cls.__name__ == name for cls in _subclasses(Configurable))
+
+
+@cache
+def _import_ctapipe():
+    """Import all components: only for names that are not among those in use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module in pkgutil.iter_modules(ctapipe.tools.__path__, "ctapipe.tools."):
+            # Some need libraries that are not there.
+            with suppress(Exception):
+                import_module(module.name)
+        detect_and_import_plugins("ctapipe_io")
+        detect_and_import_plugins("ctapipe_reco")
+
+
+def _subclasses(cls):
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)

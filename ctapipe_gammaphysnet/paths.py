@@ -1,0 +1,287 @@
+"""Paths as users write them: with variables, ``~``, wildcards, and any name.
+
+They mean the same on the command line and in configuration files, for all tools and for
+`GammaPhysNetReconstructor` in ``ctapipe-process``. What exists under the very name that
+was written is what was meant; only otherwise are variables, ``~`` and wildcards looked
+for in it.
+"""
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from ctapipe.core import ToolConfigurationError, traits
+
+__all__ = [
+    "FilePath",
+    "Names",
+    "find_file",
+    "find_files",
+    "named_models",
+    "printable",
+    "resolve",
+]
+
+#: As `os.path.expandvars` understands them.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+#: What ctapipe downloads.
+_REMOTE = ("http://", "https://", "dataset://", "file://")
+_WILDCARDS = "*?["
+
+
+def resolve(text):
+    """Find out which path is meant, whether it exists or not.
+
+    Parameters
+    ----------
+    text : str or pathlib.Path
+        What the user wrote.
+
+    Returns
+    -------
+    pathlib.Path
+        The absolute path, with variables and ``~`` replaced unless there is a file of
+        that very name. Wildcards stay.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If it is empty, or has a variable that is not set.
+    """
+    text = os.fspath(text)
+    if os.path.lexists(text):
+        return Path(text).absolute()
+    for match in _VARIABLE.finditer(text):
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise ToolConfigurationError(
+                f"the environment variable {name} of the path {text} is not set"
+            )
+    expanded = os.path.expanduser(os.path.expandvars(text))
+    if not expanded or "\0" in expanded:
+        raise ToolConfigurationError(f"{text!r} is not a path")
+    return Path(expanded).absolute()
+
+
+def find_files(text):
+    """Find the files of a path or pattern.
+
+    Parameters
+    ----------
+    text : str or pathlib.Path
+        Such as ``$DATA/gamma_*.dl1.h5``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files, sorted: at least one.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is none, or if something is a folder.
+    """
+    if os.fspath(text).startswith(_REMOTE) and not os.path.lexists(text):
+        return [traits.Path().validate(None, text)]
+    path = resolve(text)
+    # Brackets in the names of folders that exist are no wildcards.
+    existing = path
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if existing == path:
+        paths = [path]
+    elif any(wildcard in str(path) for wildcard in _WILDCARDS):
+        rest = str(path.relative_to(existing))
+        paths = [existing / name for name in sorted(glob.glob(rest, root_dir=existing))]
+    else:
+        paths = []
+    if not paths:
+        raise ToolConfigurationError(_why_missing(path))
+    for found in paths:
+        if found.is_dir():
+            raise ToolConfigurationError(
+                f"{found} is a folder: give files, such as '{found}/*'"
+            )
+        if not os.path.exists(found):
+            raise ToolConfigurationError(_why_missing(found))
+    return paths
+
+
+def _why_missing(path):
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            return f"{path} is a link to {os.readlink(path)}, which does not exist"
+    except OSError as error:
+        return f"{path} cannot be found: {error.strerror}"
+    return f"there is no file {path}"
+
+
+def find_file(text):
+    """Find the one file of a path or pattern.
+
+    Parameters
+    ----------
+    text : str or pathlib.Path
+        The path or pattern.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is none, or if there are several.
+    """
+    paths = find_files(text)
+    if len(paths) > 1:
+        raise ToolConfigurationError(
+            f"{text} are {len(paths)} files, {paths[0].name} and others: give one"
+        )
+    return paths[0]
+
+
+def named_models(text):
+    """Find model files, and what they are called.
+
+    Parameters
+    ----------
+    text : str
+        A path or pattern, or ``NAME=FILE``. A file of the whole name wins.
+
+    Returns
+    -------
+    list of tuple of str and pathlib.Path
+        Name and path of each model.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is no such file.
+    """
+    try:
+        return [(printable(path.stem), path) for path in find_files(text)]
+    except ToolConfigurationError as error:
+        problem = error
+    for match in re.finditer("=", text):
+        name, file = text[: match.start()], text[match.end() :]
+        try:
+            return [(printable(name), find_file(file))]
+        except ToolConfigurationError as error:
+            # Of NAME=FILE: the file is what is missing.
+            problem = error if "/" not in name else problem
+    raise problem
+
+
+def printable(name):
+    """Write a name so that it can be printed, and stored as text.
+
+    Parameters
+    ----------
+    name : str
+        The name of a file.
+
+    Returns
+    -------
+    str
+        The same, with ``\\`` and a number for bytes that are not UTF-8 and for control
+        characters.
+    """
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class FilePath(traits.Path):
+    """Path of a file or folder, of any name.
+
+    ctapipe's own takes what follows ``?``, ``#`` or ``:`` in a name for parts of an
+    address, and does not know ``~``.
+    """
+
+    def from_string(self, s):
+        """Take a text from the command line as it is.
+
+        Parameters
+        ----------
+        s : str
+            The text.
+
+        Returns
+        -------
+        str
+            The same.
+        """
+        return s
+
+    def validate(self, obj, value):
+        """Find out which path is meant, and whether it is as it must be.
+
+        Parameters
+        ----------
+        obj : traitlets.HasTraits
+            Whose trait it is.
+        value : str, bytes, pathlib.Path or None
+            What the user wrote.
+
+        Returns
+        -------
+        pathlib.Path or None
+            The absolute path.
+
+        Raises
+        ------
+        traitlets.TraitError
+            If it is not: the message says why.
+        """
+        if isinstance(value, bytes):
+            value = os.fsdecode(value)
+        if not isinstance(value, str | Path):
+            # None, or what is no path.
+            return super().validate(obj, value)
+        try:
+            path = find_file(value) if self._must_be_file() else resolve(value)
+        except ToolConfigurationError as error:
+            raise self._error(obj, error) from error
+        if os.path.isdir(path) and not self.directory_ok:
+            raise self._error(obj, f"{path} is a folder")
+        if os.path.isfile(path) and not self.file_ok:
+            raise self._error(obj, f"{path} is a file, not a folder")
+        return path
+
+    def _must_be_file(self):
+        return self.exists and not self.directory_ok
+
+    def _error(self, obj, why):
+        return traits.TraitError(f"{type(obj).__name__}.{self.name}: {why}")
+
+
+class Names(traits.List):
+    """List of texts, which are taken as they are: brackets and quotes are part of them.
+
+    Parameters
+    ----------
+    **kwargs
+        As for `traitlets.List`.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(traits.Unicode(), **kwargs)
+
+    def from_string_list(self, s_list):
+        """Take texts from the command line as they are.
+
+        Parameters
+        ----------
+        s_list : list of str
+            The texts.
+
+        Returns
+        -------
+        list of str
+            The same.
+        """
+        return list(s_list)

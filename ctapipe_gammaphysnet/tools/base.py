@@ -1,0 +1,344 @@
+"""What our tools have in common: options, configuration, messages, progress."""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+from copy import deepcopy
+from difflib import get_close_matches
+from importlib.metadata import version
+
+from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
+from tqdm.auto import tqdm
+from traitlets import default
+from traitlets.config import Application, ArgumentError, Config
+
+from ..configuration import (
+    CommandLineFirst,
+    check_sections,
+    is_ours,
+    merged_section,
+    places_of_option,
+    read_configuration,
+)
+from ..paths import FilePath, Names, find_files, printable
+from ..terminal import print_anything
+from .command_line import repeat_options
+
+__all__ = ["GammaPhysNetTool"]
+
+#: Where sections are read by ``ctapipe-process``, besides at the top.
+_IN_CTAPIPE_PROCESS = {
+    "GammaPhysNetReconstructor": "ShowerProcessor",
+    "Contact": "DataWriter",
+    "Instrument": "DataWriter",
+}
+#: Options with which nothing is logged.
+_QUIET = {"-q", "--quiet", "-h", "--help", "--help-all", "-V", "--version"}
+
+
+class GammaPhysNetTool(CommandLineFirst, Tool):
+    """Base of the tools.
+
+    Lists of files, models, seeds take several values on the command line. All tools
+    understand the same configuration files, also those of ``ctapipe-process``.
+
+    Parameters
+    ----------
+    **kwargs
+        As for `ctapipe.core.Tool`.
+    """
+
+    config_files = Names(
+        help=(
+            "Configuration files, for all tools the same if you like: YAML, JSON, TOML"
+            " or Python. Later ones win over earlier ones, and the command line over"
+            " all."
+        )
+    ).tag(config=True)
+
+    log_level = traits.Enum(
+        Application.log_level.values,
+        default_value="INFO",
+        help="Log level by value or name.",
+    ).tag(config=True)
+
+    log_file = FilePath(
+        default_value=None,
+        allow_none=True,
+        directory_ok=False,
+        help="File to write the log to.",
+    ).tag(config=True)
+
+    provenance_log = FilePath(
+        directory_ok=False, help="File to which the provenance of outputs is added."
+    ).tag(config=True)
+
+    progress_bar = traits.Bool(
+        True, help="Show progress bars, if there is a terminal to show them on."
+    ).tag(config=True)
+
+    @default("provenance_log")
+    def _default_provenance_log(self):
+        return f"{self.name}.provenance.log"
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        own = type(self).__name__
+        # Help is to say the defaults of this tool, not those of all.
+        self.aliases = {
+            alias: f"{own}.{option.removeprefix('Tool.')}"
+            if option.startswith("Tool.")
+            else option
+            for alias, option in self.aliases.items()
+        }
+        self.flags |= traits.flag(
+            "progress",
+            f"{own}.progress_bar",
+            "Show progress bars",
+            "Show no progress bars",
+        )
+        self.version = (
+            f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, "
+            f"ctapipe {version('ctapipe')}"
+        )
+
+    def run(self, argv=None, raises=False):
+        """Run the tool, and exit.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+        raises : bool
+            Whether errors are raised, not printed.
+        """
+        print_anything()
+        argv = sys.argv[1:] if argv is None else argv
+        if _QUIET.intersection(argv):
+            # Already before the command line is understood.
+            self.quiet = True
+            self.update_logging_config()
+        with _ending_when_terminated():
+            super().run(argv, raises)
+
+    def parse_command_line(self, argv=None):
+        """Understand the command line, with several values for lists.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If it is not understood.
+        """
+        argv = sys.argv[1:] if argv is None else argv
+        argv = _existing_files(argv, self._options())
+        _check_options(argv, self._options())
+        # Without traitlets' wrapper, whose exit status says nothing.
+        parse = Application.parse_command_line.__wrapped__
+        try:
+            parse(self, repeat_options(argv, self._list_options()))
+        except ArgumentError as error:
+            raise ToolConfigurationError(str(error)) from error
+        if self.extra_args:
+            raise ToolConfigurationError(f"not understood: {' '.join(self.extra_args)}")
+
+    def _options(self):
+        """Options of the command line, with their dashes."""
+        names = []
+        for keys in (*self.aliases, *self.flags):
+            names += keys if isinstance(keys, tuple) else [keys]
+        return [f"-{name}" if len(name) == 1 else f"--{name}" for name in names]
+
+    def _list_options(self):
+        """Those that take several values."""
+        own = type(self).__name__
+        lists = {
+            f"{own}.{name}"
+            for name, trait in self.traits(config=True).items()
+            if isinstance(trait, traits.List)
+        }
+        options = {f"--{name}" for name in lists}
+        for keys, name in self.aliases.items():
+            if name in lists:
+                keys = keys if isinstance(keys, tuple) else [keys]
+                options |= {f"-{key}" if len(key) == 1 else f"--{key}" for key in keys}
+        return options
+
+    def initialize(self, argv=None):
+        """Read command line and configuration files.
+
+        Parameters
+        ----------
+        argv : list of str, optional
+            The command line; that of the process by default.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If something is not understood, or does nothing.
+        """
+        self.parse_command_line(argv)
+        self.update_logging_config()
+        files = Config()
+        for path in [path for text in self.config_files for path in find_files(text)]:
+            files.merge(read_configuration(path))
+            Provenance().add_input_file(path, "Tool Configuration", add_meta=False)
+        _check_options_at_top(files)
+        for config in (files, self.cli_config):
+            self._report_unused(config, check_sections(config))
+        config = self._flattened(files)
+        config.merge(self._flattened(self.cli_config))
+        self.update_config(config)
+        self.update_logging_config()
+        self.log.info("ctapipe version %s", self.version_string)
+
+    def _report_unused(self, config, unknown):
+        used = {name for cls in self.classes for name in cls.section_names()}
+        used |= {"ProcessorTool", *_IN_CTAPIPE_PROCESS.values()}
+        unused = [name for name in config if not (name in used or is_ours(name))]
+        for name in unused:
+            if name in unknown:
+                self.log.warning("nobody knows the section %s: it does nothing", name)
+            else:
+                self.log.info("the section %s of ctapipe does nothing here", name)
+
+    def _flattened(self, config):
+        """A configuration with the sections of all components at the top."""
+        own = type(self).__name__
+        flat = deepcopy(config)
+        for cls in self.classes:
+            name, sections = cls.__name__, cls.section_names()
+            if cls is type(self):
+                continue
+            section = Config()
+            if name in _IN_CTAPIPE_PROCESS:
+                chain = ("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)
+                section.merge(merged_section(config, *chain, sections))
+            section.merge(merged_section(config, type(self).section_names(), sections))
+            if own in flat:
+                flat[own].pop(name, None)
+            if section:
+                flat[name] = section
+        return flat
+
+    def update_logging_config(self):
+        """Configure what is logged, and where.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If the log file cannot be written.
+        """
+        try:
+            super().update_logging_config()
+        except ValueError as error:
+            raise ToolConfigurationError(
+                f"cannot write the log to {self.log_file}: {error.__cause__ or error}"
+            ) from error
+        for handler in logging.getLogger(self.module_name).handlers:
+            if isinstance(handler, logging.FileHandler):
+                # Whatever the terminal's letters are.
+                handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+    def write_provenance(self):
+        """Write the provenance of what was done, if it can be written."""
+        if {"--version", "-V"}.intersection(self.argv):
+            return
+        try:
+            super().write_provenance()
+        except OSError as error:
+            self.log.warning(
+                "the provenance could not be written to %s: %s. Choose another place "
+                "with --provenance-log",
+                self.provenance_log,
+                error.strerror,
+            )
+
+    @property
+    def shows_progress(self):
+        """Whether progress is to be shown if there is a terminal to show it on."""
+        return self.progress_bar and not self.quiet
+
+    def progress(self, what, total, unit):
+        """Make a progress bar, which is shown on terminals only.
+
+        Parameters
+        ----------
+        what : str
+            What is done.
+        total : int or None
+            How many there are; without any there is nothing to show.
+        unit : str
+            What they are called.
+
+        Returns
+        -------
+        tqdm.tqdm
+            The bar.
+        """
+        disable = None if self.shows_progress and total != 0 else True
+        return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
+
+
+def _check_options_at_top(config):
+    for name, value in config.items():
+        if not isinstance(value, Config):
+            places = places_of_option(name)
+            advice = (
+                f"did you mean {' or '.join(places)}?" if places else "see --help-all"
+            )
+            raise ToolConfigurationError(
+                f"the option {name} of the configuration is in no section: {advice}"
+            )
+
+
+def _check_options(argv, options):
+    for argument in argv:
+        name = argument.partition("=")[0]
+        if name in options or not re.match("--?[A-Za-z]", name):
+            continue
+        if name.startswith("--") and "." in name:
+            # An option with its section, which is checked with those of files.
+            continue
+        close = get_close_matches(name, options)
+        advice = f"did you mean {' or '.join(close)}?" if close else "see --help"
+        if not name.startswith("--"):
+            advice += f" (a file of this name is ./{argument})"
+        raise ToolConfigurationError(f"there is no option {name}: {advice}")
+
+
+def _existing_files(argv, options):
+    """Have names of files that begin with a dash not look like options."""
+    return [
+        f"./{argument}"
+        if argument.startswith("-")
+        and argument.partition("=")[0] not in options
+        and os.path.lexists(argument)
+        else argument
+        for argument in argv
+    ]
+
+
+@contextmanager
+def _ending_when_terminated():
+    """End in order at SIGTERM, of a batch system for example, as at Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number, frame):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
