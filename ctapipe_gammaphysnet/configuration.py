@@ -54,10 +54,12 @@ _OURS = {
     "Augmentation": ("training.augmentation", ()),
     "AirShowerEventSource": ("simulation.source", ()),
 }
-#: Sections of ctapipe in which sections of ours are read.
+#: Sections of ctapipe in which sections of ours are read, or others of the same name.
 _HOSTS = {
     "ProcessorTool": ("ShowerProcessor", "EventSource"),
     "ShowerProcessor": ("GammaPhysNetReconstructor",),
+    # Which has an ImageQualityQuery of its own.
+    "ImageProcessor": ("ImageQualityQuery",),
 }
 
 

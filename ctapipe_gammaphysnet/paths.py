@@ -49,7 +49,8 @@ def resolve(text):
     ToolConfigurationError
         If it is empty, or has a variable that is not set.
     """
-    text = os.fspath(text)
+    # Of files that were written as UTF-8, whatever the terminal's letters are.
+    text = os.fsdecode(os.fspath(text).encode(errors="surrogateescape"))
     if os.path.lexists(text):
         return Path(text).absolute()
     for match in _VARIABLE.finditer(text):
@@ -172,8 +173,8 @@ def named_models(text):
         try:
             return [(printable(name), find_file(file))]
         except ToolConfigurationError as error:
-            # Of NAME=FILE: the file is what is missing.
-            problem = error if "/" not in name else problem
+            if "/" not in name:
+                problem = ToolConfigurationError(f"{error}, to be called {name}")
     raise problem
 
 

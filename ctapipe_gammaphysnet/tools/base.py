@@ -152,7 +152,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
 
     def _options(self):
         """Options of the command line, with their dashes."""
-        names = []
+        names = ["h", "help", "help-all", "V", "version"]
         for keys in (*self.aliases, *self.flags):
             names += keys if isinstance(keys, tuple) else [keys]
         return [f"-{name}" if len(name) == 1 else f"--{name}" for name in names]
@@ -216,13 +216,16 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         flat = deepcopy(config)
         for cls in self.classes:
             name, sections = cls.__name__, cls.section_names()
-            if cls is type(self):
+            if name == own:
                 continue
-            section = Config()
+            section = merged_section(config, sections)
+            hosts = [[type(self).section_names()]]
             if name in _IN_CTAPIPE_PROCESS:
-                chain = ("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)
-                section.merge(merged_section(config, *chain, sections))
-            section.merge(merged_section(config, type(self).section_names(), sections))
+                hosts.insert(
+                    0, [("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)]
+                )
+            for host in hosts:
+                section.merge(merged_section(merged_section(config, *host), sections))
             if own in flat:
                 flat[own].pop(name, None)
             if section:

@@ -1,0 +1,304 @@
+"""What all tools have in common: configuration, options, messages, terminals."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ctapipe.core import ToolConfigurationError, run_tool, traits
+from ctapipe.io import read_table
+from traitlets import TraitError
+
+from ctapipe_gammaphysnet.model_file import main as show_model
+from ctapipe_gammaphysnet.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+from ctapipe_gammaphysnet.tools.base import GammaPhysNetTool
+from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
+from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
+from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
+
+ROOT = Path(__file__).parents[2]
+TOOLS = (
+    ApplyGammaPhysNet,
+    EvaluateGammaPhysNet,
+    ExplainGammaPhysNet,
+    TrainGammaPhysNet,
+)
+all_tools = pytest.mark.parametrize("tool", TOOLS)
+
+
+class Tool(GammaPhysNetTool):
+    """Does nothing but keep its configuration."""
+
+    name = "ctapipe-tool"
+    files = traits.List(traits.Unicode()).tag(config=True)
+    number = traits.Int(0).tag(config=True)
+    aliases = {("f", "files"): "Tool.files"}
+    classes = [ImageQualityQuery]
+
+    def setup(self):
+        """Do nothing."""
+
+    start = finish = setup
+
+
+def configured(tool, tmp_path, *argv):
+    tool = tool()
+    os.chdir(tmp_path)
+    tool.initialize(list(argv))
+    return tool
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def write(path, **sections):
+    path.write_text(json.dumps(sections))
+    return f"--config={path}"
+
+
+@all_tools
+def test_all_tools_understand_the_same_file(tool, tmp_path):
+    """That of the README for ctapipe-process, and those of each other."""
+    nested = {"GammaPhysNetReconstructor": {"device": "cpu"}, "reconstructor_types": []}
+    config = write(
+        tmp_path / "c.json",
+        ShowerProcessor=nested,
+        ProcessorTool={"progress_bar": False},
+        Recipe={"epochs": 7},
+        ApplyGammaPhysNet={"chunk_size": 7},
+        TrainGammaPhysNet={"blocks": 7},
+    )
+    found = configured(tool, tmp_path, config).config
+    assert found["GammaPhysNetReconstructor"]["device"] == "cpu" or (
+        tool is not ApplyGammaPhysNet
+    )
+    assert found["Recipe"]["epochs"] == 7
+    configured(tool, tmp_path, f"--config={ROOT / 'examples/gpn.yaml'}")
+
+
+def test_sections_nested_for_ctapipe_process_count(tmp_path):
+    """The more special one wins, and the command line over all."""
+    section = {"ImageQualityQuery": {"quality_criteria": [["a", "b > 1"]]}}
+    config = write(
+        tmp_path / "c.json",
+        GammaPhysNetReconstructor={"prefix": "Top", "n_jobs": 1, "device": "cuda"},
+        ShowerProcessor={"GammaPhysNetReconstructor": section | {"prefix": "Nested"}},
+        DataWriter={"Contact": {"name": "Somebody"}},
+        ApplyGammaPhysNet={"GammaPhysNetReconstructor": {"precision": "bfloat16"}},
+    )
+    tool = configured(ApplyGammaPhysNet, tmp_path, config, "--device=cpu")
+    found = tool.config["GammaPhysNetReconstructor"]
+    assert {k: v for k, v in found.items() if k != "ImageQualityQuery"} == {
+        "prefix": "Nested",
+        "n_jobs": 1,
+        "device": "cpu",
+        "precision": "bfloat16",
+    }
+    assert found["ImageQualityQuery"] == section["ImageQualityQuery"]
+    assert tool.config["Contact"]["name"] == "Somebody"
+
+
+def test_the_command_line_wins_over_nested_files(toy_file, toy_model, tmp_path):
+    config = write(
+        tmp_path / "c.json",
+        ApplyGammaPhysNet={
+            "GammaPhysNetReconstructor": {
+                "prefix": "File",
+                "ImageQualityQuery": {
+                    "quality_criteria": [["none", "hillas_intensity > 1e9"]]
+                },
+            }
+        },
+    )
+    argv = [
+        *(config, f"--input={toy_file}", f"--model={toy_model}", "--output=a.dl2.h5"),
+        "--GammaPhysNetReconstructor.prefix=Mine",
+        "--ImageQualityQuery.quality_criteria=[('any', 'hillas_intensity > 0')]",
+    ]
+    with pytest.warns(DeprecationWarning, match="for containers is deprecated"):
+        run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    table = read_table("a.dl2.h5", "/dl2/event/subarray/energy/MineEnergy")
+    assert table["MineEnergy_is_valid"].any()
+
+
+def test_later_files_win_over_earlier_ones(tmp_path):
+    one = write(tmp_path / "1.json", Tool={"number": 1, "files": ["a"]})
+    two = write(tmp_path / "2.json", Tool={"number": 2})
+    tool = configured(Tool, tmp_path, one, two)
+    assert (tool.number, tool.files) == (2, ["a"])
+    both = ("-c", "1.json", "2.json", "--Tool.number=3")
+    assert configured(Tool, tmp_path, *both).number == 3
+    assert configured(Tool, tmp_path, "-c", "[0-9].json").number == 2
+
+
+def test_lists_take_several_values_however_they_are_given(tmp_path):
+    for argv in (
+        ("-f", "a", "b"),
+        ("--files=a", "b"),
+        ("--files", "a", "-f", "b"),
+        ("--Tool.files", "a", "b"),
+    ):
+        assert configured(Tool, tmp_path, *argv).files == ["a", "b"]
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_no_option(tmp_path):
+    for name in ("-x.h5", "--y", "-q"):
+        (tmp_path / name).touch()
+    tool = configured(Tool, tmp_path, "-f", "-x.h5", "--y")
+    assert tool.files == ["./-x.h5", "./--y"]
+    assert configured(Tool, tmp_path, "-q", "-f", "a").quiet
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--deviec=cpu", "no option --deviec: did you mean --device"),
+        ("--input-dir", "no option --input-dir: did you mean --output-dir or --input"),
+        ("-x.h5", r"no option -x.h5: .*a file of this name is ./-x.h5"),
+        ("--Recpe.epochs=3", "section Recpe .* did you mean Recipe"),
+        ("--Recipe.epoch=3", "Recipe has no option epoch: did you mean epochs"),
+        ("stray", "not understood: stray"),
+        ("--config=no.yaml", "there is no file .*/no.yaml"),
+        ("--log-file=no/a.log", "cannot write the log to .*/no/a.log"),
+        ("--provenance-log=.", "provenance_log: .* is a folder"),
+        ("--model=no.safetensors", "load_path: there is no file .*/no.safetensors"),
+        ("--output-dir=no/dl2", "cannot make the folder .*/no/dl2: No such file"),
+    ],
+)
+def test_what_is_the_matter_is_said(option, message, toy_file, tmp_path):
+    """With exit status 2, and neither a tuple nor the address of an object."""
+    argv = [f"--input={toy_file}", "--output-dir=."]
+    if option.startswith("--output-dir"):
+        argv = argv[:1]
+    argv.append(option)
+    with pytest.raises((ToolConfigurationError, TraitError), match=message) as found:
+        run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    assert "object at 0x" not in str(found.value)
+    assert run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=False) == 2
+
+
+def test_an_option_without_a_section_is_an_error(tmp_path):
+    config = write(tmp_path / "c.json", epoch=3)
+    with pytest.raises(ToolConfigurationError, match=r"did you mean Recipe\.epochs"):
+        configured(Tool, tmp_path, config)
+    config = write(tmp_path / "c.json", recipe={"epochs": 3})
+    with pytest.raises(ToolConfigurationError, match="did you mean Recipe"):
+        configured(Tool, tmp_path, config)
+
+
+@all_tools
+def test_help_says_the_level_that_is_logged(tool, capsys):
+    assert run_tool(tool(), argv=["--help"], raises=False) == 0
+    text = capsys.readouterr().out
+    assert "Default: 'INFO'" in text.partition("--log-level=")[2][:300]
+    assert tool().log_level in ("INFO", logging.INFO)
+
+
+@all_tools
+def test_the_version_is_ours(tool, capsys, tmp_path):
+    assert run_tool(tool(), argv=["--version"], cwd=tmp_path, raises=False) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ctapipe_gammaphysnet ")
+    assert ", ctapipe 0." in printed.out
+    assert not printed.err
+    assert not list(tmp_path.iterdir())
+
+
+class Terminal(io.StringIO):
+    """Says that it is a terminal."""
+
+    def isatty(self):
+        """Say so."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("options", "stream", "is_shown"),
+    [
+        ((), Terminal, True),
+        (("--no-progress",), Terminal, False),
+        (("--quiet",), Terminal, False),
+        ((), io.StringIO, False),
+    ],
+)
+def test_progress_is_shown_on_terminals(
+    options, stream, is_shown, tmp_path, monkeypatch
+):
+    tool = configured(Tool, tmp_path, *options)
+    monkeypatch.setattr(sys, "stderr", stream())
+    with tool.progress("work", 2, "ev") as bar:
+        bar.update()
+    assert ("work" in sys.stderr.getvalue()) == is_shown
+
+
+def test_quiet_is_quiet(capsys, tmp_path):
+    assert run_tool(Tool(), argv=["-q"], cwd=tmp_path, raises=False) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_log_of_provenance_that_cannot_be_written_is_said(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    argv = ["--provenance-log=file/a.log"]
+    assert run_tool(Tool(), argv=argv, cwd=tmp_path, raises=False) == 0
+    assert "--provenance-log" in capsys.readouterr().err
+
+
+def test_the_end_by_a_signal_shows_in_the_exit_status(tmp_path, monkeypatch):
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        monkeypatch.setattr(
+            Tool, "start", lambda tool, n=number: signal.raise_signal(n)
+        )
+        before = signal.getsignal(signal.SIGTERM)
+        assert run_tool(Tool(), argv=[], cwd=tmp_path, raises=False) == status
+        assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_path):
+    """Of the tools, and of the program that shows model files."""
+    program = (
+        "import sys\n"
+        "from ctapipe.core import run_tool\n"
+        "from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet as Tool\n"
+        "from ctapipe_gammaphysnet.model_file import main\n"
+        f"assert main([{str(toy_model)!r}]) == 0\n"
+        "assert main(['\\u03b3.safetensors']) == 1\n"
+        "for argv, status in ((['--help-all'], 0), (['--input=\\u03b3'], 2)):\n"
+        "    assert run_tool(Tool(), argv=argv, raises=False) == status\n"
+    )
+    environment = os.environ | {
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    assert "gamma-PhysNet" in result.stdout.decode("ascii")
+    assert "Traceback" not in result.stderr.decode("ascii")
+
+
+def test_a_log_file_has_any_letter(tmp_path):
+    tool = configured(Tool, tmp_path, "--log-file=a.log", "--log-level=ERROR")
+    tool.log.error("γ \udce9")
+    for handler in tool.log.parent.handlers:
+        handler.flush()
+    text = (tmp_path / "a.log").read_text(encoding="utf-8")
+    assert r"γ \udce9" in text
+
+
+def test_a_model_that_is_not_there_is_said_by_name(tmp_path, capsys):
+    assert show_model(["no.safetensors"]) == 1
+    assert "no.safetensors" in capsys.readouterr().err
