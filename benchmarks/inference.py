@@ -95,7 +95,38 @@ def count_flop(config, lattice):
     return flop
 
 
-def make_predictions(card, lattice, batch_sizes, device):
+def choose_variants(device):
+    """Leave out what the machine can only imitate: nobody would compute with it.
+
+    Without units for bfloat16, a product of matrices takes many times as long as in
+    float32. The engine `lattice` computes with the units for float32.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    precisions : tuple of str
+        Precisions in which to multiply matrices.
+    variants : list of tuple of str
+        Engines with their precisions.
+    """
+    works = {name: make_matrix_product(name, device)[0] for name in PRECISIONS}
+    rates = time_in_turn(works, 3, device)
+    fast = PRECISIONS
+    if rates["bfloat16"].median < rates["float32"].median:
+        fast = ("float32",)
+    variants = [
+        (engine, precision)
+        for engine, precision in itertools.product(ENGINES, PRECISIONS)
+        if engine == "lattice" or precision in fast
+    ]
+    return fast, variants
+
+
+def make_predictions(card, lattice, batch_sizes, device, variants):
     """Prepare the predictions to time.
 
     Parameters
@@ -108,6 +139,8 @@ def make_predictions(card, lattice, batch_sizes, device):
         Numbers of images predicted at once.
     device : torch.device
         Where to compute.
+    variants : list of tuple of str
+        Engines with their precisions.
 
     Returns
     -------
@@ -125,7 +158,7 @@ def make_predictions(card, lattice, batch_sizes, device):
     }
     predictors = {
         (engine, precision): Predictor(card, [weights], device, precision, engine)
-        for engine, precision in itertools.product(ENGINES, PRECISIONS)
+        for engine, precision in variants
     }
     return {
         (size, *variant): lambda size=size, predict=predict: predict(images[size])
@@ -230,22 +263,23 @@ def benchmark(config, batch_sizes, rounds, device):
         Images per second, by batch size, engine and precision.
     products : dict of str to Rate
         Floating-point operations per second in the product of large matrices, by
-        precision.
+        precision: without bfloat16 if the machine has no units for it.
     flop : int
         Floating-point operations that an image needs.
     """
     card = describe_network(config)
     camera = card.telescope.camera
     lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
-    works = make_predictions(card, lattice, batch_sizes, device)
+    precisions, variants = choose_variants(device)
+    works = make_predictions(card, lattice, batch_sizes, device, variants)
     factors = {name: name[0] for name in works}
-    for precision in PRECISIONS:
+    for precision in precisions:
         works[precision], factors[precision] = make_matrix_product(precision, device)
     rates = {
         name: Rate(*(factors[name] * value for value in rate))
         for name, rate in time_in_turn(works, rounds, device).items()
     }
-    products = {precision: rates.pop(precision) for precision in PRECISIONS}
+    products = {precision: rates.pop(precision) for precision in precisions}
     return rates, products, count_flop(config, lattice)
 
 
@@ -300,7 +334,8 @@ def format_table(images, products, flop):
     rows = []
     for (size, engine, precision), rate in images.items():
         ratio = rate.median / images[size, *REFERENCE].median
-        fraction = rate.median * flop / products[precision].median
+        product = products.get(precision, products["float32"])
+        fraction = rate.median * flop / product.median
         rows.append(
             (
                 str(size),
@@ -442,6 +477,11 @@ def main(argv=None):
             f"matrix products, {precision}: {rate.median / 1e9:.0f} GFLOP/s "
             f"({rate.lowest / 1e9:.0f}-{rate.highest / 1e9:.0f}), "
             f"enough for {rate.median / flop:.0f} images/s"
+        )
+    if "bfloat16" not in products:
+        print(
+            "matrix products, bfloat16: slower than float32, this machine has no units "
+            "for it: bfloat16 is compared with float32"
         )
     print(f"median, lowest and highest of {args.rounds} rounds:\n")
     print(format_table(images, products, flop))

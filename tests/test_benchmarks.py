@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import time
 from itertools import product
 from pathlib import Path
 
@@ -47,7 +48,16 @@ def training(inference, load):
     return load("training")
 
 
-def test_table_has_a_line_for_each_variant(inference, capsys):
+@pytest.mark.parametrize("has_units", [True, False])
+def test_table_has_a_line_for_each_variant(inference, capsys, monkeypatch, has_units):
+    def make_matrix_product(precision, device):
+        is_slow = has_units == (precision == "float32")
+        return lambda: time.sleep(0.02 if is_slow else 0.001), 10**6
+
+    monkeypatch.setattr(inference, "make_matrix_product", make_matrix_product)
+    variants = {*product(["lattice", "indexed"], ["float32", "bfloat16"])}
+    if not has_units:
+        variants.remove(("indexed", "bfloat16"))
     inference.main(["--rounds=1", "--batch-sizes", "1", "2", "--n-jobs=1"])
     text = capsys.readouterr().out
     assert "threads: 1, PyTorch" in text
@@ -55,8 +65,9 @@ def test_table_has_a_line_for_each_variant(inference, capsys):
     header, *rows = read_tables(text)
     assert header[:3] == ["batch", "engine", "precision"]
     assert sorted(tuple(row[:3]) for row in rows) == sorted(
-        product(["1", "2"], ["lattice", "indexed"], ["float32", "bfloat16"])
+        (size, *variant) for size in ("1", "2") for variant in variants
     )
+    assert ("no units" in text) != has_units
     for _, engine, precision, rate, spread, ratio, fraction in rows:
         assert float(rate) > 0
         assert all(float(bound) > 0 for bound in spread.split("-"))
