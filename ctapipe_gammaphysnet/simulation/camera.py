@@ -143,6 +143,8 @@ def pixel_hits(landed, camera):
         Its times, shape (m,).
     """
     n = camera.pixel_grid.shape[0]
+    if landed.shape[1] != 3 or camera.pixel_grid.shape[1] != n:
+        raise ValueError("landed light has 3 columns, the grid is square")
     scale = n / (2 * camera.half_width_m)
     pixel = np.empty(landed.shape[0], np.int64)
     time_ns = np.empty(landed.shape[0])
@@ -177,12 +179,13 @@ def densest_time(time_ns):
         Middle of these 10 ns; of the first stretch of them where shorter light leaves
         several alike.
     """
+    if time_ns.shape[0] == 0:
+        raise ValueError("there are no times")
     first = time_ns.min()
     counts = np.zeros(_LONGEST_NS, np.int64)
     for t in time_ns:
-        k = int(t - first)
-        if k < _LONGEST_NS:
-            counts[k] += 1
+        if t - first < _LONGEST_NS:  # not so if one of them is NaN
+            counts[int(t - first)] += 1
     best, begin, end, inside = 0, 0, 0, 0
     for k in range(_LONGEST_NS):
         inside += counts[k]
@@ -198,6 +201,8 @@ def densest_time(time_ns):
 @compiled
 def _add_pulse(waveform, sample, amplitude, pulse):
     """Add a pulse that peaks at a fractional sample; what is outside is lost."""
+    if not -_PULSE_SAMPLES <= sample < waveform.shape[0] + _PULSE_SAMPLES:
+        return
     first = int(math.floor(sample))
     shape = pulse[min(int((sample - first) * pulse.shape[0]), pulse.shape[0] - 1)]
     first -= _PULSE_BEFORE
@@ -232,8 +237,12 @@ def waveforms(rng, pixel, sample, camera):
     numpy.ndarray
         Photoelectrons per sample, shape (n_pixels, n_samples), float32.
     """
+    if pixel.shape[0] != sample.shape[0]:
+        raise ValueError("there must be as many pixels as times")
     recorded = np.zeros((camera.n_pixels, camera.n_samples), np.float32)
     for i in range(pixel.shape[0]):
+        if not 0 <= pixel[i] < camera.n_pixels:
+            raise ValueError("no such pixel")
         late = _TRANSIT_TIME_SPREAD_NS * rng.standard_normal()
         _add_pulse(recorded[pixel[i]], sample[i] + late, _amplitude(rng), camera.pulse)
     # Night sky from before and after the window reaches into it, too.

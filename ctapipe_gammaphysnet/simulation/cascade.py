@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .atmosphere import TOP_M, height, overburden, refractivity
-from .cherenkov import SPEED_OF_LIGHT, Photoelectrons, emit
+from .cherenkov import SPEED_OF_LIGHT, YIELD_STEP_M, Photoelectrons, emit
 from .compiled import compiled
 from .decays import decay
 from .electromagnetic import (
@@ -563,6 +563,7 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
     Cascade
         With as many photoelectrons as its arrays hold, sorted by target.
     """
+    _check_inputs(air, targets, particle, energy_gev, direction)
     stack_capacity = _STACK_CAPACITY
     capacity = _PHOTOELECTRON_CAPACITY
     start = rng.bit_generator.state
@@ -599,6 +600,29 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
         stack_capacity = max(stack_capacity, 2 * int(stack.largest[0]))
         capacity = max(capacity, made)
         rng.bit_generator.state = start
+
+
+def _check_inputs(air, targets, particle, energy_gev, direction):
+    """Check what compiled code relies on: it reads whatever is at an index."""
+    n = len(targets.overburden)
+    if (
+        targets.position_m.shape != (n, 3)
+        or targets.overburden.shape != (n,)
+        or targets.yield_per_m.shape != (int(TOP_M / YIELD_STEP_M) + 1,)
+        or not all(np.isfinite(array).all() for array in targets[:2])
+        or not np.isfinite(targets.yield_per_m).all()
+    ):
+        raise ValueError("targets need positions, overburdens and yields")
+    if not (
+        0 <= particle < len(Particle)
+        and math.isfinite(energy_gev)
+        and energy_gev > MASS_GEV[particle]
+    ):
+        raise ValueError(f"{energy_gev} GeV is no energy of particle {particle}")
+    if not (direction[2] < 0 and math.isclose(math.hypot(*direction), 1)):
+        raise ValueError(f"{direction} is no unit vector downwards")
+    if not 0 <= air.observation_height_m < TOP_M:
+        raise ValueError(f"{air.observation_height_m} m is no height of the ground")
 
 
 def _sorted(photoelectrons, count):

@@ -14,11 +14,14 @@ charges exchanged where they are negative or of antimatter.
 
 import json
 import math
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
+from ctapipe.core import ToolConfigurationError
 
 from .atmosphere import MEAN_MASS_NUMBER
 from .compiled import compiled
@@ -30,6 +33,7 @@ __all__ = [
     "PROJECTILES",
     "TABLE",
     "HadronTable",
+    "HadronTableError",
     "cross_section_mb",
     "draw_interaction",
     "load_hadron_table",
@@ -79,6 +83,10 @@ _IS_BARYON[[Particle.NEUTRON, Particle.PROTON, Particle.LAMBDA]] = True
 _MAX_SHARE = 1.01
 
 
+class HadronTableError(ToolConfigurationError, ValueError):
+    """The table of hadronic collisions cannot be used; the message says why."""
+
+
 class HadronTable(NamedTuple):
     """Final states of collisions with air, for compiled code."""
 
@@ -111,16 +119,62 @@ def load_hadron_table():
 
     Raises
     ------
-    ValueError
-        If its format is not the one known here.
+    HadronTableError
+        If it is damaged, or its format is not the one known here.
     """
     return _read(TABLE)
 
 
 def _read(path):
-    with np.load(path, allow_pickle=False) as file:
+    try:
+        table = _read_arrays(path)
+        _check(table)
+    except HadronTableError:
+        raise
+    # What numpy raises for a file that is cut, has other bytes, or lacks an array.
+    except (OSError, EOFError, BadZipFile, zlib.error, KeyError, ValueError) as error:
+        raise HadronTableError(
+            f"{path}: the table of hadronic collisions is missing or damaged "
+            f"({error}); install the package again"
+        ) from error
+    return table
+
+
+def _check(table):
+    """Check all that compiled code relies on: it reads whatever is at an index."""
+    n_rows, n_energies = len(PROJECTILES), len(table.energy_gev)
+    n_secondaries = len(table.particle)
+    shapes_fit = (
+        table.energy_gev.shape == (n_energies,)
+        and table.cross_section_mb.shape == (n_rows, n_energies)
+        and table.first.ndim == 3
+        and table.first.shape[:2] == (n_rows, n_energies)
+        and table.first.shape[2] > 1
+        and table.particle.shape == (n_secondaries,)
+        and table.momentum_gev.shape == (n_secondaries, 3)
+    )
+    if n_energies < 2 or not shapes_fit:
+        raise ValueError("shapes of arrays")
+    if not (table.energy_gev[0] > 0 and (np.diff(table.energy_gev) > 0).all()):
+        raise ValueError("energies")
+    if not (np.isfinite(table.cross_section_mb) & (table.cross_section_mb > 0)).all():
+        raise ValueError("cross sections")
+    if not (
+        table.first.min() >= 0
+        and table.first.max() <= n_secondaries
+        and (np.diff(table.first, axis=-1) >= 0).all()
+    ):
+        raise ValueError("numbers of secondaries")
+    if not ((table.particle >= 0) & (table.particle < len(Particle))).all():
+        raise ValueError("codes of particles")
+    if not np.isfinite(table.momentum_gev).all():
+        raise ValueError("momenta")
+
+
+def _read_arrays(path):
+    with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
         if int(file["format"]) != FORMAT:
-            raise ValueError(
+            raise HadronTableError(
                 f"{path}: format {int(file['format'])} of the table of hadronic "
                 f"collisions is not known, only {FORMAT}; make the table again with "
                 "python -m ctapipe_gammaphysnet.simulation.make_hadron_table "

@@ -5,6 +5,7 @@ sixth production, so that what was made for a simulated telescope here fits the 
 telescope there. Cameras have one gain, and samples of exactly 1 ns.
 """
 
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle, EarthLocation
+from astropy.io.registry import IORegistryError
 from ctapipe.coordinates import CameraFrame
+from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import (
     CameraDescription,
     CameraGeometry,
@@ -123,6 +126,18 @@ _OPTICS = {
 
 _N_SAMPLES = {"LSTCam": 40, "NectarCam": 60}
 
+_DAMAGED = (OSError, EOFError, zlib.error, IORegistryError)
+
+
+def _read_geometry(path):
+    try:
+        return CameraGeometry.from_table(path)
+    # What is raised for a file that is cut, has other bytes, or lacks a column.
+    except (*_DAMAGED, KeyError, ValueError, TypeError) as error:
+        raise ToolConfigurationError(
+            f"{path}: the camera is missing or damaged; install the package again"
+        ) from error
+
 
 @cache
 def _telescope(camera):
@@ -130,7 +145,7 @@ def _telescope(camera):
     from .camera import reference_pulse
 
     optics = _OPTICS[camera]
-    geometry = CameraGeometry.from_table(DATA / f"{camera}.camgeom.fits.gz")
+    geometry = _read_geometry(DATA / f"{camera}.camgeom.fits.gz")
     geometry.frame = CameraFrame(focal_length=optics.effective_focal_length)
     readout = CameraReadout(
         name=camera,

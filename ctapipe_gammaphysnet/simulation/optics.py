@@ -145,6 +145,8 @@ def reflect(rng, rays, axes, mirror):
         in ns at which light from the pointing would be there if it had the delay of
         the dish's vertex; shape (n, 3). Light from behind has NaN.
     """
+    if rays.shape[1] != 4 or axes.shape[0] != 3 or axes.shape[1] != 3:
+        raise ValueError("rays have 4 columns, axes are 3 x 3")
     landed = np.empty((rays.shape[0], 3))
     focal_length = mirror.focal_length_m
     for i in range(rays.shape[0]):

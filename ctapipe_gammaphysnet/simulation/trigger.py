@@ -102,6 +102,14 @@ def trigger_regions(geometry, pulse):
 
 
 @compiled
+def _n_modules(regions):
+    """Count modules, all of which are in the table of pixels or of regions."""
+    if regions.module.min() < 0 or regions.triples.min() < 0:
+        raise ValueError("modules count from 0")
+    return max(regions.module.max(), regions.triples.max()) + 1
+
+
+@compiled
 def _modules_of(regions, i):
     return regions.triples[i, 0], regions.triples[i, 1], regions.triples[i, 2]
 
@@ -124,8 +132,10 @@ def may_trigger(pixel, regions):
         False if no region has a third of the threshold: what lacks is five standard
         deviations of a dark night sky.
     """
-    counts = np.zeros(regions.module.max() + 1, np.int64)
+    counts = np.zeros(_n_modules(regions), np.int64)
     for p in pixel:
+        if not 0 <= p < regions.module.shape[0]:
+            raise ValueError("no such pixel")
         counts[regions.module[p]] += 1
     for i in range(regions.triples.shape[0]):
         first, second, third = _modules_of(regions, i)
@@ -152,7 +162,9 @@ def trigger_time(waveforms, regions):
         First sample in which a sum is above the threshold; -1 if there is none.
     """
     n_samples = waveforms.shape[1]
-    sums = np.zeros((regions.module.max() + 1, n_samples), np.float32)
+    if waveforms.shape[0] != regions.module.shape[0]:
+        raise ValueError("waveforms are of another camera")
+    sums = np.zeros((_n_modules(regions), n_samples), np.float32)
     for p in range(waveforms.shape[0]):
         for k in range(n_samples):
             sums[regions.module[p], k] += min(waveforms[p, k], regions.clip)
