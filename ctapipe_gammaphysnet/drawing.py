@@ -262,8 +262,8 @@ def curve_styles(names):
     }
 
 
-def place_legend(figure, entries, n_columns):
-    """Place a legend below all panels, and make room for it.
+def place_legend(figure, entries, n_columns, where="lower"):
+    """Place a legend below or above all panels, and make room for it.
 
     Parameters
     ----------
@@ -273,6 +273,8 @@ def place_legend(figure, entries, n_columns):
         Handles by their labels, in their order.
     n_columns : int
         Number of columns.
+    where : {"lower", "upper"}
+        Below or above.
     """
     if not entries:
         return
@@ -286,14 +288,14 @@ def place_legend(figure, entries, n_columns):
     figure.legend(
         list(entries.values()),
         list(entries),
-        loc="outside lower center",
+        loc=f"outside {where} center",
         ncols=n_columns,
         fontsize="small",
         frameon=False,
     )
 
 
-def say_empty(axis, reason):
+def say_empty(axis, reason, height=0.5):
     """Say in an empty panel why it is empty.
 
     Parameters
@@ -302,10 +304,12 @@ def say_empty(axis, reason):
         The panel.
     reason : str
         Why.
+    height : float
+        Where, from 0 at the bottom to 1 at the top.
     """
     axis.text(
         0.5,
-        0.5,
+        height,
         textwrap.fill(reason, _WRAPPED),
         ha="center",
         va="center",

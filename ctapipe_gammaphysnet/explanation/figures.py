@@ -111,10 +111,13 @@ class _Panel(NamedTuple):
 def _draw_panel(axis, geometry, panel, outline):
     display = _draw_map(axis, geometry, panel.values, outline, panel.low)
     axis.set_title(panel.title, fontsize="medium", color=_colour(panel.task))
+    if panel.empty == _EMPTY:
+        say_empty(axis, _EMPTY)
+        return
+    _colour_bar(axis.figure, axis, display, panel.unit)
     if panel.empty:
-        say_empty(axis, panel.empty)
-    if panel.empty != _EMPTY:
-        _colour_bar(axis.figure, axis, display, panel.unit)
+        # Not over the map of the others.
+        say_empty(axis, panel.empty, 0)
 
 
 def _colour(task):
@@ -188,7 +191,6 @@ def _draw_image(axes, geometry, batch, outline):
 
 def _draw_directions(axis, batch, maps):
     """Mark the true direction and those that are predicted, and say which is which."""
-    (event,) = batch.events
     directions = {}
     (true,) = direction_to_target(
         *(batch.events[name] for name in ("true_alt", "true_az")),
@@ -217,6 +219,9 @@ def _draw_directions(axis, batch, maps):
             label=label if is_inside else f"{label}, outside the camera",
         )
     axis.set(xlim=limits[0], ylim=limits[1])
+    handles, labels = axis.get_legend_handles_labels()
+    entries = dict(zip(labels, handles, strict=True))
+    place_legend(axis.figure, entries, 4, "upper")
 
 
 def _draw_map(axis, geometry, values, outline, low):

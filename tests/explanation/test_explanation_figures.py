@@ -1,10 +1,16 @@
 """Figures show what there is, and say what there is not."""
 
+import warnings
+
 import numpy as np
 import pytest
+import toy_sample
+from astropy.coordinates import AltAz, SkyCoord
 from astropy.table import Table
+from ctapipe.coordinates import CameraFrame, MissingFrameAttributeWarning
 from test_map_statistics import make_batch, planted_statistics, point, predictions_of
 
+from ctapipe_gammaphysnet.drawing import TASK_COLOURS, write_figures
 from ctapipe_gammaphysnet.explanation.explainer import Maps
 from ctapipe_gammaphysnet.explanation.figures import (
     draw_event,
@@ -139,3 +145,146 @@ def test_movements_are_drawn_against_the_disturbance(tmp_path):
         assert len(figure.axes) == 4
         (line,) = figure.axes[0].get_lines()
         assert line.get_xdata().tolist() == list(DISTURBANCES["night_sky"][1])
+
+
+def image_panel(figure):
+    return next(axis for axis in figure.axes if axis.get_title() == "Charge")
+
+
+def marked(figure):
+    """Where directions are marked, by their labels."""
+    lines = image_panel(figure).get_lines()
+    return {line.get_label(): line.get_xydata()[0] for line in lines}
+
+
+def test_directions_are_marked_on_the_pixels_that_see_them():
+    """As ctapipe's frames say: a star's light falls onto the pixel under its mark."""
+    batch, maps = one_event(2)
+    event = batch.events[0]
+    camera = toy_sample.toy_telescope(toy_sample.hexagonal_camera(4)).camera.geometry
+    pixel = 7
+    pointing = AltAz(alt=event["pointing_alt"], az=event["pointing_az"])
+    frame = CameraFrame(
+        telescope_pointing=pointing,
+        focal_length=camera.frame.focal_length,
+        rotation=camera.frame.rotation,
+    )
+    star = SkyCoord(camera.pix_x[pixel], camera.pix_y[pixel], frame=frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MissingFrameAttributeWarning)
+        star = star.transform_to(AltAz())
+    batch.events["true_alt"], batch.events["true_az"] = [star.alt], [star.az]
+    maps.predictions["direction"][:, 0] = [[0.1, 0.5], [0.3, 0.7]]
+    batch.image[0] = np.arange(batch.image.shape[1])
+    figure = draw_event(batch, {"DA": maps})
+    directions = marked(figure)
+    (pixels,) = [
+        c for c in image_panel(figure).collections if c.get_array() is not None
+    ]
+    position = directions["True direction"]
+    under = [path.contains_point(position) for path in pixels.get_paths()]
+    assert np.flatnonzero(under).tolist() == [pixel]
+    assert pixels.get_array()[pixel] == pixel
+    # fov_lon to the right, fov_lat up.
+    np.testing.assert_allclose(directions["DA: predicted"], [0.2, 0.6])
+
+
+def test_directions_outside_the_camera_are_said_to_be():
+    batch, maps = one_event(1, attention=False)
+    maps.predictions["direction"][:] = [50.0, 0.0]
+    figure = draw_event(batch, {"m": maps})
+    assert "m: predicted, outside the camera" in marked(figure)
+    low, high = image_panel(figure).get_xlim()
+    assert -10 < low < high < 10
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["True direction", "m: predicted, outside the camera"]
+
+
+def test_without_truth_only_predictions_are_marked():
+    batch, maps = one_event(1, attention=False, label=-1)
+    assert list(marked(draw_event(batch, {"m": maps}))) == ["m: predicted"]
+
+
+def said(figure):
+    """What is said in each panel, by its title or else the label of its axis."""
+    found = {}
+    for axis in figure.axes:
+        # CameraDisplay has one for the pixel that is picked: not shown.
+        texts = [text for text in axis.texts if text.get_visible()]
+        texts = [" ".join(text.get_text().split()) for text in texts]
+        found.setdefault(axis.get_title() or axis.get_ylabel(), []).append(texts)
+    return found
+
+
+EMPTY = "empty: no pixel raises this output"
+
+
+def test_empty_heatmaps_are_labelled_so(tmp_path):
+    batch, maps = one_event(2, attention=False)
+    maps.heatmaps["class"] = np.zeros_like(maps.heatmaps["energy"])
+    maps.heatmaps["impact_x"] = maps.heatmaps["energy"].copy()
+    maps.heatmaps["impact_x"][0] = 0
+    figure = draw_event(batch, {"m": maps})
+    write_figures({"event": figure}, tmp_path)
+    found = said(figure)
+    assert found["Class (gamma)"] == [[EMPTY], [EMPTY]]
+    assert found["Energy"] == [[], []]
+    assert found["Impact x"] == [["empty: 1 of 2 members"]] * 2
+    # There is nothing that a bar could say of an empty map.
+    titles = {
+        axis.get_title(): axis.collections[0].colorbar
+        for axis in figure.axes
+        if axis.get_title() and axis.collections
+    }
+    assert titles["Class (gamma)"] is None
+    assert titles["Energy"] is not None
+
+
+def test_an_image_without_cleaned_pixels_says_so():
+    batch, maps = one_event(1, attention=False)
+    batch.image_mask[:] = False
+    found = said(draw_event(batch, {"m": maps}))
+    assert found["Peak time, cleaned"] == [["empty: no pixel survived the cleaning"]]
+
+
+def test_empty_outputs_stay_in_statistics():
+    events, table = planted_statistics()
+    nothing = table.copy()
+    for name in nothing.colnames:
+        if name.startswith("energy_"):
+            nothing[name] = np.nan
+    plots = draw_statistics(summarise(events, {"full": table, "none": nothing}))
+    axis = plots["statistics_overall"].axes[1]
+    assert [text.get_text() for text in axis.texts] == ["empty"]
+    plots = draw_statistics(summarise(events, {"none": nothing}))
+    assert said(plots["statistics_energy"])["Energy"] == [[EMPTY]]
+
+
+def test_a_task_has_one_colour():
+    batch, maps = one_event(1, attention=False)
+    events, table = planted_statistics()
+    summary = summarise(events, {"m": table})
+    statistics = draw_statistics(summary)
+    titles = [
+        *draw_event(batch, {"m": maps}).axes,
+        *statistics["statistics_energy"].axes,
+    ]
+    colours = {a.title.get_color() for a in titles if a.get_title() == "Energy"}
+    (label,) = statistics["statistics_overall"].axes[0].get_xticklabels()
+    assert colours == {label.get_color()} == {TASK_COLOURS["energy"]}
+
+
+@pytest.mark.parametrize("n_models", [1, 6])
+def test_facts_of_many_models_do_not_reach_the_maps(n_models, tmp_path):
+    batch, maps = one_event(1, attention=False)
+    figure = draw_event(batch, {f"$m_{n} " * 9: maps for n in range(n_models)})
+    write_figures({"event": figure}, tmp_path)
+    columns = [a.texts[0] for a in figure.axes if a.texts and "Event" in texts_of(a)]
+    columns += [a.texts[0] for a in figure.axes if "gammaness" in texts_of(a)]
+    lowest = min(text.get_window_extent().y0 for text in columns)
+    titles = [a.title for a in figure.axes if a.get_title() == "Energy"]
+    assert lowest > max(title.get_window_extent().y1 for title in titles)
+
+
+def texts_of(axis):
+    return " ".join(text.get_text() for text in axis.texts)
