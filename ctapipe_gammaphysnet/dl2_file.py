@@ -34,7 +34,7 @@ _INPUT = "CONTEXT GAMMAPHYSNET INPUT ID"
 _MODEL = "CONTEXT GAMMAPHYSNET MODEL SHA256"
 _SETTINGS = "CONTEXT GAMMAPHYSNET SETTINGS"
 #: Characters of a setting that are kept: all of them fit into an attribute of HDF5.
-_SETTING_LENGTH = 2000
+_SETTING_LENGTH = 1000
 #: Characters of the list of observations in the header, for the same reason.
 _OBSERVATIONS_LENGTH = 10_000
 #: How much of a table is copied at once.
