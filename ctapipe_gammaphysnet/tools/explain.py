@@ -352,8 +352,10 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     def _write_figures(self, what, draw, folder):
         """Draw figures, if that is possible: the tables are there already."""
+        plots = {}
         with collect_failures(self.failures, what):
-            write_figures(draw(), folder, self.failures)
+            plots = draw()
+        write_figures(plots, folder, self.failures)
 
     def _provenance(self):
         return {

@@ -13,6 +13,7 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from tqdm.auto import tqdm
 
+from ..drawing import check_drawing
 from ..instrument import check_alike, describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
 from ..model_file import Model, write_model
@@ -247,6 +248,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is trained."""
         require_modules("lightning", "matplotlib")
+        check_drawing()
         if self.tensorboard:
             require_modules("tensorboard")
         # Only now: help and complaints must not wait for torch.

@@ -2,11 +2,12 @@
 
 import csv
 import io
+from itertools import cycle
 
 import numpy as np
 from astropy.table import Table
 
-from ..drawing import figure_style
+from ..drawing import TASK_COLOURS, figure_style, place_legend, plain_text, say_empty
 from ..output import write_whole
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
@@ -16,13 +17,17 @@ _CURVES = {
     "validation loss": "Validation loss",
     "weight": "Weight of the task",
 }
-_FIGURES = (
-    "AUC",
-    "energy resolution",
-    "energy bias",
-    "angular resolution / deg",
-    "impact resolution / m",
-)
+#: Figures of validation, and the task of which they are.
+_FIGURES = {
+    "AUC": "class",
+    "energy resolution": "energy",
+    "energy bias": "energy",
+    "angular resolution / deg": "direction",
+    "impact resolution / m": "impact",
+}
+_LINES = ("-", "--", ":", "-.")
+#: Letters in a line of the legend.
+_WIDTH = 40
 
 
 def write_history(history, path):
@@ -99,6 +104,8 @@ def summarise(histories):
 def plot_histories(histories, path):
     """Draw losses, task weights and validation figures against the epoch.
 
+    A task has one colour, and a member one line style.
+
     Parameters
     ----------
     histories : dict of str to list of dict
@@ -115,39 +122,55 @@ def plot_histories(histories, path):
     panels = [*_CURVES, *present]
     axes = figure.subplots(-(-len(panels) // 3), 3, squeeze=False).flat
     for axis, panel in zip(axes, panels, strict=False):
-        for style, (name, history) in zip(_styles(), histories.items(), strict=False):
-            _draw(axis, panel, name, history, style)
+        for line, (name, history) in zip(
+            cycle(_LINES), histories.items(), strict=False
+        ):
+            _draw(axis, panel, name, history, line)
         axis.set_xlabel("Epoch")
         axis.set_ylabel(_CURVES.get(panel, panel))
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize="x-small")
+        if not any(np.isfinite(line.get_ydata()).any() for line in axis.lines):
+            say_empty(axis, "empty: no epoch has it")
     for axis in list(figure.axes)[len(panels) :]:
         axis.remove()
+    _legend(figure, histories)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     # Several processes may draw at the same time: the last one's stays.
     write_whole(path, image.getvalue())
 
 
-def _styles():
-    while True:
-        yield from ("-", "--", ":", "-.")
-
-
-def _draw(axis, panel, name, history, style):
+def _draw(axis, panel, name, history, line):
     epochs = [row["epoch"] for row in history]
     columns = dict.fromkeys(name for row in history for name in row)
-    names = [n for n in columns if n == panel or n.startswith(f"{panel} ")]
-    for number, column in enumerate(names):
+    for column in columns:
+        if column != panel and not column.startswith(f"{panel} "):
+            continue
         task = column.removeprefix(panel).strip()
         axis.plot(
             epochs,
             [row.get(column, np.nan) for row in history],
-            style,
-            color=f"C{number}",
+            line,
+            color=TASK_COLOURS.get(_FIGURES.get(panel, task), "black"),
             marker=".",
             label=f"{task} {name}".strip(),
         )
     if panel in _CURVES:
         axis.set_yscale("log")
+
+
+def _legend(figure, histories):
+    """Say which colour is which task, and which line which member."""
+    from matplotlib.lines import Line2D
+
+    used = {line.get_color() for axis in figure.axes for line in axis.lines}
+    entries = {
+        task: Line2D([], [], color=colour)
+        for task, colour in TASK_COLOURS.items()
+        if colour in used
+    }
+    for name, line in zip(histories, cycle(_LINES), strict=False):
+        entries[plain_text(name, _WIDTH)] = Line2D(
+            [], [], color="black", linestyle=line
+        )
+    place_legend(figure, entries, 4)

@@ -288,3 +288,25 @@ def test_facts_of_many_models_do_not_reach_the_maps(n_models, tmp_path):
 
 def texts_of(axis):
     return " ".join(text.get_text() for text in axis.texts)
+
+
+def test_empty_movements_are_labelled_so():
+    rows = [
+        {
+            "model": "m",
+            "disturbance": disturbance,
+            "value": value,
+            "quantity": quantity,
+            "mean": np.nan if quantity == "heatmap_energy" else 0.1,
+            "members_std": np.nan,
+        }
+        for disturbance, (_, values) in DISTURBANCES.items()
+        for value in values
+        for quantity in ("impact", "heatmap_energy")
+    ]
+    plots = draw_robustness(Table(rows))
+    found = said(plots["robustness_heatmaps"])
+    assert found["Energy"] == [[EMPTY]]
+    (first, *_) = plots["robustness_predictions"].axes
+    assert first.yaxis.label.get_color() == TASK_COLOURS["impact"]
+    assert not first.texts

@@ -215,3 +215,34 @@ def test_summaries_find_what_was_planted():
     (agrees,) = rows("overall", "agreement")
     assert agrees["mean"] == pytest.approx(0.5)
     assert np.isnan(agrees["members_std"])
+
+
+def test_empty_maps_are_counted_and_other_unknowns_are_not():
+    """A shower without length has no distance in units of it: no map is empty."""
+    batch, center = make_batch(4)
+    batch.events["length"][0] = 0.0
+    maps = np.tile(point(center), (2, 4, 1))
+    maps[0, 1] = 0
+    nothing = np.zeros_like(maps)
+    table = describe_maps(
+        batch, Maps(predictions_of(2, 4), {"class": maps, "energy": nothing}, {})
+    )
+    overall = summarise(describe_events(batch), {"m": table})["overall"]
+    empty = {(row["output"], row["statistic"]): row["empty"] for row in overall}
+    mean = {(row["output"], row["statistic"]): row["mean"] for row in overall}
+    assert empty["class", "share_edge"] == empty["class", "distance"] == 1 / 8
+    assert empty["class", "agreement"] == 1 / 4
+    assert mean["class", "share_cleaned"] == 1
+    for statistic in ("share_true", "share_cleaned", "share_edge", "distance"):
+        assert empty["energy", statistic] == 1
+        assert np.isnan(mean["energy", statistic])
+    assert empty["energy", "agreement"] == 1
+
+
+def test_a_single_member_has_no_agreement_even_if_it_is_empty():
+    batch, _ = make_batch(true_image=False)
+    nothing = np.zeros((1, 2, N_PIXELS), np.float32)
+    table = describe_maps(batch, Maps(predictions_of(1), {"class": nothing}, {}))
+    overall = summarise(describe_events(batch), {"m": table})["overall"]
+    # Nor are there shares in true signal that is not known.
+    assert set(overall["statistic"]) == {"share_cleaned", "share_edge", "distance"}

@@ -94,6 +94,15 @@ def test_summaries_have_mean_and_dispersion_over_members():
     assert energy["members_std"] == pytest.approx(np.std([0.2, 0.4], ddof=1))
     assert energy["images_std"] == pytest.approx(0.1)
     assert heatmap["mean"] == 1
+    assert heatmap["empty"] == 3 / 4
+    assert energy["empty"] == 0
     assert np.isnan(heatmap["members_std"])
     assert single["mean"] == pytest.approx(0.2)
     assert np.isnan(single["members_std"])
+
+
+def test_movements_of_empty_heatmaps_are_not_known_and_stay():
+    found = {("m", "gain", 0.9): {"heatmap_energy": np.full((2, 3), np.nan)}}
+    (row,) = summarise_movements(found)
+    assert np.isnan(row["mean"])
+    assert row["empty"] == 1

@@ -1,7 +1,9 @@
 """The explanation tool: what it writes is what the explainer says."""
 
 import json
+import re
 import shutil
+from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from ctapipe.io import read_table
 from ctapipe_gammaphysnet.explanation import figures, robustness
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
 from ctapipe_gammaphysnet.explanation.images import read_batches
-from ctapipe_gammaphysnet.explanation.statistics import describe_maps, errors_of
+from ctapipe_gammaphysnet.explanation.statistics import (
+    STATISTICS,
+    describe_maps,
+    errors_of,
+)
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.quality import TrainingQualityQuery
@@ -417,3 +423,75 @@ def test_missing_libraries_say_what_to_install(dl1, models, tmp_path, monkeypatc
     monkeypatch.setattr(extras.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ToolConfigurationError, match="pip install captum matplotlib"):
         explain([dl1], models, tmp_path / "out")
+
+
+def test_what_cannot_be_drawn_costs_nothing_of_what_was_computed(
+    dl1, models, tmp_path, monkeypatch
+):
+    def fail(*arguments):
+        raise RuntimeError("no font")
+
+    for name in ("draw_event", "draw_statistics"):
+        monkeypatch.setattr(figures, name, fail)
+    options = "--statistics", "--best=1", "--worst=0", "--random=0"
+    with pytest.raises(CalledProcessError) as error:
+        explain([dl1], {"vanilla": models["vanilla"]}, tmp_path / "out", *options)
+    assert error.value.returncode == 1
+    path = tmp_path / "out" / "explanation.h5"
+    assert len(read_table(path, "/events")) == 1
+    with tables.open_file(path) as file:
+        (maps,) = file.root.maps.vanilla
+        assert maps.nrows == 1
+    found = read_table(path, "/statistics/summary/overall")
+    assert len(Table.read(tmp_path / "out" / "statistics_overall.ecsv")) == len(found)
+    log = (tmp_path / "out.log").read_text()
+    assert "Not drawn: best1_obs" in log
+    assert "Not drawn: statistics: RuntimeError: no font" in log
+    assert "Traceback" not in log
+
+
+def test_the_log_says_what_was_written(everything):
+    log = everything.with_suffix(".log").read_text()
+    assert "Explained 3 images with 2 models" in log
+    n_figures = len(list(everything.glob("*.png")))
+    (written,) = re.findall(f"Wrote {everything}: (.*)", log)
+    assert f"and {n_figures} figures" in written
+    for path in everything.iterdir():
+        assert path.suffix not in {".h5", ".ecsv"} or path.name in written
+
+
+def test_empty_heatmaps_are_in_the_log(dl1, models, tmp_path, monkeypatch):
+    draw_nothing(monkeypatch)
+    whole = Explainer.__call__
+
+    def without_energy(self, inputs):
+        maps = whole(self, inputs)
+        maps.heatmaps["energy"][...] = 0
+        return maps
+
+    monkeypatch.setattr(Explainer, "__call__", without_energy)
+    options = "--best=1", "--worst=0", "--random=0", "--statistics"
+    output = explain([dl1], {"m": models["DA"]}, tmp_path / "out", *options)
+    log = (tmp_path / "out.log").read_text()
+    assert re.search("best1_obs.*, m: no pixel raises .*Energy.* empty", log)
+    overall = Table.read(output / "statistics_overall.ecsv")
+    rows = overall[overall["output"] == "energy"]
+    assert set(rows["statistic"]) == set(STATISTICS)
+    np.testing.assert_array_equal(rows["empty"], 1)
+    assert np.isnan(rows["mean"]).all()
+
+
+@pytest.mark.parametrize("name", [".", "a/b", "_v_a", "_i_a", "caf\udce9"])
+def test_names_that_no_group_can_have_are_refused(dl1, models, tmp_path, name):
+    with pytest.raises(ToolConfigurationError, match="NAME=FILE"):
+        explain([dl1], {name: models["vanilla"]}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_any_other_name_is_shown_letter_by_letter(dl1, models, tmp_path):
+    name = "a$b$_%<&> \N{HIRAGANA LETTER A}"
+    options = "--best=1", "--worst=0", "--random=0"
+    output = explain([dl1], {name: models["vanilla"]}, tmp_path / "out", *options)
+    with tables.open_file(output / "explanation.h5") as file:
+        assert [group._v_name for group in file.root.maps] == [name]
+    assert len(list(output.glob("best1*.png"))) == 1

@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from ctapipe_gammaphysnet.drawing import TASK_COLOURS
 from ctapipe_gammaphysnet.training.records import (
     plot_histories,
     summarise,
@@ -141,7 +142,8 @@ def test_curves_are_drawn(tmp_path, drawn):
         "energy bias",
         "angular resolution / deg",
     ]
-    assert all(axis.get_legend() for axis in figure.axes)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["class", "energy", "direction", *histories]
     lines = curves(figure)
     assert lines["Training loss", "energy seed 0"] == [[1, 1], [2, 1 / 2], [3, 1 / 3]]
     assert lines["Validation loss", "energy seed 1"] == [[1, 2], [2, 1]]
@@ -212,3 +214,37 @@ def test_curves_are_drawn_beside_those_of_another_process(tmp_path, monkeypatch)
     plot_histories(histories, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_a_task_has_one_colour_in_all_panels(tmp_path, drawn):
+    """Whichever tasks there are, and in whatever order."""
+    late = epoch(2, **{"training loss impact": 1.0, "impact resolution / m": 9.0})
+    late = dict(reversed(late.items()))
+    plot_histories({"a": [with_validation(1), late]}, tmp_path / "curves.png")
+    tasks = {
+        "AUC": "class",
+        "energy resolution": "energy",
+        "energy bias": "energy",
+        "angular resolution / deg": "direction",
+        "impact resolution / m": "impact",
+    }
+    for axis in drawn[0].axes:
+        for line in axis.lines:
+            task = tasks.get(axis.get_ylabel(), line.get_label().removesuffix(" a"))
+            assert line.get_color() == TASK_COLOURS[task]
+
+
+def test_names_of_telescopes_are_no_formulas(tmp_path, drawn):
+    names = [f"LST_$x_{n}$ \N{HIRAGANA LETTER A} seed {n}" for n in range(20)]
+    histories = {name: [epoch(1), epoch(2)] for name in names}
+    plot_histories(histories, tmp_path / "curves.png")
+    figure = drawn[0]
+    assert len(figure.legends[0].get_texts()) == 2 + 20
+    assert min(axis.bbox.height for axis in figure.axes) > figure.dpi
+
+
+def test_an_empty_panel_says_so(tmp_path, drawn):
+    plot_histories({"a": [epoch(1)]}, tmp_path / "curves.png")
+    said = {a.get_ylabel(): [t.get_text() for t in a.texts] for a in drawn[0].axes}
+    assert said["Validation loss"] == ["empty: no epoch has it"]
+    assert said["Training loss"] == []
