@@ -481,7 +481,7 @@ def test_empty_heatmaps_are_in_the_log(dl1, models, tmp_path, monkeypatch):
     assert np.isnan(rows["mean"]).all()
 
 
-@pytest.mark.parametrize("name", [".", "a/b", "_v_a", "_i_a", "caf\udce9"])
+@pytest.mark.parametrize("name", [".", "a/b", "_v_a", "_i_a"])
 def test_names_that_no_group_can_have_are_refused(dl1, models, tmp_path, name):
     with pytest.raises(ToolConfigurationError, match="NAME=FILE"):
         explain([dl1], {name: models["vanilla"]}, tmp_path / "out")
