@@ -11,8 +11,10 @@ mkdir -p "$folder"
 cd "$folder" # for the log of the provenance, too
 
 echo "==> DL1: images of gammas, protons and electrons"
-python "$here/../simulation/simulate.py" --output-dir . \
-    "$here"/{gamma,proton,electron}.airshower.yaml
+for particle in gamma proton electron; do
+    [ -e $particle.dl1.h5 ] || python "$here/../simulation/simulate.py" \
+        --output-dir . "$here/$particle.airshower.yaml"
+done
 
 echo "==> DL2: γ-PhysNet"
 ctapipe-apply-gammaphysnet --input {gamma,proton,electron}.dl1.h5 --output-dir . \
