@@ -463,21 +463,16 @@ def main(argv=None):
     int
         Exit status: 0, or 1 if the file cannot be used.
     """
-    # Only now: reading a model needs neither.
-    from ctapipe.core import ToolConfigurationError
-
-    from .paths import find_file
-
     print_anything()
     parser = argparse.ArgumentParser(
         prog="python -m ctapipe_gammaphysnet.model_file",
         description="Verify a model file and print its model card.",
     )
-    parser.add_argument("file", help="path of the model file")
+    parser.add_argument("file", type=Path, help="path of the model file")
     file = parser.parse_args(argv).file
     try:
-        card = read_card(find_file(file))
-    except (ModelFileError, ToolConfigurationError) as err:
+        card = read_card(file)
+    except ModelFileError as err:
         print(err, file=sys.stderr)
         return 1
     print(format_card(card))
