@@ -78,6 +78,13 @@ def _check_is_hdf5(path):
         raise DL1FileError(f"{path} is empty: make it again, or copy it again")
     if signature != _SIGNATURE:
         raise DL1FileError(f"{path} is not a ctapipe DL1 file (HDF5)")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DL1FileError(
+            f"{ascii(str(path))} cannot be opened by PyTables: its name is not text in "
+            "UTF-8. Give it another name, or a link of another name"
+        ) from None
 
 
 def _check_data_model(path, file):

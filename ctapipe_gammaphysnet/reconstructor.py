@@ -17,7 +17,7 @@ from ctapipe.reco import Reconstructor, StereoCombiner
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
 from .configuration import CommandLineFirst, check_sections, tool_of
-from .dl1 import event_images
+from .dl1 import check_triggers, event_images
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,
@@ -248,7 +248,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         ------
         MissingImagesError
             If there are DL1 parameters, but no images.
+        UnfitImagesError
+            If images are not of the camera, or triggers not of the event.
         """
+        check_triggers(event)
         for tel_id in event.trigger.tels_with_trigger:
             fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():

@@ -11,7 +11,12 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe_gammaphysnet.dl1_file import DL1File
 from ctapipe_gammaphysnet.evaluation.events import read_events
 from ctapipe_gammaphysnet.explanation.images import read_batches
-from ctapipe_gammaphysnet.input_file import DL1FileError, read_subarray, reading
+from ctapipe_gammaphysnet.input_file import (
+    DL1FileError,
+    open_input,
+    read_subarray,
+    reading,
+)
 from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training.index import check_file
 
@@ -85,6 +90,13 @@ def test_the_message_says_what_is_the_matter(toy_file, tmp_path, spoil, reader):
     with pytest.raises(DL1FileError, match=message) as info:
         READERS[reader](path)
     assert ("damaged" in str(info.value)) == (spoil is cut)
+
+
+def test_names_that_hdf5_cannot_open_are_said_to_be_such(toy_file, tmp_path):
+    path = tmp_path / os.fsdecode(b"m\xe9.dl1.h5")
+    shutil.copy(toy_file, path)
+    with pytest.raises(DL1FileError, match=r"m\\udce9.dl1.h5' .*is not text in UTF-8"):
+        open_input(path)
 
 
 @pytest.mark.parametrize("reader", READERS)

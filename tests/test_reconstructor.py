@@ -1,5 +1,6 @@
 """The reconstructor on events, and through ctapipe-process on files."""
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -23,7 +24,7 @@ from ctapipe.reco import Reconstructor, StereoCombiner
 from ctapipe.tools.info import info
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
-from spoil import change_length
+from spoil import change_length, change_rows
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
 
@@ -601,6 +602,41 @@ def test_ctapipe_process_refuses_images_of_another_length(
     change_length(dl1, "/dl1/event/telescope/images/tel_002", n_pixels)
     with pytest.raises(UnfitImagesError, match="telescope 2: image has the shape"):
         process(dl1, toy_model, tmp_path / "a.dl2.h5", "--write-parameters")
+
+
+def test_triggers_of_other_events_are_refused(toy_file, toy_model, tmp_path):
+    dl1 = shutil.copy(toy_file, tmp_path / "stray.dl1.h5")
+
+    def add_row(rows):
+        return np.concatenate([rows[:1], rows])
+
+    change_rows(dl1, "/dl1/event/telescope/trigger", add_row)
+    with pytest.raises(UnfitImagesError, match="its trigger is not that of the event"):
+        process(dl1, toy_model, tmp_path / "a.dl2.h5", "--write-parameters")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_refused"), [(0, False), (0.5, False), (-2, True), (3600, True)]
+)
+def test_telescopes_trigger_when_the_array_does(
+    toy_file, toy_subarray, toy_model, seconds, is_refused
+):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    event = next(read_events(toy_file))
+    trigger = event.trigger.tel[event.trigger.tels_with_trigger[0]]
+    trigger.time = event.trigger.time + seconds * u.s
+    refused = pytest.raises(UnfitImagesError, match=f"{abs(seconds)} s from the array")
+    with refused if is_refused else contextlib.nullcontext():
+        reconstruct(event)
+
+
+def test_sources_need_not_know_of_triggers(toy_file, toy_subarray, toy_model):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    event = next(read_events(toy_file))
+    tel_ids = event.trigger.tels_with_trigger
+    event.trigger.tel.clear()
+    reconstruct(event)
+    assert any(reconstruct_is_valid(event, tel_id) for tel_id in tel_ids)
 
 
 def test_a_telescope_without_data_is_not_valid(toy_file, toy_subarray, toy_model):
