@@ -24,7 +24,7 @@ from pathlib import Path
 from ctapipe.core import run_tool
 from ctapipe.tools.process import ProcessorTool
 
-from ctapipe_gammaphysnet import dl2_file
+from ctapipe_gammaphysnet import hdf5_output
 from ctapipe_gammaphysnet.dl1_file import DL1File
 from ctapipe_gammaphysnet.dl2_file import DL2File
 from ctapipe_gammaphysnet.instrument import describe_telescope
@@ -142,7 +142,7 @@ def run_apply(dl1, model, folder):
     argv = [f"--input={dl1}", f"--model={model}", f"--output={folder / 'apply.dl2.h5'}"]
     argv += ["--overwrite", "--no-progress", f"--provenance-log={folder / 'log'}"]
     reading = [(DL1File, "chunks"), (DL1File, "read_images")]
-    writing = [(DL2File, "copy"), (DL2File, "finish"), (dl2_file, "_read_all")]
+    writing = [(DL2File, "copy"), (DL2File, "finish"), (hdf5_output, "contents")]
     writing += [(DL2File, "append_telescope"), (DL2File, "append_stereo")]
     GammaPhysNetReconstructor.run_network = keep
     try:

@@ -241,6 +241,7 @@ def check_sections(config):
     """
     unknown = []
     for name, section in config.items():
+        _refuse_small_letters(name, section, "the configuration")
         if isinstance(section, Config):
             if not _is_known(name):
                 _refuse_similar(name, "the configuration")
@@ -272,6 +273,7 @@ def _check_section(name, section):
     children = _OURS[name][1] if is_ours else _HOSTS.get(name, ())
     inside = _names_of(children)
     for key, value in section.items():
+        _refuse_small_letters(key, value, name)
         if not isinstance(value, Config):
             continue
         if key in _OURS and key not in inside:
@@ -354,6 +356,15 @@ def _names_of(classes):
         if sections[-1] in classes or "StereoCombiner" in {*classes} & {*sections}:
             names.update(sections)
     return names
+
+
+def _refuse_small_letters(name, value, where):
+    """Refuse a section that traitlets takes for an option: its letters are small."""
+    meant = [ours for ours in _OURS if ours.lower() == name.lower()]
+    if isinstance(value, dict) and not isinstance(value, Config) and meant:
+        raise ToolConfigurationError(
+            f"the section {name} in {where} is not known: did you mean {meant[0]}?"
+        )
 
 
 def _refuse_similar(name, where):

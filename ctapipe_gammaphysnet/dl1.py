@@ -228,7 +228,7 @@ def check_triggers(event):
     time = event.trigger.time.mjd
     for tel_id in event.trigger.tels_with_trigger:
         if tel_id not in triggers:
-            problem = f"there are those of telescopes {sorted(triggers)}"
+            problem = f"there are those of telescopes {sorted(map(int, triggers))}"
         elif time > 0 and 0 < triggers[tel_id].time.mjd:
             difference = abs(triggers[tel_id].time.mjd - time)
             if difference <= _SAME_TRIGGER_DAYS:

@@ -36,6 +36,8 @@ __all__ = [
     "DL1File",
     "DL1FileError",
     "EventChunk",
+    "check_altitudes",
+    "check_rows",
     "check_unique",
     "image_columns",
     "reading",
@@ -270,8 +272,16 @@ class DL1File:
             node = f"{group}/tel_{tel_id:03d}"
             if node in self:
                 check_table(self.path, self.h5file, node, POINTING_COLUMNS[kind])
-                if self.h5file.root[node].nrows == 0:
+                table = read_table(self.h5file, node, table_cls=QTable)
+                if len(table) == 0:
                     raise DL1FileError(f"{self.path}: {node} is empty")
+                if "tel_id" in table.colnames and np.any(table["tel_id"] != tel_id):
+                    raise DL1FileError(
+                        f"{self.path}: {node} has the pointing of another telescope: "
+                        f"{_TORN}"
+                    )
+                (altitude,) = (n for n in POINTING_COLUMNS[kind] if "altitude" in n)
+                check_altitudes(self.path, node, table[altitude])
 
     def check_truth(self):
         """Check that there is the truth of all events.
@@ -484,11 +494,10 @@ class DL1File:
         """Altitude and azimuth of the array, NaN where they are not known."""
         table = self._observations
         rows = self._observation_rows(_OBSERVATIONS, table, obs_id)
-        is_altaz = table["subarray_pointing_frame"] == CoordinateFrameType.ALTAZ.value
-        return tuple(
-            np.where(is_altaz, table[f"subarray_pointing_{angle}"], np.nan)[rows]
-            for angle in ("lat", "lon")
-        )
+        lat, lon = (table[f"subarray_pointing_{angle}"] for angle in ("lat", "lon"))
+        known = table["subarray_pointing_frame"] == CoordinateFrameType.ALTAZ.value
+        known &= np.isfinite(lat) & np.isfinite(lon)
+        return tuple(np.where(known, angle, np.nan)[rows] for angle in (lat, lon))
 
     def _observation_rows(self, node, table, obs_id):
         """Row of each observation in a table with one row for each."""
@@ -604,6 +613,78 @@ class DL1File:
             table, start, found, tel_id, chunk.obs_id[events], chunk.event_id[events]
         )
         return table, found[rows - first]
+
+
+def check_altitudes(path, node, altitude):
+    """Check that altitudes are angles from the horizon.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, for messages.
+    node : str
+        Where they are in the file.
+    altitude : astropy.units.Quantity
+        The altitudes, shape (n,); NaN where not known.
+
+    Raises
+    ------
+    DL1FileError
+        If one is beyond the zenith or the nadir.
+    """
+    beyond = np.abs(altitude) > 90 * u.deg
+    if beyond.any():
+        raise DL1FileError(
+            f"{path}: {node} has the altitude {altitude[beyond][0].to(u.deg):.4g}, "
+            "which cannot be: the file is damaged. Make it again, or copy it again"
+        )
+
+
+def check_rows(path):
+    """Check that images and parameters are in the rows in which ctapipe looks for them.
+
+    ctapipe's `HDF5EventSource` takes them row by row, whatever their numbers say.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A ctapipe HDF5 file, with or without images.
+
+    Raises
+    ------
+    DL1FileError
+        If a telescope's table has other events than it triggered, or another order.
+    """
+    with open_input(path) as file, reading(path):
+        if TRIGGER not in file or IMAGES not in file:
+            return
+        subarray = subarray_of(path, file, "EQUIVALENT")
+        columns = trigger_columns(len(subarray.tel_ids))
+        check_table(path, file, TRIGGER, columns)
+        trigger = file.root[TRIGGER].read()
+        for tel_id, index in subarray.tel_indices.items():
+            expected = trigger[trigger["tels_with_trigger"][:, index]]
+            n_pixels = subarray.tel[tel_id].camera.geometry.n_pixels
+            for group in (IMAGES, PARAMETERS):
+                node = f"{group}/tel_{tel_id:03d}"
+                if node not in file:
+                    continue
+                if group == IMAGES:
+                    check_image_table(path, file, node, tel_id, n_pixels)
+                _check_keys(path, file.root[node], tel_id, expected)
+
+
+def _check_keys(path, table, tel_id, expected):
+    """Check the events of a telescope's table, and that it is this telescope's."""
+    if not (
+        np.array_equal(table.col("obs_id"), expected["obs_id"])
+        and np.array_equal(table.col("event_id"), expected["event_id"])
+        and ("tel_id" not in table.colnames or np.all(table.col("tel_id") == tel_id))
+    ):
+        raise DL1FileError(
+            f"{path}: {table._v_pathname} does not hold the events that telescope "
+            f"{tel_id} triggered according to {TRIGGER}, in their order: {_TORN}"
+        )
 
 
 def check_unique(path, obs_id, event_id):

@@ -5,6 +5,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import tables
 from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription
@@ -83,7 +84,8 @@ def _check_is_hdf5(path):
     except UnicodeEncodeError:
         raise DL1FileError(
             f"{ascii(str(path))} cannot be opened by PyTables: its name is not text in "
-            "UTF-8. Give it another name, or a link of another name"
+            "UTF-8, or Python does not take it for that (set PYTHONUTF8=1). Give it "
+            "another name, or a link of another name"
         ) from None
 
 
@@ -203,10 +205,18 @@ def subarray_of(path, file, focal_length_choice):
     """
     with reading(path):
         try:
-            return SubarrayDescription.from_hdf(
+            subarray = SubarrayDescription.from_hdf(
                 file, focal_length_choice=focal_length_choice
             )
         except RuntimeError as error:
             if isinstance(error, tables.HDF5ExtError):
                 raise
             raise DL1FileError(f"{path}: {error}") from error
+    positions = subarray.positions.items()
+    lost = [int(tel_id) for tel_id, x in positions if not np.isfinite(x).all()]
+    if lost:
+        raise DL1FileError(
+            f"{path}: the positions of telescopes {lost} are not finite: the file is "
+            "damaged. Make it again, or copy it again"
+        )
+    return subarray

@@ -43,7 +43,6 @@ from .model_header import (
     first_metadata,
     parse_header,
 )
-from .output import OutputError, write_whole
 from .terminal import print_anything
 
 __all__ = [
@@ -422,6 +421,9 @@ def write_model(path, model, overwrite=False):
         If the file exists already, the weights do not fit the card or are not
         finite, or the file cannot be written. An existing file is then left as it is.
     """
+    # Only now: whoever reads a model needs no ctapipe.
+    from .output import OutputError, write_whole
+
     path = Path(path)
     try:
         if path.is_file() and not overwrite:

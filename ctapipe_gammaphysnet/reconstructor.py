@@ -12,12 +12,14 @@ import astropy.units as u
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
-from ctapipe.reco import Reconstructor, StereoCombiner
+from ctapipe.io import HDF5EventSource
+from ctapipe.reco import Reconstructor, StereoCombiner, StereoMeanCombiner
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
 from .configuration import CommandLineFirst, check_sections, tool_of
 from .dl1 import check_triggers, event_images
+from .dl1_file import check_altitudes, check_rows
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,
@@ -158,6 +160,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             if kind in PROPERTIES
         ]
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
+        self._check_input()
         # All that is counted is in the table, in this order, even if it never happens.
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
@@ -166,6 +169,18 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             for kind in self.kinds:
                 if kind in PROPERTIES:
                     self.quality_query.record(name.format(kind), 0)
+
+    def _check_input(self):
+        """Check what ctapipe's source of events relies on."""
+        lost = self.subarray.tel_ids[~np.isfinite(self._positions).all(axis=1)]
+        if len(lost) > 0:
+            raise ToolConfigurationError(
+                f"the positions of telescopes {lost.tolist()} are not finite: the "
+                "input is damaged"
+            )
+        source = getattr(tool_of(self), "event_source", None)
+        if isinstance(source, HDF5EventSource):
+            check_rows(source.input_url)
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
@@ -264,14 +279,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _combine(self, event, combiner):
         """Combine one property of the telescopes, and count whether it is valid."""
-        kind = kind_of(combiner)
+        kind, name = kind_of(combiner), combiner.prefix
+        # The event may have been reconstructed before.
+        event.dl2.stereo[kind][name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
         with warnings.catch_warnings():
             # The spread over a single telescope is not defined: NaN is right.
             warnings.simplefilter("ignore", RuntimeWarning)
-            # Without any weight there is no mean: it stays invalid.
-            with contextlib.suppress(ZeroDivisionError):
-                combiner(event)
-        valid = invalidate_stereo(event, kind, combiner.prefix)
+            # Without any weight, or with negative ones, there is no mean.
+            if not _has_negative_weights(event, kind, combiner):
+                with contextlib.suppress(ZeroDivisionError):
+                    combiner(event)
+        valid = invalidate_stereo(event, kind, name)
         self.quality_query.record(f"valid {kind} of the array", valid)
 
     def _select(self, event):
@@ -318,10 +336,16 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         except (TypeError, u.UnitConversionError) as error:
             raise ToolConfigurationError(
                 f"event {event.index.event_id} of observation {event.index.obs_id}: "
-                f"the pointings of telescopes {tel_ids} are no angles, their unit is "
+                f"the pointings of telescopes {[int(t) for t in tel_ids]} are no "
+                "angles, the unit of one of them is "
                 "missing. Is the file damaged? Make it again"
             ) from error
         pointing = pointing.reshape(2, len(tel_ids))
+        check_altitudes(
+            f"event {event.index.event_id} of observation {event.index.obs_id}",
+            f"the pointing of one of the telescopes {[int(t) for t in tel_ids]}",
+            pointing[0],
+        )
         if self.needs_pointing(name):
             for tel_id, known in zip(
                 tel_ids, np.isfinite(pointing).all(axis=0), strict=True
@@ -420,6 +444,18 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                 valid = has_pixels & values["is_valid"]
                 self.quality_query.record(f"valid {kind}", valid.sum())
         return columns
+
+
+def _has_negative_weights(event, kind, combiner):
+    """Tell whether telescopes would count less than nothing, as in `weighted_mean`."""
+    if type(combiner) is not StereoMeanCombiner:
+        return False
+    weights = [
+        combiner._calculate_weights(event.dl1.tel[tel_id].parameters)
+        for tel_id, dl2 in event.dl2.tel.items()
+        if dl2[kind][combiner.prefix].is_valid
+    ]
+    return any(weight < 0 for weight in weights)
 
 
 def sha256_of_file(path):

@@ -35,14 +35,17 @@ def weighted_mean(values, weights, event, n_events):
     -------
     mean, spread : numpy.ndarray
         Weighted mean and standard deviation, shape (n_events,). The mean is NaN without
-        values, and the standard deviation with fewer than two. It is that of
-        `numpy.cov` with ``aweights``, which corrects for the number of values.
+        values or with negative weights, and the standard deviation with fewer than two
+        values. It is that of `numpy.cov` with ``aweights``, which corrects for the
+        number of values.
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         total, of_values, of_squares = (
             np.bincount(event, weights=terms, minlength=n_events)
             for terms in (weights, weights * values, weights**2)
         )
+        is_negative = np.bincount(event, weights=weights < 0, minlength=n_events) > 0
+        total = np.where(is_negative, np.nan, total)
         mean = of_values / total
         deviations = weights * (values - mean[event]) ** 2
         deviations = np.bincount(event, weights=deviations, minlength=n_events)

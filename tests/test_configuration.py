@@ -73,6 +73,11 @@ def test_a_file_that_is_not_understood_is_named(name, text, message, tmp_path):
     [
         ("Recpe: {epochs: 3}", "section Recpe .* did you mean Recipe"),
         ("TrainingQualtyQuery: {}", "did you mean TrainingQualityQuery"),
+        ("recipe: {epochs: 3}", "section recipe .* did you mean Recipe"),
+        (
+            "ShowerProcessor: {gammaphysnetreconstructor: {prefix: A}}",
+            "in ShowerProcessor is not known: did you mean GammaPhysNetReconstructor",
+        ),
         ("GammaPhysNetReconstructer: {}", "did you mean GammaPhysNetReconstructor"),
         (
             "ShowerProcessor: {GammaPhysNetReconstructer: {}}",

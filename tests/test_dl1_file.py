@@ -456,6 +456,49 @@ def test_pointings_of_an_observation_that_differ_are_an_error(dl1):
         read_all(dl1)
 
 
+def test_the_pointing_of_another_telescope_is_an_error(dl1):
+    with tables.open_file(dl1, "r+") as file:
+        rows = file.root[FIXED].read()
+        if "tel_id" not in rows.dtype.names:
+            pytest.skip("this ctapipe writes no number of the telescope")
+    rows["tel_id"] = 3
+    change_rows(dl1, FIXED, lambda _: rows)
+    with pytest.raises(DL1FileError, match=f"{FIXED} has the pointing of another"):
+        DL1File(dl1)
+
+
+def test_an_altitude_beyond_the_zenith_is_an_error(dl1):
+    def lift(rows):
+        rows["telescope_pointing_altitude"] = 3
+        return rows
+
+    change_rows(dl1, FIXED, lift)
+    with pytest.raises(DL1FileError, match=f"{FIXED} has the altitude 171.9 deg"):
+        DL1File(dl1)
+
+
+def test_a_pointing_of_the_array_is_known_as_a_whole_or_not(dl1):
+    def lose(rows):
+        rows["subarray_pointing_lat"] = np.nan
+        return rows
+
+    change_rows(dl1, OBSERVATIONS, lose)
+    with DL1File(dl1) as file:
+        (chunk,) = file.chunks(100)
+    assert np.isnan(chunk.array_alt).all()
+    assert np.isnan(chunk.array_az).all()
+
+
+def test_a_position_that_is_not_finite_is_an_error(dl1):
+    def lose(rows):
+        rows["pos_y"][1] = np.nan
+        return rows
+
+    change_rows(dl1, "/configuration/instrument/subarray/layout", lose)
+    with pytest.raises(DL1FileError, match=r"positions of telescopes \[2\] are not"):
+        DL1File(dl1)
+
+
 def test_telescopes_without_pointing_are_found(dl1, monitored):
     with DL1File(monitored) as file:
         assert file.without_pointing([1, 2, 3]) == []

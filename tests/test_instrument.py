@@ -257,6 +257,30 @@ def test_other_optics_are_refused(name, text, trained, factor):
     assert f"instead of {trained}" in message
 
 
+@pytest.mark.parametrize("value", [np.nan, 0, -1, np.inf])
+@pytest.mark.parametrize(
+    ("name", "unit"), [("equivalent_focal_length", u.m), ("mirror_area", u.m**2)]
+)
+def test_optics_that_cannot_be_are_refused(name, unit, value):
+    message = mismatch(with_optics(toy(), **{name: value * unit}), toy())
+    assert f"is {value:.4g} " in message
+
+
+def test_a_negative_effective_focal_length_is_refused():
+    telescope = with_optics(toy(), effective_focal_length=-29 * u.m)
+    assert "its effective focal length is -29 m" in mismatch(telescope, toy())
+
+
+def test_pixels_without_position_are_refused():
+    pix_x = toy().camera.geometry.pix_x.copy()
+    pix_x[[3, 5]] = np.nan
+    message = mismatch(with_camera(toy(), pix_x=pix_x), toy())
+    assert (
+        "the positions of 2 of its pixels are not finite, such as that of pixel 3"
+        in (message)
+    )
+
+
 def test_another_number_of_mirrors_is_refused():
     message = mismatch(with_optics(toy(), n_mirrors=2), toy())
     assert "it has 2 mirrors instead of 1" in message

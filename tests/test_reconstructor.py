@@ -31,6 +31,7 @@ from traitlets.traitlets import TraitError
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError, UnfitImagesError
+from ctapipe_gammaphysnet.dl1_file import DL1FileError
 from ctapipe_gammaphysnet.dl2 import (
     CONTAINERS,
     PROPERTIES,
@@ -102,7 +103,7 @@ def test_a_model_file_is_required(toy_subarray, tmp_path):
         ToolConfigurationError, match="set GammaPhysNetReconstructor.load_path"
     ):
         GammaPhysNetReconstructor(toy_subarray)
-    with pytest.raises(TraitError, match="does not exist"):
+    with pytest.raises(TraitError, match="there is no file"):
         GammaPhysNetReconstructor(toy_subarray, load_path=tmp_path / "no.safetensors")
     other = tmp_path / "pickle.safetensors"
     other.write_bytes(b"\x80\x04K\x01.")
@@ -600,8 +601,69 @@ def test_ctapipe_process_refuses_images_of_another_length(
 ):
     dl1 = shutil.copy(toy_file, tmp_path / "other.dl1.h5")
     change_length(dl1, "/dl1/event/telescope/images/tel_002", n_pixels)
-    with pytest.raises(UnfitImagesError, match="telescope 2: image has the shape"):
+    with pytest.raises(DL1FileError, match="other.dl1.h5: image in .*tel_002 has"):
         process(dl1, toy_model, tmp_path / "a.dl2.h5", "--write-parameters")
+
+
+def test_an_image_of_another_length_is_refused(toy_file, toy_subarray, toy_model):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    event = next(read_events(toy_file))
+    for camera in event.dl1.tel.values():
+        camera.image = camera.image[:-1]
+    with pytest.raises(UnfitImagesError, match=r"telescope \d: image has the shape"):
+        reconstruct(event)
+
+
+@pytest.mark.parametrize("kind", ["images", "parameters"])
+def test_ctapipe_process_refuses_rows_of_other_events(
+    toy_file, toy_model, tmp_path, kind
+):
+    """ctapipe itself takes images and parameters by their place in the file."""
+    dl1 = shutil.copy(toy_file, tmp_path / "other.dl1.h5")
+    node = f"/dl1/event/telescope/{kind}/tel_002"
+    change_rows(dl1, node, lambda rows: rows[::-1])
+    with pytest.raises(DL1FileError, match=f"{node} does not hold the events that"):
+        process(dl1, toy_model, tmp_path / "a.dl2.h5", "--write-parameters")
+
+
+def test_a_telescope_without_position_is_an_error(toy_subarray, toy_model):
+    positions = {t: x.copy() for t, x in toy_subarray.positions.items()}
+    positions[3][1] = np.nan
+    array = SubarrayDescription(
+        "lost", positions, toy_subarray.tel, toy_subarray.reference_location
+    )
+    with pytest.raises(
+        ToolConfigurationError, match=r"telescopes \[3\] are not finite"
+    ):
+        GammaPhysNetReconstructor(array, load_path=toy_model)
+
+
+def test_a_pointing_beyond_the_zenith_is_an_error(toy_file, toy_subarray, toy_model):
+    reconstruct = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model)
+    events = list(islice(read_events(toy_file), 5))
+    for event in events:
+        for tel_id in event.trigger.tels_with_trigger:
+            event.monitoring.tel[tel_id].pointing.altitude = 3 * u.rad
+    with pytest.raises(ToolConfigurationError, match="has the altitude 171.9 deg"):
+        list(map(reconstruct, events))
+
+
+def test_negative_weights_give_no_valid_prediction(toy_file, toy_subarray, toy_model):
+    """In bulk, too: see the test of `weighted_mean`."""
+    config = Config({"StereoMeanCombiner": {"weights": "intensity"}})
+    reconstruct = GammaPhysNetReconstructor(
+        toy_subarray, load_path=toy_model, config=config
+    )
+    for event in islice(read_events(toy_file), 3):
+        reconstruct(event)
+        valid = [
+            t for t in event.trigger.tels_with_trigger if reconstruct_is_valid(event, t)
+        ]
+        event.dl1.tel[valid[0]].parameters.hillas.intensity *= -1
+        reconstruct(event)
+        for kind in PROPERTIES:
+            (stereo,) = getattr(event.dl2.stereo, kind).values()
+            assert not stereo.is_valid
 
 
 def test_triggers_of_other_events_are_refused(toy_file, toy_model, tmp_path):

@@ -98,3 +98,10 @@ def test_cores_are_weighted_by_intensity(rng):
         assert columns["core_tilted_y"][event] == pytest.approx(tilted.y.value)
     assert np.isnan(columns["core_uncert_x"][3])
     assert np.isfinite(columns["core_uncert_y"][[0, 2]]).all()
+
+
+def test_negative_weights_give_no_mean():
+    values, weights = np.array([1.0, 2.0, 3.0]), np.array([5.0, -1.0, 1.0])
+    mean, spread = weighted_mean(values, weights, np.array([0, 0, 1]), 2)
+    np.testing.assert_array_equal(mean, [np.nan, 3])
+    assert np.isnan(spread).all()

@@ -122,8 +122,12 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             # Already before the command line is understood.
             self.quiet = True
             self.update_logging_config()
-        with _ending_when_terminated():
-            super().run(argv, raises)
+        try:
+            with _ending_when_terminated():
+                super().run(argv, raises)
+        finally:
+            for handler in self._log_files():
+                handler.close()
 
     def parse_command_line(self, argv=None):
         """Understand the command line, with several values for lists.
@@ -246,10 +250,13 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             raise ToolConfigurationError(
                 f"cannot write the log to {self.log_file}: {error.__cause__ or error}"
             ) from error
-        for handler in logging.getLogger(self.module_name).handlers:
-            if isinstance(handler, logging.FileHandler):
-                # Whatever the terminal's letters are.
-                handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        for handler in self._log_files():
+            # Whatever the terminal's letters are.
+            handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+    def _log_files(self):
+        handlers = logging.getLogger(self.module_name).handlers
+        return [h for h in handlers if isinstance(h, logging.FileHandler)]
 
     def write_provenance(self):
         """Write the provenance of what was done, if it can be written."""

@@ -340,6 +340,8 @@ def check_truth(path, showers):
         good = np.isfinite(values)
         if name == "true_energy":
             good &= values.value > 0
+        if name == "true_alt":
+            good &= np.abs(values) <= 90 * u.deg
         if not good.all():
             row = np.flatnonzero(~good)[0]
             raise TrainingDataError(
