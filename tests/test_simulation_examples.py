@@ -1,5 +1,6 @@
 """The cards and the script of examples/simulation, and the sample made with them."""
 
+import json
 import os
 import re
 import signal
@@ -118,7 +119,8 @@ def tools(monkeypatch):
         made.calls.append((module, options))
         rows = 1
         if module.endswith("merge"):
-            rows = len(list(cwd.glob(options["pattern"])))
+            inputs = json.loads((cwd / options["config"]).read_text())
+            rows = len(inputs["MergeTool"]["input_files"])
         write_rows(cwd / options["output"], rows)
 
     monkeypatch.setattr(simulate, "call", call)
@@ -161,6 +163,7 @@ def count_events(path):
 
 def test_what_a_killed_run_leaves_is_not_taken_for_finished(card, tools, tmp_path):
     runs = tmp_path / "bright_runs"
+    runs.mkdir()
     simulate.prepare(card, runs, [])
     (runs / "run0000000001.dl1.h5.12345678.part").write_text("half")
     (runs / "merged.dl1.h5.part").write_text("half")
@@ -171,6 +174,7 @@ def test_what_a_killed_run_leaves_is_not_taken_for_finished(card, tools, tmp_pat
 
 def test_runs_of_another_card_are_not_mixed_in(card, tmp_path):
     runs = tmp_path / "bright_runs"
+    runs.mkdir()
     simulate.prepare(card, runs, [])
     simulate.prepare(card, runs, [])
     with pytest.raises(ToolConfigurationError, match="not of this card"):
@@ -206,25 +210,60 @@ def test_a_file_that_an_option_names_is_part_of_what_is_made(card, tmp_path):
     assert simulate.made_by(card, [f"--config={config}"]) != before
 
 
-@pytest.mark.parametrize("name", ["bright_runs/notes.txt", "bright.dl1.h5"])
-def test_what_somebody_else_has_there_is_left_alone(card, tools, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("bright_runs/notes.txt", "not of this card"),
+        ("bright.dl1.h5", r"bright\.dl1\.h5 cannot be read: it is damaged"),
+    ],
+)
+def test_what_somebody_else_has_there_is_left_alone(card, tools, tmp_path, name, says):
     kept = tmp_path / name
     kept.parent.mkdir(exist_ok=True)
     kept.write_text("mine")
-    with pytest.raises(ToolConfigurationError, match="not of this card"):
+    with pytest.raises(ToolConfigurationError, match=says):
         simulate.simulate_cards([card], tmp_path, 1, [])
     assert kept.read_text() == "mine"
     assert tools.calls == []
 
 
 def test_only_what_was_written_is_removed(card, tools, tmp_path):
-    def leave_note():
-        (tmp_path / "bright_runs" / "notes.txt").write_text("mine")
+    names = ["merged.txt", "notes.txt", "run0000000003.dl1.h5", "run_x.dl1.h5"]
+    names += ["run_x.part", "run_x.provenance.log"]
 
-    tools.fail = leave_note
+    def leave_files():
+        for name in names:
+            (tmp_path / "bright_runs" / name).write_text("mine")
+
+    tools.fail = leave_files
     simulate.simulate_cards([card], tmp_path, 1, [])
-    left = [path.name for path in (tmp_path / "bright_runs").iterdir()]
-    assert left == ["notes.txt"]
+    left = sorted(path.name for path in (tmp_path / "bright_runs").iterdir())
+    assert left == names
+    assert count_events(tmp_path / "bright.dl1.h5") == 2
+
+
+def test_one_process_at_a_time_simulates_a_card(card, tools, tmp_path):
+    def start_another():
+        with pytest.raises(ToolConfigurationError, match="another process is at work"):
+            simulate.simulate_cards([card], tmp_path, 1, [])
+
+    tools.fail = start_another
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    assert len(tools.calls) == 3
+    assert count_events(tmp_path / "bright.dl1.h5") == 2
+    assert not (tmp_path / "bright_runs").exists()
+
+
+def test_a_log_has_lines(card, tools, tmp_path, capsys):
+    for _ in range(2):
+        simulate.simulate_cards([card], tmp_path, 1, [])
+    said = capsys.readouterr().err.splitlines()
+    assert "is compiled" in said[0]
+    assert said[1:] == [
+        "1 of 2 runs",
+        "2 of 2 runs",
+        f"{tmp_path}/bright.dl1.h5 is complete already",
+    ]
 
 
 def test_links_are_followed(card, tools, tmp_path):

@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,14 +31,18 @@ import tables
 from ctapipe.core import ToolConfigurationError
 from tqdm.auto import tqdm
 
+from ctapipe_gammaphysnet.input_file import reading
 from ctapipe_gammaphysnet.output import check_file, real_path, whole_file, write_whole
 from ctapipe_gammaphysnet.simulation.card import printable, read_card
+from ctapipe_gammaphysnet.training.locks import locked
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
 # In the directory of a card's runs, where paths need no spelling.
 CARD_COPY, CONFIG_COPY, MADE_BY = f"card{SUFFIX}", "process.yaml", "made_by.json"
-RUN = "run{:010d}.dl1.h5"
+RUN, MERGED, INPUTS = "run{:010d}.dl1.h5", "merged.dl1.h5.part", "merge.json"
+PROVENANCE = "{}.provenance.log"
+IN_USE = "simulate"  # the name of a lock
 # An attribute of a finished file: checksum of all that decides what is in it.
 MADE_BY_ATTRIBUTE = "AIR_SHOWERS_MADE_BY"
 # Options of ctapipe-process that are set here.
@@ -56,6 +61,11 @@ class SimulationError(ToolConfigurationError):
 
 class ToolFailedError(RuntimeError):
     """A tool of ctapipe has failed; the message is what it said."""
+
+
+def tell(message):
+    """Show how it goes on, where it is in nobody's way."""
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 def name_of(card):
@@ -141,7 +151,7 @@ def simulate_run(run, directory, options):
                 f"--input={CARD_COPY}",
                 f"--output={unfinished.name}",
                 f"--AirShowerEventSource.runs={run}",
-                f"--provenance-log={path.name}.provenance.log",
+                f"--provenance-log={PROVENANCE.format(path.name)}",
                 cwd=directory,
             )
             count_rows(unfinished)
@@ -189,7 +199,7 @@ def merge(paths, output, made_by):
     Parameters
     ----------
     paths : list of pathlib.Path
-        The files of the runs, which are all that is called like that where they are.
+        The files of the runs, all in one directory.
     output : pathlib.Path
         The file that appears when it is complete.
     made_by : str
@@ -201,15 +211,17 @@ def merge(paths, output, made_by):
         for table, rows in count_rows(path).items():
             expected[table] = expected.get(table, 0) + rows
     # In the directory of the runs names need no spelling.
-    merged = directory / "merged.dl1.h5.part"
+    merged = directory / MERGED
+    # Of many runs, the names are too long for a command line.
+    inputs = {"MergeTool": {"input_files": [path.name for path in paths]}}
+    write_whole(directory / INPUTS, json.dumps(inputs).encode())
     with whole_file(output) as unfinished:
         merged.unlink(missing_ok=True)
         call(
             "ctapipe.tools.merge",
-            "--input-dir=.",
-            "--pattern=run*.dl1.h5",
-            f"--output={merged.name}",
-            "--provenance-log=merged.provenance.log",
+            f"--config={INPUTS}",
+            f"--output={MERGED}",
+            f"--provenance-log={PROVENANCE.format(MERGED)}",
             cwd=directory,
         )
         with tables.open_file(merged, "a") as file:
@@ -325,36 +337,62 @@ def is_made(output, made_by, cards):
     check_file(output, cards)
     if not output.exists():
         return False
-    with (
-        contextlib.suppress(OSError, tables.HDF5ExtError),
-        tables.open_file(output) as file,
-    ):
-        if getattr(file.root._v_attrs, MADE_BY_ATTRIBUTE, None) == made_by:
-            return True
-    raise SimulationError(
-        f"{output} is there already, but not of this card, these options and versions; "
-        "move it, or choose another --output-dir"
-    )
+    with reading(output), tables.open_file(output) as file:
+        found = getattr(file.root._v_attrs, MADE_BY_ATTRIBUTE, None)
+    if found != made_by:
+        raise SimulationError(
+            f"{output} is there already, but not of this card, these options and "
+            "versions; move it, or choose another --output-dir"
+        )
+    return True
+
+
+@contextlib.contextmanager
+def directory_of_runs(path):
+    """Have a directory of runs for this process alone; remove it if it ends empty.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The directory, which need not exist; it may be a link.
+
+    Yields
+    ------
+    pathlib.Path
+        Where it really is.
+    """
+    directory = real_path(path)
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(directory / IN_USE, wait=False))
+        except BlockingIOError as error:
+            raise SimulationError(
+                f"another process is at work in {path}; wait until it has finished, or "
+                "choose another --output-dir"
+            ) from error
+        yield directory
+    with contextlib.suppress(OSError):
+        path.rmdir()
 
 
 def prepare(card, directory, options):
-    """Make the directory of the runs of a card, or check that it belongs to it.
+    """Note in a directory whose runs it holds, or check that it belongs to the card.
 
     Parameters
     ----------
     card : pathlib.Path
         The card.
     directory : pathlib.Path
-        Where its runs go; an empty one, or a link to it, will do.
+        Where its runs go.
     options : list of str
         More of the command line of ctapipe-process.
     """
     what = made_by(card, options).encode()
-    directory.mkdir(parents=True, exist_ok=True)
     note = directory / MADE_BY
     if note.is_file() and note.read_bytes() == what:
         return
-    if any(directory.iterdir()):
+    if set(os.listdir(directory)) - {f"{IN_USE}.lock"}:
         raise SimulationError(
             f"{directory} is not of this card, these options and versions; remove it, "
             "or choose another --output-dir"
@@ -364,21 +402,23 @@ def prepare(card, directory, options):
     write_whole(note, what)
 
 
-def clean(directory):
-    """Remove what was written into the directory of runs, and it if nothing is left.
+def clean(directory, runs):
+    """Remove what was written into the directory of runs, and nothing else.
 
     Parameters
     ----------
     directory : pathlib.Path
         That was prepared.
+    runs : range
+        Numbers of the runs.
     """
-    ours = ("run*.dl1.h5", "run*.part", "run*.provenance.log", "merged.*")
-    for name in (*ours, CARD_COPY, CONFIG_COPY, MADE_BY):
-        for path in directory.glob(name):
-            path.unlink(missing_ok=True)
-    if not directory.is_symlink():
-        with contextlib.suppress(OSError):
-            directory.rmdir()
+    outputs = [MERGED, *map(RUN.format, runs)]
+    ours = {CARD_COPY, CONFIG_COPY, MADE_BY, INPUTS, *outputs}
+    ours.update(map(PROVENANCE.format, outputs))
+    for path in list(directory.iterdir()):
+        # What was killed has left files of temporary names.
+        if re.sub(r"\.[0-9a-f]{8}\.part\Z", "", path.name) in ours:
+            path.unlink()
 
 
 def simulate_cards(cards, output_dir, processes, options):
@@ -405,17 +445,26 @@ def simulate_cards(cards, output_dir, processes, options):
         card: hashlib.sha256(made_by(card, options).encode()).hexdigest()
         for card in cards
     }
-    missing = {
-        card: real_path(output_dir / f"{name_of(card)}_runs")
-        for card, output in outputs.items()
-        if not is_made(output, keys[card], cards)
-    }
-    for card, directory in missing.items():
-        prepare(card, directory, options)
-    files = simulate_runs(missing, runs, processes, options)
-    for card, directory in missing.items():
-        merge(files[card], outputs[card], keys[card])
-        clean(directory)
+    with contextlib.ExitStack() as stack:
+        directories = {
+            card: stack.enter_context(
+                directory_of_runs(output_dir / f"{name_of(card)}_runs")
+            )
+            for card in cards
+        }
+        missing = {
+            card: directory
+            for card, directory in directories.items()
+            if not is_made(outputs[card], keys[card], cards)
+        }
+        for card, directory in missing.items():
+            prepare(card, directory, options)
+        files = simulate_runs(missing, runs, processes, options)
+        for card, directory in missing.items():
+            merge(files[card], outputs[card], keys[card])
+            clean(directory, runs[card])
+    for card in (card for card in cards if card not in missing):
+        tell(f"{outputs[card]} is complete already")
     print(*(printable(str(output)) for output in outputs.values()), sep="\n")
 
 
@@ -438,6 +487,8 @@ def simulate_runs(directories, runs, processes, options):
     dict of pathlib.Path to list of pathlib.Path
         The files of the runs of each card, in their order.
     """
+    if directories:
+        tell("the first time, the simulation is compiled: half a minute or more")
     _stopped.clear()
     with ThreadPoolExecutor(processes) as pool:
         futures = {
@@ -448,9 +499,13 @@ def simulate_runs(directories, runs, processes, options):
         }
         every = [future for some in futures.values() for future in some]
         try:
-            progress = tqdm(as_completed(every), total=len(every), unit="run")
-            for future in progress:
+            done = as_completed(every)
+            # No bar without a terminal, but a line for every hundredth.
+            bar = tqdm(done, total=len(every), unit="run", disable=None)
+            for number, future in enumerate(bar, 1):
                 future.result()
+                if bar.disable and number * 100 % len(every) < 100:
+                    tell(f"{number} of {len(every)} runs")
         except BaseException:
             # The others would go on for hours.
             stop()
