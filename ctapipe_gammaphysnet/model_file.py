@@ -477,7 +477,11 @@ def main(argv=None):
     except ModelFileError as err:
         print(err, file=sys.stderr)
         return 1
-    print(format_card(card))
+    try:
+        print(format_card(card), flush=True)
+    except BrokenPipeError:
+        # Who reads has enough (``| head``): Python is not to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if found := incomplete_members(card):
         print(f"{file}: {found}", file=sys.stderr)
     return 0

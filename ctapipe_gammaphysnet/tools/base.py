@@ -27,6 +27,7 @@ from ..configuration import (
 from ..paths import FilePath, Names, find_files, printable
 from ..terminal import print_anything
 from .command_line import repeat_options
+from .logs import check_log
 
 __all__ = ["GammaPhysNetTool"]
 
@@ -36,6 +37,8 @@ _IN_CTAPIPE_PROCESS = {
     "Contact": "DataWriter",
     "Instrument": "DataWriter",
 }
+#: What files end in that tools write into their output folders.
+_OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
 #: Options with which nothing is logged.
 _QUIET = {"-q", "--quiet", "-h", "--help", "--help-all", "-V", "--version"}
 
@@ -190,9 +193,10 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             If something is not understood, or does nothing.
         """
         self.parse_command_line(argv)
+        self._check_logs()
         self.update_logging_config()
         files = Config()
-        for path in [path for text in self.config_files for path in find_files(text)]:
+        for path in self._configuration_paths():
             files.merge(read_configuration(path))
             Provenance().add_input_file(path, "Tool Configuration", add_meta=False)
         _check_options_at_top(files)
@@ -201,8 +205,34 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         config = self._flattened(files)
         config.merge(self._flattened(self.cli_config))
         self.update_config(config)
+        self._check_logs()
         self.update_logging_config()
         self.log.info("ctapipe version %s", self.version_string)
+
+    def _configuration_paths(self):
+        return [path for text in self.config_files for path in find_files(text)]
+
+    def _check_logs(self):
+        """Check the log files, before anything is added to them."""
+        self._check_provenance_log()
+        if self.log_file is not None:
+            others = [*self._paths_without_logs(self.log_file), self.provenance_log]
+            check_log("--log-file", self.log_file, others)
+
+    def _check_provenance_log(self):
+        path = self.provenance_log
+        # A list in JSON.
+        check_log("--provenance-log", path, self._paths_without_logs(path), b"[")
+
+    def _paths_without_logs(self, log):
+        """Files of this run that are not seen to be no log, by what is in them."""
+        paths = self._configuration_paths()
+        if output := getattr(self, "output_path", None):
+            paths.append(output)
+        folder = getattr(self, "output_dir", None)
+        if folder and log.suffix in _OUTPUT_SUFFIXES:
+            paths.append(folder / log.name)
+        return paths
 
     def _report_unused(self, config, unknown):
         used = {name for cls in self.classes for name in cls.section_names()}
@@ -263,13 +293,16 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         if {"--version", "-V"}.intersection(self.argv):
             return
         try:
+            self._check_provenance_log()
             super().write_provenance()
+        except ToolConfigurationError as error:
+            self.log.warning("the provenance was not written. %s", error)
         except OSError as error:
             self.log.warning(
                 "the provenance could not be written to %s: %s. Choose another place "
                 "with --provenance-log",
                 self.provenance_log,
-                error.strerror,
+                error.strerror or error,
             )
 
     @property

@@ -251,6 +251,69 @@ def test_a_log_of_provenance_that_cannot_be_written_is_said(tmp_path, capsys):
     assert "--provenance-log" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--log-file", "--provenance-log"])
+@pytest.mark.parametrize("kind", ["model", "dl1", "output", "config", "pipe"])
+def test_a_log_is_added_to_logs_only(option, kind, toy_file, toy_model, tmp_path):
+    """At the start, without a byte more in anything else."""
+    paths = {name: tmp_path / name for name in ("model", "dl1", "config")}
+    paths["model"].write_bytes(toy_model.read_bytes())
+    paths["dl1"].write_bytes(toy_file.read_bytes())
+    paths["config"] = tmp_path / "c.json"
+    config = write(paths["config"], Recipe={"epochs": 3})
+    paths["output"] = tmp_path / "new" / ".." / "a.dl2.h5"
+    (tmp_path / "new").mkdir()
+    paths["pipe"] = tmp_path / "pipe"
+    os.mkfifo(paths["pipe"])
+    before = {name: read_file(path) for name, path in paths.items()}
+    argv = [
+        *(f"--input={paths['dl1']}", f"--model={paths['model']}"),
+        *(f"--output={tmp_path / 'a.dl2.h5'}", config),
+        f"{option}={paths[kind]}",
+    ]
+    with pytest.raises(ToolConfigurationError, match=f"{option}: .* is ") as found:
+        run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    assert str(paths[kind].name) in str(found.value)
+    assert run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=False) == 2
+    assert {name: read_file(path) for name, path in paths.items()} == before
+
+
+def read_file(path):
+    return path.read_bytes() if path.is_file() else path.exists()
+
+
+@all_tools
+@pytest.mark.parametrize("option", ["--log-file", "--provenance-log"])
+def test_no_tool_adds_a_log_to_a_model(tool, option, toy_model, tmp_path):
+    model = tmp_path / "a.safetensors"
+    model.write_bytes(toy_model.read_bytes())
+    argv = [f"{option}={model}"]
+    with pytest.raises(ToolConfigurationError, match="is not a log"):
+        run_tool(tool(), argv=argv, cwd=tmp_path, raises=True)
+    assert model.read_bytes() == toy_model.read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--log-file", "--provenance-log"])
+def test_a_log_is_not_a_file_of_the_output_folder(option, tmp_path):
+    (tmp_path / "report.html").write_text("[mine]")
+    argv = ["--output-dir=.", f"{option}=report.html"]
+    with pytest.raises(ToolConfigurationError, match="another file of this run"):
+        run_tool(EvaluateGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    assert (tmp_path / "report.html").read_text() == "[mine]"
+
+
+def test_logs_are_added_to_again(tmp_path):
+    argv = ["--log-file=a.log", "--log-file-level=INFO"]
+    sizes = []
+    for _ in range(2):
+        assert run_tool(Tool(), argv=argv, cwd=tmp_path, raises=False) == 0
+        names = ("a.log", "ctapipe-tool.provenance.log")
+        sizes.append([(tmp_path / name).stat().st_size for name in names])
+    assert all(0 < before < after for before, after in zip(*sizes, strict=True))
+    argv = [f"--log-file={os.devnull}", f"--provenance-log={os.devnull}"]
+    assert run_tool(Tool(), argv=argv[1:], cwd=tmp_path, raises=False) == 0
+    assert run_tool(Tool(), argv=argv[:1], cwd=tmp_path, raises=False) == 0
+
+
 def test_the_end_by_a_signal_shows_in_the_exit_status(tmp_path, monkeypatch):
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         monkeypatch.setattr(
@@ -288,6 +351,19 @@ def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_pa
     assert result.returncode == 0, result.stderr.decode()
     assert "gamma-PhysNet" in result.stdout.decode("ascii")
     assert "Traceback" not in result.stderr.decode("ascii")
+
+
+def test_a_reader_of_a_card_may_stop(toy_model):
+    program = "from ctapipe_gammaphysnet.model_file import main; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(
+        [sys.executable, "-c", program, toy_model],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (0, b"")
 
 
 def test_a_log_file_has_any_letter(tmp_path):
