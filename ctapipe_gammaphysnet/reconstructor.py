@@ -14,6 +14,7 @@ from ctapipe.core import Provenance, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
 from ctapipe.io import HDF5EventSource
 from ctapipe.reco import Reconstructor, StereoCombiner, StereoMeanCombiner
+from traitlets import TraitError, validate
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
@@ -72,6 +73,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             " ``Energy``, ``Geometry`` or ``Classifier``."
         ),
     ).tag(config=True)
+
+    @validate("prefix")
+    def _validate_prefix(self, proposal):
+        prefix = proposal["value"]
+        # Names of groups in HDF5, and of fields of containers.
+        if not (prefix.isascii() and f"{prefix}Energy".isidentifier()):
+            raise TraitError(
+                f"GammaPhysNetReconstructor.prefix is {prefix!r}: give ASCII letters, "
+                "digits and underscores, of which the first is no digit"
+            )
+        return prefix
 
     device = Unicode(
         default_value="auto",

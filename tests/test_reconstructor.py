@@ -111,6 +111,12 @@ def test_a_model_file_is_required(toy_subarray, tmp_path):
         GammaPhysNetReconstructor(toy_subarray, load_path=other)
 
 
+@pytest.mark.parametrize("prefix", ["a/b", "a b", "1a", "é", "a."])
+def test_a_prefix_is_a_name(toy_subarray, toy_model, prefix):
+    with pytest.raises(TraitError, match="prefix is .* underscores"):
+        GammaPhysNetReconstructor(toy_subarray, load_path=toy_model, prefix=prefix)
+
+
 def test_an_engine_that_cannot_be_compiled_is_an_error(
     toy_subarray, toy_model, monkeypatch
 ):
