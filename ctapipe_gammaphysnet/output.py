@@ -230,7 +230,7 @@ def write_whole(path, content):
             raise OutputError(f"{path} cannot be written: is the disk full?")
 
 
-def check_folder(path, listing, patterns, inputs=()):
+def check_folder(path, listing, patterns, inputs=(), overwrite=True):
     """Check that files can be written into a folder, and that none is lost by it.
 
     Parameters
@@ -243,12 +243,15 @@ def check_folder(path, listing, patterns, inputs=()):
         Names that may be written, with wildcards.
     inputs : iterable of pathlib.Path
         Files that must stay as they are.
+    overwrite : bool
+        Whether files that were written here before may be replaced.
 
     Raises
     ------
     OutputError
         If it is no folder, if it cannot be written to, or if it has something of a
-        name that may be written, which is not in the list, no plain file, or an input.
+        name that may be written, which is not in the list, no plain file, or an input;
+        without ``overwrite`` also if it has a file that is in the list.
     """
     real = real_path(path)
     if not real.exists():
@@ -269,6 +272,11 @@ def check_folder(path, listing, patterns, inputs=()):
                 f"written here before ({listing}): move it, or choose another folder"
             )
         _refuse_input(entry, entry, inputs)
+    if ours and not overwrite:
+        raise OutputError(
+            f"{path} has files that were written here before ({listing}): replace "
+            "them with --overwrite, or choose another folder"
+        )
     _try_folder(real, path)
 
 

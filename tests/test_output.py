@@ -197,6 +197,20 @@ def test_only_files_of_ours_are_replaced_and_removed(tmp_path):
     assert (folder / "notes.pdf").read_text() == "mine"
 
 
+def test_overwriting_is_asked_for_where_something_is_replaced(tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    check_folder(folder, LISTING, PATTERNS, overwrite=False)
+    (folder / "notes.pdf").write_text("mine")
+    check_folder(folder, LISTING, PATTERNS, overwrite=False)
+    write_report(folder, "report.html")
+    with pytest.raises(OutputError, match="report has files .* --overwrite"):
+        check_folder(folder, LISTING, PATTERNS, overwrite=False)
+    check_folder(folder, LISTING, PATTERNS, overwrite=True)
+    (folder / "report.html").unlink()
+    check_folder(folder, LISTING, PATTERNS, overwrite=False)
+
+
 @pytest.mark.parametrize("name", ["report.html", "figure.png"])
 def test_a_file_of_others_with_our_name_is_an_error(tmp_path, name):
     folder = tmp_path / "report"

@@ -267,8 +267,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         from ..evaluation.report import FILES, LISTING
 
         inputs = [*self.model_paths.values(), *(path for path, _ in self.files)]
-        check_folder(self.output_dir, LISTING, FILES, inputs)
-        self.check_output(self.output_dir)
+        check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
 
     def _name_algorithms(self):
         """Model files and groups of DL2, by what they are called."""
@@ -576,14 +575,17 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             paths = [path.name for path, its_label in self.files if its_label == label]
             facts[name] = ", ".join(paths) or "none"
         selection = "; ".join(f"{c}" for _, c in self.query.quality_criteria)
-        spectra = (self.signal_spectrum, self.background_spectrum)
+        spectra = [
+            spectrum or "as simulated"
+            for spectrum in (self.signal_spectrum, self.background_spectrum)
+        ]
         return facts | {
             "Telescopes": ", ".join(self.types),
             "Events": f"of each {self.level}; images with {selection or 'anything'}",
             "Bins": f"empty with fewer than {self.min_events} events; statistical "
             f"errors from {self.n_bootstrap} samples of the showers",
             "Gammaness": f"at least {self.gammaness_cut:g} for precision and recall",
-            "Spectra": " and ".join(s or "as simulated" for s in spectra),
+            "Spectra": " and ".join(dict.fromkeys(spectra)),
             "Made": f"{datetime.now(UTC).isoformat(timespec='seconds')} with "
             f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, ctapipe "
             f"{version('ctapipe')}",

@@ -204,8 +204,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         from ..explanation.files import FILES, LISTING
 
         inputs = [*self.model_paths.values(), *self.paths]
-        check_folder(self.output_dir, LISTING, FILES, inputs)
-        self.check_output(self.output_dir)
+        check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
 
     def _name_models(self):
         """Model files, by what they are called."""

@@ -257,16 +257,13 @@ def test_files_of_others_stay(dl1, model, tmp_path):
     shutil.copy(dl1[0], gammas)
     before = gammas.read_bytes()
     files = [gammas, *dl1[1:]]
-    with pytest.raises(ToolConfigurationError, match="overwrite"):
-        evaluate(files, output, f"--model={model}")
-    assert sorted(path.name for path in output.iterdir()) == [
-        *("gammas.dl1.h5", "precious.txt")
-    ]
-    for _ in range(2):
-        evaluate(files, output, f"--model={model}", "--overwrite")
-        assert (output / "report.html").exists()
+    for options in ((), ("--overwrite",)):
+        evaluate(files, output, f"--model={model}", *options)
+        assert (output / "report.html").read_text().count("as simulated") == 1
         assert (output / "precious.txt").read_text() == "precious"
         assert gammas.read_bytes() == before
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        evaluate(files, output, f"--model={model}")
 
 
 def test_a_file_of_others_is_not_replaced(dl1, model, tmp_path):
