@@ -16,16 +16,16 @@ from tqdm.auto import tqdm
 from ..drawing import check_drawing
 from ..instrument import check_alike, describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
-from ..model_file import Model, write_model
+from ..model_file import Model, ModelFileError, read_card, write_model
 from ..network import CameraLattice, NetworkConfig, parameter_shapes
+from ..output import OutputError, real_path
 from ..output import check_file as check_output_file
-from ..output import real_path
 from ..paths import FilePath, Names, find_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
 from ..training.locks import locked
-from ..training.members import add_members
+from ..training.members import add_members, check_alike_training, complete_seeds
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.showers import is_for_validation
@@ -274,7 +274,11 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
         self._collect_telescopes()
-        self._check_outputs()
+        #: Telescope type and seed of each member.
+        self.members = [(name, seed) for name in self.telescopes for seed in self.seeds]
+        self.has_all = self.resume and self._has_all_members()
+        if self.is_first_process and not self.has_all:
+            self._check_outputs()
 
     def _find_files(self):
         """Files of signal, and of background where the class is learnt."""
@@ -384,25 +388,35 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         name = self.output_path.name.removesuffix(".safetensors")
         return self.output_path.with_name(f"{name}.training")
 
-    def _check_outputs(self):
-        """Never lose a model or a checkpoint that the user did not give up."""
-        if not self.is_first_process:
-            return
+    @property
+    def _curves_path(self):
+        return self.training_dir / "curves.png"
+
+    def _has_all_members(self):
+        """Tell whether the file has all members, as for a job that is run again."""
+        if any(self._paths_of(*member).checkpoint.exists() for member in self.members):
+            return False
+        return self._complete_members().issuperset(self.members)
+
+    def _complete_members(self):
+        """Telescope types and seeds of the members in the output, if it is a model."""
         try:
-            self.training_dir.mkdir(exist_ok=True)
-        except OSError as error:
-            raise ToolConfigurationError(
-                f"{self.training_dir}, the folder of checkpoints, cannot be made: "
-                f"{error.strerror}"
-            ) from error
+            networks = read_card(self.output_path).networks
+        except ModelFileError:
+            return set()
+        return {(n.telescope.type, s) for n in networks for s in complete_seeds(n)}
+
+    def _check_outputs(self):
+        """Never lose a file that the user did not give up."""
+        self._make_training_dir()
+        self._check_plain_files()
         if self.add_members:
             self._try_lock()
-        members = [(n, seed) for n in self.telescopes for seed in self.seeds]
-        for name, seed in members:
+        for name, seed in self.members:
             self._claim(name, seed)
         checkpoints = {
             self._paths_of(*member).checkpoint: member
-            for member in members
+            for member in self.members
             if self._paths_of(*member).checkpoint.exists()
         }
         #: Seeds of members that go on, or were trained to the end but not written.
@@ -417,9 +431,54 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             )
         elif checkpoints and not self.add_members:
             self._check_no_member_is_left_out(checkpoints)
+            self._check_no_member_is_lost()
         # An interrupted training has written what it had.
         if not (self.add_members or (self.resume and checkpoints)):
             self.check_output(self.output_path)
+        if not self.overwrite:
+            self._check_no_record_is_lost(checkpoints)
+
+    def _make_training_dir(self):
+        try:
+            self.training_dir.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise ToolConfigurationError(
+                f"{self.training_dir} is no folder, but the checkpoints of "
+                f"{self.output_path} go into a folder of this name: move it, or choose "
+                "another output"
+            ) from error
+        except OSError as error:
+            raise ToolConfigurationError(
+                f"{self.training_dir}, the folder of checkpoints, cannot be made: "
+                f"{error.strerror}"
+            ) from error
+
+    def _check_plain_files(self):
+        """Refuse what cannot be replaced in the folder of checkpoints."""
+        check_output_file(self._curves_path, self.paths)
+        for member in self.members:
+            paths = self._paths_of(*member)
+            check_output_file(paths.checkpoint, self.paths)
+            check_output_file(paths.history, self.paths)
+
+    def _check_no_record_is_lost(self, checkpoints):
+        """Figures and curves that are there must be of the trainings that go on."""
+        # A member that is in the output already is refused with better words.
+        going_on = {*checkpoints.values(), *self._complete_members()}
+        records = [
+            self._paths_of(*member).history
+            for member in self.members
+            if member not in going_on
+        ]
+        # Whoever adds a member draws its curves anew.
+        if not (checkpoints or self.add_members):
+            records.append(self._curves_path)
+        for path in records:
+            if path.exists():
+                raise ToolConfigurationError(
+                    f"{path} exists, but is of no training that goes on: move it, or "
+                    "replace it with --overwrite"
+                )
 
     def _check_no_member_is_left_out(self, checkpoints):
         """The model is written anew: with the members that it had."""
@@ -428,6 +487,29 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError(
                 f"{min(others)} is of the same interrupted training, but neither "
                 "--seeds nor --telescope-types ask for it: give all, or remove it"
+            )
+
+    def _check_no_member_is_lost(self):
+        """The model is written anew: whatever is in the file must be trained."""
+        if not self.output_path.exists():
+            return
+        try:
+            networks = read_card(self.output_path).networks
+        except ModelFileError as error:
+            raise OutputError(
+                f"{error}. --resume does not replace it: move it, or choose another "
+                "output"
+            ) from error
+        lost = [
+            f"seed {member.seed} of {network.telescope.type}"
+            for network in networks
+            for member in network.members
+            if (network.telescope.type, member.seed) not in self.members
+        ]
+        if lost:
+            raise OutputError(
+                f"{self.output_path} has members that are not trained here: "
+                f"{', '.join(lost)}. Keep them with --add-members, or move the file"
             )
 
     def _try_lock(self):
@@ -482,16 +564,34 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def start(self):
         """Find the images of all telescope types, then train all their members."""
-        prepared = {name: self._prepare(name) for name in self.telescopes}
-        self._check_checkpoints(prepared)
-        if self.is_first_process:
-            self._try_to_write([data.card for data, _ in prepared.values()])
         self.networks, self.histories = [], {}
         #: Number of the signal, or the error, that ended the training too early.
         self.interrupted = self.failure = None
+        prepared = {name: self._prepare(name) for name in self.telescopes}
+        cards = [data.card for data, _ in prepared.values()]
+        if self.has_all:
+            self._check_same_training(cards)
+            self.log.info(
+                "%s is complete, it has all these members: nothing is left to train",
+                self.output_path,
+            )
+            return
+        self._check_checkpoints(prepared)
+        if self.is_first_process:
+            self._try_to_write(cards)
         for name, (data, settings) in prepared.items():
             if self.interrupted is None and self.failure is None:
                 self._train_telescope(name, data, settings)
+
+    def _check_same_training(self, cards):
+        """Members in the file must be those that would be trained."""
+        networks = read_card(self.output_path).networks
+        old = {network.telescope.type: network for network in networks}
+        try:
+            for card in cards:
+                check_alike_training(self.output_path, old[card.telescope.type], card)
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
 
     def _check_checkpoints(self, prepared):
         """Check all before the first one is gone on with."""
@@ -518,10 +618,15 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             weights.append((zeros,) * len(card.members))
         output = real_path(self.output_path)
         trial = output.with_name(f"trial.{secrets.token_hex(4)}.part")
+        model = Model(self._card(cards), tuple(weights))
         try:
-            model = Model(self._card(cards), tuple(weights))
             if self.add_members and output.exists():
                 model = add_members(output, model, self.resumed)
+        except ValueError as error:
+            raise ToolConfigurationError(
+                f"these members cannot be added: {error}"
+            ) from error
+        try:
             write_model(trial, model)
         except ValueError as error:
             raise ToolConfigurationError(
@@ -681,9 +786,10 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             raise self.failure
         if self.interrupted is not None:
             self.log.warning(
-                "Interrupted: %s has %s. Go on with --resume",
+                "Interrupted: %s has %s. Go on with %s",
                 self.output_path if writes else self.training_dir,
                 "what was trained so far" if writes else "the checkpoints",
+                "--resume --add-members" if self.add_members else "--resume",
             )
             # The exit status of a process that the signal ended.
             if self.interrupted == signal.SIGINT:
@@ -698,7 +804,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 for seed in self.seeds:
                     self._paths_of(name, seed).checkpoint.unlink(missing_ok=True)
         try:
-            plot_histories(self.histories, self.training_dir / "curves.png")
+            plot_histories(self.histories, self._curves_path)
         except Exception as error:
             # The model and the figures (CSV) are there, whatever a drawing needs.
             self.log.warning("The curves could not be drawn: %s", error)
@@ -727,6 +833,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                         model = add_members(output, model, self.resumed)
                     write_model(output, model, overwrite=True)
             else:
+                if self.resume:
+                    # Others may have added theirs meanwhile.
+                    self._check_no_member_is_lost()
                 write_model(output, model, overwrite=self.overwrite or self.resume)
         except (ValueError, OSError) as error:
             raise ToolConfigurationError(

@@ -3,7 +3,7 @@
 from ..model_card import is_complete
 from ..model_file import Model, read_model
 
-__all__ = ["add_members", "complete_seeds"]
+__all__ = ["add_members", "check_alike_training", "complete_seeds"]
 
 
 def complete_seeds(network):
@@ -20,6 +20,31 @@ def complete_seeds(network):
         The seeds.
     """
     return {m.seed for m in network.members if is_complete(m)}
+
+
+def check_alike_training(path, old, new):
+    """Check that two networks' members are of one ensemble, but for their seeds.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file of the old one.
+    old, new : NetworkCard
+        The networks, for the same telescope type.
+
+    Raises
+    ------
+    ValueError
+        If telescope, architecture, input or training differ; the message names the
+        file and what differs.
+    """
+    for part in ("telescope", "network", "input", "targets", "training"):
+        if getattr(old, part) != getattr(new, part):
+            raise ValueError(
+                f"{path}: its members for {new.telescope.type} differ from the new "
+                f"ones in '{part}' of the model card: train with the same files and "
+                "settings, or into another file"
+            )
 
 
 def add_members(path, model, resumed=()):
@@ -58,13 +83,7 @@ def add_members(path, model, resumed=()):
         )
     cards, weights = [], []
     for name, card in new.items():
-        for part in ("telescope", "network", "input", "targets", "training"):
-            if getattr(old[name], part) != getattr(card, part):
-                raise ValueError(
-                    f"{path}: its members for {name} differ from the new ones in "
-                    f"'{part}' of the model card: train with the same files and "
-                    "settings, or into another file"
-                )
+        check_alike_training(path, old[name], card)
         seeds = {member.seed for member in card.members}
         twice = (seeds & complete_seeds(old[name])).difference(resumed)
         if twice:

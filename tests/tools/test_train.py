@@ -435,23 +435,26 @@ def test_figures_are_shown_by_tensorboard(few, tmp_path):
     np.testing.assert_allclose(shown, table["AUC"], rtol=1e-6)
 
 
+def interrupt_after(monkeypatch, n_epochs):
+    """Have Ctrl-C pressed at the end of an epoch."""
+    original, done = TrainingModule.on_train_epoch_end, []
+
+    def interrupt(module):
+        done.append(module)
+        if len(done) == n_epochs:
+            os.kill(os.getpid(), signal.SIGINT)
+        original(module)
+
+    monkeypatch.setattr(TrainingModule, "on_train_epoch_end", interrupt)
+
+
 def test_an_interrupted_training_writes_what_it_has(few, tmp_path, monkeypatch):
     """Of two members, the first one is ready and the second one under way."""
     options = ("--epochs=2", "--batch-size=64", "--seeds", "1", "2")
     whole = read_model(train(few, tmp_path / "whole.safetensors", *options))
     output = tmp_path / "model.safetensors"
     with monkeypatch.context() as patch:
-        original = TrainingModule.on_train_epoch_end
-        n_epochs = 0
-
-        def interrupt(module):
-            nonlocal n_epochs
-            n_epochs += 1
-            if n_epochs == 3:
-                os.kill(os.getpid(), signal.SIGINT)
-            original(module)
-
-        patch.setattr(TrainingModule, "on_train_epoch_end", interrupt)
+        interrupt_after(patch, 3)
         with pytest.raises(CalledProcessError) as info:
             train(few, output, *options)
     # As of a process that the signal ended: "train && apply" ends here.
@@ -482,9 +485,13 @@ def test_members_are_added(few, tmp_path, monkeypatch):
         for name, weight in first.items():
             np.testing.assert_array_equal(weight, second[name])
     monkeypatch.setattr(fit, "fit", None)  # not before they are trained
-    with pytest.raises(ToolConfigurationError, match=r"members of the seeds \[2\]"):
+    with pytest.raises(
+        ToolConfigurationError, match=r"^these .* be added: .* of the seeds \[2\]"
+    ):
         train(few, output, *options, "--seeds", "2", "--add-members")
-    with pytest.raises(ToolConfigurationError, match="differ from the new ones"):
+    with pytest.raises(
+        ToolConfigurationError, match="^these .* be added: .* differ from the new ones"
+    ):
         train(few, output, "--epochs=2", "--seeds", "3", "--add-members")
     assert read_model(output).card == added.card
 
@@ -744,6 +751,158 @@ def test_a_resumed_training_has_all_its_members(few, tmp_path):
         (folder / f"{TYPE}_seed{seed}.ckpt").write_bytes(b"")
     with pytest.raises(ToolConfigurationError, match="seed1.ckpt is of the same"):
         train(few, tmp_path / "model.safetensors", *SHORT, "--seeds", "0", "--resume")
+
+
+def seeds_of(path):
+    """Seeds of a model's members, and whether they are complete."""
+    (network,) = read_card(path).networks
+    return {m.seed: m.training["complete"] for m in network.members}
+
+
+def test_resuming_loses_no_member_of_another_training(few, tmp_path, monkeypatch):
+    """The one that was interrupted, and one that was added meanwhile."""
+    output = tmp_path / "model.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(CalledProcessError):
+            train(few, output, "--epochs=2", "--batch-size=64")
+    options = ("--epochs=2", "--batch-size=64")
+    train(few, output, *options, "--seeds", "5", "--add-members")
+    assert seeds_of(output) == {0: False, 5: True}
+    before = output.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "fit", None)  # not before it is trained
+        with pytest.raises(
+            ToolConfigurationError,
+            match=f"not trained here: seed 5 of {TYPE}. Keep them with --add-members",
+        ):
+            train(few, output, *options, "--resume")
+    assert output.read_bytes() == before
+    (weights,) = (w for w in read_model(output).weights[0][1:])
+    train(few, output, *options, "--resume", "--add-members")
+    assert seeds_of(output) == {5: True, 0: True}
+    for name, weight in read_model(output).weights[0][0].items():
+        np.testing.assert_array_equal(weight, weights[name])
+
+
+def test_resuming_loses_no_member_that_was_there(few, tmp_path, monkeypatch, capsys):
+    output = train(few, tmp_path / "model.safetensors", *SHORT)
+    options = (*SHORT, "--seeds", "1")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(CalledProcessError):
+            train(few, output, *options, "--add-members")
+    assert "Go on with --resume --add-members" in capsys.readouterr().err
+    assert seeds_of(output)[0]
+    before = output.read_bytes()
+    with pytest.raises(ToolConfigurationError, match="not trained here: seed 0 of"):
+        train(few, output, *options, "--resume")
+    assert output.read_bytes() == before
+    train(few, output, *options, "--resume", "--add-members")
+    assert seeds_of(output) == {0: True, 1: True}
+
+
+def test_resuming_loses_no_member_that_comes_meanwhile(few, tmp_path, monkeypatch):
+    other = train(few, tmp_path / "other.safetensors", *SHORT, "--seeds", "5")
+    output = tmp_path / "model.safetensors"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        with pytest.raises(CalledProcessError):
+            train(few, output, "--epochs=2", "--batch-size=64")
+    output.unlink()
+    original = fit.fit
+
+    def fit_and_copy(*args):
+        shutil.copy(other, output)
+        return original(*args)
+
+    monkeypatch.setattr(fit, "fit", fit_and_copy)
+    with pytest.raises(ToolConfigurationError, match="seed 5 of .* What was trained"):
+        train(few, output, "--epochs=2", "--batch-size=64", "--resume")
+    assert output.read_bytes() == other.read_bytes()
+
+
+def test_resuming_replaces_models_only(few, tmp_path):
+    output, folder = tmp_path / "model.safetensors", tmp_path / "model.training"
+    folder.mkdir()
+    (folder / f"{TYPE}_seed0.ckpt").write_bytes(b"")
+    output.write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="--resume does not replace it"):
+        train(few, output, *SHORT, "--resume")
+    assert output.read_text() == "precious"
+
+
+def test_resuming_a_complete_training_changes_nothing(
+    few, tmp_path, monkeypatch, capsys
+):
+    """A batch job that is run again ends well."""
+    output = train(few, tmp_path / "model.safetensors", *SHORT, "--seeds", "1", "2")
+    shutil.rmtree(output.with_suffix(".training"))
+    before = output.read_bytes()
+    monkeypatch.setattr(fit, "fit", None)
+    for more in (["--seeds", "1", "2"], ["--seeds", "2", "--add-members"]):
+        train(few, output, *SHORT, *more, "--resume")
+        assert "nothing is left to train" in capsys.readouterr().err
+        assert output.read_bytes() == before
+        assert not output.with_suffix(".training").exists()
+    with pytest.raises(ToolConfigurationError, match="differ .* in 'training'"):
+        train(few, output, "--epochs=3", "--seeds", "1", "2", "--resume")
+    with pytest.raises(ToolConfigurationError, match="overwrite"):
+        train(few, output, *SHORT, "--seeds", "2", "3", "--resume")
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["curves.png", f"{TYPE}_seed0.csv"])
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--seeds", "1", "0"]])
+def test_records_of_others_are_kept(few, tmp_path, monkeypatch, name, options):
+    folder = tmp_path / "model.training"
+    folder.mkdir()
+    (folder / name).write_text("of another")
+    monkeypatch.setattr(fit, "fit", None)
+    with pytest.raises(ToolConfigurationError, match=f"{name} exists, .* --overwrite"):
+        train(few, tmp_path / "model.safetensors", *SHORT, *options)
+    assert (folder / name).read_text() == "of another"
+
+
+def test_records_are_replaced_where_they_are_given_up(few, tmp_path):
+    """As are those of a training before, and by a link what it points to."""
+    output, folder = tmp_path / "model.safetensors", tmp_path / "model.training"
+    folder.mkdir()
+    (folder / "curves.png").write_text("of another")
+    history = folder / f"{TYPE}_seed0.csv"
+    history.symlink_to(tmp_path / "history.csv")
+    history.write_text("of another")
+    for _ in range(2):
+        train(few, output, *SHORT, "--overwrite")
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+        assert history.is_symlink()
+        assert Table.read(tmp_path / "history.csv")["epoch"].tolist() == [1]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ckpt"])
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--overwrite"]])
+def test_what_is_no_plain_file_is_known_at_once(
+    few, tmp_path, monkeypatch, suffix, options
+):
+    monkeypatch.setattr(fit, "fit", None)
+    folder = tmp_path / "model.training"
+    folder.mkdir()
+    pipe = folder / f"{TYPE}_seed0.{suffix}"
+    os.mkfifo(pipe)
+    with pytest.raises(ToolConfigurationError, match=f"{suffix} is a pipe"):
+        train(few, tmp_path / "model.safetensors", *SHORT, *options)
+    pipe.unlink()
+    (folder / "curves.png").mkdir()
+    with pytest.raises(ToolConfigurationError, match="png is a folder"):
+        train(few, tmp_path / "model.safetensors", *SHORT, *options)
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(few, tmp_path):
+    file = tmp_path / "model.training"
+    file.write_text("precious")
+    with pytest.raises(ToolConfigurationError, match="no folder, but the checkpoints"):
+        train(few, tmp_path / "model.safetensors", *SHORT)
+    assert file.read_text() == "precious"
 
 
 def test_without_a_terminal_there_are_lines(files, tmp_path):
