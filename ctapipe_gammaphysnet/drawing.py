@@ -15,6 +15,7 @@ import textwrap
 import warnings
 from itertools import cycle
 
+import numpy as np
 from ctapipe.core import ToolConfigurationError
 
 from .output import write_whole
@@ -24,10 +25,13 @@ __all__ = [
     "check_drawing",
     "collect_failures",
     "curve_styles",
+    "draw_band",
     "figure_style",
+    "mark_isolated",
     "place_legend",
     "plain_text",
     "say_empty",
+    "set_logarithmic",
     "write_figures",
 ]
 
@@ -295,7 +299,73 @@ def place_legend(figure, entries, n_columns, where="lower"):
     )
 
 
-def say_empty(axis, reason, height=0.5):
+def set_logarithmic(axis):
+    """Make an axis logarithmic, with a few numbers at it as one writes them.
+
+    To be called when all that it shows is drawn.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        The axis.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def mark_isolated(values):
+    """Choose the markers of a line that has none: where there is no line, either.
+
+    Parameters
+    ----------
+    values : array_like
+        The line's values, shape (n,). Those that are not finite interrupt it.
+
+    Returns
+    -------
+    dict of str to object
+        Keywords for ``plot``: ``marker`` and ``markevery`` if a value has no
+        neighbours, else none.
+    """
+    isolated = _is_isolated(values)
+    return {"marker": ".", "markevery": isolated} if isolated.any() else {}
+
+
+def _is_isolated(values):
+    is_finite = np.pad(np.isfinite(values), 1)
+    return is_finite[1:-1] & ~is_finite[:-2] & ~is_finite[2:]
+
+
+def draw_band(axis, x, mean, deviation, colour, label=None, step=None):
+    """Draw a band about a curve, and a bar where a point has no neighbours.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        The panel.
+    x, mean, deviation : numpy.ndarray
+        Positions, middle and half height of the band, shape (n,).
+    colour : str
+        Colour, of which the band is a light one.
+    label : str, optional
+        What a legend says.
+    step : {"pre", "post", "mid"}, optional
+        How it steps, for that of a histogram.
+    """
+    shade = {"color": colour, "alpha": 0.2}
+    ends = mean - deviation, mean + deviation
+    axis.fill_between(x, *ends, **shade, linewidth=0, step=step, label=label)
+    isolated = _is_isolated(ends[0])
+    if isolated.any():
+        axis.vlines(x[isolated], *(end[isolated] for end in ends), **shade, linewidth=6)
+
+
+def say_empty(axis, reason, below=False):
     """Say in an empty panel why it is empty.
 
     Parameters
@@ -304,16 +374,18 @@ def say_empty(axis, reason, height=0.5):
         The panel.
     reason : str
         Why.
-    height : float
-        Where, from 0 at the bottom to 1 at the top.
+    below : bool
+        Whether to say it below the panel, for which room is made.
     """
-    axis.text(
+    box = {"facecolor": "white", "edgecolor": "0.5", "alpha": 0.9}
+    text = axis.text(
         0.5,
-        height,
+        0 if below else 0.5,
         textwrap.fill(reason, _WRAPPED),
         ha="center",
-        va="center",
+        va="top" if below else "center",
         fontsize="small",
         transform=axis.transAxes,
-        bbox={"facecolor": "white", "edgecolor": "0.5", "alpha": 0.9},
-    ).set_in_layout(False)
+        bbox=None if below else box,
+    )
+    text.set_in_layout(below)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -13,10 +14,13 @@ from ctapipe_gammaphysnet.drawing import (
     TASK_COLOURS,
     check_drawing,
     curve_styles,
+    draw_band,
     figure_style,
+    mark_isolated,
     place_legend,
     plain_text,
     say_empty,
+    set_logarithmic,
     write_figures,
 )
 
@@ -171,3 +175,33 @@ def test_an_empty_panel_says_why():
     say_empty(axis, "there is nothing at all that could be shown here")
     (text,) = axis.texts
     assert " ".join(text.get_text().split()).startswith("there is nothing at all that")
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((0.02, 0.8), ["0.02", "0.05", "0.1", "0.2", "0.5"]),
+        ((0.02, 20), ["0.1", "1", "10"]),
+        ((61, 89), ["65", "70", "75", "80", "85"]),
+    ],
+)
+def test_numbers_at_a_logarithmic_axis_are_few_and_alike(ends, expected):
+    axis = Figure().subplots()
+    axis.set_xlim(ends)
+    set_logarithmic(axis.xaxis)
+    axis.figure.draw_without_rendering()
+    ticks = axis.xaxis.get_major_ticks() + axis.xaxis.get_minor_ticks()
+    low, high = ends
+    shown = [t.label1.get_text() for t in ticks if low <= t.get_loc() <= high]
+    assert [text for text in shown if text] == expected
+
+
+def test_a_point_without_neighbours_is_drawn():
+    axis = Figure().subplots()
+    x, mean = np.arange(5.0), np.array([1, 2, np.nan, 3, np.nan])
+    (line,) = axis.plot(x, mean, **mark_isolated(mean))
+    assert np.flatnonzero(line.get_markevery()).tolist() == [3]
+    draw_band(axis, x, mean, np.full(5, 0.5), "red")
+    _, bars = axis.collections
+    np.testing.assert_array_equal(bars.get_segments(), [[[3, 2.5], [3, 3.5]]])
+    assert mark_isolated(mean[:2]) == {}

@@ -2,15 +2,17 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from ..drawing import (
     TASK_COLOURS,
     curve_styles,
+    draw_band,
     figure_style,
+    mark_isolated,
     place_legend,
     plain_text,
     say_empty,
+    set_logarithmic,
 )
 from .metrics import FIGURES, label_of, with_spread
 
@@ -23,6 +25,8 @@ _TASKS = {
     "impact": "impact",
     "gammaness": "class",
 }
+#: What a band shows.
+_MEMBERS = "members, mean ± standard deviation"
 #: Letters in a line of a legend or a title.
 _WIDTH = 40
 #: Performance of LST-1, for orientation: edges of the bins in TeV, values.
@@ -100,11 +104,6 @@ def _finish(axis, x_label, y_label):
     axis.grid(alpha=0.1, which="minor")
 
 
-def _plain(axis):
-    """Numbers on a logarithmic axis as one writes them."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
 def _label(axis, x_label, name):
     """Label the axes of a figure of merit, in the colour of its task."""
     figure = FIGURES[name]
@@ -133,13 +132,12 @@ def _legend(figure, axes, names=()):
 
 
 def _draw_against_energy(results, names, styles, members, published):
-    figure, axes = _new_figure(len(names))
+    figure, axes = _new_figure(len(names), sharex=True)
     for axis, name in zip(axes.flat, names, strict=True):
         _draw_bins(axis, results, "energy", name, styles, members)
         if published and name in _PUBLISHED:
             _draw_published(axis, name)
-        axis.set_xscale("log")
-        _plain(axis.xaxis)
+        set_logarithmic(axis.xaxis)
         if name == "energy_bias":
             axis.axhline(0, color="black", linewidth=0.8)
         else:
@@ -173,16 +171,10 @@ def _draw_bins(axis, results, binning, name, styles, members):
         if has_members:
             mean = np.asarray(rows[f"{name}_members_mean"])
             deviation = np.asarray(rows[f"{name}_members_std"])
-            axis.plot(x, mean, color=style["color"], alpha=0.5, linewidth=1)
-            axis.fill_between(
-                x,
-                mean - deviation,
-                mean + deviation,
-                color=style["color"],
-                alpha=0.2,
-                linewidth=0,
-                label=f"{shown}: members, mean ± standard deviation",
-            )
+            thin = {"color": style["color"], "alpha": 0.5, "linewidth": 1}
+            axis.plot(x, mean, **thin, **mark_isolated(mean))
+            label = f"{shown}: {_MEMBERS}"
+            draw_band(axis, x, mean, deviation, style["color"], label)
         if members and len(of_members) > 0:
             _draw_members(axis, of_members, binning, name, algorithm, style)
 
@@ -197,6 +189,7 @@ def _draw_members(axis, table, binning, name, algorithm, style):
             color=style["color"],
             linewidth=0.6,
             alpha=0.8,
+            **mark_isolated(rows[name]),
             label=f"{plain_text(algorithm, _WIDTH)}: each member",
         )
 
@@ -232,7 +225,7 @@ def _draw_roc(results, styles, cut):
         label = f"{plain_text(algorithm, _WIDTH)}: {_auc(row)}"
         x, y = roc["background_efficiency"], roc["gamma_efficiency"]
         left.plot(x, y, **line, label=label)
-        _band(left, roc, "background_efficiency", "gamma_efficiency", style)
+        _band(left, roc, "background_efficiency", "gamma_efficiency", style["color"])
         right.plot(cuts["recall"], cuts["precision"], **line)
         at_cut = cuts[[np.argmin(np.abs(cuts["cut"] - cut))]]
         right.plot(
@@ -250,8 +243,8 @@ def _draw_roc(results, styles, cut):
         linestyle="none",
         label=f"gammaness ≥ {cut:g}",
     )
-    left.set(xscale="log", xlim=(1e-3, 1), ylim=(0, 1.01))
-    _plain(left.xaxis)
+    left.set(xlim=(1e-3, 1), ylim=(0, 1.01))
+    set_logarithmic(left.xaxis)
     right.set(xlim=(0, 1.01))
     _finish(left, "Background efficiency", "Gamma efficiency")
     _finish(right, "Recall (gamma efficiency)", "Precision")
@@ -259,17 +252,12 @@ def _draw_roc(results, styles, cut):
     return figure
 
 
-def _band(axis, table, x, y, style):
-    mean, deviation = table[f"{y}_members_mean"], table[f"{y}_members_std"]
+def _band(axis, table, x, y, colour, label=None, step=None):
+    mean, deviation = (
+        np.asarray(table[f"{y}_members_{name}"]) for name in ("mean", "std")
+    )
     if np.isfinite(deviation).any():
-        axis.fill_between(
-            np.asarray(table[x]),
-            np.asarray(mean - deviation),
-            np.asarray(mean + deviation),
-            color=style["color"],
-            alpha=0.2,
-            linewidth=0,
-        )
+        draw_band(axis, np.asarray(table[x]), mean, deviation, colour, label, step)
 
 
 def _auc(row):
@@ -303,12 +291,14 @@ def _draw_gammaness(results, styles, cut):
                 linestyle=line,
                 label=label,
             )
-            _band(axis, rows, "gammaness", name, {"color": colour})
+            of_members = f"{label}: {_MEMBERS}"
+            _band(axis, rows, "gammaness", name, colour, of_members, "mid")
         axis.axvline(cut, color="black", linewidth=0.8, linestyle=":")
         axis.set_title(plain_text(algorithm, _WIDTH), fontsize="medium")
-        axis.set(xlim=(0, 1), yscale="log")
+        axis.set_xlim(0, 1)
+        axis.set_yscale("log")
         axis.set_ylim(bottom=0.01)
-        _plain(axis.yaxis)
+        set_logarithmic(axis.yaxis)
         _finish(axis, "Gammaness", "Density")
     for axis in list(axes.flat)[len(names) :]:
         axis.remove()
@@ -324,13 +314,12 @@ def _draw_separation(results, styles, members, gaps):
     for binning, label in labels.items():
         if not _is_known(results[binning], "auc"):
             continue
-        figure, axes = _new_figure(3)
+        figure, axes = _new_figure(3, sharex=True)
         for axis, name in zip(axes.flat, names, strict=True):
             _draw_bins(axis, results, binning, name, styles, members)
             if (binning, name) in gaps:
                 say_empty(axis, gaps[binning, name])
-            axis.set_xscale("log")
-            _plain(axis.xaxis)
+            set_logarithmic(axis.xaxis)
             bottom, _ = axis.get_ylim()
             axis.set_ylim(top=1 + 0.02 * (1 - bottom))
             _label(axis, label, name)

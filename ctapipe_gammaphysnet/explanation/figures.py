@@ -14,10 +14,13 @@ from scipy.spatial import KDTree
 from ..drawing import (
     TASK_COLOURS,
     curve_styles,
+    draw_band,
     figure_style,
+    mark_isolated,
     place_legend,
     plain_text,
     say_empty,
+    set_logarithmic,
 )
 from ..targets import direction_to_target
 from .explainer import PRODUCT
@@ -70,9 +73,9 @@ def draw_event(batch, maps):
         figsize=(_PANEL * n_columns, 0.88 * _PANEL * (first + len(rows))),
         layout="constrained",
     )
-    # The layout forgets some of the leftmost label: room for it.
+    # The layout forgets some of the outermost labels: room for them.
     figure.get_layout_engine().set(
-        w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01, rect=(0.008, 0, 0.992, 1)
+        w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01, rect=(0.008, 0, 0.98, 1)
     )
     grid = GridSpec(
         1 + len(rows), n_columns, figure, height_ratios=[first] + [1] * len(rows)
@@ -85,7 +88,7 @@ def draw_event(batch, maps):
     for axis in axes[0, 2:]:
         axis.set_axis_off()
     for axis, lines in zip(axes[0, 2::2], facts, strict=False):
-        text = axis.text(0, 1, "\n".join(lines), va="top", transform=axis.transAxes)
+        text = axis.text(0.06, 1, "\n".join(lines), va="top", transform=axis.transAxes)
         # It may go on over the empty panel beside it.
         text.set_in_layout(False)
     for row_axes, (label, panels) in zip(axes[1:], rows, strict=True):
@@ -117,7 +120,7 @@ def _draw_panel(axis, geometry, panel, outline):
     _colour_bar(axis.figure, axis, display, panel.unit)
     if panel.empty:
         # Not over the map of the others.
-        say_empty(axis, panel.empty, 0)
+        say_empty(axis, panel.empty, below=True)
 
 
 def _colour(task):
@@ -328,14 +331,16 @@ def _predicted(batch, predictions):
     return [f"  {text}" for text in texts]
 
 
-def _new_figure(n_rows, n_columns):
+def _new_figure(n_rows, n_columns, sharex):
     figure = Figure(figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained")
-    return figure, figure.subplots(n_rows, n_columns, squeeze=False, sharey="row")
+    axes = figure.subplots(
+        n_rows, n_columns, squeeze=False, sharex=sharex, sharey="row"
+    )
+    return figure, axes
 
 
 def _draw_curve(axis, x, rows, style, label):
     """Mean over members, with a band of their standard deviation."""
-    colour = style["color"]
     mean, deviation = np.asarray(rows["mean"]), np.asarray(rows["members_std"])
     axis.plot(
         x,
@@ -345,9 +350,7 @@ def _draw_curve(axis, x, rows, style, label):
         label=plain_text(label, _WIDTH),
     )
     if np.isfinite(deviation).any():
-        axis.fill_between(
-            x, mean - deviation, mean + deviation, color=colour, alpha=0.2, linewidth=0
-        )
+        draw_band(axis, x, mean, deviation, style["color"])
 
 
 def _legend(figure, axes):
@@ -445,7 +448,7 @@ def _say_empty_at(axis, x, colour):
 def _draw_binned(table, binning):
     outputs = [name for name in OUTPUTS if name in table["output"]]
     statistics = [name for name in STATISTICS if name in table["statistic"]]
-    figure, axes = _new_figure(len(statistics), len(outputs))
+    figure, axes = _new_figure(len(statistics), len(outputs), "all")
     _, label, is_logarithmic = BINNED[binning]
     styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     for row, statistic in enumerate(statistics):
@@ -459,19 +462,20 @@ def _draw_binned(table, binning):
                 x = _middle(rows, binning, np.unique(of_model["low"]))
                 _draw_curve(axis, x, rows, style, model)
                 if number == 0 and np.isfinite(rows["area"]).any():
+                    area = np.asarray(rows["area"])
                     axis.plot(
                         x,
-                        np.asarray(rows["area"]),
+                        area,
                         color="0.5",
                         linewidth=1,
+                        **mark_isolated(area),
                         label=_EVERYWHERE,
                     )
             if not np.isfinite(chosen["mean"]).any():
                 is_empty = len(chosen) > 0
                 say_empty(axis, _EMPTY if is_empty else "empty: not known")
             if is_logarithmic:
-                axis.set_xscale("log")
-                axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                set_logarithmic(axis.xaxis)
             axis.grid(alpha=0.3)
             if row == 0:
                 colour = _colour(OUTPUTS[output].task)
@@ -523,7 +527,7 @@ def draw_robustness(table):
 
 def _draw_movements(table, labels):
     labels = {q: label for q, label in labels.items() if q in table["quantity"]}
-    figure, axes = _new_figure(len(labels), len(DISTURBANCES))
+    figure, axes = _new_figure(len(labels), len(DISTURBANCES), "col")
     styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     for column, (disturbance, (x_label, _)) in enumerate(DISTURBANCES.items()):
         for row, (quantity, label) in enumerate(labels.items()):

@@ -114,6 +114,7 @@ def plot_histories(histories, path):
         PNG file, which is replaced.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     present = [
         f for f in _FIGURES if any(f in row for h in histories.values() for row in h)
@@ -127,6 +128,7 @@ def plot_histories(histories, path):
         ):
             _draw(axis, panel, name, history, line)
         axis.set_xlabel("Epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_ylabel(_CURVES.get(panel, panel))
         axis.grid(alpha=0.3)
         if not any(np.isfinite(line.get_ydata()).any() for line in axis.lines):

@@ -142,6 +142,19 @@ def test_plots_show_what_was_computed(results, tmp_path):
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
+def test_bands_of_histograms_have_their_steps_and_are_in_the_legend(results):
+    figure = draw_all(results, 0.5)["gammaness"]
+    assert labels_of(figure) == [
+        "Gammas",
+        "Background",
+        "Gammas: members, mean ± standard deviation",
+        "Background: members, mean ± standard deviation",
+    ]
+    x, y = figure.axes[0].collections[0].get_paths()[0].vertices.T
+    # Horizontal or vertical, but for the ends.
+    assert ((np.diff(x) == 0) | (np.diff(y) == 0)).all()
+
+
 def test_published_data_and_members_are_drawn_on_demand(results):
     labels = labels_of(draw_all(results, 0.5, True, True)["resolution"])
     assert "γ-PhysNet: each member" in labels

@@ -18,7 +18,7 @@ from ctapipe_gammaphysnet.explanation.figures import (
     draw_statistics,
 )
 from ctapipe_gammaphysnet.explanation.robustness import DISTURBANCES
-from ctapipe_gammaphysnet.explanation.statistics import summarise
+from ctapipe_gammaphysnet.explanation.statistics import STATISTICS, summarise
 
 
 def one_event(n_members, attention=True, label=0):
@@ -230,6 +230,10 @@ def test_empty_heatmaps_are_labelled_so(tmp_path):
     assert found["Class (gamma)"] == [[EMPTY], [EMPTY]]
     assert found["Energy"] == [[], []]
     assert found["Impact x"] == [["empty: 1 of 2 members"]] * 2
+    # What is said below a map is above the title of the next.
+    above, below = (a for a in figure.axes if a.get_title() == "Impact x")
+    (text,) = (t for t in above.texts if t.get_visible())
+    assert text.get_window_extent().y0 > below.title.get_window_extent().y1
     # There is nothing that a bar could say of an empty map.
     titles = {
         axis.get_title(): axis.collections[0].colorbar
@@ -258,6 +262,16 @@ def test_empty_outputs_stay_in_statistics():
     assert [text.get_text() for text in axis.texts] == ["empty"]
     plots = draw_statistics(summarise(events, {"none": nothing}))
     assert said(plots["statistics_energy"])["Energy"] == [[EMPTY]]
+
+
+def test_empty_panels_have_the_axis_of_the_others():
+    events, table = planted_statistics()
+    summary = summarise(events, {"m": table})["energy"]
+    last = summary["statistic"] == summary["statistic"][len(STATISTICS) - 1]
+    summary["mean"][last] = np.nan
+    axes = draw_statistics({"energy": summary})["statistics_energy"].axes
+    assert [len(a.texts) for a in axes] == [0] * (len(axes) - 1) + [1]
+    assert axes[-1].get_xlim() == axes[0].get_xlim()
 
 
 def test_a_task_has_one_colour():

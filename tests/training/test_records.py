@@ -153,6 +153,12 @@ def test_curves_are_drawn(tmp_path, drawn):
     assert len(lines) == 2 * (2 + 2 + 1 + 4)
 
 
+def test_epochs_are_whole_numbers(tmp_path, drawn):
+    plot_histories({"a": [epoch(1), epoch(2)]}, tmp_path / "curves.png")
+    ticks = drawn[0].axes[0].get_xticks()
+    assert {1, 2} <= set(ticks) <= {0, 1, 2, 3}
+
+
 def test_curves_have_gaps_where_there_are_no_figures(tmp_path, drawn):
     plot_histories({"a": [epoch(1), with_validation(2)]}, tmp_path / "curves.png")
     np.testing.assert_array_equal(
