@@ -23,7 +23,7 @@ from numpy.lib.recfunctions import repack_fields
 from .compat import PARTICLE_TYPE
 from .dl2 import PROPERTIES, array_container, group_names, telescope_container
 from .hdf5_output import verified
-from .input_file import CACHE_BYTES
+from .input_file import CACHE_BYTES, DL1FileError, reading
 from .output import writing
 
 __all__ = ["DL2File", "differences"]
@@ -341,10 +341,13 @@ def differences(path, settings):
     """
     now = _short_settings(settings)
     try:
-        with tables.open_file(path) as file:
-            before = json.loads(file.root._v_attrs[_SETTINGS])
-            before = dict(before)
-    except (tables.HDF5ExtError, OSError, KeyError, ValueError, TypeError):
+        with reading(path), tables.open_file(path) as file:
+            attributes = file.root._v_attrs
+            text = attributes[_SETTINGS] if _SETTINGS in attributes else "null"
+        before = dict(json.loads(text))
+    except DL1FileError as error:
+        return [str(error)]
+    except (ValueError, TypeError):
         return ["it does not say how it was made"]
     return [
         f"{name} was {before.get(name, 'not known')}, is {now.get(name, 'not known')}"

@@ -9,6 +9,7 @@ written by `whole_file`, `write_whole` and `whole_folder`, whatever kind they ar
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -113,11 +114,17 @@ def check_file(path, inputs=()):
     ------
     OutputError
         If it is no plain file (a folder, a device, a socket), if it is one of the
-        inputs, under whatever name, or if its folder cannot be written to.
+        inputs, under whatever name, if another program is writing it, or if its folder
+        cannot be written to.
     """
     real = real_path(path)
     _refuse_special(real, path)
     _refuse_input(real, path, inputs)
+    if real.exists() and _is_being_written(real):
+        raise OutputError(
+            f"{path} is locked: another program is writing it. Wait until that has "
+            "finished, or give another path"
+        )
     if not real.parent.is_dir():
         raise OutputError(
             f"cannot write into {real.parent}, the folder of the output {path}: "
@@ -132,6 +139,19 @@ def _refuse_special(real, path):
         raise OutputError(
             f"{path} is {_kind(real)}, which is not replaced: give the path of a file"
         )
+
+
+def _is_being_written(path):
+    """Whether another program has locked a file to write it, as HDF5 does."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Some file systems have no locks; and what cannot be read can be replaced.
+        return False
+    return False
 
 
 def _kind(path):

@@ -198,9 +198,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """Load the model file, and find the network of each telescope."""
         from .instrument import check_telescopes
         from .model_file import read_model, warn_incomplete
-        from .predictor import Predictor, select_device, set_threads
+        from .predictor import Predictor, check_engine, select_device, set_threads
 
         device = select_device(self.device)
+        check_engine(self.engine, device)
         set_threads(self.n_jobs)
         model = read_model(self.load_path)
         warn_incomplete(self.load_path, model.card, self.log)

@@ -1,5 +1,6 @@
 """Outputs appear whole, and nothing of anybody else's is lost by them."""
 
+import fcntl
 import json
 import os
 import socket
@@ -142,6 +143,16 @@ def test_what_is_no_plain_file_is_never_replaced(tmp_path, make, kind, through_l
             check_folder(path, LISTING, PATTERNS)
     assert special.lstat().st_ino == before.st_ino
     assert special.lstat().st_mode == before.st_mode
+
+
+def test_a_file_that_another_program_writes_is_not_replaced(tmp_path):
+    path = tmp_path / "busy"
+    path.touch()
+    check_file(path)
+    with open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OutputError, match="busy is locked: another program"):
+            check_file(path)
 
 
 def test_a_file_is_no_folder(tmp_path):
