@@ -212,11 +212,17 @@ def subarray_of(path, file, focal_length_choice):
             if isinstance(error, tables.HDF5ExtError):
                 raise
             raise DL1FileError(f"{path}: {error}") from error
-    positions = subarray.positions.items()
-    lost = [int(tel_id) for tel_id, x in positions if not np.isfinite(x).all()]
-    if lost:
-        raise DL1FileError(
-            f"{path}: the positions of telescopes {lost} are not finite: the file is "
-            "damaged. Make it again, or copy it again"
-        )
+    _check_telescopes(path, subarray)
     return subarray
+
+
+def _check_telescopes(path, subarray):
+    """Check numbers of which ctapipe makes keys, or by which predictions are moved."""
+    areas = {t: telescope.optics.mirror_area for t, telescope in subarray.tel.items()}
+    for name, values in (("positions", subarray.positions), ("mirror areas", areas)):
+        lost = [int(t) for t, value in values.items() if not np.isfinite(value).all()]
+        if lost:
+            raise DL1FileError(
+                f"{path}: the {name} of telescopes {lost} are not finite: the file is "
+                "damaged. Make it again, or copy it again"
+            )

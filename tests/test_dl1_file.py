@@ -489,6 +489,16 @@ def test_a_pointing_of_the_array_is_known_as_a_whole_or_not(dl1):
     assert np.isnan(chunk.array_az).all()
 
 
+def test_a_mirror_area_that_is_not_finite_is_an_error(dl1):
+    def lose(rows):
+        rows["mirror_area"] = np.nan
+        return rows
+
+    change_rows(dl1, "/configuration/instrument/telescope/optics", lose)
+    with pytest.raises(DL1FileError, match=r"mirror areas of telescopes \[1, 2, 3, 4"):
+        DL1File(dl1)
+
+
 def test_a_position_that_is_not_finite_is_an_error(dl1):
     def lose(rows):
         rows["pos_y"][1] = np.nan
