@@ -138,6 +138,8 @@ class DL1File:
         self.subarray = subarray_of(self.path, self.h5file, focal_length_choice)
         check_table(self.path, self.h5file, _OBSERVATIONS, OBSERVATION_COLUMNS)
         self._observations = read_table(self.h5file, _OBSERVATIONS, table_cls=QTable)
+        lat = self._observations["subarray_pointing_lat"]
+        check_altitudes(self.path, _OBSERVATIONS, lat)
         #: Number by which ctapipe knows this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
         self._interpolator = None

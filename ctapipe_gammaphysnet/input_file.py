@@ -5,6 +5,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import tables
 from ctapipe.core import ToolConfigurationError
@@ -24,6 +25,7 @@ __all__ = [
 #: their end: the default, 16 MiB, would only fill the memory.
 CACHE_BYTES = 2**20
 
+_LAYOUT = "/configuration/instrument/subarray/layout"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATA_MODEL = "CTA PRODUCT DATA MODEL VERSION"
 
@@ -204,6 +206,7 @@ def subarray_of(path, file, focal_length_choice):
         If they cannot be read, or have no such focal length.
     """
     with reading(path):
+        _check_layout(path, file)
         try:
             subarray = SubarrayDescription.from_hdf(
                 file, focal_length_choice=focal_length_choice
@@ -216,8 +219,36 @@ def subarray_of(path, file, focal_length_choice):
     return subarray
 
 
+def _is_length(values):
+    return u.Quantity(values).unit.is_equivalent(u.m)
+
+
+def _check_layout(path, file):
+    """Check that no telescope is there twice: ctapipe takes the last one."""
+    if _LAYOUT not in file:
+        return
+    numbers, counts = np.unique(file.root[_LAYOUT].col("tel_id"), return_counts=True)
+    twice = numbers[counts > 1].tolist()
+    if twice:
+        raise DL1FileError(
+            f"{path}: {_LAYOUT} has telescopes {twice} several times: the file is "
+            "damaged. Make it again, or copy it again"
+        )
+
+
 def _check_telescopes(path, subarray):
     """Check numbers of which ctapipe makes keys, or by which predictions are moved."""
+    pixels = {
+        t: telescope.camera.geometry.pix_x for t, telescope in subarray.tel.items()
+    }
+    for name, values in (("positions", subarray.positions), ("pixels", pixels)):
+        lost = [int(t) for t, x in values.items() if not _is_length(x)]
+        if lost:
+            raise DL1FileError(
+                f"{path}: the {name} of telescopes {lost} have no unit of length: the "
+                "attributes of their table below /configuration/instrument were lost. "
+                "Make the file again, or copy it again"
+            )
     areas = {t: telescope.optics.mirror_area for t, telescope in subarray.tel.items()}
     for name, values in (("positions", subarray.positions), ("mirror areas", areas)):
         lost = [int(t) for t, value in values.items() if not np.isfinite(value).all()]

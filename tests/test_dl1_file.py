@@ -489,6 +489,38 @@ def test_a_pointing_of_the_array_is_known_as_a_whole_or_not(dl1):
     assert np.isnan(chunk.array_az).all()
 
 
+def test_a_telescope_that_is_twice_in_the_array_is_an_error(dl1):
+    layout = "/configuration/instrument/subarray/layout"
+    change_rows(dl1, layout, lambda rows: np.concatenate([rows, rows[:1]]))
+    with pytest.raises(DL1FileError, match=r"has telescopes \[1\] several times"):
+        DL1File(dl1)
+
+
+@pytest.mark.parametrize(
+    ("node", "name"),
+    [("subarray/layout", "positions"), ("telescope/camera/geometry_0", "pixels")],
+)
+def test_positions_that_lost_their_unit_are_named(dl1, node, name):
+    node = f"/configuration/instrument/{node}"
+    with tables.open_file(dl1, "r+") as file:
+        attributes = file.root[node].attrs
+        for attribute in attributes._v_attrnamesuser:
+            if attribute.endswith("UNIT"):
+                del attributes[attribute]
+    with pytest.raises(DL1FileError, match=f"the {name} of .* have no unit of length"):
+        DL1File(dl1)
+
+
+def test_a_pointing_of_the_array_beyond_the_zenith_is_an_error(dl1):
+    def lift(rows):
+        rows["subarray_pointing_lat"] = 500
+        return rows
+
+    change_rows(dl1, OBSERVATIONS, lift)
+    with pytest.raises(DL1FileError, match="observation_block has the altitude"):
+        DL1File(dl1)
+
+
 def test_a_mirror_area_that_is_not_finite_is_an_error(dl1):
     def lose(rows):
         rows["mirror_area"] = np.nan
