@@ -277,7 +277,7 @@ class DL1File:
                 table = read_table(self.h5file, node, table_cls=QTable)
                 if len(table) == 0:
                     raise DL1FileError(f"{self.path}: {node} is empty")
-                if "tel_id" in table.colnames and np.any(table["tel_id"] != tel_id):
+                if kind == "fixed" and np.any(table["tel_id"] != tel_id):
                     raise DL1FileError(
                         f"{self.path}: {node} has the pointing of another telescope: "
                         f"{_TORN}"

@@ -43,6 +43,7 @@ OBSERVATION_COLUMNS = {
 POINTING_COLUMNS = {
     "fixed": {
         "obs_id": int,
+        "tel_id": int,
         "telescope_pointing_altitude": u.deg,
         "telescope_pointing_azimuth": u.deg,
     },
