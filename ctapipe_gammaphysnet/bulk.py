@@ -18,7 +18,7 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoMeanCombiner
 
 from .compat import PARTICLE_TYPE
-from .dl1_file import PARAMETERS, TRIGGER
+from .dl1_format import PARAMETERS, TRIGGER, of_telescope
 from .dl2 import invalidate_array, kind_of
 from .dl2_file import DL2File
 from .input_file import DL1FileError
@@ -84,7 +84,7 @@ def reconstruct_file(
 
 def _with_parameters(dl1):
     """Telescopes that have a table of parameters, even if it has no rows."""
-    return [t for t in dl1.subarray.tel_ids if f"{PARAMETERS}/tel_{t:03d}" in dl1]
+    return [t for t in dl1.subarray.tel_ids if of_telescope(PARAMETERS, t) in dl1]
 
 
 def settings_of(dl1, reconstructor, images, contact, instrument):

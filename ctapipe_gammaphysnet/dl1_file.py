@@ -9,63 +9,39 @@ from dataclasses import dataclass
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
-from ctapipe.containers import CoordinateFrameType
 from ctapipe.io import read_table
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
-from ctapipe.monitoring.interpolation import PointingInterpolator
 
 from .dl1 import MissingImagesError
 from .dl1_format import (
-    OBSERVATION_COLUMNS,
-    POINTING_COLUMNS,
+    IMAGES,
+    PARAMETERS,
     SHOWER_COLUMNS,
+    SHOWERS,
+    TELESCOPE_TRIGGER,
     TELESCOPE_TRIGGER_COLUMNS,
+    TRIGGER,
+    TRUE_IMAGES,
     check_image_table,
     check_parameter_table,
     check_table,
     check_true_images,
+    of_telescope,
     trigger_columns,
 )
-from .input_file import CACHE_BYTES, DL1FileError, open_input, reading, subarray_of
+from .dl1_keys import TORN, check_keys, check_unique
+from .dl1_pointing import DL1Pointing
+from .input_file import DL1FileError, open_input, reading, subarray_of
 
-__all__ = [
-    "CACHE_BYTES",
-    "IMAGES",
-    "PARAMETERS",
-    "TRIGGER",
-    "DL1File",
-    "DL1FileError",
-    "EventChunk",
-    "check_altitudes",
-    "check_rows",
-    "check_unique",
-    "image_columns",
-    "reading",
-]
+__all__ = ["DL1File", "EventChunk", "image_columns"]
 
-#: Table of the events.
-TRIGGER = "/dl1/event/subarray/trigger"
-_TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
-#: Group of the tables of images, one for each telescope.
-IMAGES = "/dl1/event/telescope/images"
-_TRUE_IMAGES = "/simulation/event/telescope/images"
-#: Group of the tables of image parameters, one for each telescope.
-PARAMETERS = "/dl1/event/telescope/parameters"
-_OBSERVATIONS = "/configuration/observation/observation_block"
-_MONITORED_POINTING = "/dl0/monitoring/telescope/pointing"
-_FIXED_POINTING = "/configuration/telescope/pointing"
-#: Of files written before ctapipe 0.21.
-_LEGACY_POINTING = "/dl1/monitoring/telescope/pointing"
-_SHOWERS = "/simulation/event/subarray/shower"
 #: What ctapipe writes with events, and never without.
 _WRITTEN_WITH_EVENTS = (
     "/dl1/event",
     "/dl2/event",
     "/simulation/event",
-    _FIXED_POINTING,
+    "/configuration/telescope/pointing",
 )
-
-_TORN = "the file is damaged, or was put together of different files. Make it again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,17 +112,10 @@ class DL1File:
     def _read_configuration(self, focal_length_choice):
         #: The telescopes.
         self.subarray = subarray_of(self.path, self.h5file, focal_length_choice)
-        check_table(self.path, self.h5file, _OBSERVATIONS, OBSERVATION_COLUMNS)
-        self._observations = read_table(self.h5file, _OBSERVATIONS, table_cls=QTable)
-        lat = self._observations["subarray_pointing_lat"]
-        check_altitudes(self.path, _OBSERVATIONS, lat)
+        #: Where telescopes and array point.
+        self.pointing = DL1Pointing(self.path, self.h5file)
         #: Number by which ctapipe knows this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
-        self._interpolator = None
-        if _MONITORED_POINTING in self:
-            self._interpolator = PointingInterpolator(h5file=self.h5file)
-        #: The observations' numbers, in the file's order.
-        self.obs_ids = self._observations["obs_id"].tolist()
         #: Whether the events are simulated.
         self.is_simulation = "/simulation" in self.h5file
 
@@ -167,7 +136,7 @@ class DL1File:
         for tel_id, index in self.subarray.tel_indices.items():
             self._n_triggers[tel_id] = int(n_triggers[index])
         check_unique(self.path, obs_id, event_id)
-        self._observation_rows(_OBSERVATIONS, self._observations, np.unique(obs_id))
+        self.pointing.check_observations(np.unique(obs_id))
 
     def _check_is_empty(self):
         """Tell a file of a run without events from one that has lost them."""
@@ -209,24 +178,18 @@ class DL1File:
         """Check the tables of all telescopes that triggered."""
         if self.n_events > 0:
             self._check_groups()
-            if self._interpolator is not None:
+            if self.pointing.is_monitored:
                 self._check_telescope_triggers()
         for tel_id, n_triggers in self._n_triggers.items():
             for group in (IMAGES, PARAMETERS):
                 self._check_number_of_rows(group, tel_id)
             if n_triggers == 0:
                 continue
-            check_image_table(
-                self.path,
-                self.h5file,
-                f"{IMAGES}/tel_{tel_id:03d}",
-                tel_id,
-                self.subarray.tel[tel_id].camera.geometry.n_pixels,
-            )
-            check_parameter_table(
-                self.path, self.h5file, f"{PARAMETERS}/tel_{tel_id:03d}"
-            )
-            self._check_pointing(tel_id)
+            n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
+            images, parameters = (of_telescope(g, tel_id) for g in (IMAGES, PARAMETERS))
+            check_image_table(self.path, self.h5file, images, tel_id, n_pixels)
+            check_parameter_table(self.path, self.h5file, parameters)
+            self.pointing.check(tel_id)
 
     def _check_groups(self):
         if IMAGES not in self:
@@ -242,48 +205,28 @@ class DL1File:
             )
 
     def _check_number_of_rows(self, group, tel_id):
-        node, n_triggers = f"{group}/tel_{tel_id:03d}", self._n_triggers[tel_id]
+        node, n_triggers = of_telescope(group, tel_id), self._n_triggers[tel_id]
         if n_triggers == 0 and node not in self:
             return
         n_rows = self._table_of(group, tel_id).nrows
         if n_rows != n_triggers:
             raise DL1FileError(
                 f"{self.path}: {node} has {n_rows} rows, but telescope {tel_id} has "
-                f"triggered {n_triggers} times, says {TRIGGER}: {_TORN}"
+                f"triggered {n_triggers} times, says {TRIGGER}: {TORN}"
             )
 
     def _check_telescope_triggers(self):
         """Check the table that has the times for which the pointing is looked up."""
         columns = TELESCOPE_TRIGGER_COLUMNS
-        check_table(self.path, self.h5file, _TELESCOPE_TRIGGER, columns)
-        n_rows = self.h5file.root[_TELESCOPE_TRIGGER].nrows
+        check_table(self.path, self.h5file, TELESCOPE_TRIGGER, columns)
+        n_rows = self.h5file.root[TELESCOPE_TRIGGER].nrows
         n_triggers = sum(self._n_triggers.values())
         if n_rows != n_triggers:
             raise DL1FileError(
-                f"{self.path}: {_TELESCOPE_TRIGGER} has {n_rows} rows, but the "
+                f"{self.path}: {TELESCOPE_TRIGGER} has {n_rows} rows, but the "
                 f"telescopes have triggered {n_triggers} times, says {TRIGGER}: "
-                f"{_TORN}"
+                f"{TORN}"
             )
-
-    def _check_pointing(self, tel_id):
-        for group, kind in (
-            (_MONITORED_POINTING, "monitored"),
-            (_FIXED_POINTING, "fixed"),
-            (_LEGACY_POINTING, "monitored"),
-        ):
-            node = f"{group}/tel_{tel_id:03d}"
-            if node in self:
-                check_table(self.path, self.h5file, node, POINTING_COLUMNS[kind])
-                table = read_table(self.h5file, node, table_cls=QTable)
-                if len(table) == 0:
-                    raise DL1FileError(f"{self.path}: {node} is empty")
-                if kind == "fixed" and np.any(table["tel_id"] != tel_id):
-                    raise DL1FileError(
-                        f"{self.path}: {node} has the pointing of another telescope: "
-                        f"{_TORN}"
-                    )
-                (altitude,) = (n for n in POINTING_COLUMNS[kind] if "altitude" in n)
-                check_altitudes(self.path, node, table[altitude])
 
     def check_truth(self):
         """Check that there is the truth of all events.
@@ -300,28 +243,24 @@ class DL1File:
                 self._check_true_images()
 
     def _check_showers(self):
-        check_table(self.path, self.h5file, _SHOWERS, SHOWER_COLUMNS)
-        n_showers = self.h5file.root[_SHOWERS].nrows
+        check_table(self.path, self.h5file, SHOWERS, SHOWER_COLUMNS)
+        n_showers = self.h5file.root[SHOWERS].nrows
         if n_showers != self.n_events:
             raise DL1FileError(
-                f"{self.path}: {_SHOWERS} has {n_showers} rows, but {TRIGGER} has "
+                f"{self.path}: {SHOWERS} has {n_showers} rows, but {TRIGGER} has "
                 f"{self.n_events} events: it does not have the showers of the file's "
                 "events. Make the file again"
             )
 
     def _check_true_images(self):
-        if _TRUE_IMAGES not in self:
+        if TRUE_IMAGES not in self:
             return
         for tel_id, n_triggers in self._n_triggers.items():
-            self._check_number_of_rows(_TRUE_IMAGES, tel_id)
+            self._check_number_of_rows(TRUE_IMAGES, tel_id)
             if n_triggers > 0:
-                check_true_images(
-                    self.path,
-                    self.h5file,
-                    f"{_TRUE_IMAGES}/tel_{tel_id:03d}",
-                    tel_id,
-                    self.subarray.tel[tel_id].camera.geometry.n_pixels,
-                )
+                n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
+                node = of_telescope(TRUE_IMAGES, tel_id)
+                check_true_images(self.path, self.h5file, node, tel_id, n_pixels)
 
     def without_pointing(self, tel_ids):
         """Find telescopes whose pointing is not known at all.
@@ -336,16 +275,10 @@ class DL1File:
         list of int
             Those that have triggered, and have no pointing.
         """
-        if self._interpolator is not None:
-            group = _MONITORED_POINTING
-        elif _FIXED_POINTING in self:
-            group = _FIXED_POINTING
-        else:
-            group = _LEGACY_POINTING
         return [
             tel_id
             for tel_id in tel_ids
-            if self._n_triggers[tel_id] > 0 and f"{group}/tel_{tel_id:03d}" not in self
+            if self._n_triggers[tel_id] > 0 and not self.pointing.is_known(tel_id)
         ]
 
     def chunks(self, size):
@@ -391,10 +324,10 @@ class DL1File:
             parameters[tel_id] = self._read_parameters(
                 tel_id, next_row[tel_id], obs_id[events], event_id[events]
             )
-            pointing[tel_id] = self._telescope_pointing(
-                tel_id, obs_id[events], trigger["time"][events], times
+            pointing[tel_id] = self.pointing.of_telescope(
+                tel_id, obs_id[events], trigger["time"][events], times.get(tel_id)
             )
-        array_alt, array_az = self._array_pointing(obs_id)
+        array_alt, array_az = self.pointing.of_array(obs_id)
         return EventChunk(
             obs_id=obs_id,
             event_id=event_id,
@@ -407,7 +340,7 @@ class DL1File:
         )
 
     def _table_of(self, group, tel_id):
-        node = f"{group}/tel_{tel_id:03d}"
+        node = of_telescope(group, tel_id)
         if node not in self:
             raise DL1FileError(
                 f"{self.path} has no table {node}, but events that telescope {tel_id} "
@@ -415,43 +348,24 @@ class DL1File:
             )
         return self.h5file.root[node]
 
-    def _check_rows(self, table, start, rows, tel_id, obs_id, event_id):
-        """Check that rows of a telescope's table are those of these events."""
-        names = getattr(rows, "colnames", None) or rows.dtype.names
-        if not (
-            np.array_equal(rows["obs_id"], obs_id)
-            and np.array_equal(rows["event_id"], event_id)
-            and ("tel_id" not in names or np.all(rows["tel_id"] == tel_id))
-        ):
-            raise DL1FileError(
-                f"{self.path}: from row {start} on, {table._v_pathname} does not hold "
-                "the events that its telescope triggered according to "
-                f"{TRIGGER} (event {event_id[0]} and following)"
-            )
-
     def _read_parameters(self, tel_id, start, obs_id, event_id):
-        table = self._table_of(PARAMETERS, tel_id)
-        rows = read_table(
-            self.h5file,
-            table._v_pathname,
-            start=start,
-            stop=start + len(event_id),
-            table_cls=QTable,
-        )
-        self._check_rows(table, start, rows, tel_id, obs_id, event_id)
+        node = of_telescope(PARAMETERS, tel_id)
+        stop = start + len(event_id)
+        rows = read_table(self.h5file, node, start=start, stop=stop, table_cls=QTable)
+        check_keys(self.path, node, rows, tel_id, obs_id, event_id)
         return rows
 
     def _trigger_times(self, start, obs_id, event_id, event):
         """Trigger times of the telescopes at the events of a chunk, if needed."""
-        if self._interpolator is None:
-            return None
+        if not self.pointing.is_monitored:
+            return {}
         n_telescopes = np.bincount(
             np.concatenate([[], *event.values()]).astype(int), minlength=len(event_id)
         )
         # Event, counted from the start of the chunk, of each row that there should be.
         number = np.repeat(np.arange(len(event_id)), n_telescopes)
         table = read_table(
-            self.h5file, _TELESCOPE_TRIGGER, start=start, stop=start + len(number)
+            self.h5file, TELESCOPE_TRIGGER, start=start, stop=start + len(number)
         )
         if np.array_equal(table["obs_id"], obs_id[number]) and np.array_equal(
             table["event_id"], event_id[number]
@@ -460,69 +374,11 @@ class DL1File:
             if all(np.array_equal(number[rows[t]], event[t]) for t in event):
                 return {t: table["time"][rows[t]] for t in event}
         raise DL1FileError(
-            f"{self.path}: from row {start} on, {_TELESCOPE_TRIGGER} does not hold the "
+            f"{self.path}: from row {start} on, {TELESCOPE_TRIGGER} does not hold the "
             f"telescopes' triggers of the events in {TRIGGER} (event {event_id[0]} "
             "and following), from which the time, and so the pointing, of each is "
-            f"known: {_TORN}"
+            f"known: {TORN}"
         )
-
-    def _telescope_pointing(self, tel_id, obs_id, event_time, times):
-        """Altitude and azimuth, from where ctapipe's `HDF5EventSource` has them."""
-        if self.without_pointing([tel_id]):
-            unknown = np.full(len(obs_id), np.nan) * u.rad
-            return unknown, unknown
-        if self._interpolator is not None:
-            try:
-                return self._interpolator(tel_id, times[tel_id])
-            except ValueError as error:
-                raise DL1FileError(
-                    f"{self.path}: the pointing of telescope {tel_id} is not known at "
-                    f"the time of all its events: {error}"
-                ) from error
-        fixed = f"{_FIXED_POINTING}/tel_{tel_id:03d}"
-        if fixed in self:
-            table = read_table(self.h5file, fixed, table_cls=QTable)
-            rows = self._observation_rows(fixed, table, obs_id)
-            return tuple(
-                table[f"telescope_pointing_{angle}"][rows]
-                for angle in ("altitude", "azimuth")
-            )
-        legacy = f"{_LEGACY_POINTING}/tel_{tel_id:03d}"
-        table = read_table(self.h5file, legacy, table_cls=QTable)
-        nearest = _nearest(table["time"].mjd, event_time.mjd)
-        return table["altitude"][nearest], table["azimuth"][nearest]
-
-    def _array_pointing(self, obs_id):
-        """Altitude and azimuth of the array, NaN where they are not known."""
-        table = self._observations
-        rows = self._observation_rows(_OBSERVATIONS, table, obs_id)
-        lat, lon = (table[f"subarray_pointing_{angle}"] for angle in ("lat", "lon"))
-        known = table["subarray_pointing_frame"] == CoordinateFrameType.ALTAZ.value
-        known &= np.isfinite(lat) & np.isfinite(lon)
-        return tuple(np.where(known, angle, np.nan)[rows] for angle in (lat, lon))
-
-    def _observation_rows(self, node, table, obs_id):
-        """Row of each observation in a table with one row for each."""
-        numbers, first, inverse = np.unique(
-            np.asarray(table["obs_id"], dtype=np.int64),
-            return_index=True,
-            return_inverse=True,
-        )
-        missing = np.setdiff1d(obs_id, numbers)
-        if len(missing) > 0:
-            raise DL1FileError(
-                f"{self.path} has events of observation {missing[0]}, which is not "
-                f"in {node}"
-            )
-        if len(numbers) < len(table):
-            # Files that were merged may say the same of an observation twice.
-            for name in (name for name in table.colnames if "pointing" in name):
-                values = u.Quantity(table[name]).value
-                if not np.array_equal(values, values[first[inverse]], equal_nan=True):
-                    raise DL1FileError(
-                        f"{self.path}: {node} has several {name} of one observation"
-                    )
-        return first[np.searchsorted(numbers, obs_id)]
 
     def read_images(self, chunk, tel_id, rows, prepare):
         """Read images of a telescope.
@@ -596,8 +452,8 @@ class DL1File:
                 "'ctapipe-process --write-images --write-parameters'"
             )
         true_image = None
-        if f"{_TRUE_IMAGES}/tel_{tel_id:03d}" in self:
-            _, true = self._read_rows(_TRUE_IMAGES, chunk, tel_id, rows)
+        if of_telescope(TRUE_IMAGES, tel_id) in self:
+            _, true = self._read_rows(TRUE_IMAGES, chunk, tel_id, rows)
             if "true_image" in true.dtype.names:
                 true_image = true["true_image"]
         return *image_columns(table, found), true_image
@@ -611,109 +467,9 @@ class DL1File:
             table = self._table_of(group, tel_id)
             # Not as an astropy table: those stay in memory for a while.
             found = table.read(start, start + len(events))
-        self._check_rows(
-            table, start, found, tel_id, chunk.obs_id[events], chunk.event_id[events]
-        )
+        numbers = chunk.obs_id[events], chunk.event_id[events]
+        check_keys(self.path, table._v_pathname, found, tel_id, *numbers)
         return table, found[rows - first]
-
-
-def check_altitudes(path, node, altitude):
-    """Check that altitudes are angles from the horizon.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    node : str
-        Where they are in the file.
-    altitude : astropy.units.Quantity
-        The altitudes, shape (n,); NaN where not known.
-
-    Raises
-    ------
-    DL1FileError
-        If one is beyond the zenith or the nadir.
-    """
-    beyond = np.abs(altitude) > 90 * u.deg
-    if beyond.any():
-        raise DL1FileError(
-            f"{path}: {node} has the altitude {altitude[beyond][0].to(u.deg):.4g}, "
-            "which cannot be: the file is damaged. Make it again, or copy it again"
-        )
-
-
-def check_rows(path):
-    """Check that images and parameters are in the rows in which ctapipe looks for them.
-
-    ctapipe's `HDF5EventSource` takes them row by row, whatever their numbers say.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A ctapipe HDF5 file, with or without images.
-
-    Raises
-    ------
-    DL1FileError
-        If a telescope's table has other events than it triggered, or another order.
-    """
-    with open_input(path) as file, reading(path):
-        if TRIGGER not in file or IMAGES not in file:
-            return
-        subarray = subarray_of(path, file, "EQUIVALENT")
-        columns = trigger_columns(len(subarray.tel_ids))
-        check_table(path, file, TRIGGER, columns)
-        trigger = file.root[TRIGGER].read()
-        for tel_id, index in subarray.tel_indices.items():
-            expected = trigger[trigger["tels_with_trigger"][:, index]]
-            n_pixels = subarray.tel[tel_id].camera.geometry.n_pixels
-            for group in (IMAGES, PARAMETERS):
-                node = f"{group}/tel_{tel_id:03d}"
-                if node not in file:
-                    continue
-                if group == IMAGES:
-                    check_image_table(path, file, node, tel_id, n_pixels)
-                _check_keys(path, file.root[node], tel_id, expected)
-
-
-def _check_keys(path, table, tel_id, expected):
-    """Check the events of a telescope's table, and that it is this telescope's."""
-    if not (
-        np.array_equal(table.col("obs_id"), expected["obs_id"])
-        and np.array_equal(table.col("event_id"), expected["event_id"])
-        and ("tel_id" not in table.colnames or np.all(table.col("tel_id") == tel_id))
-    ):
-        raise DL1FileError(
-            f"{path}: {table._v_pathname} does not hold the events that telescope "
-            f"{tel_id} triggered according to {TRIGGER}, in their order: {_TORN}"
-        )
-
-
-def check_unique(path, obs_id, event_id):
-    """Check that no event is there twice.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    obs_id, event_id : numpy.ndarray
-        Numbers of its events, shape (n,), int.
-
-    Raises
-    ------
-    DL1FileError
-        If one is.
-    """
-    order = np.lexsort((event_id, obs_id))
-    obs_id, event_id = obs_id[order], event_id[order]
-    same = (obs_id[1:] == obs_id[:-1]) & (event_id[1:] == event_id[:-1])
-    if same.any():
-        first = np.argmax(same)
-        raise DL1FileError(
-            f"{path} has event {event_id[first]} of observation {obs_id[first]} twice "
-            f"in {TRIGGER}: nothing tells the two apart. Merge only files of different "
-            "observations"
-        )
 
 
 def image_columns(table, rows):
@@ -740,11 +496,3 @@ def image_columns(table, rows):
     )
     mask = rows["image_mask"] if "image_mask" in rows.dtype.names else None
     return image, peak_time, mask
-
-
-def _nearest(times, targets):
-    """Index of the time nearest to each target."""
-    order = np.argsort(times)
-    after = np.searchsorted(times[order], targets).clip(1, len(times) - 1)
-    before_is_nearer = targets - times[order[after - 1]] < times[order[after]] - targets
-    return order[np.where(before_is_nearer, after - 1, after)]

@@ -20,19 +20,38 @@ from ctapipe.io.hdf5tableio import get_column_attrs
 from .input_file import DL1FileError, reading
 
 __all__ = [
+    "IMAGES",
+    "OBSERVATIONS",
     "OBSERVATION_COLUMNS",
+    "PARAMETERS",
     "POINTING_COLUMNS",
+    "SHOWERS",
     "SHOWER_COLUMNS",
+    "TELESCOPE_TRIGGER",
     "TELESCOPE_TRIGGER_COLUMNS",
+    "TRIGGER",
+    "TRUE_IMAGES",
     "check_image_table",
     "check_parameter_table",
     "check_table",
     "check_true_images",
+    "of_telescope",
     "trigger_columns",
 ]
 
+#: Table of the events.
+TRIGGER = "/dl1/event/subarray/trigger"
+TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
+#: Groups of tables with one for each telescope: see `of_telescope`.
+IMAGES = "/dl1/event/telescope/images"
+PARAMETERS = "/dl1/event/telescope/parameters"
+TRUE_IMAGES = "/simulation/event/telescope/images"
+SHOWERS = "/simulation/event/subarray/shower"
+OBSERVATIONS = "/configuration/observation/observation_block"
+
 _EVENT_COLUMNS = {"obs_id": int, "event_id": int}
-TELESCOPE_TRIGGER_COLUMNS = {**_EVENT_COLUMNS, "tel_id": int, "time": Time}
+_TELESCOPE_COLUMNS = {**_EVENT_COLUMNS, "tel_id": int}
+TELESCOPE_TRIGGER_COLUMNS = {**_TELESCOPE_COLUMNS, "time": Time}
 OBSERVATION_COLUMNS = {
     "obs_id": int,
     "subarray_pointing_lat": u.deg,
@@ -64,6 +83,24 @@ _FIXED_POINT = ("TRANSFORM_SCALE", "TRANSFORM_OFFSET")
 #: Letters of the dtypes that hold what is needed.
 _KINDS = {int: "iu", bool: "b", float: "iuf"}
 _LOST = "its attributes were lost. Make the file again, or copy it again"
+
+
+def of_telescope(group, tel_id):
+    """Path of a telescope's table.
+
+    Parameters
+    ----------
+    group : str
+        Path of a group, such as `IMAGES`.
+    tel_id : int
+        The telescope.
+
+    Returns
+    -------
+    str
+        Path of its table in the file.
+    """
+    return f"{group}/tel_{tel_id:03d}"
 
 
 def trigger_columns(n_telescopes):
@@ -163,7 +200,7 @@ def check_parameter_table(path, file, node):
     # Older files have parameters in the camera frame.
     in_camera = "camera_frame_hillas_intensity"
     intensity = in_camera if in_camera in names else "hillas_intensity"
-    check_table(path, file, node, {**_EVENT_COLUMNS, intensity: float, **columns})
+    check_table(path, file, node, {**_TELESCOPE_COLUMNS, intensity: float, **columns})
 
 
 def _parameter_units():
@@ -248,7 +285,7 @@ def check_true_images(path, file, node, tel_id, n_pixels):
 
 
 def _check_keys(path, table):
-    for name in _EVENT_COLUMNS:
+    for name in _TELESCOPE_COLUMNS:
         _check_type(path, table, name, int)
 
 

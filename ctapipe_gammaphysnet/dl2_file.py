@@ -21,6 +21,7 @@ from ctapipe.io.tableio import TelListToMaskTransform
 from numpy.lib.recfunctions import repack_fields
 
 from .compat import PARTICLE_TYPE
+from .dl1_format import IMAGES, PARAMETERS, TRUE_IMAGES
 from .dl2 import PROPERTIES, array_container, group_names, telescope_container
 from .hdf5_output import verified
 from .input_file import CACHE_BYTES, DL1FileError, reading
@@ -122,7 +123,7 @@ class DL2File:
     def _is_left_out(self, path, images):
         left_out = ["/r0", "/r1", _STATISTICS]
         if not images:
-            left_out.append("/dl1/event/telescope/images")
+            left_out.append(IMAGES)
         names = set(group_names(self._prefix).values())
         parts = path.split("/")
         if parts[1:3] == ["dl2", "event"] and len(parts) > 5 and parts[5] in names:
@@ -143,9 +144,7 @@ class DL2File:
 
     def _copy_table(self, dl1, table, group, images):
         left_out = set()
-        if not images and table._v_pathname.startswith(
-            "/simulation/event/telescope/images/"
-        ):
+        if not images and table._v_pathname.startswith(f"{TRUE_IMAGES}/"):
             left_out = {"true_image"}
         with writing(self.name):
             copy = _empty_copy(table, group, left_out)
@@ -278,14 +277,14 @@ class DL2File:
             What took the data.
         """
         levels = {
-            DataLevel.DL1_IMAGES: "/dl1/event/telescope/images",
-            DataLevel.DL1_PARAMETERS: "/dl1/event/telescope/parameters",
+            DataLevel.DL1_IMAGES: IMAGES,
+            DataLevel.DL1_PARAMETERS: PARAMETERS,
             DataLevel.DL1_MUON: "/dl1/event/telescope/muon",
         }
         with writing(self.name):
             write_table(statistics, self.h5file, _STATISTICS)
             write_reference_metadata_headers(
-                obs_ids=_short_list(dl1.obs_ids),
+                obs_ids=_short_list(dl1.pointing.obs_ids),
                 subarray=self._subarray,
                 writer=self._writer,
                 is_simulation=dl1.is_simulation,

@@ -20,7 +20,8 @@ from traitlets import TraitError, validate
 from . import __version__ as __version__
 from .configuration import CommandLineFirst, check_sections, tool_of
 from .dl1 import check_triggers, event_images
-from .dl1_file import check_altitudes, check_rows
+from .dl1_keys import check_rows
+from .dl1_pointing import check_altitudes
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,

@@ -13,7 +13,8 @@ from ctapipe.io import EventSource, read_table, write_table
 from spoil import change_length, change_rows, lose_attributes, remove
 
 from ctapipe_gammaphysnet.dl1 import InputPreparation
-from ctapipe_gammaphysnet.dl1_file import DL1File, DL1FileError
+from ctapipe_gammaphysnet.dl1_file import DL1File
+from ctapipe_gammaphysnet.input_file import DL1FileError
 from ctapipe_gammaphysnet.model_card import InputCard
 from ctapipe_gammaphysnet.network import CameraLattice
 

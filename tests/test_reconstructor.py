@@ -31,13 +31,13 @@ from traitlets.traitlets import TraitError
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl1 import MissingImagesError, UnfitImagesError
-from ctapipe_gammaphysnet.dl1_file import DL1FileError
 from ctapipe_gammaphysnet.dl2 import (
     CONTAINERS,
     PROPERTIES,
     group_names,
     telescope_columns,
 )
+from ctapipe_gammaphysnet.input_file import DL1FileError
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor

@@ -14,14 +14,18 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
-from ..dl1_file import check_unique
 from ..dl1_format import (
+    PARAMETERS,
     SHOWER_COLUMNS,
+    SHOWERS,
+    TRIGGER,
     check_parameter_table,
     check_table,
+    of_telescope,
     trigger_columns,
 )
-from ..input_file import DL1FileError, open_input, reading, subarray_of
+from ..dl1_keys import check_keys, check_unique
+from ..input_file import open_input, reading, subarray_of
 from ..quality import INTENSITY
 from ..stereo import combine_directions, intensity_weights, weighted_mean
 from ..training.index import check_particles, check_truth
@@ -61,9 +65,6 @@ _GROUPS = {
     "geometry": ("geometry",),
     PARTICLE_TYPE: ("particle_type", "classification"),
 }
-_SHOWERS = "/simulation/event/subarray/shower"
-_PARAMETERS = "/dl1/event/telescope/parameters"
-_TRIGGER = "/dl1/event/subarray/trigger"
 #: Units of the columns of an event, and what they are.
 _DESCRIPTIONS = {
     "obs_id": (None, "number of the observation"),
@@ -199,22 +200,22 @@ def read_events(path, label, quality_query, tel_ids):
         If it cannot be read.
     """
     with open_input(path) as file:
-        if _SHOWERS not in file:
+        if SHOWERS not in file:
             raise EvaluationError(
                 f"{path} has no simulated showers: the truth of simulations is needed"
             )
-        check_table(path, file, _SHOWERS, SHOWER_COLUMNS)
+        check_table(path, file, SHOWERS, SHOWER_COLUMNS)
         with reading(path):
-            showers = read_table(file, _SHOWERS, table_cls=QTable)
+            showers = read_table(file, SHOWERS, table_cls=QTable)
         triggered = _triggered_events(path, file, tel_ids)
-        if _PARAMETERS in file:
+        if PARAMETERS in file:
             events = _select_images(path, file, quality_query, triggered)
         else:
             events = _all_events(triggered)
     check_particles(path, showers["true_shower_primary_id"], label)
-    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {_SHOWERS}")
+    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {SHOWERS}")
     if len(rows) > 0 and rows.min() < 0:
-        raise EvaluationError(f"{path}: {_SHOWERS} does not have all of its events")
+        raise EvaluationError(f"{path}: {SHOWERS} does not have all of its events")
     check_truth(path, showers[rows])
     return _with_truth(events, showers[rows], label)
 
@@ -237,16 +238,12 @@ def keys_of(table, names=("obs_id", "event_id")):
     return np.column_stack([np.asarray(table[name], dtype=np.int64) for name in names])
 
 
-def _table_of(group, tel_id):
-    return f"{group}/tel_{tel_id:03d}"
-
-
 def _triggered_events(path, file, tel_ids):
     """Keys of the events that each telescope triggered, shape (n, 2)."""
     subarray = subarray_of(path, file, "EQUIVALENT")
-    check_table(path, file, _TRIGGER, trigger_columns(len(subarray.tel_ids)))
+    check_table(path, file, TRIGGER, trigger_columns(len(subarray.tel_ids)))
     with reading(path):
-        trigger = read_table(file, _TRIGGER)
+        trigger = read_table(file, TRIGGER)
     keys, has_triggered = keys_of(trigger), np.asarray(trigger["tels_with_trigger"])
     check_unique(path, *keys.T)
     return {
@@ -259,19 +256,13 @@ def _select_images(path, file, quality_query, triggered):
     """Telescope events whose images pass the selection."""
     parts = []
     for tel_id, keys in triggered.items():
-        node = _table_of(_PARAMETERS, tel_id)
+        node = of_telescope(PARAMETERS, tel_id)
         if len(keys) == 0 and node not in file:
             continue
         check_parameter_table(path, file, node)
         with reading(path):
             parameters = read_table(file, node, table_cls=QTable)
-        rows = find_rows(keys, keys_of(parameters), f"{path}: {node}")
-        if len(keys) != len(parameters) or np.any(rows < 0):
-            raise DL1FileError(
-                f"{path}: {node} does not hold the events that its telescope triggered "
-                f"according to {_TRIGGER}: the file is damaged, or was put together of "
-                "different files. Make it again"
-            )
+        check_keys(path, node, parameters, tel_id, *keys.T)
         parameters = parameters[quality_query.mask(parameters, path)]
         intensity = _intensity(path, parameters)
         parts.append(_telescope_events(parameters, tel_id, intensity))

@@ -9,6 +9,7 @@ from ctapipe.coordinates import CameraFrame, TelescopeFrame
 from ctapipe.io import read_table
 
 from ..dl1_file import DL1File
+from ..dl1_format import SHOWERS
 from ..evaluation.events import EvaluationError, find_rows, keys_of
 from ..training.index import check_truth
 from ..training.showers import shower_numbers
@@ -18,7 +19,6 @@ __all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches"]
 #: What tells a telescope event from all others: the number of its file, too, since a
 #: gamma and a proton can have the same numbers.
 KEYS = ("file", "obs_id", "event_id", "tel_id")
-_SHOWERS = "/simulation/event/subarray/shower"
 #: Events that are read at once, without their images.
 _CHUNK = 1000
 _TRUTH = {
@@ -153,10 +153,10 @@ def read_batches(
 
 
 def _read_showers(dl1):
-    if _SHOWERS not in dl1:
+    if SHOWERS not in dl1:
         return None
     with dl1.reading():
-        return read_table(dl1.h5file, _SHOWERS, table_cls=QTable)
+        return read_table(dl1.h5file, SHOWERS, table_cls=QTable)
 
 
 def _select(path, chunk, tel_id, quality_query, wanted):
@@ -221,9 +221,9 @@ def _add_truth(events, showers, path):
         for name, unit in _TRUTH.items():
             events[name] = u.Quantity(np.full(n, np.nan), unit)
         return
-    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {_SHOWERS}")
+    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {SHOWERS}")
     if n > 0 and rows.min() < 0:
-        raise EvaluationError(f"{path}: {_SHOWERS} does not have all of its events")
+        raise EvaluationError(f"{path}: {SHOWERS} does not have all of its events")
     shower = showers[rows]
     check_truth(path, shower)
     # Gammas have the id 0.

@@ -11,7 +11,8 @@ from astropy.table import QTable
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
-from ..dl1_file import IMAGES, DL1File
+from ..dl1_file import DL1File
+from ..dl1_format import IMAGES, SHOWERS
 from ..targets import direction_to_target, energy_to_target, impact_to_target
 from .showers import shower_numbers
 
@@ -26,7 +27,6 @@ __all__ = [
 
 #: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
 _GAMMA_ID = 0
-_SHOWERS = "/simulation/event/subarray/shower"
 #: What has to be known of a shower.
 _TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
 #: Events read at once.
@@ -143,7 +143,7 @@ def check_file(path):
     # The focal length does not matter here, and old files know only one.
     with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
         if dl1.n_events > 0:
-            if _SHOWERS not in dl1:
+            if SHOWERS not in dl1:
                 raise TrainingDataError(
                     f"{path} has no simulated showers: the truth of simulations is "
                     "needed, not observations"
@@ -237,14 +237,14 @@ def _empty_index():
 def _read_showers(dl1, chunk, start):
     """Simulated showers of the events of a chunk."""
     showers = read_table(
-        dl1.h5file, _SHOWERS, start=start, stop=start + len(chunk), table_cls=QTable
+        dl1.h5file, SHOWERS, start=start, stop=start + len(chunk), table_cls=QTable
     )
     if not (
         np.array_equal(showers["obs_id"], chunk.obs_id)
         and np.array_equal(showers["event_id"], chunk.event_id)
     ):
         raise TrainingDataError(
-            f"{dl1.path}: {_SHOWERS} does not have the showers of the file's events, "
+            f"{dl1.path}: {SHOWERS} does not have the showers of the file's events, "
             f"from event {chunk.event_id[0]} of observation {chunk.obs_id[0]} on"
         )
     return showers

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..dl1_file import IMAGES, image_columns
-from ..input_file import DL1FileError, open_input, reading
+from ..dl1_file import image_columns
+from ..dl1_format import IMAGES, of_telescope
+from ..dl1_keys import check_keys
+from ..input_file import open_input, reading
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
@@ -125,19 +127,14 @@ def _allocate(rows, *columns):
 
 def _read_block(path, file, index):
     """Charge, peak time and mask of a block's images."""
-    table = file.get_node(f"{IMAGES}/tel_{index.tel_id[0]:03d}")
+    table = file.get_node(of_telescope(IMAGES, index.tel_id[0]))
     first, last = index.row[0], index.row[-1]
     rows = table.read(first, last + 1)
     if len(rows) <= last - first:
         raise EOFError(f"{table._v_pathname} has become shorter")
     rows = rows[index.row - first]
-    for name in ("obs_id", "event_id"):
-        if not np.array_equal(rows[name], getattr(index, name)):
-            raise DL1FileError(
-                f"{path}: {table._v_pathname} does not hold the events that its "
-                f"telescope triggered (event {index.event_id[0]} and following): the "
-                "file is damaged, or was put together of different files. Make it again"
-            )
+    numbers = index.obs_id, index.event_id
+    check_keys(path, table._v_pathname, rows, index.tel_id[0], *numbers)
     return image_columns(table, rows)
 
 
