@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from ..drawing import check_drawing
 from ..instrument import check_alike, describe_telescope
+from ..locks import locked
 from ..model_card import MemberCard, ModelCard, NetworkCard
 from ..model_file import Model, ModelFileError, read_card, write_model
 from ..network import CameraLattice, NetworkConfig, parameter_shapes
@@ -24,7 +25,6 @@ from ..paths import FilePath, Names, find_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
-from ..training.locks import locked
 from ..training.members import add_members, check_alike_training, complete_seeds
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise

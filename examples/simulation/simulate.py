@@ -32,9 +32,9 @@ from ctapipe.core import ToolConfigurationError
 from tqdm.auto import tqdm
 
 from ctapipe_gammaphysnet.input_file import reading
+from ctapipe_gammaphysnet.locks import locked
 from ctapipe_gammaphysnet.output import check_file, real_path, whole_file, write_whole
 from ctapipe_gammaphysnet.simulation.card import printable, read_card
-from ctapipe_gammaphysnet.training.locks import locked
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"

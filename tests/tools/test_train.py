@@ -27,6 +27,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm.auto import tqdm
 from traitlets import TraitError
 
+from ctapipe_gammaphysnet.locks import locked
 from ctapipe_gammaphysnet.model_file import ModelFileError, read_card, read_model
 from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.quality import TrainingQualityQuery
@@ -41,7 +42,6 @@ from ctapipe_gammaphysnet.training.index import (
     TrainingDataError,
     read_index,
 )
-from ctapipe_gammaphysnet.training.locks import locked
 from ctapipe_gammaphysnet.training.module import NotFiniteError, TrainingModule
 from ctapipe_gammaphysnet.training.stream import read_images
 

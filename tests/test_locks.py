@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from ctapipe_gammaphysnet.training.locks import locked
+from ctapipe_gammaphysnet.locks import locked
 
 HOLD_LOCK = """
 import fcntl, sys
