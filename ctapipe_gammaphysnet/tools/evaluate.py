@@ -10,13 +10,19 @@ from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..input_file import read_subarray
 from ..output import check_folder, whole_folder
-from ..paths import FilePath, Names, find_files, named_models, printable
+from ..paths import (
+    FilePath,
+    Names,
+    find_files,
+    named_models,
+    printable,
+    refuse_same_files,
+)
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from ..training.index import check_file
 from .base import GammaPhysNetTool
 from .extras import require_modules
-from .same_file import refuse_same_files
 
 __all__ = ["EvaluateGammaPhysNet", "main"]
 

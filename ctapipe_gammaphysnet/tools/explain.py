@@ -13,12 +13,11 @@ from ctapipe.io import read_table
 from ..dl1_file import DL1File
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..output import check_folder, whole_folder
-from ..paths import FilePath, Names, find_files, named_models
+from ..paths import FilePath, Names, find_files, named_models, refuse_same_files
 from ..quality import TrainingQualityQuery
 from ..reconstructor import sha256_of_file
 from .base import GammaPhysNetTool
 from .extras import require_modules
-from .same_file import refuse_same_files
 
 __all__ = ["ExplainGammaPhysNet", "main"]
 

@@ -21,7 +21,7 @@ from ..model_file import Model, ModelFileError, read_card, write_model
 from ..network import CameraLattice, NetworkConfig, parameter_shapes
 from ..output import OutputError, real_path
 from ..output import check_file as check_output_file
-from ..paths import FilePath, Names, find_files
+from ..paths import FilePath, Names, find_files, refuse_same_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.index import EventIndex, TrainingDataError, check_file, read_index
@@ -32,7 +32,6 @@ from ..training.showers import is_for_validation
 from ..training.traits import FiniteFloat
 from .base import GammaPhysNetTool
 from .extras import require_modules
-from .same_file import refuse_same_files
 
 __all__ = ["TrainGammaPhysNet", "main"]
 
