@@ -21,6 +21,8 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.core.plugins import detect_and_import_plugins
 from traitlets.config import Config, Configurable, PyFileConfigLoader
 
+from .strict_yaml import UniqueKeyLoader
+
 __all__ = [
     "CommandLineFirst",
     "check_sections",
@@ -146,36 +148,26 @@ def read_configuration(path):
         ) from error
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Reads YAML in which nothing is said twice: only the last would count."""
-
-    def compose_mapping_node(self, anchor):
-        node = super().compose_mapping_node(anchor)
-        _refuse_repeated([key.value for key, _ in node.value if key.value != "<<"])
-        return node
-
-
-def _refuse_repeated(keys):
-    for number, key in enumerate(keys):
-        if key in keys[:number]:
-            raise ValueError(f"{key} is there twice in one place")
-
-
 def _read_yaml(path):
     # Bytes: it is UTF-8 whatever the terminal.
-    return yaml.load(path.read_bytes(), _UniqueKeyLoader)
+    return yaml.load(path.read_bytes(), UniqueKeyLoader)
 
 
 def _read_json(path):
-    def mapping(pairs):
-        _refuse_repeated([key for key, _ in pairs])
-        return dict(pairs)
-
-    content = json.loads(path.read_bytes(), object_pairs_hook=mapping)
+    content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     if isinstance(content, dict):
         # traitlets' own number of the format.
         content.pop("version", None)
     return content
+
+
+def _unique_keys(pairs):
+    found = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key}: given twice in one place; keep one")
+        found[key] = value
+    return found
 
 
 def _sections(content, where="at the top"):

@@ -212,22 +212,28 @@ def _identity(path):
     return os.path.realpath(path)
 
 
-def printable(name):
-    """Write a name so that it can be printed, and stored as text.
+def printable(text):
+    """Write a name, or what was read, so that it is one line that can be printed.
 
     Parameters
     ----------
-    name : str
-        The name of a file.
+    text : str
+        Such as the name of a file.
 
     Returns
     -------
     str
-        The same, with ``\\`` and a number for bytes that are not UTF-8 and for control
-        characters.
+        The same, with ``\\`` and a number for control characters and for bytes that are
+        not UTF-8.
     """
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character):
+    # Python keeps bytes of names that are not UTF-8 as U+DC80 to U+DCFF.
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1]
 
 
 class FilePath(traits.Path):

@@ -46,6 +46,14 @@ def test_an_empty_file_is_an_empty_configuration(tmp_path):
     assert read_configuration(tmp_path / "c.yaml") == {}
 
 
+def test_mappings_may_be_merged_twice(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "Recipe: &r {epochs: 3}\nTrain: &t {seed: 1}\nAll: {<<: *r, <<: *t}"
+    )
+    found = read_configuration(tmp_path / "c.yaml")
+    assert found["All"] == {"epochs": 3, "seed": 1}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -53,9 +61,13 @@ def test_an_empty_file_is_an_empty_configuration(tmp_path):
         ("c.yaml", "Recipe: 3", "in Recipe there must be 'name: value', not 3"),
         ("c.yaml", "1: 3", "1 is no name"),
         ("c.yaml", "a: [", "is not understood"),
-        ("c.yaml", "Recipe: {}\nRecipe: {}", "Recipe is there twice"),
-        ("c.yaml", "Recipe: {epochs: 1, epochs: 2}", "epochs is there twice"),
-        ("c.json", '{"Recipe": {}, "Recipe": {}}', "Recipe is there twice"),
+        ("c.yaml", "Recipe: {}\nRecipe: {}", "Recipe: given twice"),
+        (
+            "c.yaml",
+            "Recipe: {epochs: 1, epochs: 2}",
+            "epochs: given twice, again in line 1",
+        ),
+        ("c.json", '{"Recipe": {}, "Recipe": {}}', "Recipe: given twice"),
         ("c.json", "{", "is not understood"),
         ("c.toml", "[", "is not understood"),
         ("c.py", "1 / 0", "is not understood: division by zero"),

@@ -170,6 +170,7 @@ def test_names_can_be_printed_and_stored():
     assert printable("γ a=1") == "γ a=1"
     assert printable("a\nb") == r"a\nb"
     assert printable(os.fsdecode(b"\xe9")) == r"\xe9"
+    assert printable("\ud800") == r"\ud800"
 
 
 @pytest.fixture

@@ -10,12 +10,10 @@ All keys are described in `AirShowerCard`.
 """
 
 import difflib
-import re
 from typing import Annotated, Literal
 
 import astropy.units as u
 import numpy as np
-import yaml
 from ctapipe.core import ToolConfigurationError
 from pydantic import (
     BaseModel,
@@ -28,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from ..paths import printable
+from .card_yaml import read_yaml, show
 from .instruments import ARRAYS, SITES
 from .limits import check_runs, check_shower
 
@@ -36,7 +36,6 @@ __all__ = [
     "AirShowerCard",
     "CardError",
     "Pointing",
-    "printable",
     "read_card",
 ]
 
@@ -66,13 +65,7 @@ _DEFAULTS = {
     "proton": {"energy_min": "40 GeV", "energy_max": "30 TeV"} | _DIFFUSE,
 }
 
-# Cards are short: what is longer or deeper is none, and is refused before it is read.
-_MAX_BYTES = 100_000
-_MAX_VALUE = 100  # characters of a key or value
-_MAX_DEPTH = 5
-# Of a message: errors that are told, and characters of what it shows.
-_MAX_ERRORS = 3
-_SHOWN = 50
+_MAX_ERRORS = 3  # in a message
 
 # The largest number that ctapipe's tables hold for a run, and an event's for a shower.
 _MAX_INT32 = 2**31 - 1
@@ -317,106 +310,6 @@ class AirShowerCard(_Section):
         return range(self.first_run, self.first_run + self.runs)
 
 
-class _Loader(yaml.SafeLoader):
-    """Loader of keys and plain values: one line each, and nothing that YAML has beyond.
-
-    Anchors can make a short text very long, tags ask for other types, and of two equal
-    keys the last would win.
-    """
-
-    # YAML 1.1 reads 010 as 8 and 1:30 as 90; here they are text, which no number is.
-    yaml_implicit_resolvers = {}
-    _depth = 0
-
-    def compose_node(self, parent, index):
-        event = self.peek_event()
-        line = event.start_mark.line + 1
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            raise CardError(
-                f"is not YAML as in a card: line {line}: write the value, not & or *"
-            )
-        if event.tag is not None:
-            raise CardError(
-                f"is not YAML as in a card: line {line}: write the value without !"
-            )
-        if isinstance(event, yaml.ScalarEvent):
-            _check_text(event.value, line)
-        if self._depth > _MAX_DEPTH:
-            raise CardError(
-                f"is not YAML as in a card: line {line}: too many brackets or levels"
-            )
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def construct_mapping(self, node, deep=False):
-        keys = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                continue
-            key = key_node.value
-            if key in keys:
-                line = key_node.start_mark.line + 1
-                raise CardError(
-                    f"{_show(key)}: given twice, again in line {line}; keep one"
-                )
-            keys.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-for _tag, _pattern in (
-    ("null", r"null|~|"),
-    ("bool", r"true|false"),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)"),
-    ("float", r"[-+]?((\d+\.\d*|\.\d+)(e[-+]?\d+)?|\d+e[-+]?\d+|\.inf)|\.nan"),
-):
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}",
-        re.compile(rf"({_pattern})\Z", re.ASCII | re.IGNORECASE),
-        None,
-    )
-
-
-def _check_text(text, line):
-    """Check a key or value before anything is done with it."""
-    if len(text) > _MAX_VALUE:
-        raise CardError(
-            f"line {line}: {_show(text)} has {len(text)} characters; a key or value "
-            f"has at most {_MAX_VALUE}"
-        )
-    if not text.isprintable():
-        raise CardError(
-            f"line {line}: {_show(text)} has a line break or a character that cannot "
-            "be printed; write it again"
-        )
-
-
-def _show(value):
-    """Show a value: in one line, short, and without what cannot be printed."""
-    text = value if isinstance(value, str) else repr(value)
-    if len(text) > _SHOWN:
-        text = f"{text[: _SHOWN - 3]}..."
-    return printable(text) or "''"
-
-
-def printable(text):
-    """
-    Escape line breaks, controls and what no terminal can show.
-
-    Parameters
-    ----------
-    text : str
-        Such as the name of a file.
-
-    Returns
-    -------
-    str
-        One line.
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def _suggest(name, choices):
     closest = difflib.get_close_matches(str(name).lower(), choices, n=1)
     return f"did you mean {closest[0]}?" if closest else f"use {', '.join(choices)}"
@@ -424,7 +317,7 @@ def _suggest(name, choices):
 
 def _describe(error):
     """Say which key is wrong and what to do, from an error of pydantic."""
-    name = ".".join(_show(part) for part in error["loc"])
+    name = ".".join(show(part) for part in error["loc"])
     value = error["input"]
     if not name:
         return error["msg"].removeprefix("Value error, ")
@@ -436,55 +329,24 @@ def _describe(error):
         return f"{name}: unknown key, {_suggest(key, keys)}"
     if error["type"] == "literal_error":
         choices = {"particle": PRIMARY_ID, "site": SITES, "array": ARRAYS}[key]
-        shown = _show(repr(value))
+        shown = show(repr(value))
         return f"{name}: {shown} is unknown, {_suggest(value, list(choices))}"
     if error["type"] == "model_type":
-        shown = _show(repr(value))
+        shown = show(repr(value))
         return f"{name}: {shown} must be given as keys, such as altitude: 70 deg"
     message = error["msg"].removeprefix("Value error, ")
-    return f"{name}: {_show(value)} {message.replace('Input should', 'should')}"
+    return f"{name}: {show(value)} {message.replace('Input should', 'should')}"
 
 
-def _load(text):
+def _parse(values):
     try:
-        values = yaml.load(text, Loader=_Loader)
-    except yaml.reader.ReaderError as err:
-        line = text.count("\n", 0, err.position) + 1
-        raise CardError(
-            f"is not YAML: line {line}: character {ascii(chr(err.character))}"
-        ) from None
-    except yaml.MarkedYAMLError as err:
-        mark = err.problem_mark or err.context_mark
-        raise CardError(
-            f"is not YAML: line {mark.line + 1}: {_show(str(err.problem))}"
-        ) from None
-    if not isinstance(values, dict):
-        raise CardError(
-            "does not hold keys and values; write lines such as particle: gamma"
-        )
-    return values
-
-
-def _parse(text):
-    try:
-        return AirShowerCard.model_validate(_load(text))
+        return AirShowerCard.model_validate(values)
     except ValidationError as err:
         errors = err.errors(include_url=False, include_context=False)
         said = [_describe(error) for error in errors[:_MAX_ERRORS]]
         if len(errors) > _MAX_ERRORS:
             said.append(f"and {len(errors) - _MAX_ERRORS} more")
         raise CardError("; ".join(said)) from None
-
-
-def _read_text(path):
-    """Read a file, but no other thing of that name, and not a large one."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise CardError("is a device or a pipe, not a file")
-    with open(path, "rb") as file:
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise CardError(f"is not a card: it has more than {_MAX_BYTES} bytes")
-    return content.decode("utf-8-sig")
 
 
 def read_card(path):
@@ -508,11 +370,8 @@ def read_card(path):
     """
     name = printable(str(path))
     try:
-        return _parse(_read_text(path))
-    except CardError as err:
+        return _parse(read_yaml(path))
+    except OSError as err:
+        raise CardError(f"{name}: cannot be read: {err.strerror}") from None
+    except ValueError as err:
         raise CardError(f"{name}: {err}") from None
-    except UnicodeDecodeError:
-        raise CardError(f"{name}: is not a text in UTF-8; save it as UTF-8") from None
-    except (OSError, ValueError) as err:  # a name that cannot be is a ValueError
-        reason = getattr(err, "strerror", None) or _show(str(err))
-        raise CardError(f"{name}: cannot be read: {reason}") from None

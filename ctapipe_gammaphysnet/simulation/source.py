@@ -44,6 +44,7 @@ from ctapipe.io import DataLevel, EventSource
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from .. import __version__ as __version__
+from ..paths import printable
 
 __all__ = ["AirShowerEventSource"]
 
@@ -113,7 +114,7 @@ class AirShowerEventSource(EventSource):
     def __init__(self, input_url=None, **kwargs):
         super().__init__(input_url=input_url, **kwargs)
         from ..numba_cache import require_compilation
-        from .card import printable, read_card
+        from .card import read_card
         from .instruments import SITES, make_subarray
 
         try:

@@ -10,7 +10,7 @@ from ctapipe_gammaphysnet.simulation.card import AirShowerCard, CardError, read_
 from ctapipe_gammaphysnet.simulation.instruments import ARRAYS
 
 SHORTEST = "particle: gamma\nshowers: 10\nseed: 1\n"
-FULL = """
+FULL = """\
 particle: proton
 showers: 500
 seed: 7
@@ -252,9 +252,9 @@ def test_something_else_than_a_file(tmp_path):
 
 def test_a_name_that_cannot_be_printed(tmp_path):
     path = tmp_path / os.fsdecode(b"a\xff\n.airshower.yaml")
-    with pytest.raises(CardError, match=r"a\\udcff\\n.airshower.yaml: .*No such file"):
+    with pytest.raises(CardError, match=r"a\\xff\\n.airshower.yaml: .*No such file"):
         read_card(path)
-    with pytest.raises(CardError, match="cannot be read: embedded null"):
+    with pytest.raises(CardError, match="embedded null"):
         read_card(tmp_path / "a\0.airshower.yaml")
 
 

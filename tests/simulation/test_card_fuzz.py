@@ -6,29 +6,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_card import FULL as CARD
 
 from ctapipe_gammaphysnet.simulation.card import AirShowerCard, CardError, read_card
 
-CARD = """\
-particle: proton
-showers: 500
-seed: 7
-first_run: 11
-runs: 4
-reuse: 20
-energy_min: 0.1 TeV
-energy_max: 1e5 GeV
-spectral_index: -2.7
-pointing:
-  altitude: 52 deg
-  azimuth: -1 rad
-view_cone: 10 deg
-scatter_radius: 1.5 km
-night_sky_rate: 400 MHz
-site: paranal
-array: lst4
-multiplicity: 3
-"""
 LINES = CARD.splitlines()
 LONGEST = 1000
 
