@@ -18,7 +18,7 @@ from torch import nn
 
 from ..network.resnet import ResidualBlock
 
-__all__ = ["OUTPUTS", "Output", "grad_cam", "last_block", "outputs_of"]
+__all__ = ["EMPTY", "OUTPUTS", "Output", "grad_cam", "last_block", "outputs_of"]
 
 
 class Output(NamedTuple):
@@ -52,6 +52,8 @@ OUTPUTS = {
     "impact_x": Output("impact", 0, "Impact x", "km"),
     "impact_y": Output("impact", 1, "Impact y", "km"),
 }
+#: What is said of a heatmap that is 0 everywhere.
+EMPTY = "empty: no pixel raises this output"
 
 
 def outputs_of(tasks):

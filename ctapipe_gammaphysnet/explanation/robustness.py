@@ -16,12 +16,12 @@ DISTURBANCES = {
     "gain": ("Factor of the charge", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),
     "time": ("Shift of the peak times / ns", (-5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0)),
 }
-#: How predictions move: label for figures.
+#: How predictions move: label for figures, task of the network.
 MOVES = {
-    "gammaness": "Change of gammaness",
-    "energy": "Energy / undisturbed energy − 1",
-    "direction": "Move of the direction / deg",
-    "impact": "Move of the impact point / m",
+    "gammaness": ("Change of gammaness", "class"),
+    "energy": ("Energy / undisturbed energy − 1", "energy"),
+    "direction": ("Move of the direction / deg", "direction"),
+    "impact": ("Move of the impact point / m", "impact"),
 }
 
 

@@ -459,7 +459,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     def _explain_events(self, folder, file):
         """Maps of single events."""
-        from ..explanation.figures import draw_event
+        from ..explanation.event_figure import draw_event
         from ..explanation.files import append_rows, maps_table
         from ..explanation.statistics import describe_events
 
@@ -610,9 +610,9 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     def _write_statistics(self, folder, file):
         """Where the heatmaps lie, over all images."""
         from ..evaluation.report import write_ecsv
-        from ..explanation.figures import draw_statistics
         from ..explanation.files import append_rows
         from ..explanation.statistics import describe_events, describe_maps, summarise
+        from ..explanation.statistics_figures import draw_statistics
 
         total = len(self._selected) * len(self.explainers)
         with self._bar("statistics", total) as bar:
@@ -638,7 +638,6 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     def _write_robustness(self, folder, file):
         """How predictions and heatmaps of disturbed images move."""
         from ..evaluation.report import write_ecsv
-        from ..explanation.figures import draw_robustness
         from ..explanation.files import append_rows
         from ..explanation.robustness import (
             DISTURBANCES,
@@ -646,6 +645,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             movements,
             summarise_movements,
         )
+        from ..explanation.robustness_figures import draw_robustness
 
         rng = np.random.default_rng(self.seed)
         rows = self._draw(np.arange(len(self._selected)), self.n_disturbed)

@@ -15,7 +15,11 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
-from ctapipe_gammaphysnet.explanation import figures, robustness
+from ctapipe_gammaphysnet.explanation import (
+    event_figure,
+    robustness,
+    statistics_figures,
+)
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
 from ctapipe_gammaphysnet.explanation.images import read_batches
 from ctapipe_gammaphysnet.explanation.statistics import (
@@ -60,7 +64,7 @@ def draw_nothing(patch):
                 (folder / f"{name}.{suffix}").touch()
 
     patch.setattr(explain_tool, "write_figures", touch)
-    patch.setattr(figures, "draw_event", lambda batch, maps: None)
+    patch.setattr(event_figure, "draw_event", lambda batch, maps: None)
 
 
 @pytest.fixture
@@ -431,8 +435,8 @@ def test_what_cannot_be_drawn_costs_nothing_of_what_was_computed(
     def fail(*arguments):
         raise RuntimeError("no font")
 
-    for name in ("draw_event", "draw_statistics"):
-        monkeypatch.setattr(figures, name, fail)
+    monkeypatch.setattr(event_figure, "draw_event", fail)
+    monkeypatch.setattr(statistics_figures, "draw_statistics", fail)
     options = "--statistics", "--best=1", "--worst=0", "--random=0"
     with pytest.raises(CalledProcessError) as error:
         explain([dl1], {"vanilla": models["vanilla"]}, tmp_path / "out", *options)

@@ -1,4 +1,4 @@
-"""Figures of maps, in the arrangement of the paper's Figures 4 to 6, and of curves."""
+"""The figure of an event and its maps, arranged as the paper's Figures 4 to 6."""
 
 from typing import NamedTuple
 
@@ -14,36 +14,27 @@ from scipy.spatial import KDTree
 from ..drawing import (
     TASK_COLOURS,
     curve_styles,
-    draw_band,
     figure_style,
-    mark_isolated,
     place_legend,
     plain_text,
     say_empty,
-    set_logarithmic,
 )
 from ..targets import direction_to_target
 from .explainer import PRODUCT
-from .heatmaps import OUTPUTS
+from .heatmaps import EMPTY, OUTPUTS
 from .images import on_sky
-from .robustness import DISTURBANCES, MOVES
-from .statistics import BINNED, STATISTICS, errors_of
+from .statistics import errors_of
 
-__all__ = ["draw_event", "draw_robustness", "draw_statistics"]
+__all__ = ["draw_event"]
 
-#: What is said of a heatmap that is 0 everywhere.
-_EMPTY = "empty: no pixel raises this output"
-_EVERYWHERE = "map that is the same everywhere"
 #: Pixels without a value are grey.
 _MAP = colormaps["viridis"].with_extremes(bad="0.85")
 #: Width of a camera in inches.
 _PANEL = 2.7
-#: Letters in a line of a row's label, of the facts, and of a legend.
-_ROW, _FACTS, _WIDTH = 26, 52, 40
+#: Letters in a line of a row's label, and of the facts.
+_ROW, _FACTS = 26, 52
 #: Lines of facts that fit beside the image.
 _LINES = 13
-#: Task of the network that moves, for `MOVES`.
-_TASKS = {"gammaness": "class"}
 
 
 @figure_style()
@@ -101,21 +92,24 @@ def draw_event(batch, maps):
 
 
 class _Panel(NamedTuple):
-    """A map with its title, its unit and the lower end of its colours."""
+    """A map, and what is said of it."""
 
     title: str
     unit: str
     values: np.ndarray
+    #: Low end of the colours of the map.
     low: float
-    task: str | None = None
+    #: Colour of the title.
+    colour: str = "black"
+    #: Which heatmaps are 0 everywhere, if any are.
     empty: str = ""
 
 
 def _draw_panel(axis, geometry, panel, outline):
     display = _draw_map(axis, geometry, panel.values, outline, panel.low)
-    axis.set_title(panel.title, fontsize="medium", color=_colour(panel.task))
-    if panel.empty == _EMPTY:
-        say_empty(axis, _EMPTY)
+    axis.set_title(panel.title, fontsize="medium", color=panel.colour)
+    if panel.empty == EMPTY:
+        say_empty(axis, EMPTY)
         return
     _colour_bar(axis.figure, axis, display, panel.unit)
     if panel.empty:
@@ -123,47 +117,46 @@ def _draw_panel(axis, geometry, panel, outline):
         say_empty(axis, panel.empty, below=True)
 
 
-def _colour(task):
-    return TASK_COLOURS.get(task, "black")
-
-
 def _said_of_empty(heatmaps):
     """What to say of those of the members' heatmaps that are 0 everywhere."""
     n_empty = int((heatmaps.max(axis=-1) <= 0).sum())
     if n_empty == len(heatmaps):
-        return _EMPTY
+        return EMPTY
     return f"empty: {n_empty} of {len(heatmaps)} members" if n_empty else ""
 
 
 def _map_rows(name, maps):
     """Label and panels of each row."""
-    parts = {"mean": lambda values: values[:, 0].mean(axis=0)}
-    if len(next(iter(maps.heatmaps.values()))) > 1:
-        parts["std"] = lambda values: values[:, 0].std(axis=0, ddof=1)
+    n_members = len(next(iter(maps.heatmaps.values())))
+    parts = {"mean" if n_members > 1 else "one member": lambda values: values.mean(0)}
+    if n_members > 1:
+        parts["std"] = lambda values: values.std(0, ddof=1)
     shown = plain_text(name, _ROW)
-    rows = []
-    for part, of in parts.items():
-        panels = [
-            _Panel(
-                OUTPUTS[output].label,
-                OUTPUTS[output].unit,
-                of(values),
-                0,
-                OUTPUTS[output].task,
-                _said_of_empty(values[:, 0]),
-            )
-            for output, values in maps.heatmaps.items()
-        ]
-        label = part if len(parts) > 1 else "one member"
-        rows.append((f"{shown}\nGrad-CAM, {label}", panels))
+    rows = [
+        (f"{shown}\nGrad-CAM, {part}", _heatmap_panels(maps.heatmaps, of))
+        for part, of in parts.items()
+    ]
     for part, of in parts.items() if maps.attention else ():
         panels = [
-            _Panel(_stage_label(stage), "factor", of(values), int(part == "mean"))
+            _Panel(_stage_label(stage), "factor", of(values[:, 0]), int(part != "std"))
             for stage, values in maps.attention.items()
         ]
-        label = part if len(parts) > 1 else "one member"
-        rows.append((f"{shown}\nattention, {label}", panels))
+        rows.append((f"{shown}\nattention, {part}", panels))
     return rows
+
+
+def _heatmap_panels(heatmaps, of):
+    return [
+        _Panel(
+            OUTPUTS[output].label,
+            OUTPUTS[output].unit,
+            of(values[:, 0]),
+            0,
+            TASK_COLOURS[OUTPUTS[output].task],
+            _said_of_empty(values[:, 0]),
+        )
+        for output, values in heatmaps.items()
+    ]
 
 
 def _stage_label(stage):
@@ -329,228 +322,3 @@ def _predicted(batch, predictions):
     if np.isfinite(errors["impact"]):
         texts.append(f"{errors['impact']:.0f} m off the true impact point")
     return [f"  {text}" for text in texts]
-
-
-def _new_figure(n_rows, n_columns, sharex):
-    figure = Figure(figsize=(3.4 * n_columns, 2.6 * n_rows + 0.5), layout="constrained")
-    axes = figure.subplots(
-        n_rows, n_columns, squeeze=False, sharex=sharex, sharey="row"
-    )
-    return figure, axes
-
-
-def _draw_curve(axis, x, rows, style, label):
-    """Mean over members, with a band of their standard deviation."""
-    mean, deviation = np.asarray(rows["mean"]), np.asarray(rows["members_std"])
-    axis.plot(
-        x,
-        mean,
-        **style,
-        markersize=3.5,
-        label=plain_text(label, _WIDTH),
-    )
-    if np.isfinite(deviation).any():
-        draw_band(axis, x, mean, deviation, style["color"])
-
-
-def _legend(figure, axes):
-    entries = {}
-    for axis in axes.flat:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    last = entries.pop(_EVERYWHERE, None)
-    if last is not None:
-        entries[_EVERYWHERE] = last
-    place_legend(figure, entries, min(3, axes.shape[1]))
-
-
-@figure_style()
-def draw_statistics(summary):
-    """Draw the statistics of heatmaps in bins.
-
-    Parameters
-    ----------
-    summary : dict of str to astropy.table.Table
-        As `summarise` gives them.
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        ``statistics_overall``, a panel for each statistic; and for each binning one,
-        for example ``statistics_energy``: rows are statistics, columns outputs.
-    """
-    return {
-        f"statistics_{name}": _draw_binned(table, name)
-        if name in BINNED
-        else _draw_overall(table)
-        for name, table in summary.items()
-    }
-
-
-def _draw_overall(table):
-    """Mean over members with its deviation, of each model side by side."""
-    outputs = [name for name in OUTPUTS if name in table["output"]]
-    statistics = [name for name in STATISTICS if name in table["statistic"]]
-    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
-    figure = Figure(figsize=(4.2 * len(statistics), 4.4), layout="constrained")
-    axes = figure.subplots(1, len(statistics), squeeze=False)
-    step = min(0.15, 0.8 / len(styles))
-    for axis, statistic in zip(axes.flat, statistics, strict=True):
-        for number, (model, style) in enumerate(styles.items()):
-            rows = table[(table["model"] == model) & (table["statistic"] == statistic)]
-            at = np.array([outputs.index(name) for name in rows["output"]])
-            at = at + step * (number - (len(styles) - 1) / 2)
-            mean = np.asarray(rows["mean"])
-            axis.errorbar(
-                at,
-                mean,
-                yerr=np.nan_to_num(np.asarray(rows["members_std"])),
-                **style | {"linestyle": "none"},
-                capsize=3,
-                label=plain_text(model, _WIDTH),
-            )
-            for x in at[np.isnan(mean)]:
-                _say_empty_at(axis, x, style["color"])
-            if number == 0 and np.isfinite(rows["area"]).any():
-                area = float(np.asarray(rows["area"]).mean())
-                axis.axhline(area, color="0.5", linewidth=1, label=_EVERYWHERE)
-        axis.set_xticks(
-            range(len(outputs)),
-            [OUTPUTS[name].label for name in outputs],
-            rotation=40,
-            ha="right",
-        )
-        for text, name in zip(axis.get_xticklabels(), outputs, strict=True):
-            text.set_color(_colour(OUTPUTS[name].task))
-        axis.set_xlim(-0.5, len(outputs) - 0.5)
-        axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
-        axis.set_title(STATISTICS[statistic], fontsize="medium")
-    _legend(figure, axes)
-    return figure
-
-
-def _say_empty_at(axis, x, colour):
-    """Say that all heatmaps of an output are empty, where their point would be."""
-    axis.text(
-        x,
-        0.02,
-        "empty",
-        color=colour,
-        rotation=90,
-        ha="center",
-        va="bottom",
-        fontsize="small",
-        transform=axis.get_xaxis_transform(),
-    )
-
-
-def _draw_binned(table, binning):
-    outputs = [name for name in OUTPUTS if name in table["output"]]
-    statistics = [name for name in STATISTICS if name in table["statistic"]]
-    figure, axes = _new_figure(len(statistics), len(outputs), "all")
-    _, label, is_logarithmic = BINNED[binning]
-    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
-    for row, statistic in enumerate(statistics):
-        for column, output in enumerate(outputs):
-            axis = axes[row, column]
-            of_output = table[table["output"] == output]
-            chosen = of_output[of_output["statistic"] == statistic]
-            for number, (model, style) in enumerate(styles.items()):
-                of_model = of_output[of_output["model"] == model]
-                rows = of_model[of_model["statistic"] == statistic]
-                x = _middle(rows, binning, np.unique(of_model["low"]))
-                _draw_curve(axis, x, rows, style, model)
-                if number == 0 and np.isfinite(rows["area"]).any():
-                    area = np.asarray(rows["area"])
-                    axis.plot(
-                        x,
-                        area,
-                        color="0.5",
-                        linewidth=1,
-                        **mark_isolated(area),
-                        label=_EVERYWHERE,
-                    )
-            if not np.isfinite(chosen["mean"]).any():
-                is_empty = len(chosen) > 0
-                say_empty(axis, _EMPTY if is_empty else "empty: not known")
-            if is_logarithmic:
-                set_logarithmic(axis.xaxis)
-            axis.grid(alpha=0.3)
-            if row == 0:
-                colour = _colour(OUTPUTS[output].task)
-                axis.set_title(OUTPUTS[output].label, fontsize="medium", color=colour)
-            if column == 0:
-                axis.set_ylabel(STATISTICS[statistic], fontsize="small")
-            if row == len(statistics) - 1:
-                axis.set_xlabel(label)
-        # When all that share it are drawn: it fixes the upper end, too.
-        axes[row, 0].set_ylim(bottom=0)
-    _legend(figure, axes)
-    return figure
-
-
-def _middle(rows, binning, lows):
-    """Where the bins of rows are drawn; those of the error by their number."""
-    low, high = (np.asarray(rows[end]) for end in ("low", "high"))
-    if binning == "error":
-        return 1 + np.searchsorted(lows, low)
-    return np.sqrt(low * high) if BINNED[binning][2] else (low + high) / 2
-
-
-@figure_style()
-def draw_robustness(table):
-    """Draw how predictions and heatmaps move when images are disturbed.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        As `summarise_movements` gives it.
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        ``robustness_predictions`` and ``robustness_heatmaps``: rows are quantities,
-        columns what was done to the images.
-    """
-    heatmaps = {f"heatmap_{name}": OUTPUTS[name].label for name in OUTPUTS}
-    predictions, _ = _draw_movements(table, MOVES)
-    of_heatmaps, axes = _draw_movements(table, heatmaps)
-    for axis in axes[:, 0]:
-        axis.set_ylim(0, 1.05)
-    of_heatmaps.suptitle(
-        "Cosine similarity of the heatmap with that of the undisturbed image",
-        fontsize="medium",
-    )
-    return {"robustness_predictions": predictions, "robustness_heatmaps": of_heatmaps}
-
-
-def _draw_movements(table, labels):
-    labels = {q: label for q, label in labels.items() if q in table["quantity"]}
-    figure, axes = _new_figure(len(labels), len(DISTURBANCES), "col")
-    styles = curve_styles(dict.fromkeys(table["model"].tolist()))
-    for column, (disturbance, (x_label, _)) in enumerate(DISTURBANCES.items()):
-        for row, (quantity, label) in enumerate(labels.items()):
-            axis = axes[row, column]
-            chosen = table[
-                (table["disturbance"] == disturbance) & (table["quantity"] == quantity)
-            ]
-            for model, style in styles.items():
-                rows = chosen[chosen["model"] == model]
-                _draw_curve(axis, np.asarray(rows["value"]), rows, style, model)
-            if not np.isfinite(chosen["mean"]).any():
-                say_empty(axis, _EMPTY)
-            axis.grid(alpha=0.3)
-            if column == 0:
-                axis.set_ylabel(label, fontsize="small", color=_colour(_task(quantity)))
-            if row == len(labels) - 1:
-                axis.set_xlabel(x_label)
-    _legend(figure, axes)
-    return figure, axes
-
-
-def _task(quantity):
-    """Task of the network that moves, or whose heatmap does."""
-    if quantity in MOVES:
-        return _TASKS.get(quantity, quantity)
-    return OUTPUTS[quantity.removeprefix("heatmap_")].task
