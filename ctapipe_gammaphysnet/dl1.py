@@ -11,13 +11,8 @@ __all__ = [
     "InputPreparation",
     "MissingImagesError",
     "UnfitImagesError",
-    "check_triggers",
     "event_images",
 ]
-
-#: No telescope triggers at another time than the array, in days: a second leaves room
-#: for whatever clocks do.
-_SAME_TRIGGER_DAYS = 1 / 86400
 
 
 class MissingImagesError(ToolConfigurationError, ValueError):
@@ -202,42 +197,3 @@ def _check_camera(event, tel_id, camera, prepare):
                 f"camera than telescope {tel_id} has, which has {prepare.n_pixels} "
                 "pixels, or their file is damaged: make it again"
             )
-
-
-def check_triggers(event):
-    """Check that the telescopes' triggers are those of the event.
-
-    ctapipe's `HDF5EventSource` takes them row by row from a table of their own, then
-    images and pointing by them: a row too many or too few moves all that follow.
-
-    Parameters
-    ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event.
-
-    Raises
-    ------
-    UnfitImagesError
-        If other telescopes have triggered, or at another time than the array.
-    """
-    triggers = event.trigger.tel
-    # Not all event sources know of the telescopes' triggers, or of times.
-    if len(triggers) == 0:
-        return
-    of_event = f"event {event.index.event_id} of observation {event.index.obs_id}"
-    time = event.trigger.time.mjd
-    for tel_id in event.trigger.tels_with_trigger:
-        if tel_id not in triggers:
-            problem = f"there are those of telescopes {sorted(map(int, triggers))}"
-        elif time > 0 and 0 < triggers[tel_id].time.mjd:
-            difference = abs(triggers[tel_id].time.mjd - time)
-            if difference <= _SAME_TRIGGER_DAYS:
-                continue
-            problem = f"it is {difference * 86400:.0f} s from the array's"
-        else:
-            continue
-        raise UnfitImagesError(
-            f"{of_event}, telescope {tel_id}: its trigger is not that of the event: "
-            f"{problem}. Rows are missing in the file's "
-            "/dl1/event/telescope/trigger, or too many: make the file again"
-        )

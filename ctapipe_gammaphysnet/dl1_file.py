@@ -10,9 +10,11 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from ctapipe.io import read_table
+from ctapipe.io.hdf5dataformat import FIXED_POINTING_GROUP
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
 from .dl1 import MissingImagesError
+from .dl1_array import subarray_of
 from .dl1_format import (
     IMAGES,
     PARAMETERS,
@@ -31,7 +33,7 @@ from .dl1_format import (
 )
 from .dl1_keys import TORN, check_keys, check_unique
 from .dl1_pointing import DL1Pointing
-from .input_file import DL1FileError, open_input, reading, subarray_of
+from .input_file import DL1FileError, open_input, reading
 
 __all__ = ["DL1File", "EventChunk", "image_columns"]
 
@@ -40,7 +42,7 @@ _WRITTEN_WITH_EVENTS = (
     "/dl1/event",
     "/dl2/event",
     "/simulation/event",
-    "/configuration/telescope/pointing",
+    FIXED_POINTING_GROUP,
 )
 
 
@@ -79,7 +81,7 @@ class EventChunk:
 
 
 class DL1File:
-    """A ctapipe DL1 file, open for reading.
+    """A ctapipe DL1 file, open for reading; what it has is checked.
 
     Parameters
     ----------
@@ -87,14 +89,21 @@ class DL1File:
         The file.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
+    needed : collection of str
+        Groups that it must have, of `IMAGES` and `PARAMETERS`. The tables of all groups
+        that are there are checked.
 
     Raises
     ------
     DL1FileError
         If it is damaged, or is not a DL1 file that this version of ctapipe can read.
+    MissingImagesError
+        If a group is missing that is needed.
     """
 
-    def __init__(self, path, focal_length_choice="EFFECTIVE"):
+    def __init__(
+        self, path, focal_length_choice="EFFECTIVE", needed=(IMAGES, PARAMETERS)
+    ):
         self.path = path
         #: Which focal length is used.
         self.focal_length_choice = focal_length_choice
@@ -104,7 +113,7 @@ class DL1File:
             with self.reading():
                 self._read_configuration(focal_length_choice)
                 self._read_triggers()
-                self._check_tables()
+                self._check_tables(needed)
         except BaseException:
             self.close()
             raise
@@ -174,35 +183,40 @@ class DL1File:
         """
         return reading(self.path)
 
-    def _check_tables(self):
+    def _check_tables(self, needed):
         """Check the tables of all telescopes that triggered."""
         if self.n_events > 0:
-            self._check_groups()
+            for group in needed:
+                self._check_group(group)
             if self.pointing.is_monitored:
                 self._check_telescope_triggers()
         for tel_id, n_triggers in self._n_triggers.items():
             for group in (IMAGES, PARAMETERS):
-                self._check_number_of_rows(group, tel_id)
-            if n_triggers == 0:
-                continue
-            n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
-            images, parameters = (of_telescope(g, tel_id) for g in (IMAGES, PARAMETERS))
-            check_image_table(self.path, self.h5file, images, tel_id, n_pixels)
-            check_parameter_table(self.path, self.h5file, parameters)
-            self.pointing.check(tel_id)
+                if group in self:
+                    self._check_number_of_rows(group, tel_id)
+                    if n_triggers > 0:
+                        self._check_table(group, tel_id)
+            if n_triggers > 0:
+                self.pointing.check(tel_id)
 
-    def _check_groups(self):
-        if IMAGES not in self:
+    def _check_group(self, group):
+        if group not in self:
+            what = {
+                IMAGES: "images: γ-PhysNet needs images with charge and peak time",
+                PARAMETERS: "parameters, by which images are selected",
+            }
             raise MissingImagesError(
-                f"{self.path} has no DL1 images: γ-PhysNet needs images with charge "
-                "and peak time. Make it with 'ctapipe-process --write-images "
-                "--write-parameters'"
+                f"{self.path} has no DL1 {what[group]}. Make it with 'ctapipe-process "
+                "--write-images --write-parameters'"
             )
-        if PARAMETERS not in self:
-            raise MissingImagesError(
-                f"{self.path} has no DL1 parameters, by which images are selected: "
-                "make it with 'ctapipe-process --write-images --write-parameters'"
-            )
+
+    def _check_table(self, group, tel_id):
+        node = of_telescope(group, tel_id)
+        if group == IMAGES:
+            n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
+            check_image_table(self.path, self.h5file, node, tel_id, n_pixels)
+        else:
+            check_parameter_table(self.path, self.h5file, node)
 
     def _check_number_of_rows(self, group, tel_id):
         node, n_triggers = of_telescope(group, tel_id), self._n_triggers[tel_id]
@@ -227,6 +241,34 @@ class DL1File:
                 f"telescopes have triggered {n_triggers} times, says {TRIGGER}: "
                 f"{TORN}"
             )
+
+    def check_rows(self):
+        """Check that all rows are where ctapipe's `HDF5EventSource` looks for them.
+
+        It takes images, parameters and the telescopes' triggers by their place in the
+        file, whatever their numbers say.
+
+        Raises
+        ------
+        DL1FileError
+            If a table has other events than its telescope triggered, or another order.
+        """
+        if self.n_events == 0:
+            return
+        with self.reading():
+            trigger = self.h5file.root[TRIGGER].read()
+            events = self._events_of(trigger["tels_with_trigger"])
+            numbers = trigger["obs_id"], trigger["event_id"]
+            self._check_telescope_triggers()
+            self._trigger_times(0, *numbers, events)
+            for tel_id, rows in events.items():
+                for group in (IMAGES, PARAMETERS):
+                    if group in self:
+                        node = of_telescope(group, tel_id)
+                        keys = ("obs_id", "event_id", "tel_id")
+                        found = {key: self.h5file.root[node].col(key) for key in keys}
+                        expected = (number[rows] for number in numbers)
+                        check_keys(self.path, node, found, tel_id, *expected)
 
     def check_truth(self):
         """Check that there is the truth of all events.
@@ -312,13 +354,10 @@ class DL1File:
     def _read_chunk(self, start, stop, next_row, trigger_row):
         trigger = read_table(self.h5file, TRIGGER, start=start, stop=stop)
         obs_id, event_id = (np.asarray(trigger[key]) for key in ("obs_id", "event_id"))
-        has_triggered = np.asarray(trigger["tels_with_trigger"])
-        event = {
-            tel_id: np.flatnonzero(has_triggered[:, index])
-            for tel_id, index in self.subarray.tel_indices.items()
-            if has_triggered[:, index].any()
-        }
-        times = self._trigger_times(trigger_row, obs_id, event_id, event)
+        event = self._events_of(np.asarray(trigger["tels_with_trigger"]))
+        times = {}
+        if self.pointing.is_monitored:
+            times = self._trigger_times(trigger_row, obs_id, event_id, event)
         parameters, pointing = {}, {}
         for tel_id, events in event.items():
             parameters[tel_id] = self._read_parameters(
@@ -339,6 +378,14 @@ class DL1File:
             pointing=pointing,
         )
 
+    def _events_of(self, tels_with_trigger):
+        """The events of each telescope that triggered."""
+        return {
+            tel_id: np.flatnonzero(tels_with_trigger[:, index])
+            for tel_id, index in self.subarray.tel_indices.items()
+            if tels_with_trigger[:, index].any()
+        }
+
     def _table_of(self, group, tel_id):
         node = of_telescope(group, tel_id)
         if node not in self:
@@ -356,9 +403,7 @@ class DL1File:
         return rows
 
     def _trigger_times(self, start, obs_id, event_id, event):
-        """Trigger times of the telescopes at the events of a chunk, if needed."""
-        if not self.pointing.is_monitored:
-            return {}
+        """Trigger times of the telescopes at some events."""
         n_telescopes = np.bincount(
             np.concatenate([[], *event.values()]).astype(int), minlength=len(event_id)
         )

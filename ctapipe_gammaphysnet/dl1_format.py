@@ -15,6 +15,13 @@ from ctapipe.containers import (
     TimingParametersContainer,
 )
 from ctapipe.io import read_table
+from ctapipe.io.hdf5dataformat import DL1_SUBARRAY_TRIGGER_TABLE as TRIGGER
+from ctapipe.io.hdf5dataformat import DL1_TEL_IMAGES_GROUP as IMAGES
+from ctapipe.io.hdf5dataformat import DL1_TEL_PARAMETERS_GROUP as PARAMETERS
+from ctapipe.io.hdf5dataformat import DL1_TEL_TRIGGER_TABLE as TELESCOPE_TRIGGER
+from ctapipe.io.hdf5dataformat import OBSERVATION_BLOCK_TABLE as OBSERVATIONS
+from ctapipe.io.hdf5dataformat import SIMULATION_IMAGES_GROUP as TRUE_IMAGES
+from ctapipe.io.hdf5dataformat import SIMULATION_SHOWER_TABLE as SHOWERS
 from ctapipe.io.hdf5tableio import get_column_attrs
 
 from .input_file import DL1FileError, reading
@@ -38,16 +45,6 @@ __all__ = [
     "of_telescope",
     "trigger_columns",
 ]
-
-#: Table of the events.
-TRIGGER = "/dl1/event/subarray/trigger"
-TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
-#: Groups of tables with one for each telescope: see `of_telescope`.
-IMAGES = "/dl1/event/telescope/images"
-PARAMETERS = "/dl1/event/telescope/parameters"
-TRUE_IMAGES = "/simulation/event/telescope/images"
-SHOWERS = "/simulation/event/subarray/shower"
-OBSERVATIONS = "/configuration/observation/observation_block"
 
 _EVENT_COLUMNS = {"obs_id": int, "event_id": int}
 _TELESCOPE_COLUMNS = {**_EVENT_COLUMNS, "tel_id": int}

@@ -1,22 +1,11 @@
-"""Rows of the tables of a DL1 file belong to its triggers, by their numbers.
-
-ctapipe takes them by their place in the file, whatever their numbers say.
-"""
+"""Rows of the tables of a DL1 file belong to its triggers, by their numbers."""
 
 import numpy as np
 
-from .dl1_format import (
-    IMAGES,
-    PARAMETERS,
-    TRIGGER,
-    check_image_table,
-    check_table,
-    of_telescope,
-    trigger_columns,
-)
-from .input_file import DL1FileError, open_input, reading, subarray_of
+from .dl1_format import TRIGGER
+from .input_file import DL1FileError
 
-__all__ = ["TORN", "check_keys", "check_rows", "check_unique"]
+__all__ = ["TORN", "check_keys", "check_unique"]
 
 #: What is said where tables do not fit each other.
 TORN = "the file is damaged, or was put together of different files. Make it again"
@@ -79,40 +68,3 @@ def check_unique(path, obs_id, event_id):
             f"in {TRIGGER}: nothing tells the two apart. Merge only files of different "
             "observations"
         )
-
-
-def check_rows(path):
-    """Check that images and parameters are in the rows in which ctapipe looks for them.
-
-    For the event loop, which reads by ctapipe's `HDF5EventSource`.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A ctapipe HDF5 file, with or without images.
-
-    Raises
-    ------
-    DL1FileError
-        If a telescope's table has other events than it triggered, or another order.
-    """
-    with open_input(path) as file, reading(path):
-        if TRIGGER not in file or IMAGES not in file:
-            return
-        subarray = subarray_of(path, file, "EQUIVALENT")
-        columns = trigger_columns(len(subarray.tel_ids))
-        check_table(path, file, TRIGGER, columns)
-        trigger = file.root[TRIGGER].read()
-        for tel_id, index in subarray.tel_indices.items():
-            expected = trigger[trigger["tels_with_trigger"][:, index]]
-            n_pixels = subarray.tel[tel_id].camera.geometry.n_pixels
-            for group in (IMAGES, PARAMETERS):
-                node = of_telescope(group, tel_id)
-                if node not in file:
-                    continue
-                if group == IMAGES:
-                    check_image_table(path, file, node, tel_id, n_pixels)
-                keys = ("obs_id", "event_id", "tel_id")
-                rows = {name: file.root[node].col(name) for name in keys}
-                numbers = expected["obs_id"], expected["event_id"]
-                check_keys(path, node, rows, tel_id, *numbers)

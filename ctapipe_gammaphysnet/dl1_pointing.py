@@ -9,6 +9,11 @@ import numpy as np
 from astropy.table import QTable
 from ctapipe.containers import CoordinateFrameType
 from ctapipe.io import read_table
+from ctapipe.io.hdf5dataformat import (
+    DL0_TEL_POINTING_GROUP,
+    DL1_TEL_POINTING_GROUP,
+    FIXED_POINTING_GROUP,
+)
 from ctapipe.monitoring.interpolation import PointingInterpolator
 
 from .dl1_format import (
@@ -21,11 +26,7 @@ from .dl1_format import (
 from .dl1_keys import TORN
 from .input_file import DL1FileError
 
-__all__ = ["DL1Pointing", "check_altitudes"]
-
-_MONITORED = "/dl0/monitoring/telescope/pointing"
-_FIXED = "/configuration/telescope/pointing"
-_LEGACY = "/dl1/monitoring/telescope/pointing"
+__all__ = ["DL1Pointing"]
 
 
 class DL1Pointing:
@@ -55,9 +56,10 @@ class DL1Pointing:
         self._path, self._file = path, file
         check_table(path, file, OBSERVATIONS, OBSERVATION_COLUMNS)
         self._observations = read_table(file, OBSERVATIONS, table_cls=QTable)
-        check_altitudes(path, OBSERVATIONS, self._observations["subarray_pointing_lat"])
+        lat, lon = self._array_angles()
+        _check_angles(path, OBSERVATIONS, lat, lon)
         self.obs_ids = self._observations["obs_id"].tolist()
-        self.is_monitored = _MONITORED in file
+        self.is_monitored = DL0_TEL_POINTING_GROUP in file
         self._interpolator = None
         if self.is_monitored:
             self._interpolator = PointingInterpolator(h5file=file)
@@ -77,9 +79,9 @@ class DL1Pointing:
             where nobody can.
         """
         for group, kind in (
-            (_MONITORED, "monitored"),
-            (_FIXED, "fixed"),
-            (_LEGACY, "monitored"),
+            (DL0_TEL_POINTING_GROUP, "monitored"),
+            (FIXED_POINTING_GROUP, "fixed"),
+            (DL1_TEL_POINTING_GROUP, "monitored"),
         ):
             node = of_telescope(group, tel_id)
             if node in self._file:
@@ -95,8 +97,13 @@ class DL1Pointing:
             raise DL1FileError(
                 f"{self._path}: {node} has the pointing of another telescope: {TORN}"
             )
-        (altitude,) = (name for name in columns if "altitude" in name)
-        check_altitudes(self._path, node, table[altitude])
+        altitude, azimuth = (
+            table[name]
+            for angle in ("altitude", "azimuth")
+            for name in columns
+            if angle in name
+        )
+        _check_angles(self._path, node, altitude, azimuth)
 
     def is_known(self, tel_id):
         """Tell whether anything is known of a telescope's pointing.
@@ -112,9 +119,13 @@ class DL1Pointing:
             Whether it has a table where ctapipe's `HDF5EventSource` looks for it.
         """
         if self.is_monitored:
-            group = _MONITORED
+            group = DL0_TEL_POINTING_GROUP
         else:
-            group = _FIXED if _FIXED in self._file else _LEGACY
+            group = (
+                FIXED_POINTING_GROUP
+                if FIXED_POINTING_GROUP in self._file
+                else DL1_TEL_POINTING_GROUP
+            )
         return of_telescope(group, tel_id) in self._file
 
     def check_observations(self, obs_id):
@@ -167,7 +178,7 @@ class DL1Pointing:
                     f"{self._path}: the pointing of telescope {tel_id} is not known at "
                     f"the time of all its events: {error}"
                 ) from error
-        fixed = of_telescope(_FIXED, tel_id)
+        fixed = of_telescope(FIXED_POINTING_GROUP, tel_id)
         if fixed in self._file:
             table = read_table(self._file, fixed, table_cls=QTable)
             rows = self._observation_rows(fixed, table, obs_id)
@@ -175,7 +186,9 @@ class DL1Pointing:
                 table[f"telescope_pointing_{angle}"][rows]
                 for angle in ("altitude", "azimuth")
             )
-        table = read_table(self._file, of_telescope(_LEGACY, tel_id), table_cls=QTable)
+        table = read_table(
+            self._file, of_telescope(DL1_TEL_POINTING_GROUP, tel_id), table_cls=QTable
+        )
         nearest = _nearest(table["time"].mjd, event_time.mjd)
         return table["altitude"][nearest], table["azimuth"][nearest]
 
@@ -194,10 +207,13 @@ class DL1Pointing:
         """
         table = self._observations
         rows = self._observation_rows(OBSERVATIONS, table, obs_id)
-        lat, lon = (table[f"subarray_pointing_{angle}"] for angle in ("lat", "lon"))
+        lat, lon = self._array_angles()
         known = table["subarray_pointing_frame"] == CoordinateFrameType.ALTAZ.value
         known &= np.isfinite(lat) & np.isfinite(lon)
         return tuple(np.where(known, angle, np.nan)[rows] for angle in (lat, lon))
+
+    def _array_angles(self):
+        return [self._observations[f"subarray_pointing_{n}"] for n in ("lat", "lon")]
 
     def _observation_rows(self, node, table, obs_id):
         """Row of each observation in a table with one row for each."""
@@ -223,29 +239,15 @@ class DL1Pointing:
         return first[np.searchsorted(numbers, obs_id)]
 
 
-def check_altitudes(path, node, altitude):
-    """Check that altitudes are angles from the horizon.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    node : str
-        Where they are in the file.
-    altitude : astropy.units.Quantity
-        The altitudes, shape (n,); NaN where not known.
-
-    Raises
-    ------
-    DL1FileError
-        If one is beyond the zenith or the nadir.
-    """
-    beyond = np.abs(altitude) > 90 * u.deg
-    if beyond.any():
-        raise DL1FileError(
-            f"{path}: {node} has the altitude {altitude[beyond][0].to(u.deg):.4g}, "
-            "which cannot be: the file is damaged. Make it again, or copy it again"
-        )
+def _check_angles(path, node, altitude, azimuth):
+    """Check that angles are some that a telescope can point to, or not known (NaN)."""
+    for name, angle, limit in (("altitude", altitude, 90), ("azimuth", azimuth, 720)):
+        beyond = np.abs(angle) > limit * u.deg
+        if beyond.any():
+            raise DL1FileError(
+                f"{path}: {node} has the {name} {angle[beyond][0].to(u.deg):.4g}, "
+                "which cannot be: the file is damaged. Make it again, or copy it again"
+            )
 
 
 def _nearest(times, targets):

@@ -5,27 +5,21 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-import astropy.units as u
-import numpy as np
 import tables
 from ctapipe.core import ToolConfigurationError
-from ctapipe.instrument import SubarrayDescription
 from ctapipe.io.hdf5eventsource import COMPATIBLE_DATA_MODEL_VERSIONS
 
 __all__ = [
     "CACHE_BYTES",
     "DL1FileError",
     "open_input",
-    "read_subarray",
     "reading",
-    "subarray_of",
 ]
 
 #: What HDF5 may remember of each table. Tables are read and written from their start to
 #: their end: the default, 16 MiB, would only fill the memory.
 CACHE_BYTES = 2**20
 
-_LAYOUT = "/configuration/instrument/subarray/layout"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATA_MODEL = "CTA PRODUCT DATA MODEL VERSION"
 
@@ -157,103 +151,3 @@ def _reason(error):
         f"it is damaged, or was not written to its end ({last}). Make it again, or "
         "copy it again"
     )
-
-
-def read_subarray(path, focal_length_choice="EQUIVALENT"):
-    """Read the telescopes of a file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A ctapipe HDF5 file.
-    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use, as for ctapipe's `HDF5EventSource`.
-
-    Returns
-    -------
-    ctapipe.instrument.SubarrayDescription
-        The telescopes.
-
-    Raises
-    ------
-    DL1FileError
-        If the file cannot be read, or has no such focal length.
-    """
-    with open_input(path) as file:
-        return subarray_of(path, file, focal_length_choice)
-
-
-def subarray_of(path, file, focal_length_choice):
-    """Read the telescopes of an open file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        What to call it in messages.
-    file : tables.File
-        The open file.
-    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use, as for ctapipe's `HDF5EventSource`.
-
-    Returns
-    -------
-    ctapipe.instrument.SubarrayDescription
-        The telescopes.
-
-    Raises
-    ------
-    DL1FileError
-        If they cannot be read, or have no such focal length.
-    """
-    with reading(path):
-        _check_layout(path, file)
-        try:
-            subarray = SubarrayDescription.from_hdf(
-                file, focal_length_choice=focal_length_choice
-            )
-        except RuntimeError as error:
-            if isinstance(error, tables.HDF5ExtError):
-                raise
-            raise DL1FileError(f"{path}: {error}") from error
-    _check_telescopes(path, subarray)
-    return subarray
-
-
-def _is_length(values):
-    return u.Quantity(values).unit.is_equivalent(u.m)
-
-
-def _check_layout(path, file):
-    """Check that no telescope is there twice: ctapipe takes the last one."""
-    if _LAYOUT not in file:
-        return
-    numbers, counts = np.unique(file.root[_LAYOUT].col("tel_id"), return_counts=True)
-    twice = numbers[counts > 1].tolist()
-    if twice:
-        raise DL1FileError(
-            f"{path}: {_LAYOUT} has telescopes {twice} several times: the file is "
-            "damaged. Make it again, or copy it again"
-        )
-
-
-def _check_telescopes(path, subarray):
-    """Check numbers of which ctapipe makes keys, or by which predictions are moved."""
-    pixels = {
-        t: telescope.camera.geometry.pix_x for t, telescope in subarray.tel.items()
-    }
-    for name, values in (("positions", subarray.positions), ("pixels", pixels)):
-        lost = [int(t) for t, x in values.items() if not _is_length(x)]
-        if lost:
-            raise DL1FileError(
-                f"{path}: the {name} of telescopes {lost} have no unit of length: the "
-                "attributes of their table below /configuration/instrument were lost. "
-                "Make the file again, or copy it again"
-            )
-    areas = {t: telescope.optics.mirror_area for t, telescope in subarray.tel.items()}
-    for name, values in (("positions", subarray.positions), ("mirror areas", areas)):
-        lost = [int(t) for t, value in values.items() if not np.isfinite(value).all()]
-        if lost:
-            raise DL1FileError(
-                f"{path}: the {name} of telescopes {lost} are not finite: the file is "
-                "damaged. Make it again, or copy it again"
-            )

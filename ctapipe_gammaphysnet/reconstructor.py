@@ -13,15 +13,14 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
 from ctapipe.io import HDF5EventSource
-from ctapipe.reco import Reconstructor, StereoCombiner, StereoMeanCombiner
+from ctapipe.reco import Reconstructor, StereoCombiner
 from traitlets import TraitError, validate
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
 from .configuration import CommandLineFirst, check_sections, tool_of
-from .dl1 import check_triggers, event_images
-from .dl1_keys import check_rows
-from .dl1_pointing import check_altitudes
+from .dl1 import event_images
+from .dl1_file import DL1File
 from .dl2 import (
     CONTAINERS,
     PROPERTIES,
@@ -184,16 +183,11 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                     self.quality_query.record(name.format(kind), 0)
 
     def _check_input(self):
-        """Check what ctapipe's source of events relies on."""
-        lost = self.subarray.tel_ids[~np.isfinite(self._positions).all(axis=1)]
-        if len(lost) > 0:
-            raise ToolConfigurationError(
-                f"the positions of telescopes {lost.tolist()} are not finite: the "
-                "input is damaged"
-            )
+        """Check a file of events as bulk does, before ctapipe's source reads it."""
         source = getattr(tool_of(self), "event_source", None)
         if isinstance(source, HDF5EventSource):
-            check_rows(source.input_url)
+            with DL1File(source.input_url, "EQUIVALENT", needed=()) as dl1:
+                dl1.check_rows()
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
@@ -278,9 +272,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         MissingImagesError
             If there are DL1 parameters, but no images.
         UnfitImagesError
-            If images are not of the camera, or triggers not of the event.
+            If images are not of the camera.
         """
-        check_triggers(event)
         for tel_id in event.trigger.tels_with_trigger:
             fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():
@@ -339,31 +332,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _pointing(self, event, name, tel_ids):
         """Altitude and azimuth of telescopes at an event; warns if not known."""
-        try:
-            pointing = u.Quantity(
-                [
-                    getattr(event.monitoring.tel[tel_id].pointing, angle)
-                    for angle in ("altitude", "azimuth")
-                    for tel_id in tel_ids
-                ]
-            ).to(u.rad)
-        except (TypeError, u.UnitConversionError) as error:
-            raise ToolConfigurationError(
-                f"event {event.index.event_id} of observation {event.index.obs_id}: "
-                f"the pointings of telescopes {[int(t) for t in tel_ids]} are no "
-                "angles, the unit of one of them is "
-                "missing. Is the file damaged? Make it again"
-            ) from error
-        pointing = pointing.reshape(2, len(tel_ids))
-        check_altitudes(
-            f"event {event.index.event_id} of observation {event.index.obs_id}",
-            f"the pointing of one of the telescopes {[int(t) for t in tel_ids]}",
-            pointing[0],
+        of_telescopes = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
+        pointing = tuple(
+            u.Quantity([getattr(pointing, angle) for pointing in of_telescopes])
+            for angle in ("altitude", "azimuth")
         )
         if self.needs_pointing(name):
-            for tel_id, known in zip(
-                tel_ids, np.isfinite(pointing).all(axis=0), strict=True
-            ):
+            is_known = np.isfinite(pointing[0]) & np.isfinite(pointing[1])
+            for tel_id, known in zip(tel_ids, is_known, strict=True):
                 if not known and tel_id not in self._warned_of_pointing:
                     self._warned_of_pointing.add(tel_id)
                     self.log.warning(
@@ -461,15 +437,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
 
 def _has_negative_weights(event, kind, combiner):
-    """Tell whether telescopes would count less than nothing, as in `weighted_mean`."""
-    if type(combiner) is not StereoMeanCombiner:
+    """Tell whether a telescope would count less than nothing, as in `weighted_mean`."""
+    if getattr(combiner, "weights", "none") == "none":
         return False
-    weights = [
-        combiner._calculate_weights(event.dl1.tel[tel_id].parameters)
+    return any(
+        dl2[kind][combiner.prefix].is_valid
+        and event.dl1.tel[tel_id].parameters.hillas.intensity < 0
         for tel_id, dl2 in event.dl2.tel.items()
-        if dl2[kind][combiner.prefix].is_valid
-    ]
-    return any(weight < 0 for weight in weights)
+    )
 
 
 def sha256_of_file(path):

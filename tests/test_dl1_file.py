@@ -467,13 +467,17 @@ def test_the_pointing_of_another_telescope_is_an_error(dl1):
         DL1File(dl1)
 
 
-def test_an_altitude_beyond_the_zenith_is_an_error(dl1):
-    def lift(rows):
-        rows["telescope_pointing_altitude"] = 3
+@pytest.mark.parametrize(
+    ("angle", "value", "found"),
+    [("altitude", 3, "171.9 deg"), ("azimuth", 200, "1.146e.04 deg")],
+)
+def test_a_pointing_that_cannot_be_is_an_error(dl1, angle, value, found):
+    def turn(rows):
+        rows[f"telescope_pointing_{angle}"] = value
         return rows
 
-    change_rows(dl1, FIXED, lift)
-    with pytest.raises(DL1FileError, match=f"{FIXED} has the altitude 171.9 deg"):
+    change_rows(dl1, FIXED, turn)
+    with pytest.raises(DL1FileError, match=f"{FIXED} has the {angle} {found}"):
         DL1File(dl1)
 
 
@@ -498,16 +502,20 @@ def test_a_telescope_that_is_twice_in_the_array_is_an_error(dl1):
 
 @pytest.mark.parametrize(
     ("node", "name"),
-    [("subarray/layout", "positions"), ("telescope/camera/geometry_0", "pixels")],
+    [
+        ("subarray/layout", "pos_x"),
+        ("telescope/camera/geometry_0", "pix_x"),
+        ("telescope/optics", "mirror_area"),
+    ],
 )
-def test_positions_that_lost_their_unit_are_named(dl1, node, name):
+def test_lost_units_of_telescopes_are_named(dl1, node, name):
     node = f"/configuration/instrument/{node}"
     with tables.open_file(dl1, "r+") as file:
         attributes = file.root[node].attrs
         for attribute in attributes._v_attrnamesuser:
             if attribute.endswith("UNIT"):
                 del attributes[attribute]
-    with pytest.raises(DL1FileError, match=f"the {name} of .* have no unit of length"):
+    with pytest.raises(DL1FileError, match=f"column {name} of {node} has no unit"):
         DL1File(dl1)
 
 
@@ -527,17 +535,18 @@ def test_a_mirror_area_that_is_not_finite_is_an_error(dl1):
         return rows
 
     change_rows(dl1, "/configuration/instrument/telescope/optics", lose)
-    with pytest.raises(DL1FileError, match=r"mirror areas of telescopes \[1, 2, 3, 4"):
+    with pytest.raises(DL1FileError, match="optics has a mirror_area that is not"):
         DL1File(dl1)
 
 
-def test_a_position_that_is_not_finite_is_an_error(dl1):
-    def lose(rows):
-        rows["pos_y"][1] = np.nan
+@pytest.mark.parametrize("position", [np.nan, -np.inf, 1e9])
+def test_a_telescope_where_none_can_be_is_an_error(dl1, position):
+    def move(rows):
+        rows["pos_y"][1] = position
         return rows
 
-    change_rows(dl1, "/configuration/instrument/subarray/layout", lose)
-    with pytest.raises(DL1FileError, match=r"positions of telescopes \[2\] are not"):
+    change_rows(dl1, "/configuration/instrument/subarray/layout", move)
+    with pytest.raises(DL1FileError, match=r"has telescopes \[2\] where no telescope"):
         DL1File(dl1)
 
 

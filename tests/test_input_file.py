@@ -8,15 +8,11 @@ import pytest
 import tables
 from ctapipe.core import ToolConfigurationError
 
+from ctapipe_gammaphysnet.dl1_array import read_subarray
 from ctapipe_gammaphysnet.dl1_file import DL1File
 from ctapipe_gammaphysnet.evaluation.events import read_events
 from ctapipe_gammaphysnet.explanation.images import read_batches
-from ctapipe_gammaphysnet.input_file import (
-    DL1FileError,
-    open_input,
-    read_subarray,
-    reading,
-)
+from ctapipe_gammaphysnet.input_file import DL1FileError, open_input, reading
 from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training.index import check_file
 

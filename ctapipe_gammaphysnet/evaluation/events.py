@@ -14,6 +14,7 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
+from ..dl1_array import subarray_of
 from ..dl1_format import (
     PARAMETERS,
     SHOWER_COLUMNS,
@@ -25,7 +26,7 @@ from ..dl1_format import (
     trigger_columns,
 )
 from ..dl1_keys import check_keys, check_unique
-from ..input_file import open_input, reading, subarray_of
+from ..input_file import open_input, reading
 from ..quality import INTENSITY
 from ..stereo import combine_directions, intensity_weights, weighted_mean
 from ..training.index import check_particles, check_truth

@@ -7,8 +7,8 @@ from importlib.metadata import version
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
+from ..dl1_array import read_subarray
 from ..drawing import check_drawing, collect_failures, write_figures
-from ..input_file import read_subarray
 from ..output import check_folder, whole_folder
 from ..paths import (
     FilePath,

@@ -29,6 +29,8 @@ __all__ = [
 _GAMMA_ID = 0
 #: What has to be known of a shower.
 _TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
+#: No shower that is seen is further from the array.
+_MAX_DISTANCE = 100 * u.km
 #: Events read at once.
 _CHUNK = 5000
 
@@ -342,6 +344,8 @@ def check_truth(path, showers):
             good &= values.value > 0
         if name == "true_alt":
             good &= np.abs(values) <= 90 * u.deg
+        if name in ("true_core_x", "true_core_y"):
+            good &= np.abs(values) < _MAX_DISTANCE
         if not good.all():
             row = np.flatnonzero(~good)[0]
             raise TrainingDataError(

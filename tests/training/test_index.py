@@ -280,6 +280,8 @@ def test_an_unknown_pointing_is_an_error(copy):
         ("true_energy", np.inf, "true_energy inf TeV"),
         ("true_az", np.nan, "true_az nan deg"),
         ("true_core_x", -np.inf, "true_core_x -inf m"),
+        ("true_core_y", 1e9, "true_core_y 1000000000.0 m"),
+        ("true_alt", 120, "true_alt 120.0 deg"),
     ],
 )
 def test_a_truth_that_is_not_known_is_an_error(copy, name, value, text):
