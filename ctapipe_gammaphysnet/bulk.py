@@ -19,7 +19,8 @@ from ctapipe.reco import StereoMeanCombiner
 
 from .compat import PARTICLE_TYPE
 from .dl1_format import PARAMETERS, TRIGGER, of_telescope
-from .dl2 import invalidate_array, kind_of
+from .dl2 import kind_of
+from .dl2_columns import invalidate_array
 from .dl2_file import DL2File
 from .input_file import DL1FileError
 from .output import whole_file

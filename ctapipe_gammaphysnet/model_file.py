@@ -24,14 +24,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .card_text import format_card, incomplete_members
 from .model_card import (
     CardError,
     ModelCard,
     NewerFormatError,
     card_from_json,
     card_to_json,
-    format_card,
-    incomplete_members,
 )
 from .model_header import (
     FEW_TENSORS,

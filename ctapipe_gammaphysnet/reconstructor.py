@@ -25,15 +25,17 @@ from .dl2 import (
     CONTAINERS,
     PROPERTIES,
     ModelName,
+    group_names,
+    kind_of,
+    kinds_of_tasks,
+)
+from .dl2_columns import telescope_columns
+from .dl2_event import (
     complete_geometry,
     fill_invalid,
     fill_telescope,
-    group_names,
     invalidate_stereo,
-    kind_of,
-    kinds_of_tasks,
     name_model,
-    telescope_columns,
 )
 from .paths import FilePath
 from .quality import ImageQualityQuery
@@ -420,7 +422,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         dict of str to dict of str to array
-            As `dl2.telescope_columns` gives them.
+            As `dl2_columns.telescope_columns` gives them.
         """
         self.quality_query.record("image with finite pixels", has_pixels.sum())
         columns = telescope_columns(

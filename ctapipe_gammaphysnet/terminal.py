@@ -1,9 +1,9 @@
-"""Terminals that do not know all letters."""
+"""Terminals that do not know all letters, and texts that could command them."""
 
 import codecs
 import sys
 
-__all__ = ["print_anything"]
+__all__ = ["print_anything", "without_commands"]
 
 #: What our texts have that is not ASCII.
 _PLAIN = {"γ": "gamma", "…": "...", "±": "+-", "−": "-", "°": " deg", "–": "-"}
@@ -27,3 +27,19 @@ def print_anything():
         # Others, such as those of notebooks, know all letters.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="gammaphysnet_plain")
+
+
+def without_commands(line):
+    """Replace what a terminal could take for a command.
+
+    Parameters
+    ----------
+    line : str
+        A line of text, of anybody.
+
+    Returns
+    -------
+    str
+        The same, with U+FFFD for what cannot be printed.
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in line)

@@ -26,14 +26,15 @@ from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
 from ctapipe_gammaphysnet.dl2 import (
     CONTAINERS,
     PROPERTIES,
+    group_names,
+    kinds_of_tasks,
+)
+from ctapipe_gammaphysnet.dl2_columns import invalidate_array, telescope_columns
+from ctapipe_gammaphysnet.dl2_event import (
     combine_core,
     fill_invalid,
     fill_telescope,
-    group_names,
-    invalidate_array,
     invalidate_stereo,
-    kinds_of_tasks,
-    telescope_columns,
 )
 from ctapipe_gammaphysnet.targets import (
     direction_to_target,

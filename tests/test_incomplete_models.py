@@ -7,7 +7,7 @@ import toy_sample
 from ctapipe.core import run_tool
 
 from ctapipe_gammaphysnet import model_file
-from ctapipe_gammaphysnet.model_card import incomplete_members
+from ctapipe_gammaphysnet.card_text import incomplete_members
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet

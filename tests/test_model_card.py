@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from ctapipe_gammaphysnet.card_text import format_card
 from ctapipe_gammaphysnet.model_card import (
     CameraCard,
     CardError,
@@ -21,7 +22,6 @@ from ctapipe_gammaphysnet.model_card import (
     TelescopeCard,
     card_from_json,
     card_to_json,
-    format_card,
     geometry_sha256,
 )
 from ctapipe_gammaphysnet.network import NetworkConfig

@@ -36,12 +36,8 @@ from ctapipe_gammaphysnet.dl1_format import (
     PARAMETERS,
     TELESCOPE_TRIGGER,
 )
-from ctapipe_gammaphysnet.dl2 import (
-    CONTAINERS,
-    PROPERTIES,
-    group_names,
-    telescope_columns,
-)
+from ctapipe_gammaphysnet.dl2 import CONTAINERS, PROPERTIES, group_names
+from ctapipe_gammaphysnet.dl2_columns import telescope_columns
 from ctapipe_gammaphysnet.input_file import DL1FileError
 from ctapipe_gammaphysnet.model_file import read_model, write_model
 from ctapipe_gammaphysnet.predictor import Predictor

@@ -6,7 +6,7 @@ import astropy.units as u
 import numpy as np
 from scipy.stats import binom
 
-from ..dl2 import telescope_columns
+from ..dl2_columns import telescope_columns
 from ..instrument import check_telescopes
 from ..quality import ImageQualityQuery
 from ..training.index import check_file, read_index
