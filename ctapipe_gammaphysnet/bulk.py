@@ -35,6 +35,9 @@ _IMAGES_PER_BLOCK = 1024
 _BLOCKS_AT_ONCE = 2
 #: Blocks in memory, with one that is ready when another one is done.
 _BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
+#: Options on which the content does not depend. The model is compared by its hash, and
+#: without a network there are no predictions, warning or not.
+_NO_SETTINGS = {"load_path", "missing_network", "device", "n_jobs", "batch_size"}
 
 
 def reconstruct_file(
@@ -91,7 +94,7 @@ def _with_parameters(dl1):
 def settings_of(dl1, reconstructor, images, contact, instrument):
     """Collect all that the content of a DL2 file depends on.
 
-    Hardware, batches and chunks do not belong to it.
+    Hardware, batches and chunks do not belong to it: they change nothing but rounding.
 
     Parameters
     ----------
@@ -108,8 +111,8 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
 
     Returns
     -------
-    dict
-        The settings, JSON values.
+    dict of str to object
+        The settings by name.
     """
     settings = {
         "input (SHA-256)": sha256_of_file(dl1.path),
@@ -117,17 +120,16 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
         "version of ctapipe": version("ctapipe"),
         "ApplyGammaPhysNet.dl1_images": images,
         "ApplyGammaPhysNet.focal_length_choice": str(dl1.focal_length_choice),
-        "ImageQualityQuery.quality_criteria": [
-            list(criterion)
-            for criterion in reconstructor.quality_query.quality_criteria
-        ],
     }
-    for name in ("prefix", "precision", "engine", "stereo_combiner_cls"):
-        settings[f"GammaPhysNetReconstructor.{name}"] = getattr(reconstructor, name)
-    for component in (*reconstructor.stereo_combiners, contact, instrument):
-        for name in component.trait_names(config=True):
-            value = getattr(component, name)
-            settings[f"{type(component).__name__}.{name}"] = str(value)
+    for component in (
+        reconstructor,
+        reconstructor.quality_query,
+        *reconstructor.stereo_combiners,
+        contact,
+        instrument,
+    ):
+        for name in sorted({*component.trait_names(config=True)} - _NO_SETTINGS):
+            settings[f"{type(component).__name__}.{name}"] = getattr(component, name)
     return settings
 
 

@@ -1,13 +1,11 @@
-"""Configuration files: how they are read, which sections are ours, and what wins.
+"""Sections of configurations: which are ours, and what wins.
 
 A section of ours may be at the top of a file, or nested as ``ctapipe-process`` wants it
 (``ShowerProcessor: GammaPhysNetReconstructor: ImageQualityQuery``). It means the same
 in all tools, gives way to the command line, and is an error where nobody reads it.
 """
 
-import json
 import pkgutil
-import tomllib
 import warnings
 from contextlib import suppress
 from copy import deepcopy
@@ -16,12 +14,9 @@ from functools import cache
 from importlib import import_module
 
 import ctapipe.tools
-import yaml
 from ctapipe.core import ToolConfigurationError
 from ctapipe.core.plugins import detect_and_import_plugins
-from traitlets.config import Config, Configurable, PyFileConfigLoader
-
-from .strict_yaml import UniqueKeyLoader
+from traitlets.config import Config, Configurable
 
 __all__ = [
     "CommandLineFirst",
@@ -29,7 +24,6 @@ __all__ = [
     "is_ours",
     "merged_section",
     "places_of_option",
-    "read_configuration",
     "tool_of",
 ]
 
@@ -101,88 +95,6 @@ def tool_of(component):
     while component.parent is not None:
         component = component.parent
     return component
-
-
-def read_configuration(path):
-    """Read a configuration file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        YAML, JSON, TOML or Python.
-
-    Returns
-    -------
-    traitlets.config.Config
-        Its sections.
-
-    Raises
-    ------
-    ToolConfigurationError
-        If it cannot be understood.
-    """
-    readers = {
-        ".yaml": _read_yaml,
-        ".yml": _read_yaml,
-        ".json": _read_json,
-        ".toml": lambda path: tomllib.loads(path.read_text(encoding="utf-8")),
-        ".py": lambda path: PyFileConfigLoader(str(path)).load_config(),
-    }
-    reader = readers.get(path.suffix)
-    if reader is None:
-        raise ToolConfigurationError(
-            f"the configuration file {path} must end in one of {', '.join(readers)}"
-        )
-    try:
-        return _sections(reader(path))
-    except ToolConfigurationError:
-        raise
-    except OSError as error:
-        raise ToolConfigurationError(
-            f"the configuration file {path} cannot be read: {error.strerror}"
-        ) from error
-    # A Python file may raise anything.
-    except Exception as error:
-        raise ToolConfigurationError(
-            f"the configuration file {path} is not understood: {error}"
-        ) from error
-
-
-def _read_yaml(path):
-    # Bytes: it is UTF-8 whatever the terminal.
-    return yaml.load(path.read_bytes(), UniqueKeyLoader)
-
-
-def _read_json(path):
-    content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
-    if isinstance(content, dict):
-        # traitlets' own number of the format.
-        content.pop("version", None)
-    return content
-
-
-def _unique_keys(pairs):
-    found = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key}: given twice in one place; keep one")
-        found[key] = value
-    return found
-
-
-def _sections(content, where="at the top"):
-    """A configuration, with empty sections where files leave them so."""
-    if content is None:
-        return Config()
-    if not isinstance(content, dict):
-        raise ValueError(f"{where} there must be 'name: value', not {content!r}")
-    found = Config()
-    for key, value in content.items():
-        if not isinstance(key, str) or not key:
-            raise ValueError(f"{where}: {key!r} is no name")
-        is_section = key[0].upper() == key[0] and key[0] != "_"
-        found[key] = _sections(value, f"in {key}") if is_section else value
-    return found
 
 
 def merged_section(config, *chain):

@@ -269,8 +269,8 @@ class DL2File:
             The file it was made from.
         statistics : astropy.table.Table
             Counts of the selection.
-        settings : dict
-            What else the content depends on, for `differences`: JSON values.
+        settings : dict of str to object
+            What else the content depends on, for `differences`.
         contact : ctapipe.io.metadata.Contact
             Who to contact about it.
         instrument : ctapipe.io.metadata.Instrument
@@ -314,7 +314,7 @@ def _short_list(obs_ids):
 def _short_settings(settings):
     """Settings of which each fits, with all others, into an attribute."""
     settings = {"version": version("ctapipe_gammaphysnet"), **settings}
-    texts = {name: json.dumps(value) for name, value in settings.items()}
+    texts = {name: json.dumps(v, default=str) for name, v in settings.items()}
     return {
         name: text
         if len(text) <= _SETTING_LENGTH
@@ -330,7 +330,7 @@ def differences(path, settings):
     ----------
     path : pathlib.Path
         The file, which was written as a whole if it was written by this package.
-    settings : dict
+    settings : dict of str to object
         What the content depends on, as for `DL2File.finish`.
 
     Returns

@@ -11,11 +11,8 @@ from ctapipe.io import read_table
 from test_reconstructor import process
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.configuration import (
-    check_sections,
-    merged_section,
-    read_configuration,
-)
+from ctapipe_gammaphysnet.configuration import check_sections, merged_section
+from ctapipe_gammaphysnet.configuration_file import read_configuration
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 
 FORMATS = {

@@ -1,14 +1,11 @@
 """What our tools have in common: options, configuration, messages, progress."""
 
 import logging
-import os
-import re
 import signal
 import sys
 import threading
 from contextlib import contextmanager
 from copy import deepcopy
-from difflib import get_close_matches
 from importlib.metadata import version
 
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
@@ -22,11 +19,11 @@ from ..configuration import (
     is_ours,
     merged_section,
     places_of_option,
-    read_configuration,
 )
+from ..configuration_file import read_configuration
 from ..paths import FilePath, Names, find_files, printable
 from ..terminal import print_anything
-from .command_line import repeat_options
+from .command_line import check_options, mark_files, repeat_options, with_dashes
 from .logs import check_log
 
 __all__ = ["GammaPhysNetTool"]
@@ -146,8 +143,8 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             If it is not understood.
         """
         argv = sys.argv[1:] if argv is None else argv
-        argv = _existing_files(argv, self._options())
-        _check_options(argv, self._options())
+        argv = mark_files(argv, self._options())
+        check_options(argv, self._options())
         # Without traitlets' wrapper, whose exit status says nothing.
         parse = Application.parse_command_line.__wrapped__
         try:
@@ -159,25 +156,18 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
 
     def _options(self):
         """Options of the command line, with their dashes."""
-        names = ["h", "help", "help-all", "V", "version"]
-        for keys in (*self.aliases, *self.flags):
-            names += keys if isinstance(keys, tuple) else [keys]
-        return [f"-{name}" if len(name) == 1 else f"--{name}" for name in names]
+        names = ("h", "help"), "help-all", ("V", "version"), *self.aliases, *self.flags
+        return [option for keys in names for option in with_dashes(keys)]
 
     def _list_options(self):
         """Those that take several values."""
-        own = type(self).__name__
         lists = {
-            f"{own}.{name}"
+            f"{type(self).__name__}.{name}"
             for name, trait in self.traits(config=True).items()
             if isinstance(trait, traits.List)
         }
-        options = {f"--{name}" for name in lists}
-        for keys, name in self.aliases.items():
-            if name in lists:
-                keys = keys if isinstance(keys, tuple) else [keys]
-                options |= {f"-{key}" if len(key) == 1 else f"--{key}" for key in keys}
-        return options
+        keys = [*lists, *(keys for keys, name in self.aliases.items() if name in lists)]
+        return {option for key in keys for option in with_dashes(key)}
 
     def initialize(self, argv=None):
         """Read command line and configuration files.
@@ -341,33 +331,6 @@ def _check_options_at_top(config):
             raise ToolConfigurationError(
                 f"the option {name} of the configuration is in no section: {advice}"
             )
-
-
-def _check_options(argv, options):
-    for argument in argv:
-        name = argument.partition("=")[0]
-        if name in options or not re.match("--?[A-Za-z]", name):
-            continue
-        if name.startswith("--") and "." in name:
-            # An option with its section, which is checked with those of files.
-            continue
-        close = get_close_matches(name, options)
-        advice = f"did you mean {' or '.join(close)}?" if close else "see --help"
-        if not name.startswith("--"):
-            advice += f" (a file of this name is ./{argument})"
-        raise ToolConfigurationError(f"there is no option {name}: {advice}")
-
-
-def _existing_files(argv, options):
-    """Have names of files that begin with a dash not look like options."""
-    return [
-        f"./{argument}"
-        if argument.startswith("-")
-        and argument.partition("=")[0] not in options
-        and os.path.lexists(argument)
-        else argument
-        for argument in argv
-    ]
 
 
 @contextmanager
