@@ -20,10 +20,10 @@ from traitlets.config import Config, Configurable
 
 __all__ = [
     "CommandLineFirst",
+    "check_options_at_top",
     "check_sections",
     "is_ours",
     "merged_section",
-    "places_of_option",
     "tool_of",
 ]
 
@@ -154,6 +154,27 @@ def check_sections(config):
     return unknown
 
 
+def check_options_at_top(config):
+    """Refuse options that are in no section: nobody reads them.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        The whole configuration, of any tool.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is one. The message says what it may have meant.
+    """
+    for name, value in config.items():
+        if not isinstance(value, Config):
+            raise ToolConfigurationError(
+                f"the option {name} of the configuration is in no section: "
+                f"{_did_you_mean(_places_of_option(name))}"
+            )
+
+
 def is_ours(name):
     """Say whether a section is one of this package.
 
@@ -171,23 +192,22 @@ def is_ours(name):
 
 
 def _check_section(name, section):
-    is_ours = name in _OURS
-    if is_ours:
+    if is_ours(name):
         _check_options(name, section)
-    children = _OURS[name][1] if is_ours else _HOSTS.get(name, ())
+    children = _OURS[name][1] if is_ours(name) else _HOSTS.get(name, ())
     inside = _names_of(children)
     for key, value in section.items():
         _refuse_small_letters(key, value, name)
         if not isinstance(value, Config):
             continue
-        if key in _OURS and key not in inside:
+        if is_ours(key) and key not in inside:
             places = [place for place, (_, its) in _OURS.items() if key in its]
             places += [place for place, its in _HOSTS.items() if key in its]
             raise ToolConfigurationError(
                 f"the section {key} does nothing in {name}: put it at the top"
                 + "".join(f", or in {place}" for place in places)
             )
-        if is_ours and key not in inside:
+        if is_ours(name) and key not in inside:
             raise ToolConfigurationError(
                 f"{name} reads no section {key}: {_advice(key, children)}"
             )
@@ -200,7 +220,7 @@ def _check_options(name, section):
     options = _class(name).class_trait_names(config=True)
     for key, value in section.items():
         if not isinstance(value, Config) and key not in options:
-            of_others = places_of_option(key)
+            of_others = _places_of_option(key)
             advice = (
                 of_others
                 if key in {place.rpartition(".")[2] for place in of_others}
@@ -216,19 +236,10 @@ def _class(name):
     return getattr(module, name)
 
 
-def places_of_option(name):
-    """Find options of ours by their name, or by one like it.
+def _places_of_option(name):
+    """Options of ours of this name, or of one like it; or the section of this name.
 
-    Parameters
-    ----------
-    name : str
-        The name, such as ``epoch``.
-
-    Returns
-    -------
-    list of str
-        The options with their sections, such as ``Recipe.epochs``; or a section of
-        that name.
+    Options are given with their sections, such as ``Recipe.epochs``.
     """
     sections = {section.lower(): section for section in _OURS}
     if name.lower() in sections:
@@ -278,7 +289,7 @@ def _refuse_similar(name, where):
         if cls.__module__.partition(".")[0] != __package__
     }
     close = get_close_matches(name, {*_OURS, *of_others}, n=1)
-    if close and close[0] in _OURS:
+    if close and is_ours(close[0]):
         raise ToolConfigurationError(
             f"the section {name} in {where} is not known: did you mean {close[0]}?"
         )
@@ -286,7 +297,7 @@ def _refuse_similar(name, where):
 
 def _is_known(name):
     """Whether this is a section of ours, of ctapipe, or of a plugin of it."""
-    if name in _OURS or any(c.__name__ == name for c in _subclasses(Configurable)):
+    if is_ours(name) or any(c.__name__ == name for c in _subclasses(Configurable)):
         return True
     _import_ctapipe()
     return any(cls.__name__ == name for cls in _subclasses(Configurable))

@@ -21,6 +21,8 @@ from pathlib import Path
 import tables
 from ctapipe.core import ToolConfigurationError
 
+from .paths import is_same_file
+
 __all__ = [
     "OutputError",
     "check_file",
@@ -169,7 +171,7 @@ def _kind(path):
 def _refuse_input(real, path, inputs):
     """Refuse an output that is an input, or another name (hard link) of it."""
     for other in inputs:
-        if real.exists() and other.exists() and os.path.samefile(real, other):
+        if is_same_file(real, other):
             raise OutputError(f"{path} is an input: it is not changed")
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "Names",
     "find_file",
     "find_files",
+    "is_same_file",
     "named_models",
     "printable",
     "refuse_same_files",
@@ -177,6 +178,24 @@ def named_models(text):
             if "/" not in name:
                 problem = ToolConfigurationError(f"{error}, to be called {name}")
     raise problem
+
+
+def is_same_file(path, other):
+    """Say whether two paths lead to one file, by whatever links.
+
+    Parameters
+    ----------
+    path, other : pathlib.Path
+        The paths; they need not exist.
+
+    Returns
+    -------
+    bool
+        Whether what is written to one changes the other.
+    """
+    if os.path.exists(path) and os.path.exists(other):
+        return os.path.samefile(path, other)
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def refuse_same_files(paths):

@@ -15,10 +15,10 @@ from traitlets.config import Application, ArgumentError, Config
 
 from ..configuration import (
     CommandLineFirst,
+    check_options_at_top,
     check_sections,
     is_ours,
     merged_section,
-    places_of_option,
 )
 from ..configuration_file import read_configuration
 from ..paths import FilePath, Names, find_files, printable
@@ -189,7 +189,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         for path in self._configuration_paths():
             files.merge(read_configuration(path))
             Provenance().add_input_file(path, "Tool Configuration", add_meta=False)
-        _check_options_at_top(files)
+        check_options_at_top(files)
         for config in (files, self.cli_config):
             self._report_unused(config, check_sections(config))
         config = self._flattened(files)
@@ -319,18 +319,6 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """
         disable = None if self.shows_progress and total != 0 else True
         return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
-
-
-def _check_options_at_top(config):
-    for name, value in config.items():
-        if not isinstance(value, Config):
-            places = places_of_option(name)
-            advice = (
-                f"did you mean {' or '.join(places)}?" if places else "see --help-all"
-            )
-            raise ToolConfigurationError(
-                f"the option {name} of the configuration is in no section: {advice}"
-            )
 
 
 @contextmanager

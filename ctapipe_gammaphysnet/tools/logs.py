@@ -4,6 +4,8 @@ import os
 
 from ctapipe.core import ToolConfigurationError
 
+from ..paths import is_same_file
+
 __all__ = ["check_log"]
 
 #: Bytes that are looked at: binary files have a zero among them.
@@ -31,7 +33,7 @@ def check_log(option, path, others, start=b""):
         text. The null device is allowed.
     """
     for other in others:
-        if _is_same(path, other):
+        if is_same_file(path, other):
             raise ToolConfigurationError(
                 f"{option}: {path} is another file of this run. Give another path"
             )
@@ -53,9 +55,3 @@ def check_log(option, path, others, start=b""):
             f"{option}: {path} exists and is not a log: nothing is added to it. Give "
             "another path"
         )
-
-
-def _is_same(path, other):
-    if os.path.exists(path) and os.path.exists(other):
-        return os.path.samefile(path, other)
-    return os.path.realpath(path) == os.path.realpath(other)
