@@ -22,9 +22,8 @@ from .dl1_format import PARAMETERS, TRIGGER, of_telescope
 from .dl2 import kind_of
 from .dl2_columns import invalidate_array
 from .dl2_file import DL2File
-from .input_file import DL1FileError
+from .input_file import DL1FileError, sha256_of_file
 from .output import whole_file
-from .reconstructor import sha256_of_file
 from .stereo import combine_cores, combine_directions, weighted_mean
 
 __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]

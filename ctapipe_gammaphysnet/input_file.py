@@ -1,6 +1,7 @@
 """Opening the HDF5 files of ctapipe, and saying what is the matter if that fails."""
 
 import contextlib
+import hashlib
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ __all__ = [
     "DL1FileError",
     "open_input",
     "reading",
+    "sha256_of_file",
 ]
 
 #: What HDF5 may remember of each table. Tables are read and written from their start to
@@ -151,3 +153,20 @@ def _reason(error):
         f"it is damaged, or was not written to its end ({last}). Make it again, or "
         "copy it again"
     )
+
+
+def sha256_of_file(path):
+    """Compute the hash by which a file is known.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The file.
+
+    Returns
+    -------
+    str
+        Its SHA-256 in hexadecimal digits.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

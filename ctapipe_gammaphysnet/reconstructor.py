@@ -5,7 +5,6 @@ torch is imported when a reconstructor is made.
 """
 
 import contextlib
-import hashlib
 import warnings
 
 import astropy.units as u
@@ -37,10 +36,11 @@ from .dl2_event import (
     invalidate_stereo,
     name_model,
 )
+from .input_file import sha256_of_file
 from .paths import FilePath
 from .quality import ImageQualityQuery
 
-__all__ = ["GammaPhysNetReconstructor", "sha256_of_file"]
+__all__ = ["GammaPhysNetReconstructor"]
 
 
 class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
@@ -447,20 +447,3 @@ def _has_negative_weights(event, kind, combiner):
         and event.dl1.tel[tel_id].parameters.hillas.intensity < 0
         for tel_id, dl2 in event.dl2.tel.items()
     )
-
-
-def sha256_of_file(path):
-    """Compute the hash by which a model file is known.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        The file.
-
-    Returns
-    -------
-    str
-        Its SHA-256 in hexadecimal digits.
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

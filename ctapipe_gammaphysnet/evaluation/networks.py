@@ -8,13 +8,24 @@ from scipy.stats import binom
 
 from ..dl2_columns import telescope_columns
 from ..instrument import check_telescopes
+from ..model_file import read_model, warn_incomplete
+from ..predictor import Predictor
 from ..quality import ImageQualityQuery
 from ..training.index import check_file, read_index
 from ..training.showers import is_among
 from ..training.stream import read_images
-from .events import COLUMNS, EvaluationError, find_rows, keys_of
+from .events import EvaluationError, find_rows, keys_of
+from .predictions import COLUMNS
 
-__all__ = ["Network", "check_showers", "predict_file", "seeds_of", "to_quantities"]
+__all__ = [
+    "Network",
+    "check_showers",
+    "check_unseen",
+    "predict_file",
+    "read_networks",
+    "seeds_of",
+    "to_quantities",
+]
 
 #: Images that are read at once.
 _BLOCK = 512
@@ -37,6 +48,59 @@ class Network:
 
     card: object
     predictor: object
+
+
+def read_networks(path, types, arrays, device, precision, log):
+    """Read the networks of a model for the telescopes of files.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The model file.
+    types : list of str
+        Telescope types to evaluate.
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file.
+    device : torch.device
+        Where to compute.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+    log : logging.Logger
+        Where to warn of a model whose training was interrupted.
+
+    Returns
+    -------
+    list of Network
+        One for each type.
+
+    Raises
+    ------
+    EvaluationError
+        If the model has no network for a type, or members of different seeds.
+    ValueError
+        If the model cannot be read, or is not of the telescopes of the files.
+    """
+    model = read_model(path)
+    warn_incomplete(path, model.card, log)
+    pairs = {
+        card.telescope.type: (card, weights)
+        for card, weights in zip(model.card.networks, model.weights, strict=True)
+    }
+    missing = set(types) - set(pairs)
+    if missing:
+        raise EvaluationError(
+            f"{path} has no network for {', '.join(sorted(missing))}, only "
+            f"for {', '.join(pairs)}: choose with --telescope-types"
+        )
+    pairs = [pairs[name] for name in types]
+    for card, _ in pairs:
+        for source, subarray in arrays.items():
+            check_telescopes(subarray, card.telescope, source)
+    seeds_of([card for card, _ in pairs])
+    return [
+        Network(card, Predictor(card, weights, device, precision))
+        for card, weights in pairs
+    ]
 
 
 def seeds_of(cards):
@@ -93,6 +157,52 @@ def check_showers(card, shower):
     chance = min(description["showers"], 100_000) / 2**32
     is_by_chance = binom.sf(n_seen - 1, len(showers), chance) > _CHANCE
     return 0 if is_by_chance else n_seen
+
+
+def check_unseen(name, networks, events, allow, log):
+    """Refuse showers that a model was trained on, and warn where that is not known.
+
+    Parameters
+    ----------
+    name : str
+        What the model is called.
+    networks : list of Network
+        Its networks.
+    events : dict of pathlib.Path to astropy.table.Table
+        Events of each file, as `read_events` gives them.
+    allow : bool
+        Whether to warn only.
+    log : logging.Logger
+        Where to warn.
+
+    Raises
+    ------
+    EvaluationError
+        If a network was trained on showers of a file.
+    """
+    for network in networks:
+        for path, of_file in events.items():
+            n_seen = check_showers(network.card, of_file["shower"])
+            if n_seen is None:
+                log.warning(
+                    "%s does not say on which showers it was trained: whether it has "
+                    "seen those of %s is not known",
+                    name,
+                    path,
+                )
+            elif n_seen > 0 and not allow:
+                raise EvaluationError(
+                    f"{name} was trained on at least {n_seen} of the showers in "
+                    f"{path}: what it says of them tells nothing. Give files of other "
+                    "showers, or insist with --allow-training-showers"
+                )
+            elif n_seen > 0:
+                log.warning(
+                    "%s was trained on at least %d of the showers in %s",
+                    name,
+                    n_seen,
+                    path,
+                )
 
 
 def predict_file(path, label, networks, events, progress=None):

@@ -4,23 +4,28 @@ import base64
 import html
 import io
 import warnings
+from datetime import UTC, datetime
+from importlib.metadata import version
 
 import numpy as np
 import tables
 from astropy.table import Table
 from ctapipe.io import write_table
 
+from ..drawing import collect_failures, write_figures
 from ..hdf5_output import verified
 from ..output import write_whole
-from .gaps import describe_gaps
+from . import plots
+from .gaps import describe_gaps, find_gaps
 from .metrics import FIGURES, label_of, with_spread
-from .plots import PUBLISHED_SOURCE
 
 __all__ = [
     "FILES",
     "LISTING",
+    "describe_evaluation",
     "summarise",
     "write_ecsv",
+    "write_evaluation",
     "write_report",
     "write_tables",
 ]
@@ -60,6 +65,102 @@ FILES = (
     *(f"{name}.{suffix}" for name in _CAPTIONS for suffix in ("png", "pdf")),
 )
 LISTING = "report.files.json"
+
+
+def describe_evaluation(
+    models, references, files, types, level, criteria, spectra, settings
+):
+    """Say in words what was evaluated, and how.
+
+    Parameters
+    ----------
+    models : dict of str to str
+        Which they are, by what they are called.
+    references : dict of str to list of str
+        Groups of DL2, by what their algorithm is called.
+    files : list of (pathlib.Path, int)
+        Files of events, and their labels: 0 for gammas, 1 for background.
+    types : list of str
+        Telescope types.
+    level : {"telescope", "array"}
+        Whose predictions were evaluated.
+    criteria : list of str
+        What images were selected by.
+    spectra : sequence of (str or None)
+        Names of the spectra of gammas and of background; None for that simulated.
+    settings : Settings
+        How figures of merit were computed.
+
+    Returns
+    -------
+    dict of str to str
+        Facts for `write_evaluation`.
+    """
+    facts = {f"Model {name}": text for name, text in models.items()}
+    facts |= {f"DL2 of {name}": ", ".join(g) for name, g in references.items()}
+    for label, name in enumerate(("Gammas", "Background")):
+        facts[name] = ", ".join(p.name for p, of in files if of == label) or "none"
+    spectra = dict.fromkeys(spectrum or "as simulated" for spectrum in spectra)
+    selection = "; ".join(criteria) or "anything"
+    return facts | {
+        "Telescopes": ", ".join(types),
+        "Events": f"of each {level}; images with {selection}",
+        "Bins": f"empty with fewer than {settings.minimum} events; statistical errors "
+        f"from {settings.n_resamples} samples of the showers",
+        "Gammaness": f"at least {settings.cut:g} for precision and recall",
+        "Spectra": " and ".join(spectra),
+        "Made": f"{datetime.now(UTC).isoformat(timespec='seconds')} with "
+        f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, ctapipe "
+        f"{version('ctapipe')}",
+    }
+
+
+def write_evaluation(
+    folder, results, counts, settings, facts, members, published, weighted
+):
+    """Write tables, figures and the report.
+
+    Tables are written first: they are complete even if something cannot be drawn.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to write them.
+    results : dict of str to astropy.table.Table
+        As `evaluate` gives them.
+    counts : astropy.table.Table
+        As `count_valid` gives them.
+    settings : Settings
+        How figures of merit were computed.
+    facts : dict of str to str
+        What was evaluated, and how.
+    members : bool
+        Whether to draw the curve of each member, too.
+    published : bool
+        Whether to draw published resolutions of LST-1, for orientation.
+    weighted : bool
+        Whether the events are weighted to a spectrum.
+
+    Returns
+    -------
+    written : list of pathlib.Path
+        All files.
+    gaps : list of str
+        What is not shown, and why.
+    failures : list of str
+        What could not be drawn, and why.
+    """
+    gaps, failures, figures = find_gaps(results, settings), [], {}
+    written = write_tables(results | {"events": counts}, folder)
+    with collect_failures(failures, "figures"):
+        figures = plots.draw_all(
+            results, settings.cut, members, published, weighted, gaps
+        )
+    written += write_figures(figures, folder, failures)
+    images = [path for path in written if path.suffix == ".png"]
+    written.append(folder / "report.html")
+    write_report(written[-1], facts, results, counts, images, published, gaps, failures)
+    return written, describe_gaps(gaps), failures
 
 
 def write_ecsv(table, path):
@@ -219,7 +320,7 @@ def _html_table(table):
 def _html_figure(path, published):
     caption = _CAPTIONS[path.stem]
     if published and path.stem == "resolution":
-        caption += f" Stars: other data, for orientation, {PUBLISHED_SOURCE}."
+        caption += f" Stars: other data, for orientation, {plots.PUBLISHED_SOURCE}."
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
         f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'

@@ -7,9 +7,10 @@ from astropy.table import Column, Table
 from pyirf.binning import calculate_bin_indices
 from sklearn.metrics import roc_curve
 
-from .metrics import FIGURES, compute_figure, dispersion, resampled_showers
+from .events import EvaluationError
+from .metrics import FIGURES, compute_figure, dispersion, log_edges, resampled_showers
 
-__all__ = ["Settings", "evaluate"]
+__all__ = ["Settings", "bin_edges", "evaluate"]
 
 #: Unit of what events are binned in, and what it is.
 _BINNED = {
@@ -44,6 +45,42 @@ class Settings(NamedTuple):
     cut: float
     minimum: int
     n_resamples: int
+
+
+def bin_edges(name, low, high, per_decade):
+    """Make the bins in energy or intensity.
+
+    Parameters
+    ----------
+    name : {"energy", "intensity"}
+        What is binned, for messages.
+    low, high : float
+        Where the bins begin, and what they do not go beyond.
+    per_decade : int
+        Number of bins in a factor of 10.
+
+    Returns
+    -------
+    numpy.ndarray
+        Their edges, shape (n_bins + 1,).
+
+    Raises
+    ------
+    EvaluationError
+        If there is no bin.
+    """
+    if not 0 < low < high < np.inf:
+        raise EvaluationError(
+            f"the bins in {name} go from {low} to {high}: they must begin above 0, and "
+            "end higher"
+        )
+    edges = log_edges(low, high, per_decade)
+    if len(edges) < 2:
+        raise EvaluationError(
+            f"there is no bin in {name} between {low} and {high}, with {per_decade} in "
+            f"a factor of 10: raise {name}_max or {name}_bins_per_decade"
+        )
+    return edges
 
 
 def evaluate(sample, settings):

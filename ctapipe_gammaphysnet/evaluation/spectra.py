@@ -1,5 +1,7 @@
 """Weights that take simulated events to the spectrum of a source or of cosmic rays."""
 
+from dataclasses import replace
+
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
@@ -11,7 +13,7 @@ from ..dl1_format import check_table
 from ..input_file import open_input, reading
 from .events import EvaluationError
 
-__all__ = ["read_simulations", "spectral_weights"]
+__all__ = ["read_simulations", "spectral_weights", "weight_events"]
 
 _RUNS = "/configuration/simulation/run"
 _RUN_COLUMNS = {
@@ -117,3 +119,39 @@ def spectral_weights(energy, simulations, spectrum):
     flux = getattr(spectral, spectrum)(energy).value
     weights = flux / u.Quantity(simulated).value
     return weights / weights.mean() if len(weights) > 0 else weights
+
+
+def weight_events(sample, files, spectra):
+    """Weight gammas and background to spectra.
+
+    Parameters
+    ----------
+    sample : Sample
+        The events.
+    files : list of (pathlib.Path, int)
+        The files that they are of, and their labels: 0 for gammas, 1 for background.
+    spectra : sequence of (str or None)
+        Names of the spectra of gammas and of background in `pyirf.spectral`; None for
+        that of the simulation.
+
+    Returns
+    -------
+    Sample
+        The same events, with their weights.
+
+    Raises
+    ------
+    EvaluationError
+        If they cannot be weighted.
+    """
+    weights = sample.weights.copy()
+    for label, spectrum in enumerate(spectra):
+        if spectrum is None:
+            continue
+        simulations = [
+            run for path, of in files if of == label for run in read_simulations(path)
+        ]
+        of_class = np.asarray(sample.events["label"]) == label
+        energy = np.asarray(sample.events["true_energy"])[of_class]
+        weights[of_class] = spectral_weights(energy, simulations, spectrum)
+    return replace(sample, weights=weights)

@@ -10,9 +10,7 @@ from ctapipe.io import read_table
 
 from ..dl1_file import DL1File
 from ..dl1_format import SHOWERS
-from ..evaluation.events import EvaluationError, find_rows, keys_of
-from ..training.index import check_truth
-from ..training.showers import shower_numbers
+from ..evaluation.events import EvaluationError, find_showers
 
 __all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches"]
 
@@ -221,20 +219,10 @@ def _add_truth(events, showers, path):
         for name, unit in _TRUTH.items():
             events[name] = u.Quantity(np.full(n, np.nan), unit)
         return
-    rows = find_rows(keys_of(events), keys_of(showers), f"{path}: {SHOWERS}")
-    if n > 0 and rows.min() < 0:
-        raise EvaluationError(f"{path}: {SHOWERS} does not have all of its events")
-    shower = showers[rows]
-    check_truth(path, shower)
+    shower, number = find_showers(path, events, showers)
     # Gammas have the id 0.
     events["label"] = (np.asarray(shower["true_shower_primary_id"]) != 0).astype(int)
-    events["shower"] = shower_numbers(
-        shower["obs_id"],
-        shower["true_shower_primary_id"],
-        shower["true_energy"].to_value(u.TeV),
-        shower["true_alt"].to_value(u.rad),
-        shower["true_h_first_int"].to_value(u.m),
-    )
+    events["shower"] = number
     for name, unit in _TRUTH.items():
         events[name] = u.Quantity(shower[name].to_value(unit).astype(float), unit)
 

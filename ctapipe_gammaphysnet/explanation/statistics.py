@@ -11,8 +11,8 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, Table
 
-from ..evaluation.events import compare_to_truth
 from ..evaluation.networks import to_quantities
+from ..evaluation.predictions import compare_to_truth
 from .heatmaps import OUTPUTS
 from .images import keys_of_events
 

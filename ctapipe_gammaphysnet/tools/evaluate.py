@@ -1,14 +1,11 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import version
-
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..dl1_array import read_subarray
-from ..drawing import check_drawing, collect_failures, write_figures
+from ..drawing import check_drawing
+from ..input_file import sha256_of_file
 from ..output import check_folder, whole_folder
 from ..paths import (
     FilePath,
@@ -19,8 +16,6 @@ from ..paths import (
     refuse_same_files,
 )
 from ..quality import TrainingQualityQuery
-from ..reconstructor import sha256_of_file
-from ..training.index import check_file
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -35,8 +30,6 @@ _SPECTRA = (
     "IRFDOC_ELECTRON_SPECTRUM",
     "DAMPE_P_He_SPECTRUM",
 )
-#: What is added to the name of a reference: groups like ours, one for each property.
-_GROUPS = ("", "Energy", "Geometry", "Classifier")
 
 
 class EvaluateGammaPhysNet(GammaPhysNetTool):
@@ -277,13 +270,14 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
 
     def _name_algorithms(self):
         """Model files and groups of DL2, by what they are called."""
+        from ..evaluation.dl2_tables import named_groups
+
         self.model_paths, self.groups = {}, {}
         for text in self.models:
             for name, path in named_models(text):
                 self._add(self.model_paths, name, path)
         for text in self.references:
-            name, _, prefixes = text.partition("=")
-            groups = prefixes.split(",") if prefixes else [name + g for g in _GROUPS]
+            name, groups = named_groups(text)
             self._add(self.groups, printable(name), groups)
         if not (self.model_paths or self.groups):
             raise ToolConfigurationError(
@@ -310,31 +304,26 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         refuse_same_files([path for path, _ in self.files])
 
     def _choose_bins(self):
-        from ..evaluation.metrics import log_edges
-        from ..evaluation.results import Settings
+        from ..evaluation.results import Settings, bin_edges
 
-        edges = []
-        for name in ("energy", "intensity"):
-            low, high = (getattr(self, f"{name}_{end}") for end in ("min", "max"))
-            if not 0 < low < high < np.inf:
-                raise ToolConfigurationError(
-                    f"the bins in {name} go from {low} to {high}: they must begin "
-                    "above 0, and end higher"
-                )
-            per_decade = getattr(self, f"{name}_bins_per_decade")
-            edges.append(log_edges(low, high, per_decade))
-            if len(edges[-1]) < 2:
-                raise ToolConfigurationError(
-                    f"there is no bin in {name} between {low} and {high}, with "
-                    f"{per_decade} in a factor of 10: raise {name}_max or "
-                    f"{name}_bins_per_decade"
-                )
+        energy = self.energy_min, self.energy_max, self.energy_bins_per_decade
+        intensity = (
+            self.intensity_min,
+            self.intensity_max,
+            self.intensity_bins_per_decade,
+        )
         self.settings = Settings(
-            *edges, self.gammaness_cut, self.min_events, self.n_bootstrap
+            bin_edges("energy", *energy),
+            bin_edges("intensity", *intensity),
+            self.gammaness_cut,
+            self.min_events,
+            self.n_bootstrap,
         )
 
     def _find_telescopes(self):
         """Telescopes of interest in each file, and their types."""
+        from ..training.index import check_file
+
         self.tel_ids, self.arrays, types = {}, {}, {}
         for path, _ in self.files:
             # Networks need the images, other algorithms only their DL2.
@@ -354,62 +343,38 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
 
     def _find_groups(self):
         """Groups of DL2 that are in the files, of those that there may be."""
-        from ..evaluation.events import find_groups
+        from ..evaluation.dl2_tables import find_groups
 
-        for name, groups in self.groups.items():
-            # Groups that are named must all be there, of those that follow from the
-            # algorithm's name one.
-            is_named = groups != [name + suffix for suffix in _GROUPS]
-            found = {
-                group
-                for path, _ in self.files
-                for wanted in ([[g] for g in groups] if is_named else [groups])
-                for group in find_groups(path, self.level, wanted)
-            }
-            self.groups[name] = sorted(found)
+        paths = [path for path, _ in self.files]
+        self.groups = {
+            name: find_groups(paths, self.level, groups)
+            for name, groups in self.groups.items()
+        }
 
     def _load_models(self):
         #: Networks of each model, of the telescope types of interest.
-        self.networks = {}
+        self.networks, self.models_in_words = {}, {}
         if not self.model_paths:
             return
         # Only now: it takes a while.
-        from ..evaluation.networks import Network, seeds_of
-        from ..instrument import check_telescopes
-        from ..model_file import read_model, warn_incomplete
-        from ..predictor import Predictor, select_device, set_threads
+        from ..evaluation.networks import read_networks
+        from ..predictor import select_device, set_threads
 
         try:
             device = select_device(self.device)
             set_threads(self.n_jobs)
             for name, path in self.model_paths.items():
-                model = read_model(path)
-                warn_incomplete(path, model.card, self.log)
-                pairs = {
-                    card.telescope.type: (card, weights)
-                    for card, weights in zip(
-                        model.card.networks, model.weights, strict=True
-                    )
-                }
-                missing = set(self.types) - set(pairs)
-                if missing:
-                    raise ToolConfigurationError(
-                        f"{path} has no network for {', '.join(sorted(missing))}, only "
-                        f"for {', '.join(pairs)}: choose with --telescope-types"
-                    )
-                for telescope_type in self.types:
-                    card, _ = pairs[telescope_type]
-                    for source, subarray in self.arrays.items():
-                        check_telescopes(subarray, card.telescope, source)
-                seeds_of([pairs[t][0] for t in self.types])
-                self.networks[name] = [
-                    Network(card, Predictor(card, weights, device, self.precision))
-                    for card, weights in (pairs[t] for t in self.types)
-                ]
+                networks = read_networks(
+                    path, self.types, self.arrays, device, self.precision, self.log
+                )
+                sha256 = sha256_of_file(path)
+                self.networks[name] = networks
+                self.models_in_words[name] = (
+                    f"{path.name}, SHA-256 {sha256[:16]}…, "
+                    f"{len(networks[0].card.members)} members"
+                )
                 Provenance().add_input_file(
-                    path,
-                    role="γ-PhysNet model",
-                    reference_meta={"sha256": sha256_of_file(path)},
+                    path, role="γ-PhysNet model", reference_meta={"sha256": sha256}
                 )
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
@@ -417,121 +382,58 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     def start(self):
         """Read the events, predict, and compute all figures."""
         from ..evaluation.events import read_events
+        from ..evaluation.networks import check_unseen
         from ..evaluation.results import evaluate
         from ..evaluation.sample import common_sample, read_sample
+        from ..evaluation.spectra import weight_events
 
         self.query = TrainingQualityQuery(parent=self)
-        events = []
+        events = {}
         for path, label in self.files:
             Provenance().add_input_file(path, role="simulated events", add_meta=False)
-            events.append(read_events(path, label, self.query, self.tel_ids[path]))
-            if np.isnan(events[-1]["intensity"]).all():
+            of_file = read_events(path, label, self.query, self.tel_ids[path])
+            events[path] = of_file
+            if len(of_file) > 0 and np.isnan(of_file["intensity"]).all():
                 self.log.warning(
                     "%s has no DL1 parameters: all of its telescope events are taken",
                     path,
                 )
         self.log.info("Selection of images:\n%s", self.query.to_table(functions=True))
-        self._check_showers(events)
-        n_images = sum(map(len, events)) * len(self.networks)
+        for name, networks in self.networks.items():
+            check_unseen(name, networks, events, self.allow_training_showers, self.log)
+        n_images = sum(map(len, events.values())) * len(self.networks)
         with self.progress("images", n_images, "im") as bar:
             samples = [
                 read_sample(
                     path,
                     label,
                     self.level,
-                    of_file,
+                    events[path],
                     self.networks,
                     self.groups,
                     bar.update,
                 )
-                for (path, label), of_file in zip(self.files, events, strict=True)
+                for path, label in self.files
             ]
         sample, self.counts = common_sample(samples)
-        self.results = evaluate(self._weighted(sample), self.settings)
-
-    def _check_showers(self, events):
-        """Refuse events that a model was trained on."""
-        from ..evaluation.events import EvaluationError
-        from ..evaluation.networks import check_showers
-
-        for name, networks in self.networks.items():
-            for network in networks:
-                for (path, _), of_file in zip(self.files, events, strict=True):
-                    n_seen = check_showers(network.card, of_file["shower"])
-                    if n_seen is None:
-                        self.log.warning(
-                            "%s does not say on which showers it was trained: whether "
-                            "it has seen those of %s is not known",
-                            name,
-                            path,
-                        )
-                    elif n_seen > 0 and not self.allow_training_showers:
-                        raise EvaluationError(
-                            f"{name} was trained on at least {n_seen} of the showers "
-                            f"in {path}: what it says of them tells nothing. Give "
-                            "files of other showers, or insist with "
-                            "--allow-training-showers"
-                        )
-                    elif n_seen > 0:
-                        self.log.warning(
-                            "%s was trained on at least %d of the showers in %s",
-                            name,
-                            n_seen,
-                            path,
-                        )
-
-    def _weighted(self, sample):
-        """Weight the events to spectra, if that is wanted."""
-        from ..evaluation.spectra import read_simulations, spectral_weights
-
-        weights = sample.weights.copy()
-        for label, spectrum in enumerate(
-            (self.signal_spectrum, self.background_spectrum)
-        ):
-            if spectrum is None:
-                continue
-            of_class = np.asarray(sample.events["label"]) == label
-            simulations = [
-                run
-                for path, its_label in self.files
-                if its_label == label
-                for run in read_simulations(path)
-            ]
-            weights[of_class] = spectral_weights(
-                np.asarray(sample.events["true_energy"])[of_class],
-                simulations,
-                spectrum,
-            )
-        return replace(sample, weights=weights)
+        self.spectra = self.signal_spectrum, self.background_spectrum
+        sample = weight_events(sample, self.files, self.spectra)
+        self.results = evaluate(sample, self.settings)
 
     def finish(self):
-        """Write tables, figures and the report.
+        """Write tables, figures and the report."""
+        from ..evaluation.report import FILES, LISTING, summarise, write_evaluation
 
-        Tables are written first: they are complete even if something cannot be drawn.
-        """
-        from ..evaluation.gaps import describe_gaps, find_gaps
-        from ..evaluation.report import (
-            FILES,
-            LISTING,
-            summarise,
-            write_report,
-            write_tables,
-        )
-
-        gaps, failures = find_gaps(self.results, self.settings), []
         with whole_folder(self.output_dir, LISTING, FILES) as folder:
-            written = write_tables(self.results | {"events": self.counts}, folder)
-            written += self._draw(folder, gaps, failures)
-            written.append(folder / "report.html")
-            write_report(
-                written[-1],
-                self._facts(),
+            written, gaps, failures = write_evaluation(
+                folder,
                 self.results,
                 self.counts,
-                [path for path in written if path.suffix == ".png"],
+                self.settings,
+                self._facts(),
+                self.draw_members,
                 self.published,
-                gaps,
-                failures,
+                any(self.spectra),
             )
         for path in [*written, folder / LISTING]:
             Provenance().add_output_file(
@@ -539,7 +441,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             )
         self.log.info("Valid predictions:\n%s", _text(self.counts))
         self.log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
-        for gap in describe_gaps(gaps):
+        for gap in gaps:
             self.log.warning("Not shown: %s", gap)
         for failure in failures:
             self.log.error("Not drawn: %s", failure)
@@ -550,52 +452,20 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             )
             raise SystemExit(1)
 
-    def _draw(self, folder, gaps, failures):
-        """Write all figures that can be drawn."""
-        from ..evaluation.plots import draw_all
-
-        plots = {}
-        with collect_failures(failures, "figures"):
-            plots = draw_all(
-                self.results,
-                self.gammaness_cut,
-                self.draw_members,
-                self.published,
-                bool(self.signal_spectrum or self.background_spectrum),
-                gaps,
-            )
-        return write_figures(plots, folder, failures)
-
     def _facts(self):
         """What the report says of itself."""
-        names = {0: "Gammas", 1: "Background"}
-        facts = {
-            f"Model {name}": f"{path.name}, SHA-256 {sha256_of_file(path)[:16]}…, "
-            f"{len(self.networks[name][0].card.members)} members"
-            for name, path in self.model_paths.items()
-        }
-        facts |= {
-            f"DL2 of {name}": ", ".join(groups) for name, groups in self.groups.items()
-        }
-        for label, name in names.items():
-            paths = [path.name for path, its_label in self.files if its_label == label]
-            facts[name] = ", ".join(paths) or "none"
-        selection = "; ".join(f"{c}" for _, c in self.query.quality_criteria)
-        spectra = [
-            spectrum or "as simulated"
-            for spectrum in (self.signal_spectrum, self.background_spectrum)
-        ]
-        return facts | {
-            "Telescopes": ", ".join(self.types),
-            "Events": f"of each {self.level}; images with {selection or 'anything'}",
-            "Bins": f"empty with fewer than {self.min_events} events; statistical "
-            f"errors from {self.n_bootstrap} samples of the showers",
-            "Gammaness": f"at least {self.gammaness_cut:g} for precision and recall",
-            "Spectra": " and ".join(dict.fromkeys(spectra)),
-            "Made": f"{datetime.now(UTC).isoformat(timespec='seconds')} with "
-            f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, ctapipe "
-            f"{version('ctapipe')}",
-        }
+        from ..evaluation.report import describe_evaluation
+
+        return describe_evaluation(
+            self.models_in_words,
+            self.groups,
+            self.files,
+            self.types,
+            self.level,
+            [criterion for _, criterion in self.query.quality_criteria],
+            self.spectra,
+            self.settings,
+        )
 
 
 def _text(table):

@@ -12,10 +12,10 @@ from ctapipe.io import read_table
 
 from ..dl1_file import DL1File
 from ..drawing import check_drawing, collect_failures, write_figures
+from ..input_file import sha256_of_file
 from ..output import check_folder, whole_folder
 from ..paths import FilePath, Names, find_files, named_models, refuse_same_files
 from ..quality import TrainingQualityQuery
-from ..reconstructor import sha256_of_file
 from .base import GammaPhysNetTool
 from .extras import require_modules
 

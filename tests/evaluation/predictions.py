@@ -5,9 +5,8 @@ from astropy.table import Table
 from scipy.special import expit
 from scipy.stats import norm
 
-from ctapipe_gammaphysnet.evaluation.events import Algorithm
 from ctapipe_gammaphysnet.evaluation.results import Settings
-from ctapipe_gammaphysnet.evaluation.sample import Sample
+from ctapipe_gammaphysnet.evaluation.sample import Algorithm, Sample
 
 #: Radius within which 68 % of a two-dimensional normal distribution are, in sigma.
 TWO_DIMENSIONAL = np.sqrt(-2 * np.log(1 - (norm.cdf(1) - norm.cdf(-1))))

@@ -10,14 +10,16 @@ from ctapipe.io import read_table, write_table
 from predictions import make_algorithm, make_events, make_sample, plant
 
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
+from ctapipe_gammaphysnet.evaluation.dl2_tables import read_dl2
 from ctapipe_gammaphysnet.evaluation.events import (
     EvaluationError,
-    combine_telescopes,
-    compare_to_truth,
     find_rows,
     merge_telescopes,
-    read_dl2,
     read_events,
+)
+from ctapipe_gammaphysnet.evaluation.predictions import (
+    combine_telescopes,
+    compare_to_truth,
 )
 from ctapipe_gammaphysnet.evaluation.sample import common_sample
 from ctapipe_gammaphysnet.quality import ImageQualityQuery

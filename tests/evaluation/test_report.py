@@ -12,7 +12,6 @@ from disk import full_disk
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
 from ctapipe_gammaphysnet.drawing import write_figures
-from ctapipe_gammaphysnet.evaluation.events import count_valid
 from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
 from ctapipe_gammaphysnet.evaluation.report import (
@@ -22,6 +21,7 @@ from ctapipe_gammaphysnet.evaluation.report import (
     write_tables,
 )
 from ctapipe_gammaphysnet.evaluation.results import evaluate
+from ctapipe_gammaphysnet.evaluation.sample import count_valid
 from ctapipe_gammaphysnet.output import OutputError
 
 

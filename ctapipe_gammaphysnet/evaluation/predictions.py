@@ -1,0 +1,114 @@
+"""Predictions of telescopes: combined to those of the array, compared with the truth.
+
+Whatever the algorithm, predictions become the same arrays, one row for each member of a
+model or a single one, so that several algorithms can be compared on the same events.
+"""
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import angular_separation
+
+from ..compat import PARTICLE_TYPE
+from ..stereo import combine_directions, intensity_weights, weighted_mean
+
+__all__ = ["COLUMNS", "combine_telescopes", "compare_to_truth"]
+
+#: What algorithms predict: kind of DL2 information, field of its container, unit.
+COLUMNS = {
+    "energy": ("energy", "energy", u.TeV),
+    "alt": ("geometry", "alt", u.deg),
+    "az": ("geometry", "az", u.deg),
+    "core_x": ("geometry", "core_x", u.m),
+    "core_y": ("geometry", "core_y", u.m),
+    "gammaness": (PARTICLE_TYPE, "prediction", u.one),
+}
+
+
+def combine_telescopes(predictions, intensity, event, n_events):
+    """Combine predictions of telescopes to those of the array.
+
+    As `GammaPhysNetReconstructor` does by default: the mean of valid energies and of
+    gammaness, the mean direction, and the mean impact point, weighted by intensity.
+
+    Parameters
+    ----------
+    predictions : dict of str to numpy.ndarray
+        Of telescope events, in the units of `read_dl2`, shape (n_rows, n).
+    intensity : numpy.ndarray
+        Of their images, shape (n,).
+    event : numpy.ndarray
+        Event of the array of each, shape (n,), int.
+    n_events : int
+        Number of events of the array.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Of the array, shape (n_rows, n_events).
+    """
+    n_rows = len(predictions["energy"])
+    combined = {name: np.full((n_rows, n_events), np.nan) for name in predictions}
+    for row in range(n_rows):
+        one = {name: values[row] for name, values in predictions.items()}
+        for name in ("energy", "gammaness"):
+            known = np.isfinite(one[name])
+            combined[name][row], _ = weighted_mean(
+                one[name][known], np.ones(known.sum()), event[known], n_events
+            )
+        known = np.isfinite(one["alt"])
+        combined["alt"][row], combined["az"][row], _ = combine_directions(
+            one["alt"][known],
+            one["az"][known],
+            np.ones(known.sum()),
+            event[known],
+            n_events,
+        )
+        known = np.isfinite(one["core_x"]) & np.isfinite(one["core_y"])
+        weights = intensity_weights(intensity[known], event[known], n_events)
+        for name in ("core_x", "core_y"):
+            combined[name][row], _ = weighted_mean(
+                one[name][known], weights, event[known], n_events
+            )
+    return combined
+
+
+def compare_to_truth(predictions, events):
+    """Compute how far predictions are from the truth.
+
+    Parameters
+    ----------
+    predictions : dict of str to numpy.ndarray
+        In the units of `read_dl2`, shape (n_rows, n_events).
+    events : astropy.table.Table
+        The events, as `read_events` gives them.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        As in `Algorithm`, shape (n_rows, n_events). What is not finite, an energy that
+        is not positive, and a gammaness that is not between 0 and 1 are not valid: NaN.
+    """
+    true = {
+        name: np.asarray(events[f"true_{name}"])
+        for name in ("alt", "az", "core_x", "core_y")
+    }
+    energy, gammaness = predictions["energy"], predictions["gammaness"]
+    with np.errstate(invalid="ignore"):
+        is_energy = np.isfinite(energy) & (energy > 0)
+        is_share = (gammaness >= 0) & (gammaness <= 1)
+        separation = angular_separation(
+            np.deg2rad(predictions["az"]),
+            np.deg2rad(predictions["alt"]),
+            np.deg2rad(true["az"]),
+            np.deg2rad(true["alt"]),
+        )
+        impact = np.hypot(
+            predictions["core_x"] - true["core_x"],
+            predictions["core_y"] - true["core_y"],
+        )
+    return {
+        "energy": np.where(is_energy, energy, np.nan),
+        "separation": np.rad2deg(separation),
+        "impact": np.where(np.isfinite(impact), impact, np.nan),
+        "gammaness": np.where(is_share, gammaness, np.nan),
+    }
