@@ -3,11 +3,11 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..drawing import (
+from ..drawing import figure_style
+from ..panels import (
     TASK_COLOURS,
     curve_styles,
     draw_band,
-    figure_style,
     mark_isolated,
     place_legend,
     plain_text,

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..drawing import draw_band, place_legend, plain_text
+from ..panels import draw_band, place_legend, plain_text
 
 __all__ = ["WIDTH", "draw_curve", "draw_legend", "new_figure"]
 

@@ -11,14 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from scipy.spatial import KDTree
 
-from ..drawing import (
-    TASK_COLOURS,
-    curve_styles,
-    figure_style,
-    place_legend,
-    plain_text,
-    say_empty,
-)
+from ..drawing import figure_style
+from ..panels import TASK_COLOURS, curve_styles, place_legend, plain_text, say_empty
 from ..targets import direction_to_target
 from .explainer import PRODUCT
 from .heatmaps import EMPTY, OUTPUTS

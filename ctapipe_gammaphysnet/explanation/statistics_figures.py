@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..drawing import (
+from ..drawing import figure_style
+from ..panels import (
     TASK_COLOURS,
     curve_styles,
-    figure_style,
     mark_isolated,
     plain_text,
     say_empty,

@@ -7,8 +7,9 @@ from itertools import cycle
 import numpy as np
 from astropy.table import Table
 
-from ..drawing import TASK_COLOURS, figure_style, place_legend, plain_text, say_empty
+from ..drawing import figure_style
 from ..output import write_whole
+from ..panels import TASK_COLOURS, place_legend, plain_text, say_empty
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 

@@ -1,0 +1,218 @@
+"""Parts of panels, alike in all figures: colours, curves, bands, axes, texts, legends.
+
+To be used in `drawing.figure_style`.
+"""
+
+import textwrap
+from itertools import cycle
+
+import numpy as np
+
+__all__ = [
+    "TASK_COLOURS",
+    "curve_styles",
+    "draw_band",
+    "mark_isolated",
+    "place_legend",
+    "plain_text",
+    "say_empty",
+    "set_logarithmic",
+]
+
+#: Colours of curves: those of Okabe and Ito, which colour-blind readers tell apart.
+#: Line styles and markers say the same again.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_LINES = ("-", "--", "-.", ":")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+#: A task has one colour in all figures, which is none of a curve's: those of Tol's
+#: muted scheme, which colour-blind readers tell apart, too.
+TASK_COLOURS = {
+    "class": "#882255",
+    "energy": "#332288",
+    "direction": "#117733",
+    "impact": "#999933",
+}
+#: Height in inches of a line of a legend.
+_LINE_HEIGHT = 0.19
+#: Letters in a line of what is said in an empty panel.
+_WRAPPED = 28
+
+
+def plain_text(text, width=None):
+    """Make matplotlib show a text letter by letter, such as the name of a file.
+
+    Parameters
+    ----------
+    text : str
+        The text. What it has between dollars is no formula, and what the font does not
+        have (or no font, such as the end of a line) is shown by its number.
+    width : int, optional
+        Break lines after so many letters.
+
+    Returns
+    -------
+    str
+        What to give to matplotlib.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties(family="DejaVu Sans")))
+    letters = [
+        c
+        if c.isprintable() and font.get_char_index(ord(c)) > 0
+        else c.encode("unicode_escape").decode()
+        for c in text
+    ]
+    width = width or max(len(letters), 1)
+    lines = [
+        "".join(letters[start : start + width]).replace("$", r"\$")
+        for start in range(0, len(letters), width)
+    ]
+    shown = "\n".join(lines)
+    # matplotlib keeps labels that begin with an underscore for itself.
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def curve_styles(names):
+    """Choose colour, line style and marker of each curve.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What there are curves of.
+
+    Returns
+    -------
+    dict of str to dict of str to str
+        For each name ``color``, ``linestyle`` and ``marker``.
+    """
+    styles = zip(cycle(_COLOURS), cycle(_LINES), cycle(_MARKERS), strict=False)
+    return {
+        name: {"color": colour, "linestyle": line, "marker": marker}
+        for name, (colour, line, marker) in zip(names, styles, strict=False)
+    }
+
+
+def place_legend(figure, entries, n_columns, where="lower"):
+    """Place a legend below or above all panels, and make room for it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure, with constrained layout.
+    entries : dict of str to matplotlib.artist.Artist
+        Handles by their labels, in their order.
+    n_columns : int
+        Number of columns.
+    where : {"lower", "upper"}
+        Below or above.
+    """
+    if not entries:
+        return
+    n_columns = min(n_columns, len(entries))
+    lines = [label.count("\n") + 1 for label in entries]
+    n_rows = -(-len(lines) // n_columns)
+    # Columns are filled one after another.
+    columns = [lines[i : i + n_rows] for i in range(0, len(lines), n_rows)]
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LINE_HEIGHT * max(map(sum, columns)))
+    figure.legend(
+        list(entries.values()),
+        list(entries),
+        loc=f"outside {where} center",
+        ncols=n_columns,
+        fontsize="small",
+        frameon=False,
+    )
+
+
+def set_logarithmic(axis):
+    """Make an axis logarithmic, with a few numbers at it as one writes them.
+
+    To be called when all that it shows is drawn.
+
+    Parameters
+    ----------
+    axis : matplotlib.axis.Axis
+        The axis.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def mark_isolated(values):
+    """Choose the markers of a line that has none: where there is no line, either.
+
+    Parameters
+    ----------
+    values : array_like
+        The line's values, shape (n,). Those that are not finite interrupt it.
+
+    Returns
+    -------
+    dict of str to object
+        Keywords for ``plot``: ``marker`` and ``markevery`` if a value has no
+        neighbours, else none.
+    """
+    isolated = _is_isolated(values)
+    return {"marker": ".", "markevery": isolated} if isolated.any() else {}
+
+
+def _is_isolated(values):
+    is_finite = np.pad(np.isfinite(values), 1)
+    return is_finite[1:-1] & ~is_finite[:-2] & ~is_finite[2:]
+
+
+def draw_band(axis, x, mean, deviation, colour, label=None, step=None):
+    """Draw a band about a curve, and a bar where a point has no neighbours.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        The panel.
+    x, mean, deviation : numpy.ndarray
+        Positions, middle and half height of the band, shape (n,).
+    colour : str
+        Colour, of which the band is a light one.
+    label : str, optional
+        What a legend says.
+    step : {"pre", "post", "mid"}, optional
+        How it steps, for that of a histogram.
+    """
+    shade = {"color": colour, "alpha": 0.2}
+    ends = mean - deviation, mean + deviation
+    axis.fill_between(x, *ends, **shade, linewidth=0, step=step, label=label)
+    isolated = _is_isolated(ends[0])
+    if isolated.any():
+        axis.vlines(x[isolated], *(end[isolated] for end in ends), **shade, linewidth=6)
+
+
+def say_empty(axis, reason, below=False):
+    """Say in an empty panel why it is empty.
+
+    Parameters
+    ----------
+    axis : matplotlib.axes.Axes
+        The panel.
+    reason : str
+        Why.
+    below : bool
+        Whether to say it below the panel, for which room is made.
+    """
+    box = {"facecolor": "white", "edgecolor": "0.5", "alpha": 0.9}
+    text = axis.text(
+        0.5,
+        0 if below else 0.5,
+        textwrap.fill(reason, _WRAPPED),
+        ha="center",
+        va="top" if below else "center",
+        fontsize="small",
+        transform=axis.transAxes,
+        bbox=None if below else box,
+    )
+    text.set_in_layout(below)
