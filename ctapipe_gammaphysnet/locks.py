@@ -2,20 +2,21 @@
 
 import contextlib
 import fcntl
+import hashlib
 import os
 
 __all__ = ["locked"]
 
-#: How much of a file's name its lock's name repeats: it must not become too long.
-_REPEATED_BYTES = 100
+#: A lock is named like its file, unless that is longer.
+_LONGEST_NAME_BYTES = 100
 
 
 @contextlib.contextmanager
 def locked(path, wait=True):
     """Let one process at a time use a file.
 
-    The lock is a file beside it, ``PATH.lock``, which is removed with the lock. If the
-    process dies, so does its lock.
+    The lock is a file beside it, ``PATH.lock`` (of a long name its checksum), which is
+    removed with the lock. If the process dies, so does its lock.
 
     Parameters
     ----------
@@ -36,8 +37,7 @@ def locked(path, wait=True):
     OSError
         If there are no locks in this file system, or it cannot be written to.
     """
-    name = os.fsencode(path.name)[:_REPEATED_BYTES].decode(errors="ignore")
-    lock = path.with_name(f"{name}.lock")
+    lock = path.with_name(f"{_short(path.name)}.lock")
     file = _acquire(lock, wait)
     try:
         yield
@@ -45,6 +45,13 @@ def locked(path, wait=True):
         # Before the lock goes: after that it may be another one's.
         lock.unlink(missing_ok=True)
         file.close()
+
+
+def _short(name):
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME_BYTES:
+        return name
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def _acquire(lock, wait):

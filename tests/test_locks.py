@@ -78,10 +78,11 @@ def test_nobody_enters_together(tmp_path):
 
 
 def test_long_names_can_be_locked(tmp_path):
-    path = tmp_path / ("γ" * 127)
+    path, other = tmp_path / ("γ" * 127), tmp_path / ("γ" * 126)
     path.touch()
-    with locked(path), pytest.raises(BlockingIOError), locked(path, wait=False):
-        pass
+    with locked(path), locked(other, wait=False):
+        with pytest.raises(BlockingIOError), locked(path, wait=False):
+            pass
 
 
 def test_a_file_system_without_locks_says_so(tmp_path, monkeypatch):
