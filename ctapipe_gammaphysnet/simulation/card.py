@@ -31,13 +31,7 @@ from .card_yaml import read_yaml, show
 from .instruments import ARRAYS, SITES
 from .limits import check_runs, check_shower
 
-__all__ = [
-    "PRIMARY_ID",
-    "AirShowerCard",
-    "CardError",
-    "Pointing",
-    "read_card",
-]
+__all__ = ["PRIMARY_ID", "AirShowerCard", "CardError", "Pointing", "read_card"]
 
 #: Code of each primary particle, as in sim_telarray.
 PRIMARY_ID = {"gamma": 0, "electron": 1, "proton": 101}

@@ -40,8 +40,7 @@ _PIXEL_NS = 1e5  # of night sky in an image: pixels of a camera times its readou
 
 
 def mean_energy_gev(card):
-    """
-    Mean energy of the showers of a card.
+    """Mean energy of the showers of a card.
 
     Parameters
     ----------
@@ -69,8 +68,7 @@ def _integral(index, log_ratio):
 
 
 def particles(card, n_runs):
-    """
-    Estimate how many particles are followed.
+    """Estimate how many particles are followed.
 
     Parameters
     ----------
@@ -89,8 +87,7 @@ def particles(card, n_runs):
 
 
 def photoelectrons(card, n_runs):
-    """
-    Estimate how many photoelectrons are made.
+    """Estimate how many photoelectrons are made.
 
     Parameters
     ----------
@@ -117,8 +114,7 @@ def _uses_nearby(card):
 
 
 def check_shower(card):
-    """
-    Check that any shower of a card fits into the memory of a computer.
+    """Check that any shower of a card fits into the memory of a computer.
 
     Parameters
     ----------
@@ -142,8 +138,7 @@ def check_shower(card):
 
 
 def check_runs(card, n_runs):
-    """
-    Check that a process can simulate runs in a time that a computer has.
+    """Check that a process can simulate runs in a time that a computer has.
 
     Parameters
     ----------
@@ -157,14 +152,14 @@ def check_runs(card, n_runs):
     ValueError
         If they take more particles or light than one process should make.
     """
-    asked = {
-        "particles": particles(card, n_runs) / MAX_PARTICLES,
-        "photoelectrons": photoelectrons(card, n_runs) / MAX_PHOTOELECTRONS,
-    }
-    name, excess = max(asked.items(), key=lambda item: item[1])
-    if excess <= 1:
+    name, number, largest = max(
+        ("particles", particles(card, n_runs), MAX_PARTICLES),
+        ("photoelectrons", photoelectrons(card, n_runs), MAX_PHOTOELECTRONS),
+        key=lambda asked: asked[1] / asked[2],
+    )
+    if number <= largest:
         return
-    largest = {"particles": MAX_PARTICLES, "photoelectrons": MAX_PHOTOELECTRONS}[name]
+    excess = number / largest
     advice = (
         f"lower it to {int(card.showers / excess)} and raise runs"
         if n_runs == 1
@@ -172,6 +167,6 @@ def check_runs(card, n_runs):
         "AirShowerEventSource.runs"
     )
     raise ValueError(
-        f"showers: {n_runs * card.showers} would make {excess * largest:.1e} {name}, "
+        f"showers: {n_runs * card.showers} would make {number:.1e} {name}, "
         f"more than one process should ({largest:.0e}); {advice}"
     )
