@@ -164,6 +164,9 @@ def test_a_model_of_the_whole_name_wins(tmp_path):
         named_models("DA=no.h5")
     with pytest.raises(ToolConfigurationError, match="to be called zenith"):
         named_models("zenith=20/no.h5")
+    # A name has no folders.
+    with pytest.raises(ToolConfigurationError, match=r"file .*/data/zenith=20/no\.h5$"):
+        named_models("data/zenith=20/no.h5")
 
 
 def test_names_can_be_printed_and_stored():
