@@ -1,34 +1,40 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
-import glob
-import json
-import platform
-import secrets
 import signal
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 
-import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from tqdm.auto import tqdm
 
 from ..drawing import check_drawing
-from ..instrument import check_alike, describe_telescope
-from ..locks import locked
+from ..instrument import describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
-from ..model_file import Model, ModelFileError, read_card, write_model
-from ..network import CameraLattice, NetworkConfig, parameter_shapes
-from ..output import OutputError, real_path
+from ..model_file import Model, read_card
+from ..network import CameraLattice, NetworkConfig
 from ..output import check_file as check_output_file
 from ..paths import FilePath, Names, find_files, refuse_same_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
-from ..training.index import EventIndex, TrainingDataError, check_file, read_index
-from ..training.members import add_members, check_alike_training, complete_seeds
+from ..training.describe import (
+    describe_component,
+    describe_data,
+    describe_results,
+    describe_selection,
+    describe_software,
+    digest,
+)
+from ..training.index import check_file
+from ..training.members import check_alike_training
+from ..training.outputs import Outputs
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
-from ..training.showers import is_for_validation
+from ..training.sample import (
+    check_training,
+    check_validation,
+    common_telescopes,
+    split_images,
+)
 from ..training.traits import FiniteFloat
 from .base import GammaPhysNetTool
 from .extras import require_modules
@@ -252,12 +258,14 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             require_modules("tensorboard")
         # Only now: help and complaints must not wait for torch.
         from ..predictor import set_threads
-        from ..training.fit import check_environment
+        from ..training.hardware import check_environment, choose_hardware
 
         self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
-        self._check_recipe()
+        self.recipe.check(
+            self.tasks, self.validation_fraction, self.devices * self.nodes
+        )
         try:
             self.network_config = NetworkConfig(
                 blocks=self.blocks,
@@ -267,15 +275,23 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 attention_ratio=self.attention_ratio,
                 tasks=tuple(self.tasks),
             )
-            self.hardware = self._choose_hardware()
+            self.hardware = choose_hardware(
+                self.device, self.devices, self.nodes, self.precision
+            )
             self.is_first_process = check_environment(self.hardware) == 0
             set_threads(self.n_jobs)
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
         self._collect_telescopes()
-        #: Telescope type and seed of each member.
-        self.members = [(name, seed) for name in self.telescopes for seed in self.seeds]
-        self.has_all = self.resume and self._has_all_members()
+        self.outputs = Outputs(
+            self.output_path,
+            [(name, seed) for name in self.telescopes for seed in self.seeds],
+            resume=self.resume,
+            add_members=self.add_members,
+            overwrite=self.overwrite,
+            tensorboard=self.tensorboard,
+        )
+        self.has_all = self.resume and self.outputs.has_all()
         if self.is_first_process and not self.has_all:
             self._check_outputs()
 
@@ -304,262 +320,21 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             )
         check_output_file(self.output_path, self.paths)
 
-    def _check_recipe(self):
-        """Refuse what cannot be meant; Recipe knows its settings one by one."""
-        recipe = self.recipe
-        for task in recipe.task_weights.keys() ^ set(self.tasks):
-            if recipe.task_weights:
-                raise ToolConfigurationError(
-                    f"Recipe.task_weights must have one weight for each task: {task} "
-                    "is missing, or is not trained"
-                )
-        if recipe.signal_fraction is not None and "class" not in self.tasks:
-            raise ToolConfigurationError(
-                "Recipe.signal_fraction does nothing without background: leave it out, "
-                "or add 'class' to TrainGammaPhysNet.tasks"
-            )
-        if recipe.patience is None:
-            return
-        if self.validation_fraction == 0:
-            raise ToolConfigurationError(
-                "Recipe.patience needs validation images: raise "
-                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
-            )
-        if recipe.patience >= recipe.epochs:
-            self.log.warning(
-                "Recipe.patience=%d ends no training of %d epochs",
-                recipe.patience,
-                recipe.epochs,
-            )
-        elif recipe.schedule != "step":
-            self.log.warning(
-                "Recipe.patience may end the training before the learning rate has "
-                "fallen as Recipe.schedule=%s has it",
-                recipe.schedule,
-            )
-
-    def _choose_hardware(self):
-        from ..predictor import check_engine, select_device
-        from ..training.fit import Hardware
-
-        if self.recipe.batch_size < self.devices * self.nodes:
-            raise ToolConfigurationError(
-                f"a batch of {self.recipe.batch_size} images cannot be shared by "
-                f"{self.devices * self.nodes} processes: raise Recipe.batch_size"
-            )
-        device = select_device(self.device)
-        if device.index is not None and self.devices > 1:
-            raise ToolConfigurationError(
-                f"--device {self.device} is one device, but --devices is "
-                f"{self.devices}: leave out its number"
-            )
-        check_engine("lattice", device)
-        return Hardware(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=self.devices if device.index is None else [device.index],
-            nodes=self.nodes,
-            precision=self.precision,
-        )
-
     def _collect_telescopes(self):
-        """Find the telescope types; each must be in all files, and the same there."""
-        names, arrays = {}, {}
+        arrays = {}
         for path in self.paths:
-            subarray = check_file(path)
+            arrays[path] = check_file(path)
             Provenance().add_input_file(path, role="DL1 images for training")
-            arrays[path] = subarray
-            names |= dict.fromkeys(sorted(map(str, subarray.telescope_types)))
-        self.telescopes = {}
-        for name in self.telescope_types or names:
-            for path, subarray in arrays.items():
-                types = set(map(str, subarray.telescope_types))
-                if name not in types:
-                    raise ToolConfigurationError(
-                        f"{path} has no telescopes of type {name}, only "
-                        f"{', '.join(sorted(types))}: leave out the file, or choose "
-                        "the types to train for with --telescope-types"
-                    )
-            self.telescopes[name] = check_alike(arrays, name)
-
-    @property
-    def training_dir(self):
-        """Folder of checkpoints, histories and curves."""
-        name = self.output_path.name.removesuffix(".safetensors")
-        return self.output_path.with_name(f"{name}.training")
-
-    @property
-    def _curves_path(self):
-        return self.training_dir / "curves.png"
-
-    def _has_all_members(self):
-        """Tell whether the file has all members, as for a job that is run again."""
-        if any(self._paths_of(*member).checkpoint.exists() for member in self.members):
-            return False
-        return self._complete_members().issuperset(self.members)
-
-    def _complete_members(self):
-        """Telescope types and seeds of the members in the output, if it is a model."""
-        try:
-            networks = read_card(self.output_path).networks
-        except ModelFileError:
-            return set()
-        return {(n.telescope.type, s) for n in networks for s in complete_seeds(n)}
+        self.telescopes = common_telescopes(arrays, self.telescope_types)
 
     def _check_outputs(self):
         """Never lose a file that the user did not give up."""
-        self._make_training_dir()
-        self._check_plain_files()
-        if self.add_members:
-            self._try_lock()
-        for name, seed in self.members:
-            self._claim(name, seed)
-        checkpoints = {
-            self._paths_of(*member).checkpoint: member
-            for member in self.members
-            if self._paths_of(*member).checkpoint.exists()
-        }
-        #: Seeds of members that go on, or were trained to the end but not written.
-        self.resumed = {seed for _, seed in checkpoints.values()}
-        if self.overwrite:
-            for checkpoint in checkpoints:
-                checkpoint.unlink()
-        elif checkpoints and not self.resume:
-            raise ToolConfigurationError(
-                f"{next(iter(checkpoints))} is of a training that was interrupted: go "
-                "on with --resume, or start anew with --overwrite"
-            )
-        elif checkpoints and not self.add_members:
-            self._check_no_member_is_left_out(checkpoints)
-            self._check_no_member_is_lost()
-        # An interrupted training has written what it had.
-        if not (self.add_members or (self.resume and checkpoints)):
+        self.enter_context(self.outputs.claimed(self.paths, self.log))
+        self.outputs.check_checkpoints()
+        if not self.outputs.goes_on:
             self.check_output(self.output_path)
         if not self.overwrite:
-            self._check_no_record_is_lost(checkpoints)
-
-    def _make_training_dir(self):
-        try:
-            self.training_dir.mkdir(exist_ok=True)
-        except FileExistsError as error:
-            raise ToolConfigurationError(
-                f"{self.training_dir} is no folder, but the checkpoints of "
-                f"{self.output_path} go into a folder of this name: move it, or choose "
-                "another output"
-            ) from error
-        except OSError as error:
-            raise ToolConfigurationError(
-                f"{self.training_dir}, the folder of checkpoints, cannot be made: "
-                f"{error.strerror}"
-            ) from error
-
-    def _check_plain_files(self):
-        """Refuse what cannot be replaced in the folder of checkpoints."""
-        check_output_file(self._curves_path, self.paths)
-        for member in self.members:
-            paths = self._paths_of(*member)
-            check_output_file(paths.checkpoint, self.paths)
-            check_output_file(paths.history, self.paths)
-
-    def _check_no_record_is_lost(self, checkpoints):
-        """Figures and curves that are there must be of the trainings that go on."""
-        # A member that is in the output already is refused with better words.
-        going_on = {*checkpoints.values(), *self._complete_members()}
-        records = [
-            self._paths_of(*member).history
-            for member in self.members
-            if member not in going_on
-        ]
-        # Whoever adds a member draws its curves anew.
-        if not (checkpoints or self.add_members):
-            records.append(self._curves_path)
-        for path in records:
-            if path.exists():
-                raise ToolConfigurationError(
-                    f"{path} exists, but is of no training that goes on: move it, or "
-                    "replace it with --overwrite"
-                )
-
-    def _check_no_member_is_left_out(self, checkpoints):
-        """The model is written anew: with the members that it had."""
-        others = set(self.training_dir.glob("*_seed*.ckpt")) - set(checkpoints)
-        if others:
-            raise ToolConfigurationError(
-                f"{min(others)} is of the same interrupted training, but neither "
-                "--seeds nor --telescope-types ask for it: give all, or remove it"
-            )
-
-    def _check_no_member_is_lost(self):
-        """The model is written anew: whatever is in the file must be trained."""
-        if not self.output_path.exists():
-            return
-        try:
-            networks = read_card(self.output_path).networks
-        except ModelFileError as error:
-            raise OutputError(
-                f"{error}. --resume does not replace it: move it, or choose another "
-                "output"
-            ) from error
-        lost = [
-            f"seed {member.seed} of {network.telescope.type}"
-            for network in networks
-            for member in network.members
-            if (network.telescope.type, member.seed) not in self.members
-        ]
-        if lost:
-            raise OutputError(
-                f"{self.output_path} has members that are not trained here: "
-                f"{', '.join(lost)}. Keep them with --add-members, or move the file"
-            )
-
-    def _try_lock(self):
-        """Find out now whether members can be added at the end."""
-        try:
-            with locked(real_path(self.output_path), wait=False):
-                pass
-        except BlockingIOError:
-            # Others add theirs: there are locks.
-            pass
-        except OSError as error:
-            raise ToolConfigurationError(
-                f"--add-members locks {self.output_path}, but files in its folder "
-                f"cannot be locked ({error.strerror}): choose an output on another "
-                "disk, or train all members in one run, without --add-members"
-            ) from error
-
-    def _claim(self, name, seed):
-        """Keep other processes from training the same member, to the end of this."""
-        checkpoint = self._paths_of(name, seed).checkpoint
-        try:
-            self.enter_context(locked(checkpoint, wait=False))
-        except BlockingIOError as error:
-            raise ToolConfigurationError(
-                f"another process trains seed {seed} of {name} for {self.output_path}: "
-                "wait for it, or choose other seeds. Processes that are to share the "
-                "work need --devices and --nodes"
-            ) from error
-        except OSError as error:
-            self.log.warning(
-                "Files in %s cannot be locked (%s): do not train the same seed twice "
-                "at the same time",
-                self.training_dir,
-                error.strerror,
-            )
-            return
-        for unfinished in self.training_dir.glob(
-            f"{glob.escape(checkpoint.stem)}.*.part"
-        ):
-            # Of a process that was killed while it wrote.
-            unfinished.unlink()
-
-    def _paths_of(self, name, seed):
-        from ..training.checkpoint import Paths
-
-        stem = f"{name}_seed{seed}"
-        return Paths(
-            checkpoint=self.training_dir / f"{stem}.ckpt",
-            history=self.training_dir / f"{stem}.csv",
-            tensorboard=self.training_dir / "tensorboard" if self.tensorboard else None,
-        )
+            self.outputs.check_records()
 
     def start(self):
         """Find the images of all telescope types, then train all their members."""
@@ -577,7 +352,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             return
         self._check_checkpoints(prepared)
         if self.is_first_process:
-            self._try_to_write(cards)
+            self.outputs.try_to_write(self._card(cards))
         for name, (data, settings) in prepared.items():
             if self.interrupted is None and self.failure is None:
                 self._train_telescope(name, data, settings)
@@ -598,81 +373,36 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
         for name, (_, settings) in prepared.items():
             for seed in self.seeds:
-                checkpoint = self._paths_of(name, seed).checkpoint
+                checkpoint = self.outputs.paths[name, seed].checkpoint
                 if checkpoint.exists():
                     check_resumable(checkpoint, settings)
 
-    def _try_to_write(self, cards):
-        """Write a model as that at the end will be, and remove it."""
-        weights = []
-        for card in cards:
-            shapes = parameter_shapes(card.network, card.telescope.camera)
-            zeros = {
-                name: np.zeros(
-                    shape,
-                    np.int64 if name.endswith("num_batches_tracked") else np.float32,
-                )
-                for name, shape in shapes.items()
-            }
-            weights.append((zeros,) * len(card.members))
-        output = real_path(self.output_path)
-        trial = output.with_name(f"trial.{secrets.token_hex(4)}.part")
-        model = Model(self._card(cards), tuple(weights))
-        try:
-            if self.add_members and output.exists():
-                model = add_members(output, model, self.resumed)
-        except ValueError as error:
-            raise ToolConfigurationError(
-                f"these members cannot be added: {error}"
-            ) from error
-        try:
-            write_model(trial, model)
-        except ValueError as error:
-            raise ToolConfigurationError(
-                f"{self.output_path} could not be written after the training: {error}"
-            ) from error
-        finally:
-            trial.unlink(missing_ok=True)
-
     def _prepare(self, name):
         """What the networks of a telescope type are trained on, and all settings."""
-        from ..training.describe import describe_data, digest
         from ..training.fit import TrainingSet
 
         query = TrainingQualityQuery(parent=self)
-        index = EventIndex.concatenate(
-            [
-                read_index(path, number, name, label, query)
-                for number, (path, label) in enumerate(
-                    zip(self.paths, self.labels, strict=True)
-                )
-            ]
+        training, validation = split_images(
+            self.paths, self.labels, name, query, self.validation_fraction
         )
         selection = query.to_table(functions=True)
         self.log.info("Selection of images of %s:\n%s", name, selection)
-        kept = is_for_validation(index.shower, self.validation_fraction)
-        training, validation = index.select(~kept), index.select(kept)
-        counts = np.bincount(training.label, minlength=2)
-        if counts[: len(set(self.labels))].min() == 0:
-            raise TrainingDataError(
-                f"{name}: {counts[0]} images of signal and {counts[1]} of background "
-                "are left for training. Leave this telescope type out "
-                "(--telescope-types), or give more files. Counts of the selection:\n"
-                f"{selection}"
-            )
-        self._check_validation(name, validation)
-        n_processes = self.hardware.n_processes
-        if 0 < len(validation) < n_processes:
-            raise TrainingDataError(
-                f"{name}: {len(validation)} images for validation are fewer than the "
-                f"{n_processes} processes that share them: raise "
-                "TrainGammaPhysNet.validation_fraction, or set it to 0"
+        n_classes = len(set(self.labels))
+        check_training(name, training, n_classes, selection)
+        if self.validation_fraction > 0:
+            check_validation(
+                name,
+                validation,
+                n_classes,
+                self.hardware.n_processes,
+                needed=self.recipe.patience is not None,
+                log=self.log,
             )
         geometry = self.telescopes[name].camera.geometry
         augmentation = Augmentation(geometry=geometry, parent=self)
         settings = {
-            "recipe": _traits_of(self.recipe),
-            "augmentation": _traits_of(augmentation),
+            "recipe": describe_component(self.recipe),
+            "augmentation": describe_component(augmentation),
             "precision": self.precision,
             "files": {
                 option: [
@@ -682,10 +412,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 ]
                 for option, value in LABELS.items()
             },
-            "selection": [
-                f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
-                for row in selection
-            ],
+            "selection": describe_selection(selection),
             "validation fraction of showers": self.validation_fraction,
         }
         card = NetworkCard(
@@ -710,22 +437,6 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         }
         return data, settings
 
-    def _check_validation(self, name, validation):
-        """Early stopping must know what gets better; else one should know."""
-        counts = np.bincount(validation.label, minlength=2)[: len(set(self.labels))]
-        if self.validation_fraction == 0 or counts.min() > 0:
-            return
-        problem = (
-            f"{name}: of {len(validation)} images for validation, {counts[0]} are of "
-            "signal" + (f" and {counts[1]} of background" if len(counts) > 1 else "")
-        )
-        if self.recipe.patience is not None:
-            raise TrainingDataError(
-                f"{problem}: Recipe.patience needs them. Raise "
-                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
-            )
-        self.log.warning("%s", problem)
-
     def _train_telescope(self, name, data, settings):
         """Train the members of one telescope type, until something ends it."""
         from ..training.fit import fit
@@ -742,7 +453,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                     self.recipe,
                     seed,
                     self.hardware,
-                    self._paths_of(name, seed),
+                    self.outputs.paths[name, seed],
                     settings,
                     self._report,
                     progress,
@@ -752,15 +463,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 self.failure = error
                 break
             self.histories[f"{name} seed {seed}"] = history
-            results = {
-                "complete": self.interrupted is None,
-                "epochs": len(history),
-                # A card has no infinite numbers.
-                "after the last epoch": {
-                    figure: value if np.isfinite(value) else None
-                    for figure, value in (history[-1] if history else {}).items()
-                },
-            }
+            results = describe_results(history, self.interrupted is None)
             members.append(MemberCard(seed=seed, training=results))
             weights.append(trained)
             if self.interrupted is not None:
@@ -786,7 +489,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         if self.interrupted is not None:
             self.log.warning(
                 "Interrupted: %s has %s. Go on with %s",
-                self.output_path if writes else self.training_dir,
+                self.output_path if writes else self.outputs.folder,
                 "what was trained so far" if writes else "the checkpoints",
                 "--resume --add-members" if self.add_members else "--resume",
             )
@@ -797,13 +500,15 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def _write_results(self):
         cards, weights = zip(*self.networks, strict=True)
-        self._write(Model(self._card(cards), weights))
+        self.outputs.write(Model(self._card(cards), weights))
+        Provenance().add_output_file(
+            self.output_path, role="γ-PhysNet model", add_meta=False
+        )
+        self.log.info("Wrote %s", self.output_path)
         if self.interrupted is None and self.failure is None:
-            for name in self.telescopes:
-                for seed in self.seeds:
-                    self._paths_of(name, seed).checkpoint.unlink(missing_ok=True)
+            self.outputs.remove_checkpoints()
         try:
-            plot_histories(self.histories, self._curves_path)
+            plot_histories(self.histories, self.outputs.curves)
         except Exception as error:
             # The model and the figures (CSV) are there, whatever a drawing needs.
             self.log.warning("The curves could not be drawn: %s", error)
@@ -812,46 +517,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def _card(self, cards):
         """Model card of networks."""
-        packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
         return ModelCard(
             note=self.note,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            software={
-                "python": platform.python_version(),
-                **{package: version(package) for package in packages},
-            },
+            software=describe_software(),
             networks=tuple(cards),
         )
-
-    def _write(self, model):
-        output = real_path(self.output_path)
-        try:
-            if self.add_members:
-                with locked(output):
-                    if output.exists():
-                        model = add_members(output, model, self.resumed)
-                    write_model(output, model, overwrite=True)
-            else:
-                if self.resume:
-                    # Others may have added theirs meanwhile.
-                    self._check_no_member_is_lost()
-                write_model(output, model, overwrite=self.overwrite or self.resume)
-        except (ValueError, OSError) as error:
-            raise ToolConfigurationError(
-                f"{error}. What was trained is kept in {self.training_dir}: when this "
-                "is mended, the same command with --resume (without --overwrite) "
-                "writes the model"
-            ) from error
-        Provenance().add_output_file(
-            self.output_path, role="γ-PhysNet model", add_meta=False
-        )
-        self.log.info("Wrote %s", self.output_path)
-
-
-def _traits_of(component):
-    """Configuration of a component, as JSON values."""
-    traits_of = {n: getattr(component, n) for n in component.trait_names(config=True)}
-    return json.loads(json.dumps(traits_of))
 
 
 def main():

@@ -6,8 +6,6 @@ import os
 import secrets
 import signal
 import threading
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from lightning.pytorch.callbacks import Checkpoint
@@ -19,7 +17,6 @@ from .records import write_history
 __all__ = [
     "Interrupted",
     "Keeper",
-    "Paths",
     "TrainingError",
     "check_resumable",
     "restored_signals",
@@ -31,25 +28,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class TrainingError(TrainingDataError):
     """The training cannot go on; the message says why, and what is left."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """Where a training keeps what it must not lose.
-
-    Attributes
-    ----------
-    checkpoint : pathlib.Path
-        The state of the training.
-    history : pathlib.Path
-        The figures after each epoch, CSV.
-    tensorboard : pathlib.Path or None
-        Directory of a log for TensorBoard.
-    """
-
-    checkpoint: Path
-    history: Path
-    tensorboard: Path | None = None
 
 
 class Interrupted(BaseException):

@@ -2,13 +2,22 @@
 
 import hashlib
 import json
+import platform
+from importlib.metadata import version
 
 import numpy as np
 
 from .showers import describe_showers
 from .stream import read_images
 
-__all__ = ["describe_data", "digest"]
+__all__ = [
+    "describe_component",
+    "describe_data",
+    "describe_results",
+    "describe_selection",
+    "describe_software",
+    "digest",
+]
 
 #: Images of which the noise is measured: that many stretches of the index.
 _STRETCHES, _STRETCH = 10, 50
@@ -84,3 +93,80 @@ def digest(value):
     """
     text = json.dumps(value, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe_component(component):
+    """Describe the configuration of a component.
+
+    Parameters
+    ----------
+    component : ctapipe.core.Component
+        The component.
+
+    Returns
+    -------
+    dict of str to JSON value
+        The settings, by their names.
+    """
+    names = component.trait_names(config=True)
+    return json.loads(json.dumps({name: getattr(component, name) for name in names}))
+
+
+def describe_selection(selection):
+    """Describe the selection of images.
+
+    Parameters
+    ----------
+    selection : astropy.table.Table
+        What `ImageQualityQuery.to_table` gives, with the functions.
+
+    Returns
+    -------
+    list of str
+        The criteria, each with the number of images that are left after it.
+    """
+    return [
+        f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
+        for row in selection
+    ]
+
+
+def describe_results(history, is_complete):
+    """Describe how the training of a member ended.
+
+    Parameters
+    ----------
+    history : list of dict of str to float
+        The figures after each epoch.
+    is_complete : bool
+        Whether it was trained to the end.
+
+    Returns
+    -------
+    dict of str to JSON value
+        Whether it is complete, its number of epochs, and the last figures.
+    """
+    return {
+        "complete": is_complete,
+        "epochs": len(history),
+        # A card has no infinite numbers.
+        "after the last epoch": {
+            figure: value if np.isfinite(value) else None
+            for figure, value in (history[-1] if history else {}).items()
+        },
+    }
+
+
+def describe_software():
+    """Describe what a training is done with.
+
+    Returns
+    -------
+    dict of str to str
+        Versions of Python and of what decides the weights.
+    """
+    packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }

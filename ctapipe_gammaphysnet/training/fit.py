@@ -1,23 +1,14 @@
 """Run the training of one network with Lightning."""
 
-import contextlib
-import logging
 import signal
-import warnings
 from dataclasses import dataclass
 
 import lightning
 import numpy as np
 import torch
-from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import (
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from ..dl1 import InputPreparation
@@ -32,6 +23,7 @@ from .checkpoint import (
     check_resumable,
     restored_signals,
 )
+from .hardware import quiet_lightning
 from .index import EventIndex
 from .module import NotFiniteError, TrainingModule
 from .processes import share_batch_norms
@@ -39,7 +31,7 @@ from .progress import show_progress
 from .records import write_history
 from .stream import TrainingStream, ValidationStream
 
-__all__ = ["Hardware", "TrainingSet", "check_environment", "fit"]
+__all__ = ["TrainingSet", "fit"]
 
 _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
@@ -68,76 +60,6 @@ class TrainingSet:
     card: NetworkCard
     lattice: CameraLattice
     augmentation: Augmentation
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how to compute.
-
-    Attributes
-    ----------
-    accelerator : str
-        ``"cpu"`` or ``"gpu"``.
-    devices : int or list of int
-        Number of devices on each node, or their numbers.
-    nodes : int
-        Number of nodes.
-    precision : {"float32", "bfloat16"}
-        Precision of the convolutions.
-    """
-
-    accelerator: str = "cpu"
-    devices: int | list[int] = 1
-    nodes: int = 1
-    precision: str = "float32"
-
-    @property
-    def devices_per_node(self):
-        """Number of devices on each node."""
-        return self.devices if isinstance(self.devices, int) else len(self.devices)
-
-    @property
-    def n_processes(self):
-        """Number of processes that share each batch."""
-        return self.devices_per_node * self.nodes
-
-
-def check_environment(hardware):
-    """Check that torchrun or Slurm started the processes that are to share batches.
-
-    A single process trains alone, whatever else has been started beside it.
-
-    Parameters
-    ----------
-    hardware : Hardware
-        Where to compute.
-
-    Returns
-    -------
-    int
-        Number of this process among those that share batches.
-
-    Raises
-    ------
-    ValueError
-        If another number of processes was started; the message says how many.
-    """
-    if hardware.n_processes == 1:
-        # Slurm may number its tasks, each of which trains a member of its own.
-        LightningEnvironment().set_global_rank(0)
-        return 0
-    with _quiet_lightning():
-        for environment in (TorchElasticEnvironment, SLURMEnvironment):
-            if not environment.detect():
-                continue
-            try:
-                environment().validate_settings(
-                    hardware.devices_per_node, hardware.nodes
-                )
-            except RuntimeError as error:
-                raise ValueError(str(error)) from error
-            break
-    return rank_zero_only.rank or 0
 
 
 def fit(data, recipe, seed, hardware, paths, settings, report, progress):
@@ -197,7 +119,7 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     if trainer.world_size > 1:
         share_batch_norms(module.network)
     interrupted = None
-    with _quiet_lightning(), restored_signals():
+    with quiet_lightning(), restored_signals():
         try:
             trainer.fit(
                 module,
@@ -306,7 +228,7 @@ def _explain_not_finite(error, data, paths):
 
 def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
     shared = hardware.n_processes > 1
-    with _quiet_lightning():
+    with quiet_lightning():
         return lightning.Trainer(
             accelerator=hardware.accelerator,
             devices=hardware.devices,
@@ -333,17 +255,3 @@ def _make_logger(paths):
     if paths.tensorboard is None:
         return False
     return TensorBoardLogger(paths.tensorboard, name="", version=paths.history.stem)
-
-
-@contextlib.contextmanager
-def _quiet_lightning():
-    # Lightning announces devices and advertises; the tool has a log of its own.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        # Hints that do not apply: the streams load images in threads of their own, and
-        # there may be no validation data.
-        warnings.simplefilter("ignore", PossibleUserWarning)
-        # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
-        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-        yield

@@ -1,6 +1,6 @@
 """The recipe of a training, and what enters the network, as configuration."""
 
-from ctapipe.core import Component
+from ctapipe.core import Component, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
 
 from ..model_card import InputCard
@@ -120,6 +120,61 @@ class Recipe(Component):
         allow_none=True,
         help="Write a checkpoint every so many steps too, not only after each epoch.",
     ).tag(config=True)
+
+    def check(self, tasks, validation_fraction, n_processes):
+        """Refuse what cannot be meant; settings by themselves are checked already.
+
+        Parameters
+        ----------
+        tasks : collection of str
+            What the network predicts.
+        validation_fraction : float
+            Share of the showers kept for validation.
+        n_processes : int
+            Number of processes that share each batch.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If settings contradict each other or these.
+        """
+        if self.batch_size < n_processes:
+            raise ToolConfigurationError(
+                f"a batch of {self.batch_size} images cannot be shared by "
+                f"{n_processes} processes: raise Recipe.batch_size"
+            )
+        for task in self.task_weights.keys() ^ set(tasks):
+            if self.task_weights:
+                raise ToolConfigurationError(
+                    f"Recipe.task_weights must have one weight for each task: {task} "
+                    "is missing, or is not trained"
+                )
+        if self.signal_fraction is not None and "class" not in tasks:
+            raise ToolConfigurationError(
+                "Recipe.signal_fraction does nothing without background: leave it out, "
+                "or add 'class' to TrainGammaPhysNet.tasks"
+            )
+        if self.patience is not None:
+            self._check_patience(validation_fraction)
+
+    def _check_patience(self, validation_fraction):
+        if validation_fraction == 0:
+            raise ToolConfigurationError(
+                "Recipe.patience needs validation images: raise "
+                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
+            )
+        if self.patience >= self.epochs:
+            self.log.warning(
+                "Recipe.patience=%d ends no training of %d epochs",
+                self.patience,
+                self.epochs,
+            )
+        elif self.schedule != "step":
+            self.log.warning(
+                "Recipe.patience may end the training before the learning rate has "
+                "fallen as Recipe.schedule=%s has it",
+                self.schedule,
+            )
 
 
 class InputTransformation(Component):

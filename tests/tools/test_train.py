@@ -35,7 +35,7 @@ from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools import train as train_tool
 from ctapipe_gammaphysnet.tools.command_line import repeat_options
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
-from ctapipe_gammaphysnet.training import fit
+from ctapipe_gammaphysnet.training import fit, outputs
 from ctapipe_gammaphysnet.training.checkpoint import TrainingError
 from ctapipe_gammaphysnet.training.index import (
     EventIndex,
@@ -43,6 +43,7 @@ from ctapipe_gammaphysnet.training.index import (
     read_index,
 )
 from ctapipe_gammaphysnet.training.module import NotFiniteError, TrainingModule
+from ctapipe_gammaphysnet.training.showers import is_for_validation
 from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"
@@ -555,11 +556,11 @@ def test_patience_needs_images_of_both_classes(
         path = few["training", particle]
         index = read_index(path, 0, TYPE, particle == "proton", TrainingQualityQuery())
         kept = index.shower
-    original = train_tool.is_for_validation
     monkeypatch.setattr(
-        train_tool,
-        "is_for_validation",
-        lambda numbers, fraction: original(numbers, fraction) & np.isin(numbers, kept),
+        "ctapipe_gammaphysnet.training.sample.is_for_validation",
+        lambda numbers, fraction: (
+            is_for_validation(numbers, fraction) & np.isin(numbers, kept)
+        ),
     )
     with pytest.raises(TrainingDataError, match=rf"{message}: Recipe.patience needs"):
         train(few, tmp_path / "model.safetensors", *SHORT, "--Recipe.patience=2")
@@ -641,7 +642,7 @@ def failing(monkeypatch, n_steps):
 
 def test_what_cannot_be_written_is_not_trained_again(few, tmp_path, monkeypatch):
     output = tmp_path / "model.safetensors"
-    original = train_tool.write_model
+    original = outputs.write_model
 
     def write(path, model, overwrite=False):
         # The trial at the beginning has another name.
@@ -650,7 +651,7 @@ def test_what_cannot_be_written_is_not_trained_again(few, tmp_path, monkeypatch)
         original(path, model, overwrite)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_tool, "write_model", write)
+        patch.setattr(outputs, "write_model", write)
         with pytest.raises(ToolConfigurationError, match=r"No space left.* --resume"):
             train(few, output, *SHORT)
     assert not output.exists()
@@ -666,7 +667,7 @@ def test_what_cannot_be_written_is_known_before_it_is_trained(
     def write(path, model, overwrite=False):
         raise ModelFileError(f"{path} cannot be written: No space left on device")
 
-    monkeypatch.setattr(train_tool, "write_model", write)
+    monkeypatch.setattr(outputs, "write_model", write)
     monkeypatch.setattr(fit, "fit", None)
     with pytest.raises(ToolConfigurationError, match="No space left"):
         train(few, tmp_path / "model.safetensors", *SHORT)

@@ -21,15 +21,12 @@ from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkCon
 from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training import module
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
-from ctapipe_gammaphysnet.training.checkpoint import Paths, TrainingError
-from ctapipe_gammaphysnet.training.fit import (
-    Hardware,
-    TrainingSet,
-    check_environment,
-    fit,
-)
+from ctapipe_gammaphysnet.training.checkpoint import TrainingError
+from ctapipe_gammaphysnet.training.fit import TrainingSet, fit
+from ctapipe_gammaphysnet.training.hardware import Hardware, check_environment
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
 from ctapipe_gammaphysnet.training.module import TrainingModule
+from ctapipe_gammaphysnet.training.outputs import Paths
 from ctapipe_gammaphysnet.training.recipe import Recipe
 from ctapipe_gammaphysnet.training.showers import is_for_validation
 

@@ -1,0 +1,148 @@
+"""Where a training computes: devices, nodes, processes."""
+
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass
+
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+from lightning.pytorch.utilities import rank_zero_only
+
+from ..predictor import check_engine, select_device
+
+__all__ = ["Hardware", "check_environment", "choose_hardware", "quiet_lightning"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how to compute.
+
+    Attributes
+    ----------
+    accelerator : str
+        ``"cpu"`` or ``"gpu"``.
+    devices : int or list of int
+        Number of devices on each node, or their numbers.
+    nodes : int
+        Number of nodes.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+    """
+
+    accelerator: str = "cpu"
+    devices: int | list[int] = 1
+    nodes: int = 1
+    precision: str = "float32"
+
+    @property
+    def devices_per_node(self):
+        """Number of devices on each node."""
+        return self.devices if isinstance(self.devices, int) else len(self.devices)
+
+    @property
+    def n_processes(self):
+        """Number of processes that share each batch."""
+        return self.devices_per_node * self.nodes
+
+
+def choose_hardware(device, devices, nodes, precision):
+    """Choose where to compute.
+
+    Parameters
+    ----------
+    device : str
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+    devices : int
+        Number of devices on each node.
+    nodes : int
+        Number of nodes.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+
+    Returns
+    -------
+    Hardware
+        What is there.
+
+    Raises
+    ------
+    ValueError
+        If it is not there, or several devices are asked for, but one is named.
+    """
+    chosen = select_device(device)
+    if chosen.index is not None and devices > 1:
+        raise ValueError(
+            f"--device {device} is one device, but --devices is {devices}: leave out "
+            "its number"
+        )
+    check_engine("lattice", chosen)
+    return Hardware(
+        accelerator="gpu" if chosen.type == "cuda" else "cpu",
+        devices=devices if chosen.index is None else [chosen.index],
+        nodes=nodes,
+        precision=precision,
+    )
+
+
+def check_environment(hardware):
+    """Check that torchrun or Slurm started the processes that are to share batches.
+
+    A single process trains alone, whatever else has been started beside it.
+
+    Parameters
+    ----------
+    hardware : Hardware
+        Where to compute.
+
+    Returns
+    -------
+    int
+        Number of this process among those that share batches.
+
+    Raises
+    ------
+    ValueError
+        If another number of processes was started; the message says how many.
+    """
+    if hardware.n_processes == 1:
+        # Slurm may number its tasks, each of which trains a member of its own.
+        LightningEnvironment().set_global_rank(0)
+        return 0
+    with quiet_lightning():
+        for environment in (TorchElasticEnvironment, SLURMEnvironment):
+            if not environment.detect():
+                continue
+            try:
+                environment().validate_settings(
+                    hardware.devices_per_node, hardware.nodes
+                )
+            except RuntimeError as error:
+                raise ValueError(str(error)) from error
+            break
+    return rank_zero_only.rank or 0
+
+
+@contextlib.contextmanager
+def quiet_lightning():
+    """Keep Lightning from announcing devices, advertising, and giving wrong hints.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    # The tool has a log of its own.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # Hints that do not apply: the streams load images in threads of their own, and
+        # there may be no validation data.
+        warnings.simplefilter("ignore", PossibleUserWarning)
+        # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        yield

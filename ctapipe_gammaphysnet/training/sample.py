@@ -1,0 +1,157 @@
+"""What is trained on: the telescope types of files, and the images of each."""
+
+import numpy as np
+from ctapipe.core import ToolConfigurationError
+
+from ..instrument import check_alike
+from .index import EventIndex, TrainingDataError, read_index
+from .showers import is_for_validation
+
+__all__ = ["check_training", "check_validation", "common_telescopes", "split_images"]
+
+
+def common_telescopes(arrays, names):
+    """Find the telescope types; each must be in all files, and the same there.
+
+    Parameters
+    ----------
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file.
+    names : list of str
+        The telescope types to find; all if it is empty.
+
+    Returns
+    -------
+    dict of str to ctapipe.instrument.TelescopeDescription
+        The telescope types, by their names.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If a type is not in all files, or differs between them.
+    """
+    types = {
+        path: sorted(set(map(str, subarray.telescope_types)))
+        for path, subarray in arrays.items()
+    }
+    telescopes = {}
+    for name in names or dict.fromkeys(
+        n for present in types.values() for n in present
+    ):
+        for path, present in types.items():
+            if name not in present:
+                raise ToolConfigurationError(
+                    f"{path} has no telescopes of type {name}, only "
+                    f"{', '.join(present)}: leave out the file, or choose the types to "
+                    "train for with --telescope-types"
+                )
+        telescopes[name] = check_alike(arrays, name)
+    return telescopes
+
+
+def split_images(paths, labels, telescope, query, validation_fraction):
+    """Select the images of a telescope type, and split them by their showers.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files.
+    labels : list of {0, 1}
+        For each 0 if it is signal, 1 if it is background.
+    telescope : str
+        Telescope type, for example ``LST_LST_LSTCam``.
+    query : ImageQualityQuery
+        Selects the images, and counts them.
+    validation_fraction : float
+        Share of the showers kept for validation.
+
+    Returns
+    -------
+    training, validation : EventIndex
+        The images.
+    """
+    index = EventIndex.concatenate(
+        [
+            read_index(path, number, telescope, label, query)
+            for number, (path, label) in enumerate(zip(paths, labels, strict=True))
+        ]
+    )
+    kept = is_for_validation(index.shower, validation_fraction)
+    return index.select(~kept), index.select(kept)
+
+
+def check_training(telescope, training, n_classes, selection):
+    """Check that there are images to train on.
+
+    Parameters
+    ----------
+    telescope : str
+        Telescope type.
+    training : EventIndex
+        The images.
+    n_classes : {1, 2}
+        2 if there must be background, too.
+    selection : astropy.table.Table
+        What the selection has counted.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are no images of a class.
+    """
+    counts = _counts(training)
+    if min(counts[:n_classes]) == 0:
+        raise TrainingDataError(
+            f"{telescope}: {counts[0]} images of signal and {counts[1]} of background "
+            "are left for training. Leave this telescope type out "
+            "(--telescope-types), or give more files. Counts of the selection:\n"
+            f"{selection}"
+        )
+
+
+def check_validation(telescope, validation, n_classes, n_processes, needed, log):
+    """Check that there are images to validate with.
+
+    Parameters
+    ----------
+    telescope : str
+        Telescope type.
+    validation : EventIndex
+        The images.
+    n_classes : {1, 2}
+        2 if there should be background, too.
+    n_processes : int
+        Number of processes that share them.
+    needed : bool
+        Whether early stopping needs images of all classes.
+    log : logging.Logger
+        Is told if some are missing, but not needed.
+
+    Raises
+    ------
+    TrainingDataError
+        If images are missing that are needed, or there are fewer than processes.
+    """
+    counts = _counts(validation)[:n_classes]
+    if min(counts) == 0:
+        problem = (
+            f"{telescope}: of {len(validation)} images for validation, {counts[0]} are "
+            "of signal" + (f" and {counts[1]} of background" if n_classes > 1 else "")
+        )
+        if needed:
+            raise TrainingDataError(
+                f"{problem}: Recipe.patience needs them. Raise "
+                "TrainGammaPhysNet.validation_fraction, or leave out the patience"
+            )
+        log.warning("%s", problem)
+    if 0 < len(validation) < n_processes:
+        raise TrainingDataError(
+            f"{telescope}: {len(validation)} images for validation are fewer than the "
+            f"{n_processes} processes that share them: raise "
+            "TrainGammaPhysNet.validation_fraction, or set it to 0"
+        )
+
+
+def _counts(index):
+    """Numbers of images of signal and of background."""
+    return np.bincount(index.label, minlength=2)
