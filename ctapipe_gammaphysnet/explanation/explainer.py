@@ -36,6 +36,11 @@ class Maps:
     heatmaps: dict
     attention: dict
 
+    @property
+    def empty(self):
+        """Outputs whose heatmaps are 0 everywhere, of all members and images."""
+        return [name for name, maps in self.heatmaps.items() if not maps.any()]
+
     def of(self, rows):
         """Select images.
 
@@ -85,13 +90,46 @@ class Explainer:
             for stage in range(len(card.network.channels))
         ]
 
+    def prepare(self, batch):
+        """Make of images what enters the network.
+
+        Parameters
+        ----------
+        batch : Batch
+            The images.
+
+        Returns
+        -------
+        numpy.ndarray
+            What the predictor prepares of them, shape (n, 2, n_pixels), float32.
+        """
+        inputs, _ = self.predictor.prepare(
+            batch.image, batch.peak_time, batch.image_mask
+        )
+        return inputs
+
+    def explain(self, batch):
+        """Explain images with what is known of their cleaning.
+
+        Parameters
+        ----------
+        batch : Batch
+            The images.
+
+        Returns
+        -------
+        Maps
+            Predictions, heatmaps and attention maps of all members.
+        """
+        return self(self.prepare(batch))
+
     def __call__(self, inputs):
         """Explain images, all at once.
 
         Parameters
         ----------
         inputs : numpy.ndarray
-            What the predictor prepares of them, shape (n, 2, n_pixels), float32.
+            As `prepare` gives them, shape (n, 2, n_pixels), float32.
 
         Returns
         -------

@@ -1,76 +1,71 @@
-"""One HDF5 file with all that an explanation found."""
+"""Tables of an explanation: one HDF5 file with all that was found, and ECSV."""
 
 import json
 import warnings
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
 
 import tables
-from astropy.table import Column
-from ctapipe.core import ToolConfigurationError
-from ctapipe.io import write_table
-from tables.path import check_name_validity
+from astropy.table import Column, vstack
+from ctapipe.io import read_table, write_table
 
+from ..evaluation.report import write_ecsv
 from ..hdf5_output import verified
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import keys_of_events
+from .statistics import describe_events, describe_maps, summarise
 
 __all__ = [
-    "FILES",
-    "FILE_NAME",
-    "LISTING",
     "append_rows",
-    "check_group_name",
+    "describe_explanation",
     "maps_table",
     "open_file",
+    "write_events",
+    "write_maps",
+    "write_statistics",
+    "write_summary",
 ]
 
-#: Name of the file in the output folder.
-FILE_NAME = "explanation.h5"
-#: Names of all files in that folder, with wildcards, and of the list of those that were
-#: written.
-FILES = (
-    *(FILE_NAME, "statistics_*.ecsv", "robustness.ecsv"),
-    *(
-        f"{name}.{suffix}"
-        for name in (
-            *("best[0-9]*_tel*", "worst[0-9]*_tel*", "random[0-9]*_tel*"),
-            *("event_*_tel*", "statistics_*", "robustness_*"),
-        )
-        for suffix in ("png", "pdf")
-    ),
-)
-LISTING = "explanation.files.json"
 #: Entries of lists in the provenance, if all of them do not fit into an attribute.
 _KEPT_ENTRIES = 10
 #: What fits into an attribute of HDF5.
 _MOST_BYTES = 60_000
 
 
-def check_group_name(name):
-    """Check that a model can be called so: its maps are in a group of this name.
+def describe_explanation(models, paths, configuration):
+    """Describe what an explanation is made of, and by what.
 
     Parameters
     ----------
-    name : str
-        What the model is called.
+    models : dict of str to tuple of pathlib.Path, str and NetworkCard
+        For each model its file, the SHA-256 of that, and the card of a network of it.
+    paths : list of pathlib.Path
+        The input files.
+    configuration : dict
+        The configuration of the tool.
 
-    Raises
-    ------
-    ToolConfigurationError
-        If there can be no such group in an HDF5 file.
+    Returns
+    -------
+    dict of str to JSON value
+        For `open_file`.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", tables.NaturalNameWarning)
-            check_name_validity(name)
-        if name.startswith("_i_"):
-            raise ValueError("object name starts with a reserved prefix")
-    except ValueError as error:
-        raise ToolConfigurationError(
-            f"a model cannot be called {name!r} in {FILE_NAME} ({error}): name it "
-            "otherwise, NAME=FILE"
-        ) from error
+    packages = "ctapipe_gammaphysnet", "ctapipe", "torch", "captum"
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": {name: version(name) for name in packages},
+        "models": {
+            name: {
+                "file": str(path),
+                "sha256": sha256,
+                "seeds": [member.seed for member in card.members],
+            }
+            for name, (path, sha256, card) in models.items()
+        },
+        "inputs": [str(path) for path in paths],
+        "configuration": configuration,
+    }
 
 
 @contextmanager
@@ -163,3 +158,88 @@ def maps_table(events, maps):
                 content, description=f"{what}, {part}; unit: {unit}"
             )
     return table
+
+
+def write_events(file, titles, batches):
+    """Write what is known of events whose maps are written.
+
+    Parameters
+    ----------
+    file : tables.File
+        The file.
+    titles : list of str
+        For each event why it was chosen, for example ``best1``.
+    batches : list of Batch
+        Their images, each of a single one.
+    """
+    events = vstack([describe_events(batch) for batch in batches])
+    events.add_column(titles, name="chosen", index=0)
+    append_rows(file, "/events", events)
+
+
+def write_maps(file, model, batch, maps):
+    """Write the maps of images.
+
+    Parameters
+    ----------
+    file : tables.File
+        The file.
+    model : str
+        What the model is called.
+    batch : Batch
+        The images.
+    maps : Maps
+        Their maps of this model.
+    """
+    append_rows(file, f"/maps/{model}/{batch.type}", maps_table(batch.events, maps))
+
+
+def write_statistics(file, batches, models, progress):
+    """Compute and write the statistics of heatmaps, batch after batch.
+
+    Parameters
+    ----------
+    file : tables.File
+        The file.
+    batches : iterable of Batch
+        The images.
+    models : dict of str to dict of str to Explainer
+        For each model its explainers, by telescope type.
+    progress : callable
+        Called with the number of images that a model has explained.
+
+    Returns
+    -------
+    dict of str to astropy.table.Table
+        Their averages, as `summarise` gives them: not yet written.
+    """
+    for batch in batches:
+        append_rows(file, "/statistics/events", describe_events(batch))
+        for name, explainers in models.items():
+            table = describe_maps(batch, explainers[batch.type].explain(batch))
+            append_rows(file, f"/statistics/models/{name}", table)
+            progress(len(batch))
+    return summarise(
+        read_table(file, "/statistics/events"),
+        {name: read_table(file, f"/statistics/models/{name}") for name in models},
+    )
+
+
+def write_summary(file, path, folder, name, table):
+    """Write a table twice: into the HDF5 file, and as ECSV.
+
+    Parameters
+    ----------
+    file : tables.File
+        The HDF5 file.
+    path : str
+        The table in it.
+    folder : pathlib.Path
+        Folder of the ECSV file.
+    name : str
+        Name of that, without suffix.
+    table : astropy.table.Table
+        The table.
+    """
+    append_rows(file, path, table)
+    write_ecsv(table, folder / f"{name}.ecsv")

@@ -12,7 +12,7 @@ from ..dl1_file import DL1File
 from ..dl1_format import SHOWERS
 from ..evaluation.events import EvaluationError, find_showers
 
-__all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches"]
+__all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches", "read_files"]
 
 #: What tells a telescope event from all others: the number of its file, too, since a
 #: gamma and a proton can have the same numbers.
@@ -101,6 +101,33 @@ class Batch:
         )
 
 
+def read_files(paths, types, quality_query, size, wanted=None, focal="EFFECTIVE"):
+    """Read the selected images of several files.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files; events know them by their numbers, from 0.
+    types : collection of str
+        As for `read_batches`, like the others.
+    quality_query : ImageQualityQuery
+        Selects images.
+    size : int
+        Largest number of images in a batch.
+    wanted : callable, optional
+        Tells which events are wanted.
+    focal : ctapipe.instrument.FocalLengthKind or str
+        Which focal length to use.
+
+    Yields
+    ------
+    Batch
+        Images of one telescope, file after file.
+    """
+    for number, path in enumerate(paths):
+        yield from read_batches(path, types, quality_query, size, wanted, focal, number)
+
+
 def read_batches(
     path, types, quality_query, size, wanted=None, focal="EFFECTIVE", number=0
 ):
@@ -117,8 +144,8 @@ def read_batches(
     size : int
         Largest number of images in a batch.
     wanted : callable, optional
-        Tells from a table with ``obs_id``, ``event_id`` and ``tel_id`` which of the
-        events are wanted at all, shape (n,), bool. Default: all.
+        Tells from a table with the `KEYS` which of the events are wanted at all, shape
+        (n,), bool. Default: all.
     focal : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     number : int
@@ -144,7 +171,7 @@ def read_batches(
             for tel_id in chunk.event:
                 if str(dl1.subarray.tel[tel_id]) not in types:
                     continue
-                rows = _select(path, chunk, tel_id, quality_query, wanted)
+                rows = _select(path, number, chunk, tel_id, quality_query, wanted)
                 for start in range(0, len(rows), size):
                     part = rows[start : start + size]
                     yield _read_batch(dl1, number, chunk, tel_id, part, showers)
@@ -157,12 +184,13 @@ def _read_showers(dl1):
         return read_table(dl1.h5file, SHOWERS, table_cls=QTable)
 
 
-def _select(path, chunk, tel_id, quality_query, wanted):
+def _select(path, number, chunk, tel_id, quality_query, wanted):
     parameters = chunk.parameters[tel_id]
     events = chunk.event[tel_id]
     rows = np.arange(len(events))
     if wanted is not None:
         keys = {
+            "file": np.full(len(events), number),
             "obs_id": chunk.obs_id[events],
             "event_id": chunk.event_id[events],
             "tel_id": np.full(len(events), tel_id),

@@ -7,7 +7,15 @@ from astropy.table import Table
 
 from ..training.augmentation import add_night_sky, kill_pixels, noise_level
 
-__all__ = ["DISTURBANCES", "MOVES", "disturb", "movements", "summarise_movements"]
+__all__ = [
+    "DISTURBANCES",
+    "MOVES",
+    "disturb",
+    "list_settings",
+    "measure_movements",
+    "movements",
+    "summarise_movements",
+]
 
 #: What is done to images: label for figures, values.
 DISTURBANCES = {
@@ -105,13 +113,64 @@ def _similarity(one, other):
     return (one * other).sum(axis=-1) / np.where(product > 0, product, np.nan)
 
 
+def list_settings():
+    """List all that is done to each image.
+
+    Returns
+    -------
+    list of tuple of str and float
+        Disturbance and value.
+    """
+    return [
+        (disturbance, value)
+        for disturbance, (_, values) in DISTURBANCES.items()
+        for value in values
+    ]
+
+
+def measure_movements(batches, models, rng, progress):
+    """Disturb images, and measure how predictions and heatmaps move.
+
+    Parameters
+    ----------
+    batches : iterable of Batch
+        The images.
+    models : dict of str to dict of str to Explainer
+        For each model its explainers, by telescope type.
+    rng : numpy.random.Generator
+        Source of randomness.
+    progress : callable
+        Called with the number of disturbed images that a model has explained.
+
+    Returns
+    -------
+    dict of (str, str, float) to dict of str to numpy.ndarray
+        For model, disturbance and value what `movements` gives, of all images.
+    """
+    settings = list_settings()
+    found = {(name, *setting): [] for name in models for setting in settings}
+    for batch in batches:
+        of_type = {name: of_model[batch.type] for name, of_model in models.items()}
+        before = {name: e.explain(batch) for name, e in of_type.items()}
+        for setting in settings:
+            disturbed = disturb(batch, *setting, rng)
+            for name, explainer in of_type.items():
+                after = explainer.explain(disturbed)
+                found[name, *setting].append(movements(before[name], after))
+                progress(len(batch))
+    return {
+        key: {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}
+        for key, parts in found.items()
+    }
+
+
 def summarise_movements(found):
     """Average movements over images, and describe them over members.
 
     Parameters
     ----------
     found : dict of (str, str, float) to dict of str to numpy.ndarray
-        For model, disturbance and value what `movements` gives, of all images.
+        As `measure_movements` gives them.
 
     Returns
     -------

@@ -1,16 +1,11 @@
 """Show what γ-PhysNet looks at, and how steadily."""
 
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 
 import numpy as np
-from astropy.table import Table, vstack
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
-from ctapipe.io import read_table
 
-from ..dl1_file import DL1File
 from ..drawing import check_drawing, collect_failures, write_figures
 from ..input_file import sha256_of_file
 from ..output import check_folder, whole_folder
@@ -21,7 +16,8 @@ from .extras import require_modules
 
 __all__ = ["ExplainGammaPhysNet", "main"]
 
-_KEYS = ("obs_id", "event_id", "tel_id")
+#: Images that are read at once where they are not explained.
+_BLOCK = 256
 
 
 class ExplainGammaPhysNet(GammaPhysNetTool):
@@ -200,14 +196,14 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         self._load_models()
 
     def _check_output(self):
-        from ..explanation.files import FILES, LISTING
+        from ..explanation.names import FILES, LISTING
 
         inputs = [*self.model_paths.values(), *self.paths]
         check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
 
     def _name_models(self):
         """Model files, by what they are called."""
-        from ..explanation.files import check_group_name
+        from ..explanation.names import check_group_name
 
         self.model_paths = {}
         for text in self.models:
@@ -224,92 +220,59 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     def _find_files(self):
         """Input files, and the telescopes in them."""
-        paths = [
+        from ..explanation.arrays import choose_types, read_arrays
+
+        self.paths = [
             path for pattern in self.input_patterns for path in find_files(pattern)
         ]
-        if not paths:
+        if not self.paths:
             raise ToolConfigurationError("give at least one file: --input FILE")
-        refuse_same_files(paths)
-        self.paths, self.subarray, self.arrays = paths, None, {}
-        for path in paths:
-            with DL1File(path, self.focal_length_choice) as dl1:
-                self.arrays[path] = dl1.subarray
-                if dl1.is_simulation:
-                    dl1.check_truth()
-                for tel_id in dl1.without_pointing(dl1.subarray.tel_ids):
-                    self.log.warning(
-                        "%s does not have the pointing of telescope %d: errors of its "
-                        "directions and impact points are not known",
-                        path,
-                        tel_id,
-                    )
-                self.subarray = self.subarray or dl1.subarray
-                if _types(dl1.subarray) != _types(self.subarray):
-                    raise ToolConfigurationError(
-                        f"{path} is of other telescopes than {paths[0]}: explain one "
-                        "array at a time"
-                    )
-        names = list(dict.fromkeys(_types(self.subarray).values()))
-        for name in set(self.telescope_types) - set(names):
-            raise ToolConfigurationError(
-                f"there are no telescopes of type {name}, only {', '.join(names)}"
-            )
-        self.types = [n for n in names if n in (self.telescope_types or names)]
+        refuse_same_files(self.paths)
+        self.arrays = read_arrays(self.paths, self.focal_length_choice, self.log)
+        self.subarray = self.arrays[self.paths[0]]
+        self.types = choose_types(self.subarray, self.telescope_types)
 
     def _load_models(self):
         # Only now: it takes a while.
-        from ..evaluation.networks import seeds_of
+        from ..evaluation.networks import read_networks
         from ..explanation.explainer import Explainer
-        from ..instrument import check_telescopes
-        from ..model_file import read_model, warn_incomplete
-        from ..predictor import Predictor, select_device, set_threads
+        from ..predictor import select_device, set_threads
 
-        #: For each model and telescope type what explains it.
-        self.explainers = {}
+        #: For each model what explains it, by telescope type, and hash of its file.
+        self.explainers, self.sha256 = {}, {}
         try:
             device = select_device(self.device)
             set_threads(self.n_jobs)
             for name, path in self.model_paths.items():
-                model = read_model(path)
-                warn_incomplete(path, model.card, self.log)
-                pairs = {
-                    card.telescope.type: (card, weights)
-                    for card, weights in zip(
-                        model.card.networks, model.weights, strict=True
-                    )
-                }
-                missing = set(self.types) - set(pairs)
-                if missing:
-                    raise ToolConfigurationError(
-                        f"{path} has no network for {', '.join(sorted(missing))}, only "
-                        f"for {', '.join(pairs)}: choose with --telescope-types"
-                    )
-                seeds = seeds_of([pairs[t][0] for t in self.types])
-                if not seeds:
+                networks = read_networks(
+                    path, self.types, self.arrays, device, "float32", self.log
+                )
+                if len(networks[0].card.members) == 1:
                     self.log.info(
                         "%s has a single member: nothing is said of deviations", name
                     )
-                self.explainers[name] = {}
-                for telescope_type in self.types:
-                    card, weights = pairs[telescope_type]
-                    for source, subarray in self.arrays.items():
-                        check_telescopes(subarray, card.telescope, source)
-                    if not card.network.attention:
+                for network in networks:
+                    if not network.card.network.attention:
                         self.log.info("%s has no attention: no maps of it", name)
-                    self.explainers[name][telescope_type] = Explainer(
-                        card, Predictor(card, weights, device), self.upsampling
+                self.explainers[name] = {
+                    network.card.telescope.type: Explainer(
+                        network.card, network.predictor, self.upsampling
                     )
+                    for network in networks
+                }
+                self.sha256[name] = sha256_of_file(path)
                 Provenance().add_input_file(
                     path,
                     role="γ-PhysNet model",
-                    reference_meta={"sha256": sha256_of_file(path)},
+                    reference_meta={"sha256": self.sha256[name]},
                 )
         except ValueError as error:
             raise ToolConfigurationError(str(error)) from error
 
     def start(self):
         """Explain, and write all that is found."""
-        from ..explanation.files import FILE_NAME, FILES, LISTING, open_file
+        from ..explanation.files import open_file
+        from ..explanation.names import FILE_NAME, FILES, LISTING
 
         for path in self.paths:
             Provenance().add_input_file(path, role="DL1 images", add_meta=False)
@@ -356,98 +319,52 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         write_figures(plots, folder, self.failures)
 
     def _provenance(self):
-        return {
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {
-                name: version(name)
-                for name in ("ctapipe_gammaphysnet", "ctapipe", "torch", "captum")
-            },
-            "models": {
-                name: {
-                    "file": str(path),
-                    "sha256": sha256_of_file(path),
-                    "seeds": [
-                        member.seed
-                        for member in self._card(name, self.types[0]).members
-                    ],
-                }
-                for name, path in self.model_paths.items()
-            },
-            "inputs": [str(path) for path in self.paths],
-            "configuration": self.get_current_config(),
+        from ..explanation.files import describe_explanation
+
+        models = {
+            name: (path, self.sha256[name], self._card(name, self.types[0]))
+            for name, path in self.model_paths.items()
         }
+        return describe_explanation(models, self.paths, self.get_current_config())
 
     def _card(self, model, telescope_type):
         return self.explainers[model][telescope_type].card
 
-    def _batches(self, size, wanted=None, query=None):
-        """Images of all files, with the number of their file."""
-        from ..explanation.images import read_batches
+    def _read(self, size, wanted=None, query=None):
+        """Selected images of all files, in batches of this size."""
+        from ..explanation.images import read_files
 
         query = query or TrainingQualityQuery(parent=self)
-        for number, path in enumerate(self.paths):
-            of_file = None if wanted is None else wanted(number)
-            for batch in read_batches(
-                path,
-                self.types,
-                query,
-                size,
-                of_file,
-                self.focal_length_choice,
-                number,
-            ):
-                yield number, batch
-
-    def _maps(self, batch):
-        """What each model makes of images."""
-        return {name: self._explain(name, batch) for name in self.explainers}
-
-    def _explain(self, name, batch):
-        explainer = self.explainers[name][batch.type]
-        return explainer(self._inputs(explainer.predictor, batch))
-
-    def _inputs(self, predictor, batch):
-        inputs, _ = predictor.prepare(batch.image, batch.peak_time, batch.image_mask)
-        return inputs
+        return read_files(
+            self.paths, self.types, query, size, wanted, self.focal_length_choice
+        )
 
     @cached_property
-    def _selected(self):
-        """All selected images: file, keys, shower, and error of the first model."""
-        from ..explanation.statistics import errors_of
+    def _images(self):
+        """All selected images, with the error of the first model."""
+        from ..explanation.choice import list_images
 
-        name = next(iter(self.explainers))
+        first = next(iter(self.explainers.values()))
         query = TrainingQualityQuery(parent=self)
-        parts = []
         with self._bar("looking for events") as bar:
-            for number, batch in self._batches(256, query=query):
-                part = Table({k: np.asarray(batch.events[k]) for k in _KEYS})
-                part["file"] = np.full(len(batch), number)
-                part["shower"] = np.asarray(batch.events["shower"])
-                part["type"] = np.full(len(batch), batch.type)
-                part["error"] = np.full(len(batch), np.nan)
-                if (batch.events["label"] >= 0).any():
-                    predictor = self.explainers[name][batch.type].predictor
-                    predictions = predictor(self._inputs(predictor, batch))
-                    part["error"] = errors_of(batch, predictions)[self.rank_by][0]
-                parts.append(part)
-                bar.update(len(batch))
+            batches = self._read(_BLOCK, query=query)
+            images = list_images(batches, first, self.rank_by, bar.update)
         self.log.info("Selection of images:\n%s", query.to_table(functions=True))
-        if not parts:
+        if len(images) == 0:
             raise ToolConfigurationError(
                 "no image is selected: see the numbers above, and "
                 "TrainingQualityQuery.quality_criteria"
             )
-        selected = vstack(parts)
-        self._check_showers(selected)
-        return selected
+        self._check_showers(images)
+        return images
 
-    def _check_showers(self, selected):
+    def _check_showers(self, images):
         """Say which showers a model was trained on: it knows them."""
         from ..evaluation.networks import check_showers
 
         for name in self.explainers:
             for telescope_type in self.types:
-                shower = selected["shower"][selected["type"] == telescope_type]
+                shower = images["shower"][images["type"] == telescope_type]
                 n_seen = check_showers(self._card(name, telescope_type), shower)
                 if n_seen:
                     self.log.warning(
@@ -460,22 +377,24 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     def _explain_events(self, folder, file):
         """Maps of single events."""
         from ..explanation.event_figure import draw_event
-        from ..explanation.files import append_rows, maps_table
-        from ..explanation.statistics import describe_events
+        from ..explanation.files import write_events, write_maps
+        from ..explanation.names import figure_names
 
         found = self._asked_for() if self.event_ids else self._chosen()
         if not found:
             return
-        names = self._figure_names(found)
-        events = vstack([describe_events(batch) for _, batch in found])
-        events.add_column([title for title, _ in found], name="chosen", index=0)
-        append_rows(file, "/events", events)
+        titles, batches = zip(*found, strict=True)
+        events = [batch.events[0] for batch in batches]
+        names = figure_names(titles, events, self.paths)
+        write_events(file, titles, batches)
         with self._bar("events", len(found)) as bar:
-            for name, (_, batch) in zip(names, found, strict=True):
-                maps = self._maps(batch)
+            for name, batch in zip(names, batches, strict=True):
+                maps = {
+                    model: explainers[batch.type].explain(batch)
+                    for model, explainers in self.explainers.items()
+                }
                 for model, its_maps in maps.items():
-                    path = f"/maps/{model}/{batch.type}"
-                    append_rows(file, path, maps_table(batch.events, its_maps))
+                    write_maps(file, model, batch, its_maps)
                     self._say_what_is_empty(f"{name}, {model}", its_maps)
                 self._write_figures(
                     name,
@@ -493,58 +412,21 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         """Say which heatmaps of an image are 0 everywhere, of all members."""
         from ..explanation.heatmaps import OUTPUTS
 
-        empty = [
-            OUTPUTS[output].label
-            for output, heatmaps in maps.heatmaps.items()
-            if not heatmaps.any()
-        ]
-        if empty:
+        if maps.empty:
             self.log.info(
-                "%s: no pixel raises %s, the heatmaps are empty", what, ", ".join(empty)
+                "%s: no pixel raises %s, the heatmaps are empty",
+                what,
+                ", ".join(OUTPUTS[output].label for output in maps.empty),
             )
-
-    def _figure_names(self, found):
-        """Name the figure of each image; no two have the same name."""
-        names = {}
-        for title, batch in found:
-            (event,) = batch.events
-            parts = [title, *(f"{k.removesuffix('_id')}{event[k]}" for k in _KEYS)]
-            if len(self.paths) > 1:
-                # Run and event numbers are unique within one file only.
-                parts.insert(1, f"file{event['file']}")
-            name = "_".join(parts)
-            if name in names:
-                raise ToolConfigurationError(
-                    f"{self.paths[event['file']]} has event {event['event_id']} of "
-                    f"observation {event['obs_id']} twice: explain the files it was "
-                    "merged from"
-                )
-            names[name] = batch
-        return list(names)
 
     def _asked_for(self):
         """Images of the events that were asked for."""
-        in_files, found = set(), []
-
-        def wanted(number):
-            def is_wanted(events):
-                chosen = np.isin(events["event_id"], self.event_ids)
-                in_files.update(events["event_id"][chosen].tolist())
-                return chosen
-
-            return is_wanted
+        from ..explanation.choice import find_events
 
         query = TrainingQualityQuery(parent=self)
-        for _, batch in self._batches(256, wanted, query):
-            found += [("event", batch.select([row])) for row in range(len(batch))]
-        selected = {int(batch.events["event_id"][0]) for _, batch in found}
-        problems = [
-            f"event {number} has no image that is selected"
-            if number in in_files
-            else f"event {number} is in none of the files"
-            for number in self.event_ids
-            if number not in selected
-        ]
+        found, problems = find_events(
+            self.event_ids, lambda wanted: self._read(_BLOCK, wanted, query)
+        )
         if not found:
             raise ToolConfigurationError(
                 f"{'; '.join(problems)}. Images are selected by "
@@ -552,135 +434,70 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             )
         for problem in problems:
             self.log.warning("%s", problem)
-        return found
+        return [("event", batch) for batch in found]
 
     def _chosen(self):
         """Images of the best, the worst and other events."""
-        selected = self._selected
-        rows = {"best": [], "worst": [], "random": []}
-        ranked = np.argsort(selected["error"], kind="stable")
-        ranked = ranked[np.isfinite(selected["error"][ranked])]
-        if len(ranked) == 0 and self.n_best + self.n_worst > 0:
+        from ..explanation.choice import choose, read_one_by_one, which_are
+
+        is_ranked = np.isfinite(self._images["error"]).any()
+        if not is_ranked and self.n_best + self.n_worst > 0:
             self.log.warning(
                 "there are no gammas whose truth is known: events are drawn at random, "
                 "none is the best or the worst"
             )
-        rows["best"] = ranked[: self.n_best]
-        ranked = ranked[self.n_best :][::-1]
-        rows["worst"] = ranked[: self.n_worst]
-        others = np.arange(len(selected))
-        others = np.setdiff1d(others, np.concatenate([rows["best"], rows["worst"]]))
-        rows["random"] = self._draw(others, self.n_random)
-        return [
-            (f"{kind}{number}", batch)
-            for kind, chosen in rows.items()
-            for number, batch in enumerate(self._read(chosen), 1)
+        chosen = choose(
+            self._images, self.n_best, self.n_worst, self.n_random, self.seed
+        )
+        images = self._images[np.concatenate(list(chosen.values()))]
+        titles = [
+            f"{kind}{number}"
+            for kind, rows in chosen.items()
+            for number in range(1, len(rows) + 1)
         ]
-
-    def _draw(self, rows, n):
-        rng = np.random.default_rng(self.seed)
-        return np.sort(rng.choice(rows, min(n, len(rows)), replace=False))
-
-    def _read(self, rows):
-        """Read selected images again, one by one, in this order."""
-        keys = [tuple(self._selected[row]["file", *_KEYS]) for row in rows]
-        batches = {}
-        for number, batch in self._batches(256, self._wanted(rows)):
-            for row, event in enumerate(batch.events):
-                key = (number, *(event[k] for k in _KEYS))
-                batches[key] = batch.select([row])
-        return [batches[key] for key in keys]
-
-    def _wanted(self, rows):
-        """What tells `read_batches` which images these are."""
-        chosen = self._selected[rows]
-
-        def wanted(number):
-            of_file = chosen[chosen["file"] == number]
-            keys = set(zip(*(of_file[k].tolist() for k in _KEYS), strict=True))
-
-            def is_wanted(events):
-                of_events = zip(*(events[k].tolist() for k in _KEYS), strict=True)
-                return np.array([key in keys for key in of_events], dtype=bool)
-
-            return is_wanted
-
-        return wanted
+        batches = read_one_by_one(images, self._read(_BLOCK, which_are(images)))
+        return list(zip(titles, batches, strict=True))
 
     def _write_statistics(self, folder, file):
         """Where the heatmaps lie, over all images."""
-        from ..evaluation.report import write_ecsv
-        from ..explanation.files import append_rows
-        from ..explanation.statistics import describe_events, describe_maps, summarise
+        from ..explanation.files import write_statistics, write_summary
         from ..explanation.statistics_figures import draw_statistics
 
-        total = len(self._selected) * len(self.explainers)
+        total = len(self._images) * len(self.explainers)
         with self._bar("statistics", total) as bar:
-            for _, batch in self._batches(self.batch_size):
-                append_rows(file, "/statistics/events", describe_events(batch))
-                for name in self.explainers:
-                    table = describe_maps(batch, self._explain(name, batch))
-                    append_rows(file, f"/statistics/models/{name}", table)
-                    bar.update(len(batch))
-        summary = summarise(
-            read_table(file, "/statistics/events"),
-            {
-                name: read_table(file, f"/statistics/models/{name}")
-                for name in self.explainers
-            },
-        )
+            batches = self._read(self.batch_size)
+            summary = write_statistics(file, batches, self.explainers, bar.update)
         for name, table in summary.items():
-            append_rows(file, f"/statistics/summary/{name}", table)
-            write_ecsv(table, folder / f"statistics_{name}.ecsv")
+            path = f"/statistics/summary/{name}"
+            write_summary(file, path, folder, f"statistics_{name}", table)
         self._write_figures("statistics", lambda: draw_statistics(summary), folder)
         self.log.info("Overall:\n%s", _text(summary["overall"]))
 
     def _write_robustness(self, folder, file):
         """How predictions and heatmaps of disturbed images move."""
-        from ..evaluation.report import write_ecsv
-        from ..explanation.files import append_rows
+        from ..explanation.choice import draw, which_are
+        from ..explanation.files import write_summary
         from ..explanation.robustness import (
-            DISTURBANCES,
-            disturb,
-            movements,
+            list_settings,
+            measure_movements,
             summarise_movements,
         )
         from ..explanation.robustness_figures import draw_robustness
 
-        rng = np.random.default_rng(self.seed)
-        rows = self._draw(np.arange(len(self._selected)), self.n_disturbed)
-        settings = [
-            (disturbance, value)
-            for disturbance, (_, values) in DISTURBANCES.items()
-            for value in values
-        ]
-        found = {
-            (name, *setting): [] for name in self.explainers for setting in settings
-        }
-        total = len(rows) * len(settings) * len(self.explainers)
+        rows = draw(np.arange(len(self._images)), self.n_disturbed, self.seed)
+        n_settings = len(list_settings())
+        total = len(rows) * n_settings * len(self.explainers)
         with self._bar("robustness", total) as bar:
-            for _, batch in self._batches(self.batch_size, self._wanted(rows)):
-                before = self._maps(batch)
-                for setting in settings:
-                    disturbed = disturb(batch, *setting, rng)
-                    for name, maps in before.items():
-                        after = self._explain(name, disturbed)
-                        found[name, *setting].append(movements(maps, after))
-                        bar.update(len(batch))
-        joined = {
-            key: {k: np.concatenate([p[k] for p in parts], axis=1) for k in parts[0]}
-            for key, parts in found.items()
-        }
-        table = summarise_movements(joined)
-        append_rows(file, "/robustness", table)
-        write_ecsv(table, folder / "robustness.ecsv")
+            moved = measure_movements(
+                self._read(self.batch_size, which_are(self._images[rows])),
+                self.explainers,
+                np.random.default_rng(self.seed),
+                bar.update,
+            )
+        table = summarise_movements(moved)
+        write_summary(file, "/robustness", folder, "robustness", table)
         self._write_figures("robustness", lambda: draw_robustness(table), folder)
-        self.log.info("Disturbed %d images in %d ways", len(rows), len(settings))
-
-
-def _types(subarray):
-    """Telescope type of each telescope."""
-    return {tel_id: str(telescope) for tel_id, telescope in subarray.tel.items()}
+        self.log.info("Disturbed %d images in %d ways", len(rows), n_settings)
 
 
 def _text(table):

@@ -1,0 +1,86 @@
+"""The telescopes in the files whose images are explained."""
+
+from ctapipe.core import ToolConfigurationError
+
+from ..dl1_file import DL1File
+
+__all__ = ["choose_types", "read_arrays"]
+
+
+def read_arrays(paths, focal_length_choice, log):
+    """Read the array of each file; it must be the same in all.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        ctapipe DL1 files.
+    focal_length_choice : ctapipe.instrument.FocalLengthKind
+        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+    log : logging.Logger
+        Where to warn of telescopes whose pointing is not known.
+
+    Returns
+    -------
+    dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The arrays.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If telescopes are not of the same types in all files.
+    DL1FileError
+        If a file cannot be read, or is of a simulation whose truth is damaged.
+    """
+    arrays = {}
+    for path in paths:
+        with DL1File(path, focal_length_choice) as dl1:
+            arrays[path] = dl1.subarray
+            if dl1.is_simulation:
+                dl1.check_truth()
+            for tel_id in dl1.without_pointing(dl1.subarray.tel_ids):
+                log.warning(
+                    "%s does not have the pointing of telescope %d: errors of its "
+                    "directions and impact points are not known",
+                    path,
+                    tel_id,
+                )
+        if _types(arrays[path]) != _types(arrays[paths[0]]):
+            raise ToolConfigurationError(
+                f"{path} is of other telescopes than {paths[0]}: explain one array at "
+                "a time"
+            )
+    return arrays
+
+
+def choose_types(subarray, names):
+    """Choose the telescope types to explain.
+
+    Parameters
+    ----------
+    subarray : ctapipe.instrument.SubarrayDescription
+        The array.
+    names : list of str
+        Telescope types that were asked for; all if it is empty.
+
+    Returns
+    -------
+    list of str
+        The telescope types, in the order of the array.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is none of a type.
+    """
+    types = list(dict.fromkeys(_types(subarray).values()))
+    for name in names:
+        if name not in types:
+            raise ToolConfigurationError(
+                f"there are no telescopes of type {name}, only {', '.join(types)}"
+            )
+    return [name for name in types if name in (names or types)]
+
+
+def _types(subarray):
+    """Telescope type of each telescope."""
+    return {tel_id: str(telescope) for tel_id, telescope in subarray.tel.items()}
