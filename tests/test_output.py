@@ -253,11 +253,16 @@ def test_a_hostile_list_reaches_nothing(tmp_path):
     folder = tmp_path / "report"
     write_report(folder, "report.html")
     outside = tmp_path / "precious.png"
-    for path in (outside, folder / "notes.txt", tmp_path / "linked.png"):
+    for path in (outside, folder / "notes.txt"):
         path.write_text("mine")
     (folder / "sub.png").mkdir()
+    (folder / "link.png").symlink_to(outside)
     hostile = [str(outside), "../precious.png", "notes.txt", "..", "", "sub.png"]
+    hostile.append("link.png")
     (folder / LISTING).write_text(json.dumps({"files": ["report.html", *hostile]}))
+    with pytest.raises(OutputError, match=r"link\.png"):
+        check_folder(folder, LISTING, PATTERNS)
+    (folder / "link.png").unlink()
     with pytest.raises(OutputError, match=r"sub\.png"):
         check_folder(folder, LISTING, PATTERNS)
     (folder / "sub.png").rmdir()
