@@ -132,6 +132,7 @@ def test_sections_of_all_tools_and_of_ctapipe_are_right():
     EventSource: {max_events: 3}
     ImageProcessor: {ImageQualityQuery: {quality_criteria: []}}
     HDF5Merger: {overwrite: true}
+    DumpInstrumentTool: {format: fits}
     TrainGammaPhysNet: {Recipe: {epochs: 3}, TrainingQualityQuery: {}}
     DataWriter: {Contact: {name: I}}
     LSTEventSource: {LSTR0Corrections: {}}
