@@ -1,8 +1,8 @@
-"""What there is no figure of, and why."""
+"""Metrics that are known in no bin, and why."""
 
 import numpy as np
 
-from .metrics import FIGURES
+from .metrics import METRICS
 
 __all__ = ["describe_gaps", "find_gaps"]
 
@@ -10,7 +10,7 @@ _BINNED = {"energy": "true energy", "intensity": "intensity"}
 
 
 def find_gaps(results, settings):
-    """Find the figures of merit that are known in no bin, of no algorithm.
+    """Find the metrics that are known in no bin, of no algorithm.
 
     Parameters
     ----------
@@ -22,39 +22,39 @@ def find_gaps(results, settings):
     Returns
     -------
     dict of (str, str) to str
-        Why, by binning (``energy`` or ``intensity``) and name of the figure.
+        Why, by binning (``energy`` or ``intensity``) and name of the metric.
     """
     return {
         (binning, name): _reason(results, binning, name, settings)
         for binning in _BINNED
-        for name in FIGURES
+        for name in METRICS
         if not np.isfinite(results[binning][name]).any()
     }
 
 
 def _reason(results, binning, name, settings):
-    figure = FIGURES[name]
+    metric = METRICS[name]
     overall = results["overall"]
     n_gammas, n_background = overall["n_gammas"].max(), overall["n_background"].max()
     if n_gammas == 0:
         return "there are no gammas among the events that are compared"
-    if figure.compares_classes and n_background == 0:
+    if metric.compares_classes and n_background == 0:
         return (
             "there is no background among the events that are compared: give it with "
             "--background"
         )
-    numbers = _numbers(overall, figure)
+    numbers = _numbers(overall, metric)
     if numbers.max() >= settings.minimum and not np.isfinite(overall[name]).any():
         if name == "precision" and np.isfinite(overall["recall"]).any():
             return f"no event has a gammaness of at least {settings.cut:g}"
-        return f"no algorithm has valid predictions of the {figure.prediction}"
+        return f"no algorithm has valid predictions of the {metric.prediction}"
     table = results[binning]
     if len(table) == 0:
         return f"the {_BINNED[binning]} of the events is not known"
-    what = "gammas and as much background" if figure.compares_classes else "gammas"
-    fullest = _numbers(table, figure).max()
+    what = "gammas and as much background" if metric.compares_classes else "gammas"
+    fullest = _numbers(table, metric).max()
     if fullest == 0:
-        both = "both gammas and background" if figure.compares_classes else what
+        both = "both gammas and background" if metric.compares_classes else what
         return f"no bin of {_BINNED[binning]} has {both}"
     if fullest < settings.minimum:
         return (
@@ -64,12 +64,12 @@ def _reason(results, binning, name, settings):
     return f"in no bin of {_BINNED[binning]} with enough events it can be computed"
 
 
-def _numbers(table, figure):
-    """Numbers of the events that a figure needs, in each row."""
+def _numbers(table, metric):
+    """Numbers of the events that a metric needs, in each row."""
     gammas, background = (
         np.asarray(table[name]) for name in ("n_gammas", "n_background")
     )
-    return np.minimum(gammas, background) if figure.compares_classes else gammas
+    return np.minimum(gammas, background) if metric.compares_classes else gammas
 
 
 def describe_gaps(gaps):
@@ -87,7 +87,7 @@ def describe_gaps(gaps):
     """
     by_reason = {}
     for (binning, name), reason in gaps.items():
-        by_reason.setdefault((binning, reason), []).append(FIGURES[name].label)
+        by_reason.setdefault((binning, reason), []).append(METRICS[name].label)
     return [
         f"{', '.join(labels)} against {_BINNED[binning]}: {reason}"
         for (binning, reason), labels in by_reason.items()

@@ -1,4 +1,4 @@
-"""Figures of merit: arrays in, numbers out.
+"""Metrics: arrays in, numbers out.
 
 Of pyirf's benchmarks these are the definitions, but not the functions: those know
 neither weights nor resampled showers nor a smallest number of events. Without weights
@@ -14,9 +14,9 @@ from sklearn.metrics import roc_auc_score
 
 __all__ = [
     "CONTAINMENT",
-    "FIGURES",
-    "Figure",
-    "compute_figure",
+    "METRICS",
+    "Metric",
+    "compute_metric",
     "containment",
     "dispersion",
     "label_of",
@@ -103,8 +103,8 @@ def _share(of_which, events, weights):
     return float(weights[events & of_which].sum() / total) if total > 0 else np.nan
 
 
-class Figure(NamedTuple):
-    """A figure of merit.
+class Metric(NamedTuple):
+    """A number that says how good predictions are.
 
     Attributes
     ----------
@@ -132,9 +132,9 @@ class Figure(NamedTuple):
     compute: Callable
 
 
-#: All figures of merit, by the names of their columns.
-FIGURES = {
-    "angular_resolution": Figure(
+#: All metrics, by the names of their columns.
+METRICS = {
+    "angular_resolution": Metric(
         "separation",
         "deg",
         "Angular resolution",
@@ -142,7 +142,7 @@ FIGURES = {
         False,
         _distance,
     ),
-    "energy_resolution": Figure(
+    "energy_resolution": Metric(
         "energy",
         "",
         "Energy resolution",
@@ -150,10 +150,10 @@ FIGURES = {
         False,
         _energy_resolution,
     ),
-    "energy_bias": Figure(
+    "energy_bias": Metric(
         "energy", "", "Energy bias", "median of E/E_true - 1", False, _energy_bias
     ),
-    "impact_resolution": Figure(
+    "impact_resolution": Metric(
         "impact",
         "m",
         "Impact resolution",
@@ -162,7 +162,7 @@ FIGURES = {
         False,
         _distance,
     ),
-    "auc": Figure(
+    "auc": Metric(
         "gammaness",
         "",
         "AUC",
@@ -170,7 +170,7 @@ FIGURES = {
         True,
         _auc,
     ),
-    "precision": Figure(
+    "precision": Metric(
         "gammaness",
         "",
         "Precision",
@@ -178,7 +178,7 @@ FIGURES = {
         True,
         _precision,
     ),
-    "recall": Figure(
+    "recall": Metric(
         "gammaness",
         "",
         "Recall",
@@ -189,12 +189,12 @@ FIGURES = {
 }
 
 
-def label_of(figure):
+def label_of(metric):
     """Label an axis or a column.
 
     Parameters
     ----------
-    figure : Figure
+    metric : Metric
         What it shows.
 
     Returns
@@ -202,7 +202,7 @@ def label_of(figure):
     str
         Its label, and its unit if it has one.
     """
-    return f"{figure.label} / {figure.unit}" if figure.unit else figure.label
+    return f"{metric.label} / {metric.unit}" if metric.unit else metric.label
 
 
 def with_spread(value, spread):
@@ -226,21 +226,21 @@ def with_spread(value, spread):
     return f"{value:.{digits}f} ± {spread:.{digits}f}"
 
 
-def compute_figure(
-    figure, prediction, energy, is_gamma, weights, cut=0.5, minimum=1, resamples=()
+def compute_metric(
+    metric, prediction, energy, is_gamma, weights, cut=0.5, minimum=1, resamples=()
 ):
-    """Compute a figure of merit, and again of resampled events.
+    """Compute a metric, and again of resampled events.
 
     Parameters
     ----------
-    figure : Figure
+    metric : Metric
         Which.
     prediction : numpy.ndarray
         What it needs, shape (n,), finite.
     energy : numpy.ndarray
         True energy in TeV, shape (n,).
     is_gamma : numpy.ndarray
-        Whether the events are gammas, shape (n,), bool. Of figures that do not compare
+        Whether the events are gammas, shape (n,), bool. Of metrics that do not compare
         the classes, others are left out.
     weights : numpy.ndarray
         Weights, shape (n,).
@@ -254,22 +254,22 @@ def compute_figure(
     Returns
     -------
     value : float
-        The figure; NaN with fewer events than the minimum.
+        Its value; NaN with fewer events than the minimum.
     error : float
         Its standard deviation over the resamples; NaN with fewer than two.
     """
     numbers = [is_gamma.sum()]
-    if figure.compares_classes:
+    if metric.compares_classes:
         numbers.append((~is_gamma).sum())
     if min(numbers) < max(minimum, 1):
         return np.nan, np.nan
     rows = np.arange(len(is_gamma))
-    if not figure.compares_classes:
+    if not metric.compares_classes:
         rows = np.flatnonzero(is_gamma)
     arrays = prediction[rows], energy[rows], is_gamma[rows]
-    value = figure.compute(*arrays, weights[rows], cut)
+    value = metric.compute(*arrays, weights[rows], cut)
     again = np.array(
-        [figure.compute(*arrays, (weights * n)[rows], cut) for n in resamples]
+        [metric.compute(*arrays, (weights * n)[rows], cut) for n in resamples]
     )
     again = again[np.isfinite(again)]
     return value, float(again.std(ddof=1)) if len(again) > 1 else np.nan
@@ -312,20 +312,19 @@ def dispersion(values):
     Parameters
     ----------
     values : numpy.ndarray
-        A figure of each member, shape (n_members,).
+        The metric of each member, shape (n_members,).
 
     Returns
     -------
     mean, deviation : float
-        Over the members whose figure is known; the deviation is NaN with fewer than
+        Over the members whose metric is known; the deviation is NaN with fewer than
         two of them, the mean without any.
     """
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return np.nan, np.nan
-    return float(values.mean()), float(values.std(ddof=1)) if len(
-        values
-    ) > 1 else np.nan
+    deviation = values.std(ddof=1) if len(values) > 1 else np.nan
+    return float(values.mean()), float(deviation)
 
 
 def log_edges(low, high, per_decade):

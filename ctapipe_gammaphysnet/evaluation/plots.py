@@ -1,4 +1,4 @@
-"""Plots of the figures of merit, in the style of the paper's Fig. 3."""
+"""Plots of the metrics, in the style of the paper's Fig. 3."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ from ..panels import (
     say_empty,
     set_logarithmic,
 )
-from .metrics import FIGURES, label_of, with_spread
+from .metrics import METRICS, label_of, with_spread
 
 __all__ = ["PUBLISHED_SOURCE", "draw_all"]
 
@@ -59,8 +59,7 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
     weighted : bool
         Whether the events are weighted to a spectrum.
     gaps : dict of (str, str) to str, optional
-        Why figures of merit are missing, which empty panels say: as `find_gaps` gives
-        it.
+        Why metrics are missing, which empty panels say: as `find_gaps` gives it.
 
     Returns
     -------
@@ -69,14 +68,14 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
     """
     styles = curve_styles(dict.fromkeys(results["overall"]["algorithm"].tolist()))
     plots = {}
-    for name, figures in (
+    for name, metrics in (
         ("resolution", ("angular_resolution", "energy_resolution")),
         ("bias_impact", ("energy_bias", "impact_resolution")),
     ):
-        figures = [f for f in figures if _is_known(results["energy"], f)]
-        if figures:
+        metrics = [m for m in metrics if _is_known(results["energy"], m)]
+        if metrics:
             plots[name] = _draw_against_energy(
-                results, figures, styles, members, published
+                results, metrics, styles, members, published
             )
     if len(results["roc"]) > 0:
         plots["roc"] = _draw_roc(results, styles, cut)
@@ -105,10 +104,10 @@ def _finish(axis, x_label, y_label):
 
 
 def _label(axis, x_label, name):
-    """Label the axes of a figure of merit, in the colour of its task."""
-    figure = FIGURES[name]
-    _finish(axis, x_label, label_of(figure))
-    axis.yaxis.label.set_color(TASK_COLOURS[_TASKS[figure.prediction]])
+    """Label the axes of a metric, in the colour of its task."""
+    metric = METRICS[name]
+    _finish(axis, x_label, label_of(metric))
+    axis.yaxis.label.set_color(TASK_COLOURS[_TASKS[metric.prediction]])
 
 
 def _legend(figure, axes, names=()):

@@ -17,7 +17,7 @@ from ..hdf5_output import verified
 from ..output import write_whole
 from . import plots
 from .gaps import describe_gaps, find_gaps
-from .metrics import FIGURES, label_of, with_spread
+from .metrics import METRICS, label_of, with_spread
 
 __all__ = [
     "FILES",
@@ -89,7 +89,7 @@ def describe_evaluation(
     spectra : sequence of (str or None)
         Names of the spectra of gammas and of background; None for that simulated.
     settings : Settings
-        How figures of merit were computed.
+        How metrics were computed.
 
     Returns
     -------
@@ -131,7 +131,7 @@ def write_evaluation(
     counts : astropy.table.Table
         As `count_valid` gives them.
     settings : Settings
-        How figures of merit were computed.
+        How metrics were computed.
     facts : dict of str to str
         What was evaluated, and how.
     members : bool
@@ -210,7 +210,7 @@ def write_tables(results, folder):
 
 
 def summarise(overall):
-    """Put the figures over all events into a table like the paper's Table 1.
+    """Put the metrics of all events into a table like the paper's Table 1.
 
     Parameters
     ----------
@@ -227,18 +227,18 @@ def summarise(overall):
     rows = []
     for row in overall:
         name = row["algorithm"]
-        has_members = any(np.isfinite(row[f"{f}_members_mean"]) for f in FIGURES)
+        has_members = any(np.isfinite(row[f"{m}_members_mean"]) for m in METRICS)
         if has_members:
             cells = _cells(row, "_members_mean", "_members_std")
             rows.append((f"{name}: members", *cells))
             name = f"{name}: ensemble"
         rows.append((name, *_cells(row, "", "_error")))
-    names = ["Algorithm", *(label_of(figure) for figure in FIGURES.values())]
+    names = ["Algorithm", *(label_of(metric) for metric in METRICS.values())]
     return Table(rows=rows, names=names)
 
 
 def _cells(row, value, spread):
-    return [with_spread(row[f"{f}{value}"], row[f"{f}{spread}"]) for f in FIGURES]
+    return [with_spread(row[f"{m}{value}"], row[f"{m}{spread}"]) for m in METRICS]
 
 
 def write_report(
@@ -284,7 +284,7 @@ def write_report(
         body += ["<h2>What is not shown</h2>", f"<ul>{items}</ul>"]
     body += [_html_figure(figure, published) for figure in figures]
     energy = results["energy"]
-    filled = [n for n in FIGURES if len(energy) and np.isfinite(energy[n]).any()]
+    filled = [n for n in METRICS if len(energy) and np.isfinite(energy[n]).any()]
     if filled:
         body += [
             "<h2>In bins of true energy</h2>",
@@ -341,6 +341,6 @@ def _binned_summary(table, binning, names):
         for row in table
         if any(np.isfinite(row[name]) for name in names)
     ]
-    labels = [label_of(FIGURES[name]) for name in names]
+    labels = [label_of(METRICS[name]) for name in names]
     header = ["Algorithm", "True energy / TeV", "Gammas", "Background", *labels]
     return Table(rows=rows, names=header)

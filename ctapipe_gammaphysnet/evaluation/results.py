@@ -1,4 +1,4 @@
-"""Tables of the figures of merit: overall, in bins, of each member, and along cuts."""
+"""Tables of the metrics: overall, in bins, of each member, and along cuts."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from pyirf.binning import calculate_bin_indices
 from sklearn.metrics import roc_curve
 
 from .events import EvaluationError
-from .metrics import FIGURES, compute_figure, dispersion, log_edges, resampled_showers
+from .metrics import METRICS, compute_metric, dispersion, log_edges, resampled_showers
 
 __all__ = ["Settings", "bin_edges", "evaluate"]
 
@@ -24,7 +24,7 @@ _GAMMANESS = np.linspace(0, 1, 51)
 
 
 class Settings(NamedTuple):
-    """How figures of merit are computed.
+    """How metrics are computed.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def bin_edges(name, low, high, per_decade):
 
 
 def evaluate(sample, settings):
-    """Compute all figures of merit of all algorithms and their members.
+    """Compute all metrics of all algorithms and their members.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def evaluate(sample, settings):
     Returns
     -------
     dict of str to astropy.table.Table
-        ``overall``, ``energy`` and ``intensity``: the figures of each algorithm, of all
+        ``overall``, ``energy`` and ``intensity``: the metrics of each algorithm, of all
         events and in bins of true energy and of intensity, with their statistical
         errors and, of several members, their mean and dispersion; ``members_overall``,
         ``members_energy``, ``members_intensity``: those of each member; ``roc``,
@@ -141,7 +141,7 @@ def _bins(sample, name, edges):
 
 
 def _binned(sample, name, edges, settings):
-    """Figures in bins: table of algorithms, table of members."""
+    """Metrics in bins: table of algorithms, table of members."""
     bins, bin_columns = _bins(sample, name, edges)
     shower = np.asarray(sample.events["shower"])
     drawn, index = resampled_showers(shower, settings.n_resamples)
@@ -149,42 +149,42 @@ def _binned(sample, name, edges, settings):
     for algorithm in sample.algorithms:
         for number, events in enumerate(bins):
             where = {column: values[number] for column, values in bin_columns.items()}
-            figures, members = _figures(
+            metrics, members = _metrics(
                 sample, algorithm, events, settings, drawn, index
             )
-            rows.append({"algorithm": algorithm.name} | where | figures)
+            rows.append({"algorithm": algorithm.name} | where | metrics)
             member_rows += [
                 {"algorithm": algorithm.name, "seed": seed} | where | of_member
                 for seed, of_member in zip(algorithm.seeds, members, strict=True)
             ]
     return (
-        _table(rows, ["algorithm", *bin_columns, *_figure_columns()], bin_columns),
-        _table(member_rows, ["algorithm", "seed", *bin_columns, *FIGURES], bin_columns),
+        _table(rows, ["algorithm", *bin_columns, *_metric_columns()], bin_columns),
+        _table(member_rows, ["algorithm", "seed", *bin_columns, *METRICS], bin_columns),
     )
 
 
-def _figures(sample, algorithm, events, settings, drawn, index):
-    """Figures of some events, of an algorithm and of each of its members."""
+def _metrics(sample, algorithm, events, settings, drawn, index):
+    """Metrics of some events, of an algorithm and of each of its members."""
     energy = np.asarray(sample.events["true_energy"])[events]
     is_gamma = np.asarray(sample.events["label"])[events] == 0
     weights = sample.weights[events]
     values = {"n_gammas": is_gamma.sum(), "n_background": (~is_gamma).sum()}
     members = [{} for _ in algorithm.seeds]
-    for name, figure in FIGURES.items():
-        if figure.prediction not in algorithm.provided:
+    for name, metric in METRICS.items():
+        if metric.prediction not in algorithm.provided:
             values |= dict.fromkeys(_columns_of(name), np.nan)
             for of_member in members:
                 of_member[name] = np.nan
             continue
-        whole, *others = algorithm.predictions[figure.prediction][:, events]
+        whole, *others = algorithm.predictions[metric.prediction][:, events]
         arguments = energy, is_gamma, weights, settings.cut, settings.minimum
         # What a single shower says has no error that could be told.
         resamples = drawn if len(np.unique(index[events])) > 1 else ()
-        value, error = compute_figure(
-            figure, whole, *arguments, (times[index[events]] for times in resamples)
+        value, error = compute_metric(
+            metric, whole, *arguments, (times[index[events]] for times in resamples)
         )
         for of_member, prediction in zip(members, others, strict=True):
-            of_member[name], _ = compute_figure(figure, prediction, *arguments)
+            of_member[name], _ = compute_metric(metric, prediction, *arguments)
         mean, deviation = dispersion(np.array([m[name] for m in members]))
         values |= dict(
             zip(_columns_of(name), (value, error, mean, deviation), strict=True)
@@ -196,8 +196,8 @@ def _columns_of(name):
     return [name, f"{name}_error", f"{name}_members_mean", f"{name}_members_std"]
 
 
-def _figure_columns():
-    return ["n_gammas", "n_background", *(c for f in FIGURES for c in _columns_of(f))]
+def _metric_columns():
+    return ["n_gammas", "n_background", *(c for m in METRICS for c in _columns_of(m))]
 
 
 def _table(rows, names, bin_columns):
@@ -211,17 +211,17 @@ def _table(rows, names, bin_columns):
     }
     for name, column in bin_columns.items():
         descriptions[name] = column.unit, column.description
-    for name, figure in FIGURES.items():
+    for name, metric in METRICS.items():
         texts = (
-            figure.description,
+            metric.description,
             "statistical error by bootstrap over showers",
             "mean over the members",
             "standard deviation over the members",
         )
         for column, text in zip(_columns_of(name), texts, strict=True):
-            if text != figure.description:
-                text = f"{figure.label}: {text}"
-            descriptions[column] = figure.unit or None, text
+            if text != metric.description:
+                text = f"{metric.label}: {text}"
+            descriptions[column] = metric.unit or None, text
     for name in names:
         table[name].unit, table[name].description = descriptions[name]
     return table
@@ -298,7 +298,7 @@ def _cuts(sample):
         sample,
         _CUTS,
         ("cut", "smallest gammaness of what is taken for a gamma"),
-        {name: FIGURES[name].description for name in ("precision", "recall")},
+        {name: METRICS[name].description for name in ("precision", "recall")},
         compute,
     )
 

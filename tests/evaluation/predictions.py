@@ -1,4 +1,4 @@
-"""Samples whose figures of merit are known, because they were planted."""
+"""Samples whose metrics are known, because they were planted."""
 
 import numpy as np
 from astropy.table import Table

@@ -30,7 +30,7 @@ def gaps_of(sample, **settings):
     return find_gaps(evaluate(sample, settings), settings)
 
 
-def test_there_are_none_where_every_figure_is_known():
+def test_there_are_none_where_every_metric_is_known():
     assert gaps_of(sample_of(600, 400)) == {}
 
 
@@ -47,12 +47,12 @@ def test_bins_with_too_few_events_name_the_option_and_the_fullest():
         "Angular resolution, Energy resolution, Energy bias, Impact resolution, Recall "
         "against true energy: no bin"
     )
-    # With as many as it says there is a figure.
+    # With as many as it says there is a value.
     assert ("energy", "angular_resolution") not in gaps_of(sample, minimum=int(fullest))
 
 
 @pytest.mark.parametrize(
-    ("sample", "figure", "reason"),
+    ("sample", "metric", "reason"),
     [
         (sample_of(100, 0), "auc", "no background among .* --background"),
         (sample_of(0, 100), "energy_bias", "no gammas among the events"),
@@ -79,11 +79,11 @@ def test_bins_with_too_few_events_name_the_option_and_the_fullest():
         ),
     ],
 )
-def test_each_gap_has_its_reason_and_is_reported(sample, figure, reason, tmp_path):
+def test_each_gap_has_its_reason_and_is_reported(sample, metric, reason, tmp_path):
     settings = make_settings(n_resamples=2)
     results = evaluate(sample, settings)
     gaps = find_gaps(results, settings)
-    assert re.search(reason, gaps["energy", figure])
+    assert re.search(reason, gaps["energy", metric])
     write_tables(results, tmp_path)
     plots = draw_all(results, 0.5, gaps=gaps)
     write_figures({name: plots[name] for name in list(plots)[:1]}, tmp_path)
@@ -91,7 +91,7 @@ def test_each_gap_has_its_reason_and_is_reported(sample, figure, reason, tmp_pat
     write_report(tmp_path / "report.html", {}, results, counts, [], gaps=gaps)
     text = (tmp_path / "report.html").read_text()
     assert "What is not shown" in text
-    assert gaps["energy", figure] in text
+    assert gaps["energy", metric] in text
 
 
 def test_events_without_intensity_say_so():

@@ -14,12 +14,12 @@ from predictions import (
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from ctapipe_gammaphysnet.evaluation.metrics import CONTAINMENT, FIGURES
+from ctapipe_gammaphysnet.evaluation.metrics import CONTAINMENT, METRICS
 from ctapipe_gammaphysnet.evaluation.results import evaluate
 
 
 def within(row, name, expected, n_errors=4):
-    """Whether a figure is within its own error of what was planted."""
+    """Whether a metric is within its own error of what was planted."""
     return abs(row[name] - expected) < n_errors * row[f"{name}_error"]
 
 
@@ -50,8 +50,8 @@ def test_what_was_planted_comes_back_in_each_bin():
         assert within(row, "impact_resolution", 20 * TWO_DIMENSIONAL)
         assert within(row, "auc", norm.cdf(1.5 / np.sqrt(2)))
         assert within(row, "recall", norm.cdf(0.75))
-        for name, figure in FIGURES.items():
-            scale = abs(row[name]) if figure.unit else 1
+        for name, metric in METRICS.items():
+            scale = abs(row[name]) if metric.unit else 1
             assert 0 < row[f"{name}_error"] < 0.08 * scale
     for row in results["intensity"]:
         assert within(row, "auc", norm.cdf(1.5 / np.sqrt(2)))
@@ -114,7 +114,7 @@ def test_bins_with_few_events_are_empty():
     results = evaluate(sample, settings)
     energy = results["energy"]
     assert energy["n_gammas"].tolist() == [0, 300, 0]
-    for name in FIGURES:
+    for name in METRICS:
         np.testing.assert_array_equal(
             np.isfinite(energy[name]), [False, True, False], err_msg=name
         )
@@ -150,7 +150,7 @@ def test_what_an_algorithm_does_not_predict_is_empty():
     assert np.isfinite(results["energy"]["angular_resolution"]).all()
 
 
-def test_curves_go_through_the_figures():
+def test_curves_go_through_the_metrics():
     events = make_events(4000, 4000)
     algorithm = make_algorithm("one", [plant(events)])
     results = evaluate(make_sample(events, algorithm), make_settings(n_resamples=0))
@@ -183,9 +183,9 @@ def test_weights_act_like_more_events():
         make_sample(events[rows], make_algorithm("one", [several])), settings
     )
     for name in ("overall", "energy", "intensity"):
-        for figure in FIGURES:
+        for metric in METRICS:
             np.testing.assert_allclose(
-                weighted[name][figure], repeated[name][figure], err_msg=figure
+                weighted[name][metric], repeated[name][metric], err_msg=metric
             )
 
 

@@ -15,7 +15,7 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
 from ctapipe_gammaphysnet.evaluation import plots
-from ctapipe_gammaphysnet.evaluation.metrics import FIGURES
+from ctapipe_gammaphysnet.evaluation.metrics import METRICS
 from ctapipe_gammaphysnet.model_file import Model, write_model
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
@@ -101,9 +101,9 @@ def both(dl2, model, tmp_path_factory):
     )
 
 
-def assert_same_figures(overall):
+def assert_same_metrics(overall):
     one, other = overall
-    for name in FIGURES:
+    for name in METRICS:
         assert np.isfinite(one[name])
         assert one[name] == pytest.approx(other[name], rel=1e-4), name
 
@@ -111,7 +111,7 @@ def assert_same_figures(overall):
 def test_a_model_says_what_its_dl2_says(both):
     overall = Table.read(both / "overall.ecsv")
     assert overall["algorithm"].tolist() == ["mine", "GammaPhysNet"]
-    assert_same_figures(overall)
+    assert_same_metrics(overall)
     assert np.isfinite(overall["auc_members_std"]).tolist() == [True, False]
     members = read_table(both / "tables.h5", "/members_overall")
     assert members["seed"].tolist() == [0, 1]
@@ -129,7 +129,7 @@ def test_so_it_does_of_the_array(dl2, model, tmp_path):
     )
     overall = Table.read(output / "overall.ecsv")
     assert overall["algorithm"].tolist() == ["toy", "again"]
-    assert_same_figures(overall)
+    assert_same_metrics(overall)
     assert overall["n_gammas"][0] <= 25
 
 
