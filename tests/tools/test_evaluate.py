@@ -307,9 +307,10 @@ def test_the_same_file_twice_is_an_error(dl2, tmp_path):
 
 @pytest.mark.parametrize("tel_id", [1, 2])
 def test_each_telescope_of_a_name_is_compared_with_the_model(
-    dl1, model, tmp_path, tel_id
+    dl1, model, tmp_path, monkeypatch, tel_id
 ):
     """In each of the files, before anything is read."""
+    monkeypatch.setattr(EvaluateGammaPhysNet, "start", None)
     path = shutil.copy(dl1[1], tmp_path / "proton.dl1.h5")
     files = [dl1[0], enlarge_mirror(path, [tel_id])]
     message = rf"proton.dl1.h5, telescope {tel_id}: .* its mirror area is"
