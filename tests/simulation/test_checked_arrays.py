@@ -126,12 +126,13 @@ def put(value):
     ("changes", "says"),
     [
         ({"particle": put(18)}, "codes of particles"),
-        ({"particle": lambda codes: codes[:-1]}, "shapes of arrays|numbers of"),
+        ({"particle": lambda codes: codes[:-1]}, "shapes of arrays"),
         ({"count": put(30_000)}, "missing or damaged"),
         ({"count": lambda count: count[:2]}, "missing or damaged"),
         ({"momentum": put(np.nan)}, "momenta"),
         ({"cross_section_mb": put(0)}, "cross sections"),
-        ({"energy_gev": put(np.inf)}, "energies|momenta"),
+        ({"energy_gev": put(np.inf)}, "momenta"),
+        ({"energy_gev": put(1)}, "energies"),
         ({"energy_gev": lambda energies: energies[:1]}, "missing or damaged"),
     ],
 )
