@@ -11,6 +11,7 @@ import torch
 from .dl1 import InputPreparation
 from .network.checks import check_array
 from .network.gammaphysnet import GammaPhysNet
+from .network.gpu_inference import gpu_backbone
 from .network.inference import InferenceBackbone
 from .network.lattice import CameraLattice
 from .numba_cache import require_compilation
@@ -210,10 +211,14 @@ class Predictor:
         """What computes the feature maps of a member."""
         if (self.device.type, engine) == ("cpu", "lattice"):
             return InferenceBackbone(network, self.precision == "bfloat16")
+        compute = None
+        if engine == "lattice":
+            compute = gpu_backbone(network, self.precision == "bfloat16")
+        compute = compute or network.features
 
         def features(images):
             with _PYTORCH, self.arithmetic:
-                return network.features(images)
+                return compute(images.to(self.device))
 
         return features
 
@@ -267,8 +272,7 @@ class Predictor:
 
     def _predict_member(self, network, features, batch):
         with torch.inference_mode():
-            images = torch.from_numpy(batch).to(self.device)
-            return self.finish(network, features(images))
+            return self.finish(network, features(torch.from_numpy(batch)))
 
     def finish(self, network, features):
         """Predict with a member from its feature maps.

@@ -26,6 +26,8 @@ from ctapipe_gammaphysnet.network.lattice import CameraLattice
 # Tests run in as many processes as there are cores, and so do their own processes.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# On a GPU, PyTorch would round what convolutions of float32 multiply.
+torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(scope="session", autouse=True)

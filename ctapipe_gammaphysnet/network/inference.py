@@ -15,6 +15,7 @@ from . import kernels
 from .attention import DualAttention
 from .checks import check_array, check_table
 from .compiled import share
+from .folding import fold, line
 from .resnet import ResidualBlock
 
 __all__ = ["InferenceBackbone"]
@@ -192,23 +193,15 @@ def _fill(values, dtype, n_axes=1):
     return F.pad(values, sum(missing, ())).contiguous().numpy()
 
 
-def _line(norm):
-    """Scale and shift of each channel by a batch normalisation, in double precision."""
-    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-    return scale, norm.bias.double() - scale * norm.running_mean.double()
-
-
 def _normalization(norm):
-    return [_fill(values, norm.weight.dtype) for values in _line(norm)]
+    return [_fill(values, norm.weight.dtype) for values in line(norm)]
 
 
 def _convolution(convolution, norm=None, bfloat16=False, n_filled=2):
     """Weights and biases, with the normalisation that follows."""
-    scale, shift = (1, 0) if norm is None else _line(norm)
-    weight = convolution.weight.double().permute(2, 1, 0) * scale
+    weight, bias = fold(convolution, norm)
     if bfloat16:
         weight = weight.bfloat16()
-    bias = convolution.bias.double() * scale + shift
     dtype = convolution.weight.dtype
     return _fill(weight, dtype, n_filled), _fill(bias, dtype)
 
@@ -265,7 +258,7 @@ def _aligned(shape, dtype):
 def _attention(attention, n_pixels):
     channel, spatial = attention.channel, attention.spatial
     dtype = spatial.compress.weight.dtype
-    scale, shift = _line(spatial.norm)
+    scale, shift = line(spatial.norm)
     compress = spatial.compress.weight.double().T * scale
     return (
         np.arange(n_pixels)[:, np.newaxis],

@@ -119,7 +119,12 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     if trainer.world_size > 1:
         share_batch_norms(module.network)
     interrupted = None
-    with quiet_lightning(), restored_signals():
+    # By default, a GPU's convolutions would round float32 to TensorFloat-32, and add up
+    # gradients in any order: one seed is to give the same weights again.
+    exact = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, allow_tf32=False
+    )
+    with quiet_lightning(), restored_signals(), exact:
         try:
             trainer.fit(
                 module,

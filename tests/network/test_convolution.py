@@ -17,7 +17,11 @@ from ctapipe_gammaphysnet.network.convolution import (
 from ctapipe_gammaphysnet.network.lattice import TAPS
 
 #: Largest difference between the engines, relative to the largest value.
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+#: cuDNN has algorithms for gradients that round more.
+TOLERANCE = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-5 if DEVICE == "cpu" else 1e-4,
+}
 
 
 @pytest.fixture(autouse=True)

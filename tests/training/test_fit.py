@@ -442,6 +442,21 @@ def test_gradients_are_clipped(data, tmp_path, monkeypatch):
     assert max(norms) <= 0.01 * (1 + 1e-4)
 
 
+def test_a_gpu_computes_exactly_and_the_same_again(data, tmp_path, monkeypatch):
+    settings = []
+
+    def optimizer_step(module, *args, **kwargs):
+        cudnn = torch.backends.cudnn
+        settings.append((cudnn.allow_tf32, cudnn.deterministic))
+        lightning.LightningModule.optimizer_step(module, *args, **kwargs)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(TrainingModule, "optimizer_step", optimizer_step)
+    run(data, tmp_path, epochs=1)
+    assert settings == [(False, True)] * N_STEPS
+    assert torch.backends.cudnn.allow_tf32
+
+
 def learning_rates(schedule, n_epochs=25, n_steps=4):
     network = torch.nn.Linear(1, 1)
     network.heads = {"energy": None}

@@ -1,0 +1,356 @@
+"""The backbone for inference on a GPU: the same features, in few passes over memory.
+
+As on a CPU, normalisations behind a convolution are part of its weights, and what the
+convolutions of residual blocks multiply is all that bfloat16 rounds. A convolution
+writes its sums and, activated, what the next one multiplies. To start a program takes
+a GPU as long as to compute some images, so that the sequence of programs is recorded
+for a number of images, and then started at once (a CUDA graph).
+"""
+
+import copy
+import logging
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .attention import DualAttention
+from .checks import check_table
+from .folding import fold, line
+from .resnet import ResidualBlock
+
+__all__ = ["GPUBackbone", "gpu_backbone"]
+
+logger = logging.getLogger(__name__)
+
+#: Pixels that a program takes, and groups of 32 threads that share them.
+_BLOCK, _WARPS = 64, 4
+#: The matrix units take no fewer channels.
+_FEWEST_CHANNELS = 16
+#: How single precision is multiplied there: three products of TensorFloat-32, whose
+#: sum is as exact.
+_PRECISION = "tf32x3"
+#: More images than these keep the GPU busy while programs are started one by one.
+_MOST_RECORDED = 512
+
+
+def gpu_backbone(network, bfloat16):
+    """Make the backbone for inference on a GPU, where that is possible.
+
+    Parameters
+    ----------
+    network : GammaPhysNet
+        On a GPU, with the lattice engine, in single precision.
+    bfloat16 : bool
+        See `GPUBackbone`.
+
+    Returns
+    -------
+    GPUBackbone or None
+        None if the GPU is too old for it, or programs for it cannot be compiled here; a
+        warning says why, and that prediction is slower.
+    """
+    device = network.order.device
+    try:
+        if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (
+            8,
+        ):
+            raise RuntimeError("it needs a GPU of NVIDIA's Ampere generation or later")
+        backbone = GPUBackbone(network, bfloat16)
+        backbone(torch.zeros(1, 2, len(network.order), device=device))
+    # Whatever keeps Triton from compiling: no C compiler, no folder for what it
+    # compiled, a driver that does not fit.
+    except Exception as error:
+        logger.warning(
+            "The network cannot be compiled for the GPU, and PyTorch computes it, "
+            "several times slower: %s",
+            error,
+        )
+        return None
+    return backbone
+
+
+def _check_generation(device):
+    if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0):
+        raise RuntimeError("it needs an NVIDIA GPU of compute capability 8.0")
+
+
+class GPUBackbone:
+    """What a network's `features` are in evaluation mode.
+
+    Not for several threads at once.
+
+    Parameters
+    ----------
+    network : GammaPhysNet
+        With the lattice engine, in single precision. Its weights are copied: what
+        happens to them later has no effect.
+    bfloat16 : bool
+        Whether to round to bfloat16 what the convolutions of the residual blocks
+        multiply: features and weights, the normalisation included. All else, and the
+        sums, are computed in single precision.
+    """
+
+    def __init__(self, network, bfloat16=False):
+        self._n_pixels, self._device = len(network.order), network.order.device
+        self._dtype = torch.bfloat16 if bfloat16 else torch.float32
+        backbone = network.backbone
+        self._channels = backbone.out_channels
+        with torch.no_grad():
+            # The stem finds its pixels in the camera's order.
+            convolution = backbone.stem[0]
+            neighbors = convolution.neighbors
+            neighbors = network.order[neighbors].where(neighbors >= 0, -1)
+            self._stem = _Convolution(convolution, torch.float32, neighbors=neighbors)
+            self._stages = [_Stage(stage, self._dtype) for stage in backbone.stages]
+        self._recorded, self._pool = {}, None
+
+    def __call__(self, images):
+        """Compute features.
+
+        Parameters
+        ----------
+        images : torch.Tensor
+            Charge and peak time, shape (batch, 2, n_pixels), float32, pixels in the
+            camera's order, on the network's device.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (batch, channels, positions), float32.
+
+        Raises
+        ------
+        ValueError
+            If images have another shape or dtype.
+        """
+        n_pixels = self._n_pixels
+        if images.shape[1:] != (2, n_pixels) or images.dtype != torch.float32:
+            raise ValueError(
+                f"images must have the shape (any, 2, {n_pixels}) in float32, got "
+                f"{tuple(images.shape)} in {images.dtype}"
+            )
+        if self._device.type == "cpu":  # of Triton's interpreter
+            return self._compute(images)
+        with torch.cuda.device(self._device):
+            if len(images) > _MOST_RECORDED:
+                return self._compute(images)
+            # The next power of two, so that there are few recordings.
+            size = 1 << (len(images) - 1).bit_length()
+            if size not in self._recorded:
+                self._recorded[size] = self._record(size)
+            graph, recorded_images, features = self._recorded[size]
+            recorded_images[: len(images)] = images
+            graph.replay()
+            return features[: len(images)].clone()
+
+    def _record(self, size):
+        images = torch.zeros(size, 2, self._n_pixels, device=self._device)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._compute(images)  # compiles, which cannot be recorded
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        # All graphs have their memory in common: only one runs at a time.
+        with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
+            features = self._compute(images)
+        self._pool = graph.pool()
+        return graph, images, features
+
+    def _compute(self, images):
+        x = self._stem(_fill(images.transpose(1, 2)))
+        for stage in self._stages:
+            x = stage(x)
+        return torch.relu(x[..., : self._channels]).transpose(1, 2)
+
+
+class _Stage:
+    """Strided block, residual blocks and attention: from sums to sums."""
+
+    def __init__(self, stage, dtype):
+        self._dtype = dtype
+        blocks = [module for module in stage if isinstance(module, ResidualBlock)]
+        self._strided = None
+        if not isinstance(blocks[0].shortcut, nn.Identity):
+            self._strided = _StridedBlock(blocks.pop(0), dtype)
+        self._lines, self._blocks = [], []
+        for block in blocks:
+            norm, first = None, block.conv1
+            if isinstance(first, nn.Sequential):
+                norm, _, first = first
+            # Else the input is activated: activating it again does not change it.
+            hidden_norm, _, second = block.conv2
+            first = _Convolution(first, dtype, hidden_norm)
+            self._lines.append(_line(norm, first.in_channels, first.bias.device))
+            self._blocks.append((first, _Convolution(second, dtype)))
+        self._attention = None
+        if isinstance(stage[-1], DualAttention):
+            self._attention = _Attention(stage[-1])
+
+    def __call__(self, x):
+        if self._strided is not None:
+            x = self._strided(x)
+        if self._blocks:
+            activated = _activate(x, self._lines[0], self._dtype)
+        for i, (first, second) in enumerate(self._blocks, start=1):
+            following = self._lines[i] if i < len(self._lines) else None
+            x, activated = second.add(first(activated), x, following)
+        return x if self._attention is None else self._attention(x)
+
+
+class _StridedBlock:
+    """The block that goes to the downsampled lattice: from sums to sums."""
+
+    def __init__(self, block, dtype):
+        self._dtype = dtype
+        norm, _, first = block.conv1
+        hidden_norm, _, second = block.conv2
+        shortcut_norm, _, shortcut = block.shortcut
+        self._first = _Convolution(first, dtype, hidden_norm)
+        self._second = _Convolution(second, dtype)
+        self._shortcut = _Convolution(shortcut, dtype)
+        self._lines = [
+            _line(n, self._first.in_channels, first.bias.device)
+            for n in (norm, shortcut_norm)
+        ]
+
+    def __call__(self, x):
+        activated, for_shortcut = (
+            _activate(x, line_, self._dtype) for line_ in self._lines
+        )
+        shortcut, _ = self._shortcut.add(for_shortcut)
+        x, _ = self._second.add(self._first(activated), shortcut)
+        return x
+
+
+class _Convolution:
+    """A convolution whose weights are laid out as the compiled program reads them.
+
+    Parameters
+    ----------
+    convolution : LatticeConvolution
+        The convolution.
+    dtype : torch.dtype
+        Type of what is multiplied.
+    norm : BatchNorm, optional
+        Normalisation that follows.
+    neighbors : torch.Tensor, optional
+        Those of the convolution, but for inputs in another order.
+    """
+
+    def __init__(self, convolution, dtype, norm=None, neighbors=None):
+        weight, bias = fold(convolution, norm)
+        weight = _fill(_fill(weight).transpose(1, 2)).transpose(1, 2)
+        self._weight = weight.to(dtype).contiguous()
+        self.bias = _fill(bias).float()
+        self._taps, self.in_channels, self._out_channels = weight.shape
+        neighbors = convolution.neighbors if neighbors is None else neighbors
+        self._n_inputs, self._n_outputs = len(convolution.targets), len(neighbors)
+        shape = self._n_outputs, self._taps
+        check_table("neighbors", neighbors.cpu().numpy(), shape, self._n_inputs)
+        self._neighbors = neighbors.T.to(torch.int32).contiguous()
+        self._unchanged = torch.ones_like(self.bias), torch.zeros_like(self.bias)
+
+    def __call__(self, features):
+        """Convolve, then normalise and activate: what the next one multiplies."""
+        return self._convolve(features, None, None, keep=False)[1]
+
+    def add(self, features, added=None, following=None):
+        """Convolve and add; give the sums, and what is multiplied next.
+
+        Parameters
+        ----------
+        features : torch.Tensor
+            Shape (n, inputs, in channels).
+        added : torch.Tensor, optional
+            Shape (n, outputs, out channels), float32.
+        following : tuple of torch.Tensor, optional
+            Scale and shift of the normalisation that comes next.
+
+        Returns
+        -------
+        sums : torch.Tensor
+            Shape (n, outputs, out channels), float32.
+        activated : torch.Tensor
+            The same, normalised and activated, of the features' type.
+        """
+        return self._convolve(features, added, following, keep=True)
+
+    def _convolve(self, features, added, following, keep):
+        # Imported here: where there is no GPU there may be no Triton.
+        from .triton_kernels import convolve
+
+        n = len(features)
+        if features.shape != (n, self._n_inputs, self.in_channels):
+            raise ValueError(f"features have the shape {tuple(features.shape)}")
+        features = features.contiguous()
+        shape = n, self._n_outputs, self._out_channels
+        activated = features.new_empty(shape)
+        sums = features.new_empty(shape, dtype=torch.float32) if keep else activated
+        scale, shift = following or self._unchanged
+        convolve[(math.ceil(self._n_outputs / _BLOCK) * n,)](
+            features,
+            self._neighbors,
+            self._weight,
+            self.bias,
+            sums if added is None else added.contiguous(),
+            scale,
+            shift,
+            sums,
+            activated,
+            self._n_inputs,
+            self._n_outputs,
+            C_IN=self.in_channels,
+            C_OUT=self._out_channels,
+            TAPS=self._taps,
+            ADD=added is not None,
+            KEEP=keep,
+            BLOCK=_BLOCK,
+            PRECISION=_PRECISION,
+            num_warps=_WARPS,
+        )
+        return sums, activated
+
+
+class _Attention:
+    """Dual attention: from sums to sums."""
+
+    def __init__(self, attention):
+        spatial = attention.spatial
+        self._n_channels = attention.channel.squeeze.in_features
+        scale, shift = line(spatial.norm)
+        compress = spatial.compress.weight.double().T * scale
+        self._compress, self._shift = compress.float(), shift.float()
+        self._score = copy.deepcopy(spatial.score)
+        self._channel = copy.deepcopy(attention.channel)
+
+    def __call__(self, x):
+        n_filled = x.shape[2]
+        x = x[..., : self._n_channels]
+        channel = self._channel(x.transpose(1, 2)).transpose(1, 2)
+        hidden = torch.relu(x @ self._compress + self._shift)
+        spatial = torch.sigmoid(self._score(hidden)) + 1
+        return F.pad(x * channel * spatial, (0, n_filled - self._n_channels))
+
+
+def _line(norm, n_channels, device):
+    """Scale and shift of each channel; without normalisation those that do nothing."""
+    if norm is None:
+        return torch.ones(n_channels, device=device), torch.zeros(
+            n_channels, device=device
+        )
+    return tuple(_fill(values).float() for values in line(norm))
+
+
+def _activate(x, line_, dtype):
+    scale, shift = line_
+    return torch.relu(torch.addcmul(shift, x, scale)).to(dtype)
+
+
+def _fill(values):
+    """Channels, along the last axis, filled with zeros to as many as are multiplied."""
+    n = values.shape[-1]
+    filled = max(_FEWEST_CHANNELS, 1 << (n - 1).bit_length())
+    return F.pad(values, (0, filled - n))

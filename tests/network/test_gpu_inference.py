@@ -1,0 +1,156 @@
+"""The backbone for GPUs gives the features of the network it was made of.
+
+Without a GPU, Triton's interpreter computes what the GPU would.
+"""
+
+import importlib.util
+import sys
+
+import pytest
+import torch
+from cameras import lattice_of
+from device import DEVICE
+from torch import nn
+
+from ctapipe_gammaphysnet.network import NetworkConfig
+from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
+from ctapipe_gammaphysnet.network.gpu_inference import GPUBackbone, gpu_backbone
+from ctapipe_gammaphysnet.network.inference import InferenceBackbone
+
+KERNELS = "ctapipe_gammaphysnet.network.triton_kernels"
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None,
+    reason="this build of PyTorch is without Triton",
+)
+on_gpu = pytest.mark.skipif(
+    DEVICE == "cpu", reason="GAMMAPHYSNET_TEST_DEVICE is not set"
+)
+
+
+@pytest.fixture(autouse=True)
+def _interpreter(monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if DEVICE == "cpu":
+            monkeypatch.setenv("TRITON_INTERPRET", "1")
+            monkeypatch.delitem(sys.modules, KERNELS, raising=False)
+        yield
+        if DEVICE == "cpu":
+            sys.modules.pop(KERNELS, None)
+
+
+def images_of(n_images, lattice):
+    return 5 * torch.rand(n_images, 2, len(lattice), device=DEVICE)
+
+
+def trained(config, lattice):
+    """A network whose normalisations are not the identity, as after training."""
+    network = GammaPhysNet(config, lattice).to(DEVICE)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.momentum = 1
+    with torch.no_grad():
+        network(images_of(4, lattice))
+    return network.eval()
+
+
+def exact_features(network, config, lattice, images):
+    """Features in double precision, on a CPU."""
+    exact = GammaPhysNet(config, lattice).eval()
+    exact.load_state_dict(network.state_dict())
+    with torch.inference_mode():
+        return exact.double().features(images.double().cpu())
+
+
+def largest_error(found, expected):
+    assert found.shape == expected.shape
+    assert found.dtype == torch.float32
+    return (found.cpu() - expected).abs().max() / expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        NetworkConfig(blocks=2),
+        NetworkConfig(blocks=1, attention=False),
+        # Channels that are filled, or more than two stages.
+        NetworkConfig(blocks=1, channels=(3, 20, 33)),
+    ],
+    ids=["attention", "no attention", "odd channels"],
+)
+def test_features_are_those_of_the_network(config):
+    lattice = lattice_of("CHEC" if config.blocks == 2 else "FlashCam")
+    network, images = trained(config, lattice), images_of(2, lattice)
+    with torch.inference_mode():
+        found = GPUBackbone(network)(images)
+    expected = exact_features(network, config, lattice, images)
+    assert largest_error(found, expected) < 3e-5
+
+
+def test_weights_are_copied():
+    config, lattice = NetworkConfig(blocks=1, channels=(4,)), lattice_of("CHEC")
+    network, images = trained(config, lattice), images_of(1, lattice)
+    backbone = GPUBackbone(network)
+    with torch.inference_mode():
+        expected = backbone(images).clone()
+        for weight in network.parameters():
+            weight.fill_(torch.nan)
+        assert torch.equal(backbone(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1, 2, 7), torch.float32), ((1, 2, 2048), torch.float64)],
+    ids=["shape", "dtype"],
+)
+def test_other_images_are_refused(shape, dtype):
+    lattice = lattice_of("CHEC")
+    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice)
+    with pytest.raises(ValueError, match=r"\(any, 2, 2048\) in float32, got"):
+        GPUBackbone(network)(torch.zeros(shape, dtype=dtype, device=DEVICE))
+
+
+def test_a_gpu_that_cannot_compile_is_said(caplog, monkeypatch):
+    lattice = lattice_of("CHEC")
+    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert gpu_backbone(network, bfloat16=False) is None
+    assert "PyTorch computes it, several times slower: it needs a GPU" in caplog.text
+
+
+@on_gpu
+@pytest.mark.parametrize("n_images", [1, 2, 3, 64, 100, 600])
+@pytest.mark.parametrize(
+    ("bfloat16", "tolerance"),
+    [(False, 3e-5), (True, 0.1)],
+    ids=["float32", "bfloat16"],
+)
+def test_any_number_of_images(n_images, bfloat16, tolerance):
+    """Recorded for some numbers of images, or not: each image keeps its features."""
+    config, lattice = NetworkConfig(blocks=2), lattice_of("LSTCam")
+    network, images = trained(config, lattice), images_of(n_images, lattice)
+    backbone = gpu_backbone(network, bfloat16)
+    expected = exact_features(network, config, lattice, images)
+    with torch.inference_mode():
+        for _ in range(2):
+            found = backbone(images)
+            assert largest_error(found, expected) < tolerance
+        assert largest_error(backbone(images[-1:]), expected[-1:]) < tolerance
+    # Another image's features would be noticed.
+    assert n_images == 1 or largest_error(found[1:], expected[:-1]) > 2 * tolerance
+
+
+@on_gpu
+def test_bfloat16_is_as_exact_as_on_a_cpu():
+    config, lattice = NetworkConfig(), lattice_of("LSTCam")
+    network, images = trained(config, lattice), images_of(8, lattice)
+    expected = exact_features(network, config, lattice, images)
+    with torch.inference_mode():
+        on_gpu = gpu_backbone(network, bfloat16=True)(images)
+        on_cpu = InferenceBackbone(network.cpu(), bfloat16=True)(images.cpu())
+    error, usual = ((x.cpu() - expected).norm() for x in (on_gpu, on_cpu))
+    assert error < 1.2 * usual
+    assert (on_gpu.cpu() - on_cpu).norm() < 1.5 * usual
