@@ -10,6 +10,7 @@ import torch
 import toy_sample
 from ctapipe.core import provenance
 from ctapipe.instrument import TelescopeDescription
+from device import DEVICE
 
 from ctapipe_gammaphysnet.instrument import describe_telescope
 from ctapipe_gammaphysnet.model_card import (
@@ -26,8 +27,9 @@ from ctapipe_gammaphysnet.network.lattice import CameraLattice
 # Tests run in as many processes as there are cores, and so do their own processes.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# On a GPU, PyTorch would round what convolutions of float32 multiply.
-torch.backends.cudnn.allow_tf32 = False
+if DEVICE != "cpu":
+    # By default, convolutions would round float32.
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(scope="session", autouse=True)

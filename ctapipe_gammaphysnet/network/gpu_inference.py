@@ -106,6 +106,7 @@ class GPUBackbone:
             self._stages = [_Stage(stage, self._dtype) for stage in backbone.stages]
         self._recorded, self._pool = {}, None
 
+    @torch.inference_mode()
     def __call__(self, images):
         """Compute features.
 

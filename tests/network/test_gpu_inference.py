@@ -4,7 +4,6 @@ Without a GPU, Triton's interpreter computes what the GPU would.
 """
 
 import importlib.util
-import sys
 
 import pytest
 import torch
@@ -17,8 +16,6 @@ from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.gpu_inference import GPUBackbone, gpu_backbone
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
 
-KERNELS = "ctapipe_gammaphysnet.network.triton_kernels"
-
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
     reason="this build of PyTorch is without Triton",
@@ -29,15 +26,10 @@ on_gpu = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def _interpreter(monkeypatch):
+def _seed():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        if DEVICE == "cpu":
-            monkeypatch.setenv("TRITON_INTERPRET", "1")
-            monkeypatch.delitem(sys.modules, KERNELS, raising=False)
         yield
-        if DEVICE == "cpu":
-            sys.modules.pop(KERNELS, None)
 
 
 def images_of(n_images, lattice):
