@@ -256,7 +256,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         check_drawing()
         if self.tensorboard:
             require_modules("tensorboard")
-        # Only now: help and complaints must not wait for torch.
+        # Only now: help and complaints must not wait for Lightning.
         from ..predictor import set_threads
         from ..training.hardware import check_environment, choose_hardware
 

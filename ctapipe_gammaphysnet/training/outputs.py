@@ -368,7 +368,7 @@ class Outputs:
 
 def _untrained(card):
     """Model of a card whose weights are 0."""
-    # Only now: help and complaints must not wait for torch.
+    # Only now: help and complaints must not wait for the network.
     from ..network import parameter_shapes
 
     weights = []
