@@ -1,13 +1,13 @@
 """Compiled functions on disk."""
 
 import hashlib
-import logging
 import pickle
-from functools import cache
 
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.serialize import dumps
+
+from .announce import warn_once
 
 __all__ = ["keep_compiled", "require_compilation", "warn_not_kept"]
 
@@ -76,19 +76,10 @@ def warn_not_kept(error):
     error : Exception
         Why nothing is kept.
     """
-    _warn(
+    warn_once(
         f"What was compiled cannot be kept ({_reason(error)}): other runs compile again"
         ". Set NUMBA_CACHE_DIR to a folder that has room and can be written"
     )
-
-
-@cache
-def _warn(message):
-    """Warn once, in the words and at the places of the tool that is running."""
-    # That is ours, or ctapipe's: each has set up, or silenced, its own logger.
-    ours = logging.getLogger("ctapipe_gammaphysnet")
-    log = ours if ours.hasHandlers() else logging.getLogger("ctapipe")
-    log.warning("%s", message)
 
 
 def _reason(error):
@@ -107,7 +98,7 @@ class _NoCache(NullCache):
         self._announcement, self._error = announcement, error
 
     def load_overload(self, sig, target_context):
-        _warn(self._announcement)
+        warn_once(self._announcement)
         warn_not_kept(self._error)
 
 
@@ -141,14 +132,14 @@ class _Cache(FunctionCache):
         try:
             compiled = super().load_overload(sig, target_context)
         except Exception as error:  # unpickling damaged bytes may raise any
-            _warn(
+            warn_once(
                 f"{self._announcement}. What was kept in {self.cache_path} cannot be "
                 f"used ({_reason(error)})"
             )
             self._forget()
             return None
         if compiled is None:
-            _warn(f"{self._announcement}, the first time only")
+            warn_once(f"{self._announcement}, the first time only")
         return compiled
 
     def save_overload(self, sig, data):

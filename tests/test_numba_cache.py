@@ -11,7 +11,7 @@ import pytest
 from numba import njit
 from numba.core import caching
 
-from ctapipe_gammaphysnet import numba_cache
+from ctapipe_gammaphysnet.announce import warn_once
 from ctapipe_gammaphysnet.numba_cache import keep_compiled, require_compilation
 
 FIRST_TIME = "Compiling, the first time only"
@@ -51,7 +51,7 @@ class Messages(logging.Handler):
     def take(self):
         """What was logged, as if a new process began."""
         taken, self.texts = self.texts, []
-        numba_cache._warn.cache_clear()
+        warn_once.cache_clear()
         return taken
 
 
@@ -161,7 +161,7 @@ def test_warns_where_ctapipe_does(messages, monkeypatch):
     ctapipe = logging.getLogger("ctapipe")
     monkeypatch.setattr(ctapipe, "handlers", [messages])
     monkeypatch.setattr(ctapipe, "level", logging.WARNING)
-    numba_cache._warn("Compiling")
+    warn_once("Compiling")
     assert messages.take() == ["Compiling"]
 
 

@@ -8,21 +8,19 @@ for a number of images, and then started at once (a CUDA graph).
 """
 
 import copy
-import logging
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..announce import warn_once
 from .attention import DualAttention
 from .checks import check_table
 from .folding import fold, line
 from .resnet import ResidualBlock
 
 __all__ = ["GPUBackbone", "gpu_backbone"]
-
-logger = logging.getLogger(__name__)
 
 #: Pixels that a program takes, and groups of 32 threads that share them.
 _BLOCK, _WARPS = 64, 4
@@ -53,27 +51,24 @@ def gpu_backbone(network, bfloat16):
     """
     device = network.order.device
     try:
-        if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (
-            8,
-        ):
-            raise RuntimeError("it needs a GPU of NVIDIA's Ampere generation or later")
+        _check_generation(device)
         backbone = GPUBackbone(network, bfloat16)
         backbone(torch.zeros(1, 2, len(network.order), device=device))
     # Whatever keeps Triton from compiling: no C compiler, no folder for what it
     # compiled, a driver that does not fit.
     except Exception as error:
-        logger.warning(
+        warn_once(
             "The network cannot be compiled for the GPU, and PyTorch computes it, "
-            "several times slower: %s",
-            error,
+            f"several times slower: {error}"
         )
         return None
     return backbone
 
 
 def _check_generation(device):
+    """Check that Triton knows the GPU."""
     if torch.version.cuda is None or torch.cuda.get_device_capability(device) < (8, 0):
-        raise RuntimeError("it needs an NVIDIA GPU of compute capability 8.0")
+        raise RuntimeError("it needs compute capability 8.0 or more")
 
 
 class GPUBackbone:
