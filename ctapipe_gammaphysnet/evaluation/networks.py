@@ -58,7 +58,7 @@ def read_networks(path, types, arrays, device, precision, log):
     path : pathlib.Path
         The model file.
     types : list of str
-        Telescope types to evaluate.
+        Telescope types.
     arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
         The array of each file.
     device : torch.device
@@ -125,7 +125,7 @@ def seeds_of(cards):
     if len(seeds) > 1:
         raise EvaluationError(
             "the networks of different telescope types have members of different "
-            "seeds: evaluate one type at a time, with --telescope-types"
+            "seeds: take one type at a time, with --telescope-types"
         )
     (seeds,) = seeds
     return seeds if len(seeds) > 1 else ()
