@@ -127,6 +127,8 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
                 super().run(argv, raises)
         finally:
             for handler in self._log_files():
+                # A handler that is only closed would open its file again.
+                logging.getLogger(self.module_name).removeHandler(handler)
                 handler.close()
 
     def parse_command_line(self, argv=None):

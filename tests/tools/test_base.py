@@ -314,6 +314,16 @@ def test_logs_are_added_to_again(tmp_path):
     assert run_tool(Tool(), argv=argv[:1], cwd=tmp_path, raises=False) == 0
 
 
+def test_a_log_ends_with_its_tool(tmp_path):
+    argv = ["--log-file=a.log", "--log-file-level=INFO"]
+    tool = Tool()
+    assert run_tool(tool, argv=argv, cwd=tmp_path, raises=False) == 0
+    text = (tmp_path / "a.log").read_text()
+    assert "Finished" in text
+    logging.getLogger(tool.module_name).error("said later, by something else")
+    assert (tmp_path / "a.log").read_text() == text
+
+
 def test_the_end_by_a_signal_shows_in_the_exit_status(tmp_path, monkeypatch):
     for number, status in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         monkeypatch.setattr(
