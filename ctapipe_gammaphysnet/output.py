@@ -42,6 +42,10 @@ class OutputError(ToolConfigurationError, ValueError):
     """An output cannot be written; the message says why."""
 
 
+class _MeanwhileError(OutputError):
+    """Another program has written the output."""
+
+
 @contextlib.contextmanager
 def writing(path):
     """Say which output it is if something cannot be written.
@@ -214,10 +218,13 @@ def whole_file(path):
     Raises
     ------
     OutputError
-        If there is something else than a plain file, or the disk is full.
+        If there is something else than a plain file, or the disk is full; if something
+        was put there meanwhile, which stays: then what was written keeps its other
+        name.
     """
     real = real_path(path)
     _refuse_special(real, path)
+    is_new = not real.exists()
     temporary = _temporary(real)
     try:
         yield temporary
@@ -225,10 +232,33 @@ def whole_file(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             _refuse_special(real, path)
-            os.replace(temporary, real)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+            if not is_new:
+                os.replace(temporary, real)
+            elif not _take_name(temporary, real):
+                raise _MeanwhileError(
+                    f"{path} was put there meanwhile: it stays, and what was to be "
+                    f"written there is in {temporary}"
+                )
+    except BaseException as error:
+        if not isinstance(error, _MeanwhileError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _take_name(temporary, real):
+    """Give a file its name, if no other one has it."""
+    try:
+        os.link(temporary, real)
+    except FileExistsError:
+        return False
+    except OSError:
+        # Some file systems have no hard links.
+        if real.exists():
+            return False
+        os.replace(temporary, real)
+    else:
+        temporary.unlink()
+    return True
 
 
 def write_whole(path, content):
@@ -334,7 +364,7 @@ def _is_plain(path):
 
 
 @contextlib.contextmanager
-def whole_folder(path, listing, patterns):
+def whole_folder(path, listing, patterns, overwrite=True):
     """Write the files of a folder, which appear when all are complete.
 
     Files that were written there before go; files of others stay.
@@ -347,6 +377,8 @@ def whole_folder(path, listing, patterns):
         Name of the file in it that lists what was written.
     patterns : iterable of str
         Names that may be written, with wildcards.
+    overwrite : bool
+        Whether files that were written there before may be replaced.
 
     Yields
     ------
@@ -356,7 +388,8 @@ def whole_folder(path, listing, patterns):
     Raises
     ------
     OutputError
-        If the files cannot be written, or would replace files of others.
+        If the files cannot be written, or would replace files of others, or files that
+        may not be replaced: in these cases they stay in the other folder.
     """
     real = real_path(path)
     is_new = not real.exists()
@@ -374,17 +407,29 @@ def whole_folder(path, listing, patterns):
                 _write_listing(temporary / listing, names)
                 os.rename(temporary, real)
             else:
-                _replace_files(temporary, real, listing, patterns, names)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+                ours = _listed(real, listing, patterns)
+                replaced = ours if overwrite else set()
+                _refuse_new(temporary, real, (names | ours) - replaced)
+                _replace_files(temporary, real, listing, names, ours)
+    except BaseException as error:
+        if not isinstance(error, _MeanwhileError):
+            shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _replace_files(source, folder, listing, patterns, names):
-    """Move files into a folder, in place of those that were written there before."""
-    ours = _listed(folder, listing, patterns)
-    for name in names - ours:
+def _refuse_new(source, folder, names):
+    """Refuse to replace files that nobody looked at beforehand."""
+    for name in sorted(names):
         if os.path.lexists(folder / name):
-            raise OutputError(f"{folder / name} was put there meanwhile: it stays")
+            raise _MeanwhileError(
+                f"{folder / name} was put there meanwhile: it stays, and what was "
+                f"to be written there is in {source}"
+            )
+
+
+def _replace_files(source, folder, listing, names, ours):
+    """Move files into a folder, in place of those that were written there before."""
     # All in the list, in case that this is interrupted.
     _write_listing(folder / listing, names | ours)
     for name in ours - names:

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from unittest.mock import Mock
 
 import pytest
 from disk import full_disk
@@ -55,6 +56,35 @@ def test_what_was_there_stays_if_something_goes_wrong(tmp_path):
         write_half()
     assert path.read_text() == "old"
     assert names_in(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "no hard links"])
+def test_what_was_put_there_meanwhile_stays(tmp_path, monkeypatch, links):
+    """And what was computed for hours is not lost either."""
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
+    path = tmp_path / "a"
+    writing = whole_file(path)
+    temporary = writing.__enter__()
+    temporary.write_text("computed")
+    path.write_text("precious")
+    with pytest.raises(OutputError, match="a was put there meanwhile") as info:
+        writing.__exit__(None, None, None)
+    assert path.read_text() == "precious"
+    assert str(temporary) in str(info.value)
+    assert temporary.read_text() == "computed"
+    assert set(tmp_path.iterdir()) == {path, temporary}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_without_hard_links_files_appear_too(tmp_path, monkeypatch, there):
+    monkeypatch.setattr(os, "link", Mock(side_effect=PermissionError))
+    path = tmp_path / "a"
+    if there:
+        path.write_text("old")
+    write_whole(path, b"new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_full_disk_is_an_error(tmp_path):
@@ -232,7 +262,29 @@ def test_a_file_of_others_with_our_name_is_an_error(tmp_path, name):
     with pytest.raises(OutputError, match="it stays"):
         write_report(folder, "report.html", "figure.png")
     assert (folder / name).read_text() == "mine"
-    assert names_in(folder) == [name]
+    assert_kept(folder, [name], ["figure.png", "report.html"])
+
+
+def assert_kept(folder, there, computed):
+    """What was there, and beside it what had been computed."""
+    (kept,) = folder.glob("*.part")
+    assert names_in(folder) == sorted([*there, kept.name])
+    assert names_in(kept) == computed
+
+
+def test_a_report_that_appears_meanwhile_stays(tmp_path):
+    folder = tmp_path / "report"
+    folder.mkdir()
+    writing = whole_folder(folder, LISTING, PATTERNS, overwrite=False)
+    with writing as temporary:
+        (temporary / "report.html").write_text("first")
+    before = names_in(folder)
+    other = whole_folder(folder, LISTING, PATTERNS, overwrite=False)
+    (other.__enter__() / "figure.png").write_text("second")
+    with pytest.raises(OutputError, match="report.html was put there meanwhile"):
+        other.__exit__(None, None, None)
+    assert (folder / "report.html").read_text() == "first"
+    assert_kept(folder, before, ["figure.png"])
 
 
 @pytest.mark.parametrize("link", [os.symlink, os.link])

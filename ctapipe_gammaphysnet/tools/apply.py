@@ -135,7 +135,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
                     "different names, or write them to different folders"
                 )
         for output in outputs:
-            check_file(output, self.paths)
+            check_file(output, [*self.paths, *self._configuration_paths()])
         self._pairs = list(zip(self.paths, outputs, strict=True))
         if self.output_path is not None:
             self.check_output(self.output_path)
@@ -163,6 +163,8 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         # should not come after hours.
         missing = [pair for pair in self._pairs if not self._is_complete(*pair)]
         for path, output in missing:
+            if self._is_complete(path, output):  # by another process, meanwhile
+                continue
             with DL1File(path, self.focal_length_choice) as dl1:
                 self._apply(dl1, output)
 

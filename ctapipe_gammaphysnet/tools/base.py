@@ -34,6 +34,8 @@ _IN_CTAPIPE_PROCESS = {
     "Contact": "DataWriter",
     "Instrument": "DataWriter",
 }
+#: Options by which ctapipe's sources of events leave out some of a file.
+_SELECTING = ("allowed_tels", "max_events")
 #: What files end in that tools write into their output folders.
 _OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
 #: Options with which nothing is logged.
@@ -187,15 +189,19 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         self.parse_command_line(argv)
         self._check_logs()
         self.update_logging_config()
-        files = Config()
+        files, sources = Config(), []
         for path in self._configuration_paths():
-            files.merge(read_configuration(path))
+            sources.append(read_configuration(path))
+            files.merge(sources[-1])
             Provenance().add_input_file(path, "Tool Configuration", add_meta=False)
         check_options_at_top(files)
+        _refuse_selection(files, self.cli_config)
         for config in (files, self.cli_config):
             self._report_unused(config, check_sections(config))
-        config = self._flattened(files)
-        config.merge(self._flattened(self.cli_config))
+        config = Config()
+        for source in (*sources, self.cli_config):
+            # Each by itself: a later one wins, nested or not.
+            config.merge(self._flattened(source))
         self.update_config(config)
         self._check_logs()
         self.update_logging_config()
@@ -321,6 +327,20 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """
         disable = None if self.shows_progress and total != 0 else True
         return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
+
+
+def _refuse_selection(*configs):
+    """Refuse options that would leave out telescopes or events, and do nothing here."""
+    sections = "EventSource", "HDF5EventSource"
+    for config in configs:
+        source = merged_section(config, ("Tool", "ProcessorTool"), sections)
+        for option in _SELECTING:
+            if source.get(option) is not None:
+                raise ToolConfigurationError(
+                    f"EventSource.{option} does nothing here: this tool takes all "
+                    "telescopes and events of a file. Leave it out, or make a file of "
+                    "some of them with ctapipe-process"
+                )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from ..paths import (
     refuse_same_files,
 )
 from ..quality import TrainingQualityQuery
+from ..training.traits import FiniteFloat
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -146,7 +147,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    gammaness_cut = traits.Float(
+    gammaness_cut = FiniteFloat(
         0.5,
         min=0,
         max=1,
@@ -424,7 +425,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         """Write tables, figures and the report."""
         from ..evaluation.report import FILES, LISTING, summarise, write_evaluation
 
-        with whole_folder(self.output_dir, LISTING, FILES) as folder:
+        with whole_folder(self.output_dir, LISTING, FILES, self.overwrite) as folder:
             written, gaps, failures = write_evaluation(
                 folder,
                 self.results,

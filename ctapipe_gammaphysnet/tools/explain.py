@@ -278,7 +278,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             Provenance().add_input_file(path, role="DL1 images", add_meta=False)
         #: What could not be drawn, and why: it costs nothing of what was computed.
         self.failures = []
-        with whole_folder(self.output_dir, LISTING, FILES) as folder:
+        with whole_folder(self.output_dir, LISTING, FILES, self.overwrite) as folder:
             with open_file(folder / FILE_NAME, self._provenance()) as file:
                 self.subarray.to_hdf(file)
                 self._explain_events(folder, file)

@@ -763,6 +763,26 @@ def test_model_input_and_output_are_in_the_provenance(toy_file, toy_model, tmp_p
 # --- what is there already
 
 
+def test_what_another_process_made_meanwhile_is_not_made_again(
+    toy_file, toy_model, tmp_path, monkeypatch
+):
+    inputs = [tmp_path / f"{name}.dl1.h5" for name in "ab"]
+    for path in inputs:
+        shutil.copy(toy_file, path)
+    options = f"--model={toy_model}", "--output-dir=out"
+    apply_one, made = ApplyGammaPhysNet._apply, []
+
+    def _apply(tool, dl1, output):
+        made.append(output.name)
+        apply_one(tool, dl1, output)
+        if len(made) == 1:
+            run(tmp_path, f"--input={inputs[1]}", *options)
+
+    monkeypatch.setattr(ApplyGammaPhysNet, "_apply", _apply)
+    run(tmp_path, *(f"--input={path}" for path in inputs), *options)
+    assert made == ["a.dl2.h5", "b.dl2.h5"]
+
+
 @pytest.fixture(scope="module")
 def finished(toy_file, toy_model, tmp_path_factory):
     """A folder with an input and its output."""

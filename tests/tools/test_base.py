@@ -139,6 +139,17 @@ def test_later_files_win_over_earlier_ones(tmp_path):
     assert configured(Tool, tmp_path, "-c", "[0-9].json").number == 2
 
 
+def test_later_files_win_over_nested_sections(tmp_path):
+    """As a shared file for ctapipe-process, and a small one of one's own."""
+    section = {"GammaPhysNetReconstructor": {"prefix": "Shared", "n_jobs": 1}}
+    shared = write(tmp_path / "1.json", ShowerProcessor=section)
+    mine = write(tmp_path / "2.json", GammaPhysNetReconstructor={"prefix": "Mine"})
+    for files, prefix in (((shared, mine), "Mine"), ((mine, shared), "Shared")):
+        tool = configured(ApplyGammaPhysNet, tmp_path, *files)
+        found = tool.config["GammaPhysNetReconstructor"]
+        assert found == {"prefix": prefix, "n_jobs": 1}
+
+
 def test_lists_take_several_values_however_they_are_given(tmp_path):
     for argv in (
         ("-f", "a", "b"),
@@ -200,6 +211,28 @@ def test_help_says_the_level_that_is_logged(tool, capsys):
     text = capsys.readouterr().out
     assert "Default: 'INFO'" in text.partition("--log-level=")[2][:300]
     assert tool().log_level in ("INFO", logging.INFO)
+
+
+@all_tools
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"EventSource": {"max_events": 3}},
+        {"HDF5EventSource": {"allowed_tels": [1]}},
+        {"ProcessorTool": {"EventSource": {"allowed_tels": [1]}}},
+    ],
+    ids=lambda sections: next(iter(sections)),
+)
+def test_all_events_of_a_file_are_taken(tool, sections, tmp_path):
+    """What would be left out by ctapipe-process is no detail of the configuration."""
+    message = "EventSource.(max_events|allowed_tels) does nothing here"
+    with pytest.raises(ToolConfigurationError, match=message):
+        configured(tool, tmp_path, write(tmp_path / "a.json", **sections))
+    with pytest.raises(ToolConfigurationError, match=message):
+        configured(tool, tmp_path, "--EventSource.max_events=3")
+    configured(
+        tool, tmp_path, write(tmp_path / "a.json", EventSource={"max_events": None})
+    )
 
 
 @all_tools
