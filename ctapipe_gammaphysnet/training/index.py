@@ -29,6 +29,8 @@ __all__ = [
 _GAMMA_ID = 0
 #: What has to be known of a shower.
 _TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
+#: No shower that is seen or simulated has more. float32 holds it.
+_MAX_ENERGY = 1e6 * u.TeV
 #: No shower that is seen is further from the array.
 _MAX_DISTANCE = 100 * u.km
 #: Events read at once.
@@ -335,21 +337,23 @@ def check_truth(path, showers):
     Raises
     ------
     TrainingDataError
-        If something is not finite, or an energy not positive, with the event.
+        If something is not finite, or cannot be, with the event and the limits.
     """
     for name in _TRUTH:
         values = u.Quantity(showers[name])
-        good = np.isfinite(values)
+        good, allowed = np.isfinite(values), ""
         if name == "true_energy":
-            good &= values.value > 0
+            good &= (values.value > 0) & (values <= _MAX_ENERGY)
+            allowed = f", not above 0 and up to {_MAX_ENERGY:g}"
         if name == "true_alt":
             good &= np.abs(values) <= 90 * u.deg
         if name in ("true_core_x", "true_core_y"):
             good &= np.abs(values) < _MAX_DISTANCE
+            allowed = f", not within {_MAX_DISTANCE:g}"
         if not good.all():
             row = np.flatnonzero(~good)[0]
             raise TrainingDataError(
                 f"{path}: event {showers['event_id'][row]} of observation "
-                f"{showers['obs_id'][row]} has the {name} {values[row]}: leave the "
-                "file out, or simulate it again"
+                f"{showers['obs_id'][row]} has the {name} {values[row]}{allowed}: "
+                "leave the file out, or simulate it again"
             )

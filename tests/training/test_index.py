@@ -278,6 +278,8 @@ def test_an_unknown_pointing_is_an_error(copy):
         ("true_energy", 0, "true_energy 0.0 TeV"),
         ("true_energy", np.nan, "true_energy nan TeV"),
         ("true_energy", np.inf, "true_energy inf TeV"),
+        # float32, of the network and of the file, reaches far further.
+        ("true_energy", 1e7, "true_energy 10000000.0 TeV, .* up to 1e.06 TeV: leave"),
         ("true_az", np.nan, "true_az nan deg"),
         ("true_core_x", -np.inf, "true_core_x -inf m"),
         ("true_core_y", 1e9, "true_core_y 1000000000.0 m"),
