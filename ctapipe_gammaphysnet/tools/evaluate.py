@@ -4,7 +4,6 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..dl1_array import read_subarray
-from ..drawing import check_drawing
 from ..input_file import sha256_of_file
 from ..output import check_folder, whole_folder
 from ..paths import (
@@ -250,7 +249,6 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is computed."""
         require_modules("pyirf", "matplotlib")
-        check_drawing()
         if self.output_dir is None:
             raise ToolConfigurationError(
                 "give the folder to write: --output-dir FOLDER"

@@ -6,7 +6,7 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
 
-from ..drawing import check_drawing, collect_failures, write_figures
+from ..drawing import collect_failures, write_figures
 from ..input_file import sha256_of_file
 from ..output import check_folder, whole_folder
 from ..paths import FilePath, Names, find_files, named_models, refuse_same_files
@@ -185,7 +185,6 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is computed."""
         require_modules("captum", "matplotlib")
-        check_drawing()
         if self.output_dir is None:
             raise ToolConfigurationError(
                 "give the folder to write: --output-dir FOLDER"

@@ -1,14 +1,17 @@
-"""What to install for a tool whose libraries are not there."""
+"""What to install for a tool whose libraries are not there, or are broken."""
 
+import importlib
 import importlib.util
 
 from ctapipe.core import ToolConfigurationError
+
+from ..drawing import check_drawing
 
 __all__ = ["require_modules"]
 
 
 def require_modules(*modules):
-    """Check that libraries are installed which not everybody needs.
+    """Check that libraries work which not everybody needs.
 
     Parameters
     ----------
@@ -18,7 +21,7 @@ def require_modules(*modules):
     Raises
     ------
     ToolConfigurationError
-        If one is missing; the message says what to install.
+        If one is missing, or does not work; the message says what to install.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -28,3 +31,15 @@ def require_modules(*modules):
             f"{', '.join(missing)} is not installed, which this tool needs: "
             f"python -m pip install {' '.join(missing)}"
         )
+    if "matplotlib" in modules:
+        # First: libraries that import it, too, would stumble over the user's settings.
+        check_drawing()
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ToolConfigurationError(
+                f"{name}, which this tool needs, is installed, but cannot be imported: "
+                f"{error}. Install it again: python -m pip install --force-reinstall "
+                f"{name}"
+            ) from error
