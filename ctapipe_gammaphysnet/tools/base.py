@@ -290,6 +290,9 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """Write the provenance of what was done, if it can be written."""
         if {"--version", "-V"}.intersection(self.argv):
             return
+        if self.provenance_log is None:
+            # traitlets takes all options back if one of them is wrong.
+            return
         try:
             self._check_provenance_log()
             super().write_provenance()

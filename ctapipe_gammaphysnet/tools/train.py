@@ -5,9 +5,9 @@ import sys
 from datetime import UTC, datetime
 
 from ctapipe.core import Provenance, ToolConfigurationError, traits
+from pydantic import ValidationError
 from tqdm.auto import tqdm
 
-from ..drawing import check_drawing
 from ..instrument import describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
 from ..model_file import Model, read_card
@@ -30,12 +30,13 @@ from ..training.outputs import Outputs
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
 from ..training.sample import (
+    check_batch_size,
     check_training,
     check_validation,
     common_telescopes,
     split_images,
 )
-from ..training.traits import FiniteFloat
+from ..training.traits import FiniteFloat, LimitedInt
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -106,7 +107,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     seeds = traits.List(
-        traits.Int(min=0, max=2**63 - 1),
+        LimitedInt(min=0, max=2**63 - 1),
         default_value=[0],
         minlen=1,
         maxlen=64,
@@ -118,7 +119,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     channels = traits.List(
-        traits.Int(min=1), [16, 32, 64], help="Feature channels of each stage."
+        LimitedInt(min=1), [16, 32, 64], help="Feature channels of each stage."
     ).tag(config=True)
 
     hidden = traits.Int(256, min=1, help="Width of the fully connected layers.").tag(
@@ -253,7 +254,6 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is trained."""
         require_modules("lightning", "matplotlib")
-        check_drawing()
         if self.tensorboard:
             require_modules("tensorboard")
         # Only now: help and complaints must not wait for Lightning.
@@ -275,6 +275,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 attention_ratio=self.attention_ratio,
                 tasks=tuple(self.tasks),
             )
+        except ValidationError as error:
+            raise ToolConfigurationError(_describe(error)) from error
+        try:
             self.hardware = choose_hardware(
                 self.device, self.devices, self.nodes, self.precision
             )
@@ -386,9 +389,11 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             self.paths, self.labels, name, query, self.validation_fraction
         )
         selection = query.to_table(functions=True)
-        self.log.info("Selection of images of %s:\n%s", name, selection)
+        counts = "\n".join(selection.pformat(max_lines=-1, max_width=-1))
+        self.log.info("Selection of images of %s:\n%s", name, counts)
         n_classes = len(set(self.labels))
-        check_training(name, training, n_classes, selection)
+        check_training(name, training, n_classes, counts)
+        check_batch_size(name, training, self.recipe, self.log)
         if self.validation_fraction > 0:
             check_validation(
                 name,
@@ -523,6 +528,16 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             software=describe_software(),
             networks=tuple(cards),
         )
+
+
+def _describe(error):
+    """Say what is wrong with the network asked for, as pydantic found it."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    value = f"{first['input']} {message.replace('Input should', 'should')}"
+    return f"TrainGammaPhysNet.{first['loc'][0]}: {value}"
 
 
 def main():

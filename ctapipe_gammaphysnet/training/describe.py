@@ -126,7 +126,9 @@ def describe_selection(selection):
         The criteria, each with the number of images that are left after it.
     """
     return [
-        f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
+        row["criteria"]
+        + (f" ({row['func']})" if row["func"] else "")
+        + f": {row['cumulative_counts']}"
         for row in selection
     ]
 

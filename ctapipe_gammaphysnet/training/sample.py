@@ -6,8 +6,15 @@ from ctapipe.core import ToolConfigurationError
 from ..instrument import check_alike
 from .index import EventIndex, TrainingDataError, read_index
 from .showers import is_for_validation
+from .stream import have_pixels
 
-__all__ = ["check_training", "check_validation", "common_telescopes", "split_images"]
+__all__ = [
+    "check_batch_size",
+    "check_training",
+    "check_validation",
+    "common_telescopes",
+    "split_images",
+]
 
 
 def common_telescopes(arrays, names):
@@ -52,6 +59,9 @@ def common_telescopes(arrays, names):
 def split_images(paths, labels, telescope, query, validation_fraction):
     """Select the images of a telescope type, and split them by their showers.
 
+    All images are read once for that: what the parameters say of an image does not
+    tell whether it has any pixel that is not missing.
+
     Parameters
     ----------
     paths : list of pathlib.Path
@@ -76,6 +86,9 @@ def split_images(paths, labels, telescope, query, validation_fraction):
             for number, (path, label) in enumerate(zip(paths, labels, strict=True))
         ]
     )
+    has_pixels = have_pixels(paths, index)
+    query.record("image with finite pixels", has_pixels.sum())
+    index = index.select(has_pixels)
     kept = is_for_validation(index.shower, validation_fraction)
     return index.select(~kept), index.select(kept)
 
@@ -91,7 +104,7 @@ def check_training(telescope, training, n_classes, selection):
         The images.
     n_classes : {1, 2}
         2 if there must be background, too.
-    selection : astropy.table.Table
+    selection : str
         What the selection has counted.
 
     Raises
@@ -107,6 +120,37 @@ def check_training(telescope, training, n_classes, selection):
             "(--telescope-types), or give more files. Counts of the selection:\n"
             f"{selection}"
         )
+
+
+def check_batch_size(telescope, training, recipe, log):
+    """Check that a batch is not larger than the sample: it would be filled by repeats.
+
+    Parameters
+    ----------
+    telescope : str
+        Telescope type.
+    training : EventIndex
+        The images.
+    recipe : Recipe
+        Has the batch size.
+    log : logging.Logger
+        Is told if the default is too large: small samples are to try things out.
+
+    Raises
+    ------
+    TrainingDataError
+        If it is larger, and was chosen.
+    """
+    if recipe.batch_size <= len(training):
+        return
+    problem = (
+        f"{telescope}: a batch of {recipe.batch_size} images is larger than the sample "
+        f"of {len(training)} images for training"
+    )
+    advice = "Lower --batch-size, or give more files"
+    if recipe.batch_size != type(recipe).batch_size.default_value:
+        raise TrainingDataError(f"{problem}. {advice}")
+    log.warning("%s: images are repeated in it. %s", problem, advice)
 
 
 def check_validation(telescope, validation, n_classes, n_processes, needed, log):

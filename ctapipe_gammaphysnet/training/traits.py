@@ -2,12 +2,39 @@
 
 import math
 
-from ctapipe.core.traits import Float
+from ctapipe.core.traits import Float, Int, TraitError
 
-__all__ = ["FiniteFloat"]
+__all__ = ["FiniteFloat", "LimitedInt"]
 
 
-class FiniteFloat(Float):
+class _Limited:
+    """Mixin that says the limits of a number, also of one in a list.
+
+    For that, traitlets has a message with the address of an object.
+    """
+
+    def info(self):
+        limits = [
+            f"{words} {limit}"
+            for words, limit in (("at least", self.min), ("at most", self.max))
+            if limit is not None and math.isfinite(limit)
+        ]
+        return super().info() + (" of " * bool(limits)) + " and ".join(limits)
+
+    def validate(self, obj, value):
+        try:
+            return super().validate(obj, value)
+        except TraitError:
+            self.error(obj, value)
+
+
+class LimitedInt(_Limited, Int):
+    """A whole number, which says its limits as an element of a list, too."""
+
+    info_text = "a whole number"
+
+
+class FiniteFloat(_Limited, Float):
     """A number that is neither NaN nor infinite, which ctapipe's ``Float`` may be.
 
     Parameters

@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
+import tables
 import torch
 import toy_sample
 from astropy.table import Table
@@ -245,7 +247,22 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
         (["--telescope-types", "X"], "no telescopes of type X, only LST_LST_ToyCam"),
         (["--device=cuda:99"], "cuda:99"),
         (["--seeds", "1", "1"], "seeds must differ"),
-        (["--channels", "2000"], "less than or equal to 1024"),
+        (
+            ["--seeds", "-1"],
+            r"'seeds' .* at least 0 and .*, not the int -1\.",
+        ),
+        (["--seeds", str(10**30)], rf"'seeds' .* at most 9\d+, not the int {10**30}\."),
+        (
+            ["--Augmentation.noise_pe=-1"],
+            r"'noise_pe' .* finite number of at least 0, not the float -1",
+        ),
+        (["--channels", "0"], r"'channels' .* number of at least 1, not the int 0\."),
+        # Nothing of pydantic before or after.
+        (
+            ["--channels", "2000"],
+            r"\.channels: 2000 should be less than or equal to 1024$",
+        ),
+        (["--batch-size=10000"], r"batch of 10000 images .* sample of \d{3,4} images"),
         (["stray.h5"], "not understood: stray.h5"),
         (["--devices=3", "--batch-size=2"], "cannot be shared by 3 processes"),
         (["--resume", "--overwrite"], "give one"),
@@ -257,7 +274,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
     ],
 )
 def test_errors_come_before_the_training(files, tmp_path, options, message):
-    with pytest.raises(ToolConfigurationError, match=message):
+    with pytest.raises((ToolConfigurationError, TraitError), match=message):
         train(files, tmp_path / "model.safetensors", *options)
     assert not list(tmp_path.glob("*.safetensors"))
 
@@ -288,6 +305,60 @@ def test_missing_libraries_say_what_to_install(files, tmp_path, monkeypatch):
         ToolConfigurationError, match="pip install lightning matplotlib"
     ):
         train(files, tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("why", ["half is gone", "No module named 'other'"])
+def test_broken_libraries_say_what_is_wrong(files, tmp_path, monkeypatch, why):
+    (tmp_path / "lightning.py").write_text(f"raise ImportError({why!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [n for n in sys.modules if n.partition(".")[0] == "lightning"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ToolConfigurationError, match=f"lightning, .*imported: {why}"):
+        train(files, tmp_path / "model.safetensors")
+
+
+def test_a_wrong_option_is_said_whatever_else_is_given(tmp_path, capsys):
+    """traitlets takes the others back, also where the provenance goes."""
+    argv = ["--seeds=-1", f"--provenance-log={tmp_path / 'provenance.log'}"]
+    assert run_tool(TrainGammaPhysNet(), argv, tmp_path, raises=False) == 2
+    assert "not the int -1" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_sample_fills_default_batches_by_repeats(tmp_path, capsys):
+    tiny = {
+        ("training", particle): toy_sample.write_toy_file(
+            tmp_path / f"{particle}.dl1.h5", particle, 20, array=ARRAY, obs_id=obs_id
+        )
+        for obs_id, particle in enumerate(("gamma", "proton"), 1)
+    }
+    train(tiny, tmp_path / "model.safetensors", "--epochs=1")
+    message = r"WARNING.*: a batch of 128 images .* sample of \d\d images .* repeated"
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_images_without_pixels_are_left_out(few, tmp_path):
+    """As in inference, whatever their parameters say; and they are counted."""
+    spoilt = dict(few)
+    path = shutil.copy(few["training", "gamma"], tmp_path / "gamma.dl1.h5")
+    spoilt["training", "gamma"] = path
+    selected = [
+        read_index(p, 0, TYPE, label, TrainingQualityQuery())
+        for label, p in enumerate(few.values())
+    ]
+    without = selected[0].select([0, 2, -1])
+    with tables.open_file(path, "r+") as file:
+        for tel_id, row in zip(without.tel_id, without.row, strict=True):
+            table = file.root[f"/dl1/event/telescope/images/tel_{tel_id:03d}"]
+            rows = table.read(row, row + 1)
+            # Missing in one of them is missing.
+            rows["image" if row % 2 else "peak_time"] = np.nan
+            table.modify_rows(row, rows=rows)
+    output = train(spoilt, tmp_path / "model.safetensors", *SHORT)
+    (network,) = read_card(output).networks
+    n_left = sum(map(len, selected)) - 3
+    assert sum(network.training["images"].values()) == n_left
+    assert network.training["selection"][-1] == f"image with finite pixels: {n_left}"
 
 
 def test_lists_can_be_given_either_way():
