@@ -319,7 +319,7 @@ def test_broken_libraries_say_what_is_wrong(files, tmp_path, monkeypatch, why):
 
 def test_a_wrong_option_is_said_whatever_else_is_given(tmp_path, capsys):
     """traitlets takes the others back, also where the provenance goes."""
-    argv = ["--seeds=-1", f"--provenance-log={tmp_path / 'provenance.log'}"]
+    argv = [f"--provenance-log={tmp_path / 'provenance.log'}", "--seeds=-1"]
     assert run_tool(TrainGammaPhysNet(), argv, tmp_path, raises=False) == 2
     assert "not the int -1" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
