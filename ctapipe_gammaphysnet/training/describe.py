@@ -126,9 +126,7 @@ def describe_selection(selection):
         The criteria, each with the number of images that are left after it.
     """
     return [
-        row["criteria"]
-        + (f" ({row['func']})" if row["func"] else "")
-        + f": {row['cumulative_counts']}"
+        f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
         for row in selection
     ]
 

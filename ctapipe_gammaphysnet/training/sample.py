@@ -6,7 +6,6 @@ from ctapipe.core import ToolConfigurationError
 from ..instrument import check_alike
 from .index import EventIndex, TrainingDataError, read_index
 from .showers import is_for_validation
-from .stream import have_pixels
 
 __all__ = [
     "check_batch_size",
@@ -59,9 +58,6 @@ def common_telescopes(arrays, names):
 def split_images(paths, labels, telescope, query, validation_fraction):
     """Select the images of a telescope type, and split them by their showers.
 
-    All images are read once for that: what the parameters say of an image does not
-    tell whether it has any pixel that is not missing.
-
     Parameters
     ----------
     paths : list of pathlib.Path
@@ -86,9 +82,6 @@ def split_images(paths, labels, telescope, query, validation_fraction):
             for number, (path, label) in enumerate(zip(paths, labels, strict=True))
         ]
     )
-    has_pixels = have_pixels(paths, index)
-    query.record("image with finite pixels", has_pixels.sum())
-    index = index.select(has_pixels)
     kept = is_for_validation(index.shower, validation_fraction)
     return index.select(~kept), index.select(kept)
 

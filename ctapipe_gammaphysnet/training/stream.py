@@ -17,19 +17,11 @@ from ..dl1_format import IMAGES, of_telescope
 from ..dl1_keys import check_keys
 from ..input_file import open_input, reading
 
-__all__ = [
-    "Images",
-    "TrainingStream",
-    "ValidationStream",
-    "have_pixels",
-    "read_images",
-]
+__all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
 #: Rows of a table that are read together. A window has many such blocks, of files and
 #: telescopes drawn at random.
 _BLOCK = 128
-#: Images that are read together only to see whether they have pixels.
-_LOOK = 2048
 #: Batches that are made ready while the network is busy.
 _BATCHES_AHEAD = 4
 #: PyTables, with its table of open files, may be used by one thread at a time.
@@ -124,35 +116,6 @@ def read_images(paths, index, rows):
                 for values, column in zip(columns, images[1:], strict=True):
                     column[order[block]] = values
     return images
-
-
-def have_pixels(paths, index):
-    """Find the images that have any pixel that is not missing.
-
-    Parameters
-    ----------
-    paths : sequence of pathlib.Path
-        The files, by their numbers in the index.
-    index : EventIndex
-        Where the images are, in the order of files, telescopes and rows.
-
-    Returns
-    -------
-    numpy.ndarray
-        False for images without any finite charge and peak time, shape (n,), bool.
-
-    Raises
-    ------
-    DL1FileError
-        If a file cannot be read.
-    """
-    found = np.empty(len(index), bool)
-    for start in range(0, len(index), _LOOK):
-        rows = np.arange(start, min(start + _LOOK, len(index)))
-        images = read_images(paths, index, rows)
-        present = np.isfinite(images.image) & np.isfinite(images.peak_time)
-        found[rows] = present.any(axis=1)
-    return found
 
 
 def _allocate(rows, *columns):

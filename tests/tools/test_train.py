@@ -15,7 +15,6 @@ from subprocess import CalledProcessError
 
 import numpy as np
 import pytest
-import tables
 import torch
 import toy_sample
 from astropy.table import Table
@@ -335,30 +334,6 @@ def test_a_small_sample_fills_default_batches_by_repeats(tmp_path, capsys):
     train(tiny, tmp_path / "model.safetensors", "--epochs=1")
     message = r"WARNING.*: a batch of 128 images .* sample of \d\d images .* repeated"
     assert re.search(message, capsys.readouterr().err)
-
-
-def test_images_without_pixels_are_left_out(few, tmp_path):
-    """As in inference, whatever their parameters say; and they are counted."""
-    spoilt = dict(few)
-    path = shutil.copy(few["training", "gamma"], tmp_path / "gamma.dl1.h5")
-    spoilt["training", "gamma"] = path
-    selected = [
-        read_index(p, 0, TYPE, label, TrainingQualityQuery())
-        for label, p in enumerate(few.values())
-    ]
-    without = selected[0].select([0, 2, -1])
-    with tables.open_file(path, "r+") as file:
-        for tel_id, row in zip(without.tel_id, without.row, strict=True):
-            table = file.root[f"/dl1/event/telescope/images/tel_{tel_id:03d}"]
-            rows = table.read(row, row + 1)
-            # Missing in one of them is missing.
-            rows["image" if row % 2 else "peak_time"] = np.nan
-            table.modify_rows(row, rows=rows)
-    output = train(spoilt, tmp_path / "model.safetensors", *SHORT)
-    (network,) = read_card(output).networks
-    n_left = sum(map(len, selected)) - 3
-    assert sum(network.training["images"].values()) == n_left
-    assert network.training["selection"][-1] == f"image with finite pixels: {n_left}"
 
 
 def test_lists_can_be_given_either_way():
