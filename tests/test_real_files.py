@@ -58,7 +58,7 @@ def train(output, *options):
         *("--channels", "4", "8"),
         "--hidden=8",
         "--epochs=2",
-        "--batch-size=16",
+        "--batch-size=4",
         "--TrainGammaPhysNet.validation_fraction=0",
         *options,
     ]
