@@ -199,7 +199,7 @@ def _temporary(path):
 
 
 @contextlib.contextmanager
-def whole_file(path):
+def whole_file(path, replace=False):
     """Make a file that appears whole or not at all.
 
     Parameters
@@ -207,6 +207,8 @@ def whole_file(path):
     path : pathlib.Path
         The file. Its folder must exist; a file of that name is replaced, and so is
         what a link of that name points to.
+    replace : bool
+        Whether that goes for a file which is put there meanwhile, too.
 
     Yields
     ------
@@ -224,7 +226,7 @@ def whole_file(path):
     """
     real = real_path(path)
     _refuse_special(real, path)
-    is_new = not real.exists()
+    replace = replace or real.exists()
     temporary = _temporary(real)
     try:
         yield temporary
@@ -232,7 +234,7 @@ def whole_file(path):
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             _refuse_special(real, path)
-            if not is_new:
+            if replace:
                 os.replace(temporary, real)
             elif not _take_name(temporary, real):
                 raise _MeanwhileError(
@@ -276,7 +278,8 @@ def write_whole(path, content):
     OutputError
         If it cannot be written.
     """
-    with whole_file(path) as temporary, writing(path):
+    # Written in a moment; of processes that do so at once the last one wins.
+    with whole_file(path, replace=True) as temporary, writing(path):
         temporary.write_bytes(content)
         if temporary.read_bytes() != content:
             raise OutputError(f"{path} cannot be written: is the disk full?")

@@ -82,7 +82,8 @@ def test_without_hard_links_files_appear_too(tmp_path, monkeypatch, there):
     path = tmp_path / "a"
     if there:
         path.write_text("old")
-    write_whole(path, b"new")
+    with whole_file(path) as temporary:
+        temporary.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -405,6 +406,24 @@ def test_a_finished_file_is_told_where_nothing_but_ascii_can_be(card, tools, tmp
     result = run_script(card, "--output-dir", sample, env=ascii_only)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"{tmp_path}/\\xfc\\n/bright.dl1.h5\n"
+
+
+def test_one_thread_at_a_time_reads(toy_file, monkeypatch):
+    """PyTables, and HDF5, mix up what several threads open at once."""
+    reading, at_once = [], []
+
+    def contents(file):
+        reading.append(file)
+        time.sleep(0.02)
+        at_once.append(len(reading))
+        reading.remove(file)
+
+    monkeypatch.setattr(simulate, "contents", contents)
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(pool.map(simulate.count_rows, [toy_file] * 8))
+    assert rows[0]
+    assert rows == rows[:1] * 8
+    assert at_once == [1] * 8
 
 
 @pytest.mark.parametrize(("sent", "status"), [("SIGINT", 130), ("SIGTERM", 143)])

@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
@@ -52,6 +53,7 @@ MADE_BY_ATTRIBUTE = "AIR_SHOWERS_MADE_BY"
 OURS = r"-[io]|--(in|out)put|--overwrite|--provenance-log|--.*\.(runs|(in|out)put_.*)"
 
 _running = set()  # tools of ctapipe
+_reading = threading.Lock()
 
 
 class Production(NamedTuple):
@@ -188,7 +190,8 @@ def count_rows(path):
 
     HDF5 may say nothing if the disk is full.
     """
-    with writing(path), tables.open_file(path) as file:
+    # HDF5 serves one thread at a time.
+    with _reading, writing(path), tables.open_file(path) as file:
         if "CTA PRODUCT ID" not in file.root._v_attrs:  # what ctapipe writes last
             raise ToolConfigurationError(f"{path} is not complete: is the disk full?")
         contents(file)
