@@ -20,6 +20,7 @@ from ctapipe.io.datawriter import write_reference_metadata_headers
 from ctapipe.io.tableio import TelListToMaskTransform
 from numpy.lib.recfunctions import repack_fields
 
+from .announce import warn_once
 from .compat import PARTICLE_TYPE
 from .dl1_format import IMAGES, PARAMETERS, TRUE_IMAGES
 from .dl2 import PROPERTIES, array_container, group_names, telescope_container
@@ -116,9 +117,14 @@ class DL2File:
                         continue
                     if isinstance(leaf, tables.Table):
                         self._copy_table(dl1, leaf, target, images)
-                    else:
+                    elif _can_be_copied(leaf):
                         with dl1.reading():
                             leaf.copy(target)
+                    else:
+                        warn_once(
+                            f"{dl1.path}: {leaf._v_pathname} is not copied: it is of a "
+                            "kind that ctapipe does not write"
+                        )
 
     def _is_left_out(self, path, images):
         left_out = ["/r0", "/r1", _STATISTICS]
@@ -136,7 +142,8 @@ class DL2File:
             target = self.h5file.root
         else:
             # As ctapipe does with files from before the group was renamed.
-            path = path.replace("/classification", f"/{PARTICLE_TYPE}")
+            if path.startswith("/dl2/event/"):
+                path = path.replace("/classification", f"/{PARTICLE_TYPE}")
             parent, _, name = path.rpartition("/")
             target = self.h5file.create_group(parent or "/", name)
         group._v_attrs._f_copy(target)
@@ -148,7 +155,7 @@ class DL2File:
             left_out = {"true_image"}
         with writing(self.name):
             copy = _empty_copy(table, group, left_out)
-        as_it_is = copy.description._v_dtype == table.description._v_dtype
+        as_it_is = self._takes_chunks(table, copy)
         step = max(1, _COPIED_BYTES // table.rowsize)
         for start in range(0, table.nrows, step):
             # In any case: this is how a damaged table is noticed.
@@ -159,6 +166,30 @@ class DL2File:
                     copy.append(repack_fields(rows[copy.colnames]))
         if as_it_is:
             self._copy_chunks(dl1, table, copy)
+
+    def _takes_chunks(self, table, copy):
+        """Whether chunks of a table mean the same in its copy, which has no rows yet.
+
+        PyTables does not know all filters that HDF5 has: the first chunk is tried.
+        """
+        if (
+            table.nrows == 0
+            or copy.description._v_dtype != table.description._v_dtype
+            or copy.byteorder != table.byteorder
+            or copy.chunkshape != table.chunkshape
+            or "NROWS" not in table.attrs
+        ):
+            return False
+        n_rows = min(table.nrows, *table.chunkshape)
+        try:
+            mask = table.chunk_info((0,)).filter_mask
+            copy.truncate(n_rows)
+            copy.write_chunk((0,), table.read_chunk((0,)), filter_mask=mask)
+            is_same = copy.read(0, n_rows).tobytes() == table.read(0, n_rows).tobytes()
+        except tables.HDF5ExtError:
+            is_same = False
+        copy.truncate(0)
+        return is_same
 
     def _copy_chunks(self, dl1, table, copy):
         """Copy rows without compressing them again, which would take far longer."""
@@ -353,6 +384,18 @@ def differences(path, settings):
         for name in now | before
         if now.get(name) != before.get(name)
     ]
+
+
+def _can_be_copied(leaf):
+    """Whether PyTables can copy what is no table, and without running its code."""
+    try:
+        for name in leaf._v_attrs._v_attrnames:
+            leaf._v_attrs[name]
+    except KeyError:  # such as references of HDF5
+        return False
+    # Objects are stored as programs that make them.
+    is_object = isinstance(getattr(leaf, "atom", None), tables.ObjectAtom)
+    return not (is_object or isinstance(leaf, tables.UnImplemented))
 
 
 def _empty_copy(table, group, left_out):

@@ -102,4 +102,4 @@ def _rows(node):
         rows = node.read(start, start + step)
         for array in rows if isinstance(rows, list) else [rows]:
             checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
-    return node.nrows, str(node.dtype), checksum
+    return node.nrows, str(getattr(node, "dtype", None)), checksum

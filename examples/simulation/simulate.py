@@ -213,12 +213,11 @@ def simulate_runs(productions, processes, options):
     first = "the first time, the simulation is compiled: half a minute or more"
     print(first, file=sys.stderr)
     with ThreadPoolExecutor(processes) as pool:
-        futures = [
-            pool.submit(simulate_run, production, run, options)
-            for production in productions
-            for run in production.card.run_numbers
-        ]
+        futures = []
         try:
+            for production in productions:
+                for run in production.card.run_numbers:
+                    futures.append(pool.submit(simulate_run, production, run, options))
             # No bar without a terminal, but a line for every hundredth.
             n = len(futures)
             bar = tqdm(as_completed(futures), total=n, unit="run", disable=None)
@@ -229,7 +228,7 @@ def simulate_runs(productions, processes, options):
         except BaseException:
             # The others would go on for hours; some may be about to start.
             pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
+            while _running or not all(future.done() for future in futures):
                 for process in list(_running):
                     process.terminate()
                 time.sleep(0.1)

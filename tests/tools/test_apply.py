@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tables
 import toy_sample
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from astropy.time import Time, TimeDelta
 from conftest import small_cameras
 from ctapipe.core import ToolConfigurationError, run_tool
@@ -496,6 +496,35 @@ def test_only_the_equivalent_focal_length_is_known(toy_file, toy_model, tmp_path
     option = "--focal-length-choice=EQUIVALENT"
     output = apply(dl1, toy_model, tmp_path / "a.dl2.h5", option)
     assert_same_file(expected, output, dl1)
+
+
+def test_what_others_put_into_the_input_is_copied_or_named(
+    toy_file, toy_model, tmp_path, capfd
+):
+    """Raw chunks would be garbage in another byte order, or be there not at all."""
+    dl1 = tmp_path / "a.dl1.h5"
+    shutil.copy(toy_file, dl1)
+    rows = np.array([(1, 0.5), (2, 1.5)], dtype=[("run", "i8"), ("x", "f8")])
+    with tables.open_file(dl1, "r+") as file:
+        file.create_table("/", "big_endian", rows.copy(), byteorder="big")
+        group = file.create_group("/", "mine")
+        file.create_array(file.create_group(group, "classification"), "cut", [3.0])
+        objects = tables.ObjectAtom(), "", tables.Filters()
+        file.create_vlarray(group, "objects", *objects).append({})
+    # As astropy and h5repack write: contiguous, and without PyTables' attributes.
+    Table(rows).write(dl1, path="runs", append=True)
+    expected = apply(toy_file, toy_model, tmp_path / "e.dl2.h5")
+    output = apply(dl1, toy_model, tmp_path / "a.dl2.h5")
+    with tables.open_file(output) as file, tables.open_file(expected) as without:
+        for name in ("big_endian", "runs"):
+            assert file.root[f"/{name}"].read().tolist() == rows.tolist()
+        assert file.root["/mine/classification/cut"].read() == [3.0]
+        path = "/dl2/event/telescope/energy/GammaPhysNetEnergy/tel_001"
+        name = "GammaPhysNetEnergy_tel_energy"
+        found, usual = (f.root[path].col(name) for f in (file, without))
+        np.testing.assert_array_equal(found, usual)
+        assert "/mine/objects" not in file
+    assert "/mine/objects is not copied" in capfd.readouterr().err
 
 
 def test_other_dl2_is_kept_and_ours_replaced(
