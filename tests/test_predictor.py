@@ -195,7 +195,9 @@ def test_bfloat16_is_close_to_float32(model, inputs, engine):
     np.testing.assert_allclose(rounded["class"].sum(axis=2), 1, rtol=0, atol=1e-6)
 
 
-@pytest.mark.skipif(DEVICE == "cpu", reason="GAMMAPHYSNET_TEST_DEVICE is not set")
+@pytest.mark.skipif(
+    DEVICE == "cpu", reason="needs a GPU: set GAMMAPHYSNET_TEST_DEVICE to it"
+)
 @pytest.mark.parametrize(("precision", "atol"), [("float32", 1e-4), ("bfloat16", 0.02)])
 def test_the_gpu_gives_the_same_as_the_cpu(model, inputs, precision, atol):
     on_gpu = Predictor(*model, device=select_device(DEVICE), precision=precision)

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..announce import warn_once
+from . import folding
 from .attention import DualAttention
 from .checks import check_table
-from .folding import fold, line
 from .resnet import ResidualBlock
 
 __all__ = ["GPUBackbone", "gpu_backbone"]
@@ -130,18 +130,24 @@ class GPUBackbone:
         if self._device.type == "cpu":  # of Triton's interpreter
             return self._compute(images)
         with torch.cuda.device(self._device):
-            if len(images) > _MOST_RECORDED:
-                return self._compute(images)
-            # The next power of two, so that there are few recordings.
-            size = 1 << (len(images) - 1).bit_length()
-            if size not in self._recorded:
-                self._recorded[size] = self._record(size)
-            graph, recorded_images, features = self._recorded[size]
-            recorded_images[: len(images)] = images
-            graph.replay()
-            return features[: len(images)].clone()
+            return self._run(images)
+
+    def _run(self, images):
+        """Compute features, if possible by what was recorded."""
+        n_images = len(images)
+        if n_images > _MOST_RECORDED:
+            return self._compute(images)
+        # The next power of two, so that there are few recordings.
+        size = _power_of_two(n_images)
+        if size not in self._recorded:
+            self._recorded[size] = self._record(size)
+        replay, recorded_images, features = self._recorded[size]
+        recorded_images[:n_images] = images
+        replay()
+        return features[:n_images].clone()
 
     def _record(self, size):
+        """What computes features of so many images, from where, and to where."""
         images = torch.zeros(size, 2, self._n_pixels, device=self._device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -153,7 +159,7 @@ class GPUBackbone:
         with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
             features = self._compute(images)
         self._pool = graph.pool()
-        return graph, images, features
+        return graph.replay, images, features
 
     def _compute(self, images):
         x = self._stem(_fill(images.transpose(1, 2)))
@@ -179,7 +185,7 @@ class _Stage:
             # Else the input is activated: activating it again does not change it.
             hidden_norm, _, second = block.conv2
             first = _Convolution(first, dtype, hidden_norm)
-            self._lines.append(_line(norm, first.in_channels, first.bias.device))
+            self._lines.append(first.unchanged if norm is None else _line(norm))
             self._blocks.append((first, _Convolution(second, dtype)))
         self._attention = None
         if isinstance(stage[-1], DualAttention):
@@ -207,14 +213,11 @@ class _StridedBlock:
         self._first = _Convolution(first, dtype, hidden_norm)
         self._second = _Convolution(second, dtype)
         self._shortcut = _Convolution(shortcut, dtype)
-        self._lines = [
-            _line(n, self._first.in_channels, first.bias.device)
-            for n in (norm, shortcut_norm)
-        ]
+        self._lines = _line(norm), _line(shortcut_norm)
 
     def __call__(self, x):
         activated, for_shortcut = (
-            _activate(x, line_, self._dtype) for line_ in self._lines
+            _activate(x, line, self._dtype) for line in self._lines
         )
         shortcut, _ = self._shortcut.add(for_shortcut)
         x, _ = self._second.add(self._first(activated), shortcut)
@@ -237,17 +240,17 @@ class _Convolution:
     """
 
     def __init__(self, convolution, dtype, norm=None, neighbors=None):
-        weight, bias = fold(convolution, norm)
+        weight, bias = folding.fold(convolution, norm)
         weight = _fill(_fill(weight).transpose(1, 2)).transpose(1, 2)
         self._weight = weight.to(dtype).contiguous()
-        self.bias = _fill(bias).float()
-        self._taps, self.in_channels, self._out_channels = weight.shape
+        self._bias = _fill(bias).float()
+        self._taps, self._in_channels, self._out_channels = weight.shape
         neighbors = convolution.neighbors if neighbors is None else neighbors
         self._n_inputs, self._n_outputs = len(convolution.targets), len(neighbors)
         shape = self._n_outputs, self._taps
         check_table("neighbors", neighbors.cpu().numpy(), shape, self._n_inputs)
         self._neighbors = neighbors.T.to(torch.int32).contiguous()
-        self._unchanged = torch.ones_like(self.bias), torch.zeros_like(self.bias)
+        self.unchanged = torch.ones_like(self._bias), torch.zeros_like(self._bias)
 
     def __call__(self, features):
         """Convolve, then normalise and activate: what the next one multiplies."""
@@ -279,18 +282,18 @@ class _Convolution:
         from .triton_kernels import convolve
 
         n = len(features)
-        if features.shape != (n, self._n_inputs, self.in_channels):
+        if features.shape != (n, self._n_inputs, self._in_channels):
             raise ValueError(f"features have the shape {tuple(features.shape)}")
         features = features.contiguous()
         shape = n, self._n_outputs, self._out_channels
         activated = features.new_empty(shape)
         sums = features.new_empty(shape, dtype=torch.float32) if keep else activated
-        scale, shift = following or self._unchanged
+        scale, shift = following or self.unchanged
         convolve[(math.ceil(self._n_outputs / _BLOCK) * n,)](
             features,
             self._neighbors,
             self._weight,
-            self.bias,
+            self._bias,
             sums if added is None else added.contiguous(),
             scale,
             shift,
@@ -298,7 +301,7 @@ class _Convolution:
             activated,
             self._n_inputs,
             self._n_outputs,
-            C_IN=self.in_channels,
+            C_IN=self._in_channels,
             C_OUT=self._out_channels,
             TAPS=self._taps,
             ADD=added is not None,
@@ -316,7 +319,7 @@ class _Attention:
     def __init__(self, attention):
         spatial = attention.spatial
         self._n_channels = attention.channel.squeeze.in_features
-        scale, shift = line(spatial.norm)
+        scale, shift = folding.line(spatial.norm)
         compress = spatial.compress.weight.double().T * scale
         self._compress, self._shift = compress.float(), shift.float()
         self._score = copy.deepcopy(spatial.score)
@@ -331,22 +334,22 @@ class _Attention:
         return F.pad(x * channel * spatial, (0, n_filled - self._n_channels))
 
 
-def _line(norm, n_channels, device):
-    """Scale and shift of each channel; without normalisation those that do nothing."""
-    if norm is None:
-        return torch.ones(n_channels, device=device), torch.zeros(
-            n_channels, device=device
-        )
-    return tuple(_fill(values).float() for values in line(norm))
+def _line(norm):
+    """Scale and shift of each channel by a normalisation, as programs read them."""
+    return tuple(_fill(values).float() for values in folding.line(norm))
 
 
-def _activate(x, line_, dtype):
-    scale, shift = line_
+def _activate(x, line, dtype):
+    scale, shift = line
     return torch.relu(torch.addcmul(shift, x, scale)).to(dtype)
 
 
 def _fill(values):
     """Channels, along the last axis, filled with zeros to as many as are multiplied."""
     n = values.shape[-1]
-    filled = max(_FEWEST_CHANNELS, 1 << (n - 1).bit_length())
-    return F.pad(values, (0, filled - n))
+    return F.pad(values, (0, max(_FEWEST_CHANNELS, _power_of_two(n)) - n))
+
+
+def _power_of_two(n):
+    """The first power of two that is not smaller."""
+    return 1 << (n - 1).bit_length()

@@ -9,19 +9,19 @@ import pytest
 import torch
 from cameras import lattice_of
 from device import DEVICE
-from torch import nn
+from trained import images_of, trained
 
 from ctapipe_gammaphysnet.network import NetworkConfig
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.gpu_inference import GPUBackbone, gpu_backbone
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
 
-pytestmark = pytest.mark.skipif(
+needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
-    reason="this build of PyTorch is without Triton",
+    reason="this build of PyTorch, for CPUs only, has no Triton to interpret programs",
 )
 on_gpu = pytest.mark.skipif(
-    DEVICE == "cpu", reason="GAMMAPHYSNET_TEST_DEVICE is not set"
+    DEVICE == "cpu", reason="needs a GPU: set GAMMAPHYSNET_TEST_DEVICE to it"
 )
 
 
@@ -30,23 +30,6 @@ def _seed():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
-
-
-def images_of(n_images, lattice):
-    return 5 * torch.rand(n_images, 2, len(lattice), device=DEVICE)
-
-
-def trained(config, lattice):
-    """A network whose normalisations are not the identity, as after training."""
-    network = GammaPhysNet(config, lattice).to(DEVICE)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            module.momentum = 1
-    with torch.no_grad():
-        network(images_of(4, lattice))
-    return network.eval()
 
 
 def exact_features(network, config, lattice, images):
@@ -63,6 +46,7 @@ def largest_error(found, expected):
     return (found.cpu() - expected).abs().max() / expected.abs().max()
 
 
+@needs_triton
 @pytest.mark.parametrize(
     "config",
     [
@@ -75,16 +59,23 @@ def largest_error(found, expected):
 )
 def test_features_are_those_of_the_network(config):
     lattice = lattice_of("CHEC" if config.blocks == 2 else "FlashCam")
-    network, images = trained(config, lattice), images_of(2, lattice)
+    network, images = (
+        trained(config, lattice, device=DEVICE),
+        images_of(2, lattice, device=DEVICE),
+    )
     with torch.inference_mode():
         found = GPUBackbone(network)(images)
     expected = exact_features(network, config, lattice, images)
     assert largest_error(found, expected) < 3e-5
 
 
+@needs_triton
 def test_weights_are_copied():
     config, lattice = NetworkConfig(blocks=1, channels=(4,)), lattice_of("CHEC")
-    network, images = trained(config, lattice), images_of(1, lattice)
+    network, images = (
+        trained(config, lattice, device=DEVICE),
+        images_of(1, lattice, device=DEVICE),
+    )
     backbone = GPUBackbone(network)
     with torch.inference_mode():
         expected = backbone(images).clone()
@@ -100,17 +91,43 @@ def test_weights_are_copied():
 )
 def test_other_images_are_refused(shape, dtype):
     lattice = lattice_of("CHEC")
-    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice)
+    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice, device=DEVICE)
     with pytest.raises(ValueError, match=r"\(any, 2, 2048\) in float32, got"):
         GPUBackbone(network)(torch.zeros(shape, dtype=dtype, device=DEVICE))
 
 
 def test_a_gpu_that_cannot_compile_is_said(caplog, monkeypatch):
     lattice = lattice_of("CHEC")
-    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice)
+    network = trained(NetworkConfig(blocks=1, channels=(4,)), lattice, device=DEVICE)
     monkeypatch.setattr(torch.version, "cuda", None)
     assert gpu_backbone(network, bfloat16=False) is None
     assert "PyTorch computes it, several times slower: it needs compute" in caplog.text
+
+
+def test_few_numbers_of_images_are_recorded():
+    """With something else than a network, and repeated by hand, not by a GPU."""
+
+    class Repeated(GPUBackbone):
+        def __init__(self):
+            self._recorded = {}
+
+        def _compute(self, images):
+            return images.sum(dim=1)
+
+        def _record(self, size):
+            images = torch.full((size, 2, 5), torch.nan)
+            features = torch.full((size, 5), torch.nan)
+            return lambda: features.copy_(self._compute(images)), images, features
+
+    backbone = Repeated()
+    kept = []
+    for n_images in (1, 2, 3, 4, 64, 100, 3, 600):
+        images = torch.rand(n_images, 2, 5)
+        kept.append((images.sum(dim=1), backbone._run(images)))
+    # What was given is not changed by what is computed later.
+    for expected, features in kept:
+        assert torch.equal(features, expected)
+    assert set(backbone._recorded) == {1, 2, 4, 64, 128}
 
 
 @on_gpu
@@ -123,7 +140,10 @@ def test_a_gpu_that_cannot_compile_is_said(caplog, monkeypatch):
 def test_any_number_of_images(n_images, bfloat16, tolerance):
     """Recorded for some numbers of images, or not: each image keeps its features."""
     config, lattice = NetworkConfig(blocks=2), lattice_of("LSTCam")
-    network, images = trained(config, lattice), images_of(n_images, lattice)
+    network, images = (
+        trained(config, lattice, device=DEVICE),
+        images_of(n_images, lattice, device=DEVICE),
+    )
     backbone = gpu_backbone(network, bfloat16)
     expected = exact_features(network, config, lattice, images)
     with torch.inference_mode():
@@ -138,7 +158,10 @@ def test_any_number_of_images(n_images, bfloat16, tolerance):
 @on_gpu
 def test_bfloat16_is_as_exact_as_on_a_cpu():
     config, lattice = NetworkConfig(), lattice_of("LSTCam")
-    network, images = trained(config, lattice), images_of(8, lattice)
+    network, images = (
+        trained(config, lattice, device=DEVICE),
+        images_of(8, lattice, device=DEVICE),
+    )
     expected = exact_features(network, config, lattice, images)
     with torch.inference_mode():
         on_gpu = gpu_backbone(network, bfloat16=True)(images)

@@ -9,6 +9,7 @@ import torch
 import toy_sample as toy
 from cameras import lattice_of
 from torch import nn
+from trained import images_of, trained
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 from ctapipe_gammaphysnet.network.compiled import share
@@ -25,23 +26,6 @@ def _seed():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
-
-
-def images_of(n_images, lattice, dtype):
-    return 5 * torch.rand(n_images, 2, len(lattice), dtype=dtype)
-
-
-def trained(config, lattice, dtype):
-    """A network whose normalisations are not the identity, as after training."""
-    network = GammaPhysNet(config, lattice).to(dtype)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            module.momentum = 1
-    with torch.no_grad():
-        network(images_of(4, lattice, dtype))
-    return network.eval()
 
 
 def assert_same(found, expected, tolerance):
