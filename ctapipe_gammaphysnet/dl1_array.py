@@ -8,7 +8,7 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
 from .dl1_format import check_table
-from .input_file import DL1FileError, open_input, reading
+from .input_file import DAMAGED, DL1FileError, open_input, reading
 
 __all__ = ["read_subarray", "subarray_of"]
 
@@ -107,8 +107,7 @@ def _check_tables(path, file):
         area = read_table(file, _OPTICS, table_cls=QTable)["mirror_area"]
         if not np.isfinite(area).all():
             raise DL1FileError(
-                f"{path}: {_OPTICS} has a mirror_area that is not finite: the file is "
-                "damaged. Make it again, or copy it again"
+                f"{path}: {_OPTICS} has a mirror_area that is not finite: {DAMAGED}"
             )
 
 
@@ -119,7 +118,7 @@ def _check_layout(path, layout):
         # ctapipe takes the last one.
         raise DL1FileError(
             f"{path}: {_LAYOUT} has telescopes {tel_id[counts > 1].tolist()} several "
-            "times: the file is damaged. Make it again, or copy it again"
+            f"times: {DAMAGED}"
         )
     positions = u.Quantity([layout[name] for name in ("pos_x", "pos_y", "pos_z")])
     # Also where it is not finite.
@@ -127,5 +126,5 @@ def _check_layout(path, layout):
     if len(lost) > 0:
         raise DL1FileError(
             f"{path}: {_LAYOUT} has telescopes {lost.tolist()} where no telescope can "
-            "be: the file is damaged. Make it again, or copy it again"
+            f"be: {DAMAGED}"
         )

@@ -10,7 +10,6 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from ctapipe.io import read_table
-from ctapipe.io.hdf5dataformat import FIXED_POINTING_GROUP
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
 from .dl1 import MissingImagesError
@@ -18,32 +17,25 @@ from .dl1_array import subarray_of
 from .dl1_format import (
     IMAGES,
     PARAMETERS,
-    SHOWER_COLUMNS,
-    SHOWERS,
     TELESCOPE_TRIGGER,
-    TELESCOPE_TRIGGER_COLUMNS,
     TRIGGER,
     TRUE_IMAGES,
-    check_image_table,
-    check_parameter_table,
     check_table,
-    check_true_images,
     of_telescope,
     trigger_columns,
 )
 from .dl1_keys import TORN, check_keys, check_unique
 from .dl1_pointing import DL1Pointing
+from .dl1_tables import (
+    check_is_empty,
+    check_tables,
+    check_telescope_triggers,
+    check_truth,
+    table_of,
+)
 from .input_file import DL1FileError, open_input, reading
 
 __all__ = ["DL1File", "EventChunk", "image_columns"]
-
-#: What ctapipe writes with events, and never without.
-_WRITTEN_WITH_EVENTS = (
-    "/dl1/event",
-    "/dl2/event",
-    "/simulation/event",
-    FIXED_POINTING_GROUP,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +105,7 @@ class DL1File:
             with self.reading():
                 self._read_configuration(focal_length_choice)
                 self._read_triggers()
-                self._check_tables(needed)
+                check_tables(self, needed)
         except BaseException:
             self.close()
             raise
@@ -132,9 +124,10 @@ class DL1File:
         """Count the events, and those that each telescope triggered."""
         #: Number of events.
         self.n_events = 0
-        self._n_triggers = dict.fromkeys(self.subarray.tel_ids, 0)
+        #: Number of events that triggered each telescope.
+        self.n_triggers = dict.fromkeys(self.subarray.tel_ids, 0)
         if TRIGGER not in self:
-            self._check_is_empty()
+            check_is_empty(self)
             return
         columns = trigger_columns(len(self.subarray.tel_ids))
         check_table(self.path, self.h5file, TRIGGER, columns)
@@ -143,22 +136,9 @@ class DL1File:
         n_triggers = table.col("tels_with_trigger").sum(axis=0)
         self.n_events = len(event_id)
         for tel_id, index in self.subarray.tel_indices.items():
-            self._n_triggers[tel_id] = int(n_triggers[index])
+            self.n_triggers[tel_id] = int(n_triggers[index])
         check_unique(self.path, obs_id, event_id)
         self.pointing.check_observations(np.unique(obs_id))
-
-    def _check_is_empty(self):
-        """Tell a file of a run without events from one that has lost them."""
-        lost = [group for group in _WRITTEN_WITH_EVENTS if group in self]
-        # ctapipe makes no group without anything in it.
-        if "/dl1" in self and len(self.h5file.root["/dl1"]._v_children) == 0:
-            lost.append("/dl1")
-        if lost:
-            raise DL1FileError(
-                f"{self.path} has no table {TRIGGER}, but {lost[0]}, which ctapipe "
-                "does not write without events: the file is damaged. Make it again, "
-                "or copy it again"
-            )
 
     def __contains__(self, node):
         return node in self.h5file
@@ -183,65 +163,6 @@ class DL1File:
         """
         return reading(self.path)
 
-    def _check_tables(self, needed):
-        """Check the tables of all telescopes that triggered."""
-        if self.n_events > 0:
-            for group in needed:
-                self._check_group(group)
-            if self.pointing.is_monitored:
-                self._check_telescope_triggers()
-        for tel_id, n_triggers in self._n_triggers.items():
-            for group in (IMAGES, PARAMETERS):
-                if group in self:
-                    self._check_number_of_rows(group, tel_id)
-                    if n_triggers > 0:
-                        self._check_table(group, tel_id)
-            if n_triggers > 0:
-                self.pointing.check(tel_id)
-
-    def _check_group(self, group):
-        if group not in self:
-            what = {
-                IMAGES: "images: γ-PhysNet needs images with charge and peak time",
-                PARAMETERS: "parameters, by which images are selected",
-            }
-            raise MissingImagesError(
-                f"{self.path} has no DL1 {what[group]}. Make it with 'ctapipe-process "
-                "--write-images --write-parameters'"
-            )
-
-    def _check_table(self, group, tel_id):
-        node = of_telescope(group, tel_id)
-        if group == IMAGES:
-            n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
-            check_image_table(self.path, self.h5file, node, tel_id, n_pixels)
-        else:
-            check_parameter_table(self.path, self.h5file, node)
-
-    def _check_number_of_rows(self, group, tel_id):
-        node, n_triggers = of_telescope(group, tel_id), self._n_triggers[tel_id]
-        if n_triggers == 0 and node not in self:
-            return
-        n_rows = self._table_of(group, tel_id).nrows
-        if n_rows != n_triggers:
-            raise DL1FileError(
-                f"{self.path}: {node} has {n_rows} rows, but telescope {tel_id} has "
-                f"triggered {n_triggers} times, says {TRIGGER}: {TORN}"
-            )
-
-    def _check_telescope_triggers(self):
-        """Check the table that has the times for which the pointing is looked up."""
-        columns = TELESCOPE_TRIGGER_COLUMNS
-        check_table(self.path, self.h5file, TELESCOPE_TRIGGER, columns)
-        n_rows = self.h5file.root[TELESCOPE_TRIGGER].nrows
-        n_triggers = sum(self._n_triggers.values())
-        if n_rows != n_triggers:
-            raise DL1FileError(
-                f"{self.path}: {TELESCOPE_TRIGGER} has {n_rows} rows, but the "
-                f"telescopes have triggered {n_triggers} times, says {TRIGGER}: "
-                f"{TORN}"
-            )
-
     def check_rows(self):
         """Check that all rows are where ctapipe's `HDF5EventSource` looks for them.
 
@@ -259,7 +180,7 @@ class DL1File:
             trigger = self.h5file.root[TRIGGER].read()
             events = self._events_of(trigger["tels_with_trigger"])
             numbers = trigger["obs_id"], trigger["event_id"]
-            self._check_telescope_triggers()
+            check_telescope_triggers(self)
             self._trigger_times(0, *numbers, events)
             for tel_id, rows in events.items():
                 for group in (IMAGES, PARAMETERS):
@@ -281,28 +202,7 @@ class DL1File:
         """
         if self.n_events > 0:
             with self.reading():
-                self._check_showers()
-                self._check_true_images()
-
-    def _check_showers(self):
-        check_table(self.path, self.h5file, SHOWERS, SHOWER_COLUMNS)
-        n_showers = self.h5file.root[SHOWERS].nrows
-        if n_showers != self.n_events:
-            raise DL1FileError(
-                f"{self.path}: {SHOWERS} has {n_showers} rows, but {TRIGGER} has "
-                f"{self.n_events} events: it does not have the showers of the file's "
-                "events. Make the file again"
-            )
-
-    def _check_true_images(self):
-        if TRUE_IMAGES not in self:
-            return
-        for tel_id, n_triggers in self._n_triggers.items():
-            self._check_number_of_rows(TRUE_IMAGES, tel_id)
-            if n_triggers > 0:
-                n_pixels = self.subarray.tel[tel_id].camera.geometry.n_pixels
-                node = of_telescope(TRUE_IMAGES, tel_id)
-                check_true_images(self.path, self.h5file, node, tel_id, n_pixels)
+                check_truth(self)
 
     def without_pointing(self, tel_ids):
         """Find telescopes whose pointing is not known at all.
@@ -320,7 +220,7 @@ class DL1File:
         return [
             tel_id
             for tel_id in tel_ids
-            if self._n_triggers[tel_id] > 0 and not self.pointing.is_known(tel_id)
+            if self.n_triggers[tel_id] > 0 and not self.pointing.is_known(tel_id)
         ]
 
     def chunks(self, size):
@@ -385,15 +285,6 @@ class DL1File:
             for tel_id, index in self.subarray.tel_indices.items()
             if tels_with_trigger[:, index].any()
         }
-
-    def _table_of(self, group, tel_id):
-        node = of_telescope(group, tel_id)
-        if node not in self:
-            raise DL1FileError(
-                f"{self.path} has no table {node}, but events that telescope {tel_id} "
-                "triggered"
-            )
-        return self.h5file.root[node]
 
     def _read_parameters(self, tel_id, start, obs_id, event_id):
         node = of_telescope(PARAMETERS, tel_id)
@@ -509,7 +400,7 @@ class DL1File:
         events = chunk.event[tel_id][first : last + 1]
         start = chunk.first_row[tel_id] + first
         with self.reading():
-            table = self._table_of(group, tel_id)
+            table = table_of(self, group, tel_id)
             # Not as an astropy table: those stay in memory for a while.
             found = table.read(start, start + len(events))
         numbers = chunk.obs_id[events], chunk.event_id[events]

@@ -24,7 +24,7 @@ from ctapipe.io.hdf5dataformat import SIMULATION_IMAGES_GROUP as TRUE_IMAGES
 from ctapipe.io.hdf5dataformat import SIMULATION_SHOWER_TABLE as SHOWERS
 from ctapipe.io.hdf5tableio import get_column_attrs
 
-from .input_file import DL1FileError, reading
+from .input_file import DAMAGED, DL1FileError, reading
 
 __all__ = [
     "IMAGES",
@@ -323,6 +323,5 @@ def _check_fixed_point(path, table, name, attributes):
     if not (np.isfinite([scale, offset]).all() and scale > 0):
         raise DL1FileError(
             f"{path}: column {name} of {table._v_pathname} has the scale {scale} and "
-            f"the offset {offset}, which cannot be: the file is damaged. Make it "
-            "again, or copy it again"
+            f"the offset {offset}, which cannot be: {DAMAGED}"
         )

@@ -24,7 +24,7 @@ from .dl1_format import (
     of_telescope,
 )
 from .dl1_keys import TORN
-from .input_file import DL1FileError
+from .input_file import DAMAGED, DL1FileError
 
 __all__ = ["DL1Pointing"]
 
@@ -246,7 +246,7 @@ def _check_angles(path, node, altitude, azimuth):
         if beyond.any():
             raise DL1FileError(
                 f"{path}: {node} has the {name} {angle[beyond][0].to(u.deg):.4g}, "
-                "which cannot be: the file is damaged. Make it again, or copy it again"
+                f"which cannot be: {DAMAGED}"
             )
 
 

@@ -12,6 +12,7 @@ from ctapipe.io.hdf5eventsource import COMPATIBLE_DATA_MODEL_VERSIONS
 
 __all__ = [
     "CACHE_BYTES",
+    "DAMAGED",
     "DL1FileError",
     "open_input",
     "reading",
@@ -21,6 +22,8 @@ __all__ = [
 #: What HDF5 may remember of each table. Tables are read and written from their start to
 #: their end: the default, 16 MiB, would only fill the memory.
 CACHE_BYTES = 2**20
+#: What is said where a file has something that ctapipe does not write.
+DAMAGED = "the file is damaged. Make it again, or copy it again"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DATA_MODEL = "CTA PRODUCT DATA MODEL VERSION"
