@@ -425,6 +425,8 @@ def stray(rows):
     [
         stray,
         lambda rows: stray(rows)[:-1],
+        # Behind all others, where only their number tells.
+        lambda rows: np.concatenate([rows, stray(rows)[:1]]),
         lambda rows: rows[1:],
         lambda rows: rows[[0, *range(len(rows) - 1)]],
         lambda rows: rows[::-1].copy(),
