@@ -4,7 +4,7 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from .images import KEYS
-from .statistics import errors_of
+from .statistics import ERROR_OF, errors_of
 
 __all__ = [
     "choose",
@@ -13,7 +13,11 @@ __all__ = [
     "list_images",
     "read_one_by_one",
     "which_are",
+    "why_unranked",
 ]
+
+#: Tasks whose errors are known without the pointing of the telescope.
+_WITHOUT_POINTING = ("energy", "class")
 
 
 def list_images(batches, explainers, rank_by, progress):
@@ -33,13 +37,14 @@ def list_images(batches, explainers, rank_by, progress):
     Returns
     -------
     astropy.table.Table
-        A row for each image: the `KEYS`, ``shower``, its number, ``type`` of the
-        telescope, and ``error`` of the mean over the members, NaN where there is no
-        truth. Without any images it is empty.
+        A row for each image: the `KEYS`, ``shower``, its number, ``label``, as
+        in `Batch`, ``type`` of the telescope, and ``error`` of the mean over the
+        members, NaN where it is not known. Without any images it is empty.
     """
     parts = []
     for batch in batches:
-        part = Table({k: np.asarray(batch.events[k]) for k in (*KEYS, "shower")})
+        names = (*KEYS, "shower", "label")
+        part = Table({name: np.asarray(batch.events[name]) for name in names})
         part["type"] = np.full(len(batch), batch.type)
         part["error"] = _errors(batch, explainers[batch.type], rank_by)
         parts.append(part)
@@ -52,6 +57,37 @@ def _errors(batch, explainer, rank_by):
         return np.full(len(batch), np.nan)
     predictions = explainer.predictor(explainer.prepare(batch))
     return errors_of(batch, predictions)[rank_by][0]
+
+
+def why_unranked(images, explainers, rank_by):
+    """Say why the error of no image is known, and what to rank by instead.
+
+    Parameters
+    ----------
+    images : astropy.table.Table
+        As `list_images` gives them, at least one.
+    explainers : dict of str to Explainer
+        Those of the same model, by telescope type.
+    rank_by : {"separation", "energy", "impact", "class"}
+        Which error, as `errors_of` names it.
+
+    Returns
+    -------
+    str
+        The reason.
+    """
+    if not (images["label"] == 0).any():
+        return "there are no gammas whose truth is known"
+    types = np.unique(images["type"])
+    tasks = {task for name in types for task in explainers[name].card.network.tasks}
+    (task,) = (task for task, error in ERROR_OF.items() if error == rank_by)
+    if task in tasks:
+        reason = f"without the pointing no error of the {task} is known"
+        tasks.intersection_update(_WITHOUT_POINTING)
+    else:
+        reason = f"the model does not predict the {task}"
+    others = [error for task, error in ERROR_OF.items() if task in tasks]
+    return f"{reason}: --rank-by {' or '.join(others)}" if others else reason
 
 
 def choose(images, n_best, n_worst, n_random, seed):

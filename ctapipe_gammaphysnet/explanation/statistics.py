@@ -18,6 +18,7 @@ from .images import keys_of_events
 
 __all__ = [
     "BINNED",
+    "ERROR_OF",
     "STATISTICS",
     "agreement",
     "centroid",
@@ -37,12 +38,12 @@ STATISTICS = {
     "distance": "Centroid to shower's / length",
     "agreement": "Agreement of members (cosine)",
 }
-#: Error of which prediction belongs to an output: name in `errors_of`, unit.
-_ERRORS = {
-    "class": ("class", ""),
-    "energy": ("energy", ""),
-    "direction": ("separation", "deg"),
-    "impact": ("impact", "m"),
+#: Name in `errors_of` of the error of each task of the network.
+ERROR_OF = {
+    "energy": "energy",
+    "direction": "separation",
+    "impact": "impact",
+    "class": "class",
 }
 #: What events are binned in: column of the events, label for figures, whether the
 #: bins are logarithmic. The error is that of the output itself.
@@ -311,8 +312,8 @@ def _bins(events, table, binning, output, n_bins):
         return [(np.nan, np.nan, np.ones(len(events), bool))]
     column, _, _ = BINNED[binning]
     if column is None:
-        name, _ = _ERRORS[OUTPUTS[output].task]
-        values = np.asarray(table[f"error_{name}"])
+        error = ERROR_OF[OUTPUTS[output].task]
+        values = np.asarray(table[f"error_{error}"])
     else:
         values = np.asarray(events[column])
     known = np.isfinite(values)

@@ -189,6 +189,12 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError(
                 "give the folder to write: --output-dir FOLDER"
             )
+        n_images = self.n_best + self.n_worst + self.n_random
+        if not (self.event_ids or n_images or self.statistics or self.robustness):
+            raise ToolConfigurationError(
+                "there is no image to explain: give --best, --worst or --random a "
+                "number, or --event-id, --statistics or --robustness"
+            )
         self._name_models()
         self._find_files()
         self._check_output()
@@ -441,10 +447,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
         is_ranked = np.isfinite(self._images["error"]).any()
         if not is_ranked and self.n_best + self.n_worst > 0:
-            self.log.warning(
-                "there are no gammas whose truth is known: events are drawn at random, "
-                "none is the best or the worst"
-            )
+            self._say_unranked()
         chosen = choose(
             self._images, self.n_best, self.n_worst, self.n_random, self.seed
         )
@@ -456,6 +459,19 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         ]
         batches = read_one_by_one(images, self._read(_BLOCK, which_are(images)))
         return list(zip(titles, batches, strict=True))
+
+    def _say_unranked(self):
+        """Say why there is no best or worst image; an error if there is no other."""
+        from ..explanation.choice import why_unranked
+
+        first = next(iter(self.explainers.values()))
+        reason = why_unranked(self._images, first, self.rank_by)
+        if not (self.n_random or self.statistics or self.robustness):
+            raise ToolConfigurationError(
+                f"there is no image to explain: none is the best or the worst, {reason}"
+                " (or draw images at random: --random NUMBER)"
+            )
+        self.log.warning("none is the best or the worst: %s", reason)
 
     def _write_statistics(self, folder, file):
         """Where the heatmaps lie, over all images."""

@@ -1,9 +1,12 @@
 """Which images are explained."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from astropy.table import Table
 
-from ctapipe_gammaphysnet.explanation.choice import choose, which_are
+from ctapipe_gammaphysnet.explanation.choice import choose, which_are, why_unranked
 
 ERRORS = [0.3, np.nan, 0.1, 0.9, 0.2, np.nan, 0.5]
 
@@ -31,6 +34,43 @@ def test_what_is_drawn_is_that_of_the_seed():
     assert one == same != other
     assert one == sorted(set(one))
     assert len(one) == 5
+
+
+@pytest.mark.parametrize(
+    ("label", "tasks", "rank_by", "reason"),
+    [
+        (-1, ["energy"], "separation", "there are no gammas whose truth is known"),
+        (1, ["energy"], "energy", "there are no gammas whose truth is known"),
+        (
+            0,
+            ["energy", "impact"],
+            "separation",
+            "the model does not predict the direction: --rank-by energy or impact",
+        ),
+        (
+            0,
+            ["class", "direction", "impact"],
+            "impact",
+            "without the pointing no error of the impact is known: --rank-by class",
+        ),
+        (
+            0,
+            ["direction"],
+            "separation",
+            "without the pointing no error of the direction is known",
+        ),
+    ],
+)
+def test_that_nothing_is_ranked_has_its_reason(label, tasks, rank_by, reason):
+    def explainer(tasks):
+        network = SimpleNamespace(tasks=tasks)
+        return SimpleNamespace(card=SimpleNamespace(network=network))
+
+    # Of telescopes without an image nothing counts.
+    explainers = {"LST": explainer(tasks)}
+    explainers["SST"] = explainer(["energy", "direction", "class"])
+    images = Table({"label": [label], "type": ["LST"]})
+    assert why_unranked(images, explainers, rank_by) == reason
 
 
 def test_an_image_is_found_by_all_its_numbers():

@@ -355,11 +355,36 @@ def test_observations_have_no_best_event(dl1, models, tmp_path):
     with tables.open_file(output / "explanation.h5") as file:
         (table,) = file.root.maps.DA
         assert table.nrows == 3
-    assert "none is the best or the worst" in (tmp_path / "out.log").read_text()
+    reason = "none is the best or the worst: there are no gammas whose truth is known"
+    assert reason in (tmp_path / "out.log").read_text()
     overall = Table.read(output / "statistics_overall.ecsv")
     assert "share_true" not in overall["statistic"]
     assert "share_cleaned" in overall["statistic"]
     assert not (output / "statistics_energy.ecsv").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_without_an_image_to_explain_the_reason_is_an_error(dl1, make_model, tmp_path):
+    (telescope,) = SubarrayDescription.from_hdf(dl1).telescope_types
+    model = tmp_path / "energy.safetensors"
+    write_model(model, make_model(telescope, tasks=("energy",)))
+
+    def run(*options):
+        return explain([dl1], {"m": model}, tmp_path / "out", *options)
+
+    with pytest.raises(ToolConfigurationError, match="no image to explain: give"):
+        run("--best=0", "--worst=0", "--random=0")
+    options = "--best=1", "--worst=1", "--random=0"
+    reason = "does not predict the direction: --rank-by energy"
+    with pytest.raises(ToolConfigurationError, match=reason):
+        run(*options)
+    assert not (tmp_path / "out").exists()
+    output = run(*options, "--rank-by=energy")
+    assert len(read_table(output / "explanation.h5", "/events")) == 2
+    # There is another image.
+    output = run("--best=1", "--random=1", "--overwrite")
+    assert len(read_table(output / "explanation.h5", "/events")) == 1
+    assert reason in (tmp_path / "out.log").read_text()
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -373,10 +398,12 @@ def test_an_explanation_is_replaced_but_nothing_else(dl1, models, tmp_path):
     with pytest.raises(ToolConfigurationError, match="overwrite"):
         explain([dl1], models, output, *options)
     assert {path.name for path in output.iterdir()} == files
-    options = "--random=0", "--best=0", "--worst=0", "--overwrite"
+    options = "--random=0", "--best=1", "--worst=0", "--overwrite"
     explain([dl1], models, output, *options)
-    # No event was asked for: there are no figures.
-    assert {path.name for path in output.iterdir()} == {
+    files = {path.name for path in output.iterdir()}
+    figures = {name for name in files if name.startswith("best1_")}
+    assert len(figures) == 2
+    assert files - figures == {
         *("explanation.h5", "explanation.files.json", "precious.png")
     }
     (output / "best1_mine_tel1.png").write_text("precious")
