@@ -5,6 +5,7 @@ tables can be missing from a file that opens and reads well.
 """
 
 import contextlib
+import warnings
 import zlib
 
 import numpy as np
@@ -12,7 +13,7 @@ import tables
 
 from .output import OutputError, writing
 
-__all__ = ["contents", "verified"]
+__all__ = ["contents", "new_file", "verified"]
 
 #: How much of a table is read at once.
 _READ_BYTES = 2**24
@@ -59,6 +60,34 @@ def verified(file, path):
             f"{len(expected)} groups and tables are not as they were written, such as "
             f"{wrong[0]})"
         )
+
+
+@contextlib.contextmanager
+def new_file(path):
+    """Make a new file, to be `verified`, in which any name may be given.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+
+    Yields
+    ------
+    tables.File
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If something is missing from it, or is not what was written.
+    """
+    with (
+        warnings.catch_warnings(),
+        verified(tables.open_file(path, "w"), path) as file,
+    ):
+        # Names of models, and ctapipe's names of attributes, are not Python's.
+        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+        yield file
 
 
 def contents(file):

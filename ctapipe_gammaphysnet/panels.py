@@ -9,9 +9,11 @@ from itertools import cycle
 import numpy as np
 
 __all__ = [
+    "NAME_WIDTH",
     "TASK_COLOURS",
     "curve_styles",
     "draw_band",
+    "legend_entries",
     "mark_isolated",
     "place_legend",
     "plain_text",
@@ -32,6 +34,8 @@ TASK_COLOURS = {
     "direction": "#117733",
     "impact": "#999933",
 }
+#: Letters in a line of a name in a legend or a title.
+NAME_WIDTH = 40
 #: Height in inches of a line of a legend.
 _LINE_HEIGHT = 0.19
 #: Letters in a line of what is said in an empty panel.
@@ -91,6 +95,26 @@ def curve_styles(names):
         name: {"color": colour, "linestyle": line, "marker": marker}
         for name, (colour, line, marker) in zip(names, styles, strict=False)
     }
+
+
+def legend_entries(axes):
+    """Collect what a legend of several panels says, each label once.
+
+    Parameters
+    ----------
+    axes : iterable of matplotlib.axes.Axes
+        The panels.
+
+    Returns
+    -------
+    dict of str to matplotlib.artist.Artist
+        Handles by their labels, in the order in which they were drawn.
+    """
+    entries = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    return entries
 
 
 def place_legend(figure, entries, n_columns, where="lower"):

@@ -8,9 +8,11 @@ from matplotlib.figure import Figure
 
 from ctapipe_gammaphysnet.drawing import figure_style, write_figures
 from ctapipe_gammaphysnet.panels import (
+    NAME_WIDTH,
     TASK_COLOURS,
     curve_styles,
     draw_band,
+    legend_entries,
     mark_isolated,
     place_legend,
     plain_text,
@@ -53,9 +55,8 @@ def draw(names):
     figure = Figure(figsize=(4, 3), layout="constrained")
     axis = figure.subplots()
     for name, style in curve_styles(names).items():
-        axis.plot([1, 2], [1, 2], label=plain_text(name, 40), **style)
-    handles, labels = axis.get_legend_handles_labels()
-    place_legend(figure, dict(zip(labels, handles, strict=True)), 2)
+        axis.plot([1, 2], [1, 2], label=plain_text(name, NAME_WIDTH), **style)
+    place_legend(figure, legend_entries([axis]), 2)
     return figure
 
 

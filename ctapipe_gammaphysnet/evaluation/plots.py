@@ -5,9 +5,11 @@ from matplotlib.figure import Figure
 
 from ..drawing import figure_style
 from ..panels import (
+    NAME_WIDTH,
     TASK_COLOURS,
     curve_styles,
     draw_band,
+    legend_entries,
     mark_isolated,
     place_legend,
     plain_text,
@@ -27,8 +29,6 @@ _TASKS = {
 }
 #: What a band shows.
 _MEMBERS = "members, mean ± standard deviation"
-#: Letters in a line of a legend or a title.
-_WIDTH = 40
 #: Performance of LST-1, for orientation: edges of the bins in TeV, values.
 _PUBLISHED_ENERGY = np.array([[0.08, 0.2, 0.8, 3.2], [0.126, 0.32, 1.26, 5.0]])
 _PUBLISHED = {
@@ -112,11 +112,8 @@ def _label(axis, x_label, name):
 
 def _legend(figure, axes, names=()):
     """One legend below all axes, in the order of the algorithms."""
-    entries = {}
-    for axis in np.ravel(axes):
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    shown = [plain_text(name, _WIDTH) for name in names]
+    entries = legend_entries(axes.flat)
+    shown = [plain_text(name, NAME_WIDTH) for name in names]
 
     def order(label):
         """Number of the algorithm that is said first; its members come last."""
@@ -156,7 +153,7 @@ def _draw_bins(axis, results, binning, name, styles, members):
             continue
         x = np.asarray(rows[f"{binning}_center"])
         has_members = np.isfinite(rows[f"{name}_members_std"]).any()
-        shown = plain_text(algorithm, _WIDTH)
+        shown = plain_text(algorithm, NAME_WIDTH)
         axis.errorbar(
             x,
             np.asarray(rows[name]),
@@ -189,7 +186,7 @@ def _draw_members(axis, table, binning, name, algorithm, style):
             linewidth=0.6,
             alpha=0.8,
             **mark_isolated(rows[name]),
-            label=f"{plain_text(algorithm, _WIDTH)}: each member",
+            label=f"{plain_text(algorithm, NAME_WIDTH)}: each member",
         )
 
 
@@ -221,7 +218,7 @@ def _draw_roc(results, styles, cut):
         if len(roc) == 0:
             continue
         (row,) = overall[overall["algorithm"] == algorithm]
-        label = f"{plain_text(algorithm, _WIDTH)}: {_auc(row)}"
+        label = f"{plain_text(algorithm, NAME_WIDTH)}: {_auc(row)}"
         x, y = roc["background_efficiency"], roc["gamma_efficiency"]
         left.plot(x, y, **line, label=label)
         _band(left, roc, "background_efficiency", "gamma_efficiency", style["color"])
@@ -293,7 +290,7 @@ def _draw_gammaness(results, styles, cut):
             of_members = f"{label}: {_MEMBERS}"
             _band(axis, rows, "gammaness", name, colour, of_members, "mid")
         axis.axvline(cut, color="black", linewidth=0.8, linestyle=":")
-        axis.set_title(plain_text(algorithm, _WIDTH), fontsize="medium")
+        axis.set_title(plain_text(algorithm, NAME_WIDTH), fontsize="medium")
         axis.set_xlim(0, 1)
         axis.set_yscale("log")
         axis.set_ylim(bottom=0.01)

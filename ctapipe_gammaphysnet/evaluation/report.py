@@ -3,17 +3,15 @@
 import base64
 import html
 import io
-import warnings
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
-import tables
 from astropy.table import Table
 from ctapipe.io import write_table
 
 from ..drawing import collect_failures, write_figures
-from ..hdf5_output import verified
+from ..hdf5_output import new_file
 from ..output import write_whole
 from . import plots
 from .gaps import describe_gaps, find_gaps
@@ -194,12 +192,7 @@ def write_tables(results, folder):
         What was written.
     """
     paths = [folder / "tables.h5"]
-    with (
-        warnings.catch_warnings(),
-        verified(tables.open_file(paths[0], "w"), paths[0]) as file,
-    ):
-        # ctapipe's names of attributes are not Python's.
-        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+    with new_file(paths[0]) as file:
         for name, table in results.items():
             if len(table) == 0:
                 continue

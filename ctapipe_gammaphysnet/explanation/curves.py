@@ -3,12 +3,9 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..panels import draw_band, place_legend, plain_text
+from ..panels import NAME_WIDTH, draw_band, legend_entries, place_legend, plain_text
 
-__all__ = ["WIDTH", "draw_curve", "draw_legend", "new_figure"]
-
-#: Letters in a line of a legend.
-WIDTH = 40
+__all__ = ["draw_curve", "draw_legend", "new_figure"]
 
 
 def new_figure(n_rows, n_columns, sharex):
@@ -52,7 +49,7 @@ def draw_curve(axis, x, rows, style, label):
         Name of the model.
     """
     mean, deviation = np.asarray(rows["mean"]), np.asarray(rows["members_std"])
-    axis.plot(x, mean, **style, markersize=3.5, label=plain_text(label, WIDTH))
+    axis.plot(x, mean, **style, markersize=3.5, label=plain_text(label, NAME_WIDTH))
     if np.isfinite(deviation).any():
         draw_band(axis, x, mean, deviation, style["color"])
 
@@ -69,10 +66,7 @@ def draw_legend(figure, axes, last=None):
     last : str, optional
         Label that is to be the last one.
     """
-    entries = {}
-    for axis in axes.flat:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
+    entries = legend_entries(axes.flat)
     if last in entries:
         entries[last] = entries.pop(last)
     place_legend(figure, entries, min(3, axes.shape[1]))

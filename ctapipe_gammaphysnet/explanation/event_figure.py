@@ -12,7 +12,14 @@ from matplotlib.gridspec import GridSpec
 from scipy.spatial import KDTree
 
 from ..drawing import figure_style
-from ..panels import TASK_COLOURS, curve_styles, place_legend, plain_text, say_empty
+from ..panels import (
+    TASK_COLOURS,
+    curve_styles,
+    legend_entries,
+    place_legend,
+    plain_text,
+    say_empty,
+)
 from ..targets import direction_to_target
 from .explainer import PRODUCT
 from .heatmaps import EMPTY, OUTPUTS
@@ -209,9 +216,7 @@ def _draw_directions(axis, batch, maps):
             label=label if is_inside else f"{label}, outside the camera",
         )
     axis.set(xlim=limits[0], ylim=limits[1])
-    handles, labels = axis.get_legend_handles_labels()
-    entries = dict(zip(labels, handles, strict=True))
-    place_legend(axis.figure, entries, 4, "upper")
+    place_legend(axis.figure, legend_entries([axis]), 4, "upper")
 
 
 def _draw_map(axis, geometry, values, outline, low):

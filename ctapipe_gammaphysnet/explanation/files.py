@@ -1,17 +1,15 @@
 """Tables of an explanation: one HDF5 file with all that was found, and ECSV."""
 
 import json
-import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-import tables
 from astropy.table import Column, vstack
 from ctapipe.io import read_table, write_table
 
 from ..evaluation.report import write_ecsv
-from ..hdf5_output import verified
+from ..hdf5_output import new_file
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import keys_of_events
@@ -89,12 +87,7 @@ def open_file(path, provenance):
     text = json.dumps(provenance, default=str)
     if len(text) > _MOST_BYTES:
         text = json.dumps(_shortened(provenance), default=str)
-    with (
-        warnings.catch_warnings(),
-        verified(tables.open_file(path, "w"), path) as file,
-    ):
-        # Names of models, and ctapipe's names of attributes, are not Python's.
-        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+    with new_file(path) as file:
         file.root._v_attrs["provenance"] = text
         yield file
 

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from ..drawing import figure_style
 from ..panels import (
+    NAME_WIDTH,
     TASK_COLOURS,
     curve_styles,
     mark_isolated,
@@ -12,7 +13,7 @@ from ..panels import (
     say_empty,
     set_logarithmic,
 )
-from .curves import WIDTH, draw_curve, draw_legend, new_figure
+from .curves import draw_curve, draw_legend, new_figure
 from .heatmaps import EMPTY, OUTPUTS
 from .statistics import BINNED, STATISTICS
 
@@ -64,7 +65,7 @@ def _draw_overall(table):
                 yerr=np.nan_to_num(np.asarray(rows["members_std"])),
                 **style | {"linestyle": "none"},
                 capsize=3,
-                label=plain_text(model, WIDTH),
+                label=plain_text(model, NAME_WIDTH),
             )
             for x in at[np.isnan(mean)]:
                 _say_empty_at(axis, x, style["color"])

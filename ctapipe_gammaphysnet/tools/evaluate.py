@@ -379,7 +379,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError(str(error)) from error
 
     def start(self):
-        """Read the events, predict, and compute all figures."""
+        """Read the events, predict, and compute all metrics."""
         from ..evaluation.events import read_events
         from ..evaluation.networks import check_unseen
         from ..evaluation.results import evaluate

@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from ..drawing import figure_style
 from ..output import write_whole
-from ..panels import TASK_COLOURS, place_legend, plain_text, say_empty
+from ..panels import NAME_WIDTH, TASK_COLOURS, place_legend, plain_text, say_empty
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 
@@ -27,8 +27,6 @@ _FIGURES = {
     "impact resolution / m": "impact",
 }
 _LINES = ("-", "--", ":", "-.")
-#: Letters in a line of the legend.
-_WIDTH = 40
 
 
 def write_history(history, path):
@@ -173,7 +171,7 @@ def _legend(figure, histories):
         if colour in used
     }
     for name, line in zip(histories, cycle(_LINES), strict=False):
-        entries[plain_text(name, _WIDTH)] = Line2D(
+        entries[plain_text(name, NAME_WIDTH)] = Line2D(
             [], [], color="black", linestyle=line
         )
     place_legend(figure, entries, 4)
