@@ -161,14 +161,7 @@ def find_showers(path, events, showers):
         raise EvaluationError(f"{path}: {SHOWERS} does not have all of its events")
     showers = showers[rows]
     check_truth(path, showers)
-    number = shower_numbers(
-        showers["obs_id"],
-        showers["true_shower_primary_id"],
-        showers["true_energy"].to_value(u.TeV),
-        showers["true_alt"].to_value(u.rad),
-        showers["true_h_first_int"].to_value(u.m),
-    )
-    return showers, number
+    return showers, shower_numbers(showers)
 
 
 def keys_of(table, names=("obs_id", "event_id")):

@@ -272,13 +272,7 @@ def _index_rows(path, number, chunk, tel_id, rows, showers, position):
         tel_id=np.full(n, tel_id, np.int32),
         row=(chunk.first_row[tel_id] + rows).astype(np.int64),
         label=np.zeros(n, np.int64),
-        shower=shower_numbers(
-            shower["obs_id"],
-            shower["true_shower_primary_id"],
-            shower["true_energy"].to_value(u.TeV),
-            shower["true_alt"].to_value(u.rad),
-            shower["true_h_first_int"].to_value(u.m),
-        ),
+        shower=shower_numbers(shower),
         energy=energy_to_target(shower["true_energy"]).astype(np.float32),
         direction=direction_to_target(
             shower["true_alt"], shower["true_az"], alt, az

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 
+import astropy.units as u
 import numpy as np
 
 __all__ = [
@@ -16,7 +17,7 @@ __all__ = [
 MAX_DESCRIBED = 100_000
 
 
-def shower_numbers(obs_id, particle, energy_tev, alt_rad, height_m):
+def shower_numbers(showers):
     """Number simulated showers by what they are.
 
     Images of the same shower, seen by several telescopes or reused at other impact
@@ -24,13 +25,10 @@ def shower_numbers(obs_id, particle, energy_tev, alt_rad, height_m):
 
     Parameters
     ----------
-    obs_id : array_like of int
-        Number of the run, shape (n,).
-    particle : array_like of int
-        Kind of the primary particle, shape (n,).
-    energy_tev, alt_rad, height_m : array_like of float
-        Energy, altitude of the direction, and height of the first interaction, shape
-        (n,).
+    showers : astropy.table.QTable
+        The simulated shower of each image, n rows: run, primary particle, energy,
+        altitude of the direction, and height of the first interaction, in ctapipe's
+        columns.
 
     Returns
     -------
@@ -38,14 +36,22 @@ def shower_numbers(obs_id, particle, energy_tev, alt_rad, height_m):
         Random-looking number of each image's shower, shape (n,), uint64.
     """
     # In float32, as simulations have them: some versions of ctapipe write float64.
-    truth = np.column_stack([energy_tev, alt_rad, height_m]).astype("<f4")
-    run = np.column_stack([obs_id, particle]).astype("<i8")
+    truth = np.column_stack(
+        [
+            showers["true_energy"].to_value(u.TeV),
+            showers["true_alt"].to_value(u.rad),
+            showers["true_h_first_int"].to_value(u.m),
+        ]
+    ).astype("<f4")
+    run = np.column_stack(
+        [showers["obs_id"], showers["true_shower_primary_id"]]
+    ).astype("<i8")
     rows = np.concatenate([run.view("u1"), truth.view("u1")], axis=1)
-    showers, inverse = np.unique(
+    distinct, inverse = np.unique(
         np.ascontiguousarray(rows).view(f"V{rows.shape[1]}"), return_inverse=True
     )
     digests = b"".join(
-        hashlib.blake2b(shower.tobytes(), digest_size=8).digest() for shower in showers
+        hashlib.blake2b(shower.tobytes(), digest_size=8).digest() for shower in distinct
     )
     return np.frombuffer(digests, dtype="<u8")[inverse.reshape(-1)]
 
