@@ -468,8 +468,8 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         reason = why_unranked(self._images, first, self.rank_by)
         if not (self.n_random or self.statistics or self.robustness):
             raise ToolConfigurationError(
-                f"there is no image to explain: none is the best or the worst, {reason}"
-                " (or draw images at random: --random NUMBER)"
+                f"there is no best or worst image to explain: {reason} (or draw images "
+                "at random: --random NUMBER)"
             )
         self.log.warning("none is the best or the worst: %s", reason)
 
