@@ -36,7 +36,7 @@ from ..training.sample import (
     common_telescopes,
     split_images,
 )
-from ..training.traits import FiniteFloat, LimitedInt
+from ..traits import FiniteFloat, LimitedInt
 from .base import GammaPhysNetTool
 from .extras import require_modules
 

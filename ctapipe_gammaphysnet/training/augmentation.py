@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from scipy.special import ndtri
 
 from ..instrument import POSITION_TOLERANCE
-from .traits import FiniteFloat
+from ..traits import FiniteFloat
 
 __all__ = [
     "Augmentation",
