@@ -12,6 +12,7 @@ __all__ = [
     "MissingImagesError",
     "UnfitImagesError",
     "event_images",
+    "present_pixels",
 ]
 
 
@@ -90,7 +91,7 @@ class InputPreparation:
                 raise UnfitImagesError(f"{problem}: images of another camera?")
         image = image.astype(np.float32, copy=False)
         peak_time = peak_time.astype(np.float32, copy=False)
-        entering = np.isfinite(image) & np.isfinite(peak_time)
+        entering = present_pixels(image, peak_time)
         has_pixels = entering.any(axis=1)
         mask = None
         if self.needs_mask:
@@ -118,6 +119,24 @@ class InputPreparation:
         for _ in range(self._card.peak_time_rings):
             mask = mask @ self._adjacency
         return mask
+
+
+def present_pixels(image, peak_time):
+    """Find the pixels that are not missing.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        Charge in p.e., shape (n, n_pixels), float.
+    peak_time : numpy.ndarray
+        Peak time in ns, shape (n, n_pixels), float.
+
+    Returns
+    -------
+    numpy.ndarray
+        True where charge and peak time are finite, shape (n, n_pixels), bool.
+    """
+    return np.isfinite(image) & np.isfinite(peak_time)
 
 
 def _problem(name, values, shape):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -66,6 +67,7 @@ def test_nobody_enters_together(tmp_path):
             with locked(path):
                 inside += 1
                 most = max(most, inside)
+                time.sleep(1e-3)  # for others to come in, if they can
                 inside -= 1
 
     threads = [threading.Thread(target=enter) for _ in range(4)]

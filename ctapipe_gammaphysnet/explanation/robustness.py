@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
+from ..dl1 import present_pixels
 from ..training.augmentation import add_night_sky, kill_pixels, noise_level
 
 __all__ = [
@@ -60,7 +61,7 @@ def disturb(batch, disturbance, value, rng):
     mask = batch.image_mask
     if disturbance == "night_sky" and value > 0:
         # As `add_night_sky` measures it.
-        background = np.isfinite(image) & np.isfinite(time) & ~mask
+        background = present_pixels(image, time) & ~mask
         level = np.hypot(noise_level(image, background), value)
         image, time = add_night_sky(image, time, mask, level, rng)
     elif disturbance == "dead_pixels":

@@ -15,7 +15,7 @@ from ..paths import (
     refuse_same_files,
 )
 from ..quality import TrainingQualityQuery
-from ..training.traits import FiniteFloat
+from ..traits import FiniteFloat
 from .base import GammaPhysNetTool
 from .extras import require_modules
 

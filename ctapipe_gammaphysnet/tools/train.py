@@ -10,22 +10,20 @@ from tqdm.auto import tqdm
 
 from ..instrument import describe_telescope
 from ..model_card import MemberCard, ModelCard, NetworkCard
-from ..model_file import Model, read_card
+from ..model_file import Model
 from ..network import CameraLattice, NetworkConfig
 from ..output import check_file as check_output_file
 from ..paths import FilePath, Names, find_files, refuse_same_files
 from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.describe import (
-    describe_component,
     describe_data,
     describe_results,
-    describe_selection,
+    describe_settings,
     describe_software,
     digest,
 )
 from ..training.index import check_file
-from ..training.members import check_alike_training
 from ..training.outputs import Outputs
 from ..training.recipe import InputTransformation, Recipe
 from ..training.records import describe_epoch, plot_histories, summarise
@@ -36,7 +34,7 @@ from ..training.sample import (
     common_telescopes,
     split_images,
 )
-from ..training.traits import FiniteFloat, LimitedInt
+from ..traits import FiniteFloat, LimitedInt
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -302,14 +300,14 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         """Files of signal, and of background where the class is learnt."""
         # Without the class there is nothing to learn from background.
         options = ["signal", "background"] if "class" in self.tasks else ["signal"]
-        files = {}
+        self.files = {}
         for option in options:
             patterns = getattr(self, option)
             if not patterns:
                 raise ToolConfigurationError(f"give at least one file: --{option} FILE")
-            files[option] = [path for p in patterns for path in find_files(p)]
-        self.paths = [path for paths in files.values() for path in paths]
-        self.labels = [LABELS[o] for o, paths in files.items() for _ in paths]
+            self.files[option] = [path for p in patterns for path in find_files(p)]
+        self.paths = [path for paths in self.files.values() for path in paths]
+        self.labels = [LABELS[o] for o, paths in self.files.items() for _ in paths]
         refuse_same_files(self.paths)
 
     def _check_options(self):
@@ -347,7 +345,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         prepared = {name: self._prepare(name) for name in self.telescopes}
         cards = [data.card for data, _ in prepared.values()]
         if self.has_all:
-            self._check_same_training(cards)
+            self.outputs.check_same_training(cards)
             self.log.info(
                 "%s is complete, it has all these members: nothing is left to train",
                 self.output_path,
@@ -360,25 +358,14 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             if self.interrupted is None and self.failure is None:
                 self._train_telescope(name, data, settings)
 
-    def _check_same_training(self, cards):
-        """Members in the file must be those that would be trained."""
-        networks = read_card(self.output_path).networks
-        old = {network.telescope.type: network for network in networks}
-        try:
-            for card in cards:
-                check_alike_training(self.output_path, old[card.telescope.type], card)
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
-
     def _check_checkpoints(self, prepared):
         """Check all before the first one is gone on with."""
         from ..training.checkpoint import check_resumable
 
-        for name, (_, settings) in prepared.items():
-            for seed in self.seeds:
-                checkpoint = self.outputs.paths[name, seed].checkpoint
-                if checkpoint.exists():
-                    check_resumable(checkpoint, settings)
+        for (name, _), paths in self.outputs.paths.items():
+            if paths.checkpoint.exists():
+                _, settings = prepared[name]
+                check_resumable(paths.checkpoint, settings)
 
     def _prepare(self, name):
         """What the networks of a telescope type are trained on, and all settings."""
@@ -405,21 +392,14 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             )
         geometry = self.telescopes[name].camera.geometry
         augmentation = Augmentation(geometry=geometry, parent=self)
-        settings = {
-            "recipe": describe_component(self.recipe),
-            "augmentation": describe_component(augmentation),
-            "precision": self.precision,
-            "files": {
-                option: [
-                    path.name
-                    for path, label in zip(self.paths, self.labels, strict=True)
-                    if label == value
-                ]
-                for option, value in LABELS.items()
-            },
-            "selection": describe_selection(selection),
-            "validation fraction of showers": self.validation_fraction,
-        }
+        settings = describe_settings(
+            self.recipe,
+            augmentation,
+            self.precision,
+            self.files,
+            selection,
+            self.validation_fraction,
+        )
         card = NetworkCard(
             telescope=describe_telescope(self.telescopes[name]),
             network=self.network_config,

@@ -15,8 +15,9 @@ from ctapipe.core.traits import Bool, List
 from scipy.spatial import KDTree
 from scipy.special import ndtri
 
+from ..dl1 import present_pixels
 from ..instrument import POSITION_TOLERANCE
-from .traits import FiniteFloat
+from ..traits import FiniteFloat
 
 __all__ = [
     "Augmentation",
@@ -205,7 +206,7 @@ def add_night_sky(image, peak_time, mask, level, rng):
     image, peak_time : numpy.ndarray
         New arrays, as the given ones.
     """
-    present = np.isfinite(image) & np.isfinite(peak_time)
+    present = present_pixels(image, peak_time)
     background = present & ~mask
     # Unlike maximum, fmax takes the number where the other is NaN.
     variance = np.fmax(level**2 - noise_level(image, background) ** 2, 0)

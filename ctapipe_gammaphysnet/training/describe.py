@@ -11,10 +11,9 @@ from .showers import describe_showers
 from .stream import read_images
 
 __all__ = [
-    "describe_component",
     "describe_data",
     "describe_results",
-    "describe_selection",
+    "describe_settings",
     "describe_software",
     "digest",
 ]
@@ -95,40 +94,52 @@ def digest(value):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def describe_component(component):
-    """Describe the configuration of a component.
+def describe_settings(
+    recipe, augmentation, precision, files, selection, validation_fraction
+):
+    """Describe how networks are trained, and on which choice of images.
 
     Parameters
     ----------
-    component : ctapipe.core.Component
-        The component.
+    recipe : Recipe
+        Epochs, batch size, learning rates, weight decay.
+    augmentation : Augmentation
+        What is done to the images.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+    files : dict of str to list of pathlib.Path
+        ``"signal"`` and, unless the class is left out, ``"background"``.
+    selection : astropy.table.Table
+        What `ImageQualityQuery.to_table` gives, with the functions.
+    validation_fraction : float
+        Share of the showers kept for validation.
 
     Returns
     -------
     dict of str to JSON value
-        The settings, by their names.
+        The settings; of files their names alone, of the selection each criterion with
+        the number of images that are left after it.
     """
+    return {
+        "recipe": _settings(recipe),
+        "augmentation": _settings(augmentation),
+        "precision": precision,
+        "files": {
+            name: [path.name for path in files.get(name, [])]
+            for name in ("signal", "background")
+        },
+        "selection": [
+            f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
+            for row in selection
+        ],
+        "validation fraction of showers": validation_fraction,
+    }
+
+
+def _settings(component):
+    """Configuration of a component, as JSON values."""
     names = component.trait_names(config=True)
     return json.loads(json.dumps({name: getattr(component, name) for name in names}))
-
-
-def describe_selection(selection):
-    """Describe the selection of images.
-
-    Parameters
-    ----------
-    selection : astropy.table.Table
-        What `ImageQualityQuery.to_table` gives, with the functions.
-
-    Returns
-    -------
-    list of str
-        The criteria, each with the number of images that are left after it.
-    """
-    return [
-        f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
-        for row in selection
-    ]
 
 
 def describe_results(history, is_complete):

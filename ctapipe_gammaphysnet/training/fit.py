@@ -11,7 +11,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ..dl1 import InputPreparation
+from ..dl1 import InputPreparation, present_pixels
 from ..model_card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
 from ..network.lattice import CameraLattice
@@ -24,7 +24,7 @@ from .checkpoint import (
     restored_signals,
 )
 from .hardware import quiet_lightning
-from .index import EventIndex
+from .index import EventIndex, TrainingDataError
 from .module import NotFiniteError, TrainingModule
 from .processes import share_batch_norms
 from .progress import show_progress
@@ -104,6 +104,8 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     TrainingError
         If the loss or a weight is not finite, a checkpoint cannot be written, or one
         is of another training.
+    TrainingDataError
+        If an image has no pixel that is not missing.
     """
     torch.manual_seed(seed)
     module = TrainingModule(
@@ -154,6 +156,8 @@ def _make_streams(data, recipe, seed, rank, n_processes):
     prepare = InputPreparation(data.card.input, data.lattice)
 
     def training_batch(images, step):
+        # Now: augmentation makes zeros of some missing pixels.
+        _check_pixels(data.paths, data.training, images)
         # Each process draws its own, whatever the others do.
         rng = np.random.default_rng([seed, step, rank])
         targets = _targets(data.training, images.row)
@@ -162,6 +166,7 @@ def _make_streams(data, recipe, seed, rank, n_processes):
         return _to_tensors(prepare(*arrays)[0], targets, weight, images.row)
 
     def validation_batch(images):
+        _check_pixels(data.paths, data.validation, images)
         targets = _targets(data.validation, images.row)
         weight = np.ones(len(images.row), np.float32)
         return _to_tensors(prepare(*images[1:])[0], targets, weight, images.row)
@@ -189,6 +194,19 @@ def _make_streams(data, recipe, seed, rank, n_processes):
         n_processes,
     )
     return training, validation
+
+
+def _check_pixels(paths, index, images):
+    """Refuse images without any pixel: the network would be shown nothing but zeros."""
+    missing = ~present_pixels(images.image, images.peak_time).any(axis=1)
+    if missing.any():
+        row = images.row[np.argmax(missing)]
+        raise TrainingDataError(
+            f"{paths[index.file[row]]}: the image of telescope {index.tel_id[row]} in "
+            f"event {index.event_id[row]} of observation {index.obs_id[row]} has no "
+            "pixel with a finite charge and a finite peak time: leave the file out, or "
+            "make it again"
+        )
 
 
 def _targets(index, rows):

@@ -3,23 +3,7 @@
 from ..model_card import is_complete
 from ..model_file import Model, read_model
 
-__all__ = ["add_members", "check_alike_training", "complete_seeds"]
-
-
-def complete_seeds(network):
-    """Seeds of the members that were trained to the end.
-
-    Parameters
-    ----------
-    network : NetworkCard
-        The members' network.
-
-    Returns
-    -------
-    set of int
-        The seeds.
-    """
-    return {m.seed for m in network.members if is_complete(m)}
+__all__ = ["add_members", "check_alike_training"]
 
 
 def check_alike_training(path, old, new):
@@ -85,7 +69,8 @@ def add_members(path, model, resumed=()):
     for name, card in new.items():
         check_alike_training(path, old[name], card)
         seeds = {member.seed for member in card.members}
-        twice = (seeds & complete_seeds(old[name])).difference(resumed)
+        complete = {m.seed for m in old[name].members if is_complete(m)}
+        twice = (seeds & complete).difference(resumed)
         if twice:
             raise ValueError(
                 f"{path} has members of the seeds {sorted(twice)} for {name}"

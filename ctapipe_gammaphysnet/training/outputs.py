@@ -18,7 +18,7 @@ from ..locks import locked
 from ..model_card import is_complete
 from ..model_file import Model, ModelFileError, read_card, write_model
 from ..output import OutputError, check_file, real_path
-from .members import add_members
+from .members import add_members, check_alike_training
 
 __all__ = ["Outputs", "Paths"]
 
@@ -245,6 +245,26 @@ class Outputs:
                     f"{path} exists, but is of no training that goes on: move it, or "
                     "replace it with --overwrite"
                 )
+
+    def check_same_training(self, networks):
+        """Check that the members in the model file are those that would be trained.
+
+        Parameters
+        ----------
+        networks : list of NetworkCard
+            Those that would be trained; all are in the file.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If one differs, with what.
+        """
+        old = {card.telescope.type: card for card in read_card(self.model).networks}
+        try:
+            for new in networks:
+                check_alike_training(self.model, old[new.telescope.type], new)
+        except ValueError as error:
+            raise ToolConfigurationError(str(error)) from error
 
     def _interrupted(self):
         """Members that have a checkpoint."""

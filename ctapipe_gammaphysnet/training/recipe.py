@@ -4,7 +4,7 @@ from ctapipe.core import Component, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
 
 from ..model_card import InputCard
-from .traits import FiniteFloat
+from ..traits import FiniteFloat
 
 __all__ = ["InputTransformation", "Recipe"]
 

@@ -4,12 +4,15 @@ import errno
 import gc
 import io
 import os
+import shutil
 import signal
 import sys
+from dataclasses import replace
 
 import lightning
 import numpy as np
 import pytest
+import tables
 import torch
 import toy_sample
 from ctapipe.instrument import SubarrayDescription
@@ -24,7 +27,11 @@ from ctapipe_gammaphysnet.training.augmentation import Augmentation
 from ctapipe_gammaphysnet.training.checkpoint import TrainingError
 from ctapipe_gammaphysnet.training.fit import TrainingSet, fit
 from ctapipe_gammaphysnet.training.hardware import Hardware, check_environment
-from ctapipe_gammaphysnet.training.index import EventIndex, read_index
+from ctapipe_gammaphysnet.training.index import (
+    EventIndex,
+    TrainingDataError,
+    read_index,
+)
 from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.outputs import Paths
 from ctapipe_gammaphysnet.training.recipe import Recipe
@@ -231,6 +238,33 @@ def test_a_loss_that_is_not_finite_says_where(data, tmp_path, monkeypatch):
         run(data, tmp_path, learning_rate=1e30, checkpoint_every=1)
 
 
+@pytest.mark.parametrize(
+    ("side", "column"), [("training", "image"), ("validation", "peak_time")]
+)
+def test_an_image_without_pixels_is_an_error(data, tmp_path, side, column):
+    """Though augmentation switches some off, which makes zeros of them."""
+    index = getattr(data, side)
+    tel_id, row = index.tel_id[0], index.row[0]
+    path = shutil.copy(data.paths[index.file[0]], tmp_path / "spoilt.dl1.h5")
+    with tables.open_file(path, "r+") as file:
+        table = file.root[f"/dl1/event/telescope/images/tel_{tel_id:03d}"]
+        rows = table.read(row, row + 1)
+        rows[column] = np.nan
+        table.modify_rows(row, rows=rows)
+    geometry = SubarrayDescription.from_hdf(path).tel[tel_id].camera.geometry
+    spoilt = replace(
+        data,
+        paths=[path, *data.paths[1:]],
+        augmentation=Augmentation(geometry=geometry, dead_pixel_fraction=0.5),
+    )
+    message = (
+        rf"spoilt.dl1.h5: the image of telescope {tel_id} in event "
+        rf"{index.event_id[0]} of observation {index.obs_id[0]} has no pixel"
+    )
+    with pytest.raises(TrainingDataError, match=message):
+        run(spoilt, tmp_path, epochs=1)
+
+
 def test_the_history_has_losses_weights_and_figures(data, tmp_path):
     reports = []
     _, history, _ = run(data, tmp_path, reports=reports)
@@ -249,9 +283,7 @@ def test_the_history_has_losses_weights_and_figures(data, tmp_path):
 
 
 def test_without_validation_data_there_are_no_figures(data, tmp_path):
-    alone = TrainingSet(
-        **{**vars(data), "validation": data.validation.select(slice(0, 0))}
-    )
+    alone = replace(data, validation=data.validation.select(slice(0, 0)))
     _, history, _ = run(alone, tmp_path)
     assert not any(name.startswith("validation") for name in history[-1])
 
