@@ -8,7 +8,7 @@ from subprocess import CalledProcessError
 import numpy as np
 import pytest
 import toy_sample
-from astropy.table import Table
+from astropy.table import QTable, Table
 from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
@@ -218,13 +218,7 @@ def with_training(model, path, numbers):
 @pytest.mark.usefixtures("no_plots")
 def test_showers_of_the_training_are_refused(dl1, model, tmp_path):
     showers = read_table(dl1[0], "/simulation/event/subarray/shower")
-    numbers = shower_numbers(
-        showers["obs_id"],
-        showers["true_shower_primary_id"],
-        showers["true_energy"].quantity.to_value("TeV"),
-        showers["true_alt"].quantity.to_value("rad"),
-        showers["true_h_first_int"].quantity.to_value("m"),
-    )
+    numbers = shower_numbers(QTable(showers))
     seen = with_training(model, tmp_path / "seen.safetensors", numbers[:10])
     output = tmp_path / "evaluation"
     with pytest.raises(ToolConfigurationError, match="seen was trained on .* --allow"):
