@@ -24,14 +24,14 @@ from pathlib import Path
 from ctapipe.core import run_tool
 from ctapipe.tools.process import ProcessorTool
 
-from ctapipe_gammaphysnet import hdf5_output
-from ctapipe_gammaphysnet.dl1_file import DL1File
-from ctapipe_gammaphysnet.dl2_file import DL2File
-from ctapipe_gammaphysnet.instrument import describe_telescope
-from ctapipe_gammaphysnet.model_card import MemberCard, ModelCard, NetworkCard
-from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.dl2.file import DL2File
+from ctapipe_gammaphysnet.events.dl1_file import DL1File
+from ctapipe_gammaphysnet.files import hdf5_output
+from ctapipe_gammaphysnet.model.card import MemberCard, ModelCard, NetworkCard
+from ctapipe_gammaphysnet.model.file import Model, write_model
+from ctapipe_gammaphysnet.model.predictor import Predictor
+from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
-from ctapipe_gammaphysnet.predictor import Predictor
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.simulation.instruments import make_subarray
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet

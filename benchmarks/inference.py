@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ctapipe_gammaphysnet.instrument import describe_telescope
-from ctapipe_gammaphysnet.model_card import MemberCard, NetworkCard
+from ctapipe_gammaphysnet.model.card import MemberCard, NetworkCard
+from ctapipe_gammaphysnet.model.predictor import Predictor, select_device, set_threads
+from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import ENGINES
-from ctapipe_gammaphysnet.predictor import Predictor, select_device, set_threads
 from ctapipe_gammaphysnet.simulation.instruments import make_subarray
 
 PRECISIONS = ("float32", "bfloat16")

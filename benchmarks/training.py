@@ -26,11 +26,11 @@ from inference import (
 )
 from training_data import add_file_options, files_of, read_geometry, read_indices
 
-from ctapipe_gammaphysnet.dl1 import InputPreparation
-from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.events.preparation import InputPreparation
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.model.card import InputCard
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import ENGINES
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.training.losses import UncertaintyWeighting, task_losses
 from ctapipe_gammaphysnet.training.stream import TrainingStream
 

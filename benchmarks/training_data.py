@@ -16,10 +16,10 @@ import psutil
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import TableLoader
 
-from ctapipe_gammaphysnet.dl1 import InputPreparation
-from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.events.preparation import InputPreparation
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.model.card import InputCard
 from ctapipe_gammaphysnet.network import CameraLattice
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
 from ctapipe_gammaphysnet.training.stream import TrainingStream
 

@@ -18,13 +18,13 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoMeanCombiner
 
 from .compat import PARTICLE_TYPE
-from .dl1_format import PARAMETERS, TRIGGER, of_telescope
-from .dl2 import kind_of
-from .dl2_columns import invalidate_array
-from .dl2_file import DL2File
-from .input_file import DL1FileError, sha256_of_file
-from .output import whole_file
-from .stereo import combine_cores, combine_directions, weighted_mean
+from .dl2.columns import invalidate_array
+from .dl2.containers import kind_of
+from .dl2.file import DL2File
+from .dl2.stereo import combine_cores, combine_directions, weighted_mean
+from .events.dl1_format import PARAMETERS, TRIGGER, of_telescope
+from .files.input_file import DL1FileError, sha256_of_file
+from .files.output import whole_file
 
 __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
@@ -154,7 +154,7 @@ def reconstruct_chunks(dl1, reconstructor, size):
     array : dict of str to dict of str to numpy.ndarray
         For each kind the columns of its container, one row for each event.
     """
-    from .predictor import calling_threads
+    from .model.predictor import calling_threads
 
     executor = calling_threads(_BLOCKS_AT_ONCE)
     running, started = deque(), deque()

@@ -17,10 +17,9 @@ from traitlets import TraitError, validate
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
-from .configuration import CommandLineFirst, check_sections, tool_of
-from .dl1 import event_images
-from .dl1_file import DL1File
-from .dl2 import (
+from .configuration.sections import CommandLineFirst, check_sections, tool_of
+from .dl2.columns import telescope_columns
+from .dl2.containers import (
     CONTAINERS,
     PROPERTIES,
     ModelName,
@@ -28,17 +27,18 @@ from .dl2 import (
     kind_of,
     kinds_of_tasks,
 )
-from .dl2_columns import telescope_columns
-from .dl2_event import (
+from .dl2.event import (
     complete_geometry,
     fill_invalid,
     fill_telescope,
     invalidate_stereo,
     name_model,
 )
-from .input_file import sha256_of_file
-from .paths import FilePath
-from .quality import ImageQualityQuery
+from .events.dl1_file import DL1File
+from .events.preparation import event_images
+from .events.quality import ImageQualityQuery
+from .files.input_file import sha256_of_file
+from .files.paths import FilePath
 
 __all__ = ["GammaPhysNetReconstructor"]
 
@@ -193,9 +193,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
-        from .instrument import check_telescopes
-        from .model_file import read_model, warn_incomplete
-        from .predictor import Predictor, check_engine, select_device, set_threads
+        from .model.file import read_model, warn_incomplete
+        from .model.predictor import Predictor, check_engine, select_device, set_threads
+        from .model.telescope import check_telescopes
 
         device = select_device(self.device)
         check_engine(self.engine, device)
@@ -213,7 +213,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         # Of all networks in the file, so that the output has the same tables whichever
         # telescopes there are.
         kinds = {k for c in cards.values() for k in kinds_of_tasks(c.network.tasks)}
-        #: Kinds of DL2 information that the networks give: keys of `dl2.CONTAINERS`.
+        #: Kinds of DL2 information that the networks give: keys of `CONTAINERS`.
         self.kinds = [kind for kind in CONTAINERS if kind in kinds]
         weights = dict(zip(cards, model.weights, strict=True))
         #: Card and predictor of each telescope type that has a network.
@@ -422,7 +422,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         dict of str to dict of str to array
-            As `dl2_columns.telescope_columns` gives them.
+            As `dl2.columns.telescope_columns` gives them.
         """
         self.quality_query.record("image with finite pixels", has_pixels.sum())
         columns = telescope_columns(

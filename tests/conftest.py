@@ -12,14 +12,14 @@ from ctapipe.core import provenance
 from ctapipe.instrument import TelescopeDescription
 from device import DEVICE
 
-from ctapipe_gammaphysnet.instrument import describe_telescope
-from ctapipe_gammaphysnet.model_card import (
+from ctapipe_gammaphysnet.model.card import (
     InputCard,
     MemberCard,
     ModelCard,
     NetworkCard,
 )
-from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.model.file import Model, write_model
+from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import NetworkConfig
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.lattice import CameraLattice

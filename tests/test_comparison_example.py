@@ -11,8 +11,8 @@ from ctapipe.core import run_tool
 from ctapipe.reco import DispReconstructor, EnergyRegressor, ParticleClassifier
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.model_file import read_card
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.model.file import read_card
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 from ctapipe_gammaphysnet.training.recipe import Recipe

@@ -29,18 +29,18 @@ from traitlets.traitlets import TraitError
 
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl1 import MissingImagesError, UnfitImagesError
-from ctapipe_gammaphysnet.dl1_format import (
+from ctapipe_gammaphysnet.dl2.columns import telescope_columns
+from ctapipe_gammaphysnet.dl2.containers import CONTAINERS, PROPERTIES, group_names
+from ctapipe_gammaphysnet.events.dl1_format import (
     IMAGES,
     OBSERVATIONS,
     PARAMETERS,
     TELESCOPE_TRIGGER,
 )
-from ctapipe_gammaphysnet.dl2 import CONTAINERS, PROPERTIES, group_names
-from ctapipe_gammaphysnet.dl2_columns import telescope_columns
-from ctapipe_gammaphysnet.input_file import DL1FileError
-from ctapipe_gammaphysnet.model_file import read_model, write_model
-from ctapipe_gammaphysnet.predictor import Predictor
+from ctapipe_gammaphysnet.events.preparation import MissingImagesError, UnfitImagesError
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
+from ctapipe_gammaphysnet.model.file import read_model, write_model
+from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 
 FIXED = "/configuration/telescope/pointing"

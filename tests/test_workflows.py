@@ -11,7 +11,7 @@ import toy_sample
 from conftest import small_cameras
 from ctapipe.io import TableLoader, read_table
 
-from ctapipe_gammaphysnet.model_file import read_card
+from ctapipe_gammaphysnet.model.file import read_card
 
 WORKFLOWS = Path(__file__).absolute().parents[1] / "workflows"
 # The tools of this environment.

@@ -6,7 +6,7 @@ from astropy.table import QTable
 from ctapipe.io import read_table
 
 from ..compat import PARTICLE_TYPE
-from ..input_file import open_input, reading
+from ..files.input_file import open_input, reading
 from .events import EvaluationError, find_rows, keys_of
 from .predictions import COLUMNS
 

@@ -6,8 +6,8 @@ from astropy.table import Column, QTable, Table, vstack
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
-from ..dl1_array import subarray_of
-from ..dl1_format import (
+from ..events.dl1_array import subarray_of
+from ..events.dl1_format import (
     PARAMETERS,
     SHOWER_COLUMNS,
     SHOWERS,
@@ -17,11 +17,11 @@ from ..dl1_format import (
     of_telescope,
     trigger_columns,
 )
-from ..dl1_keys import check_keys, check_unique
-from ..input_file import open_input, reading
-from ..quality import INTENSITY
+from ..events.dl1_keys import check_keys, check_unique
+from ..events.quality import INTENSITY
+from ..events.showers import shower_numbers
+from ..files.input_file import open_input, reading
 from ..training.index import check_particles, check_truth
-from ..training.showers import shower_numbers
 
 __all__ = [
     "EvaluationError",

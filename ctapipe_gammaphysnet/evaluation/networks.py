@@ -6,13 +6,13 @@ import astropy.units as u
 import numpy as np
 from scipy.stats import binom
 
-from ..dl2_columns import telescope_columns
-from ..instrument import check_telescopes
-from ..model_file import read_model, warn_incomplete
-from ..predictor import Predictor
-from ..quality import ImageQualityQuery
+from ..dl2.columns import telescope_columns
+from ..events.quality import ImageQualityQuery
+from ..events.showers import is_among
+from ..model.file import read_model, warn_incomplete
+from ..model.predictor import Predictor
+from ..model.telescope import check_telescopes
 from ..training.index import check_file, read_index
-from ..training.showers import is_among
 from ..training.stream import read_images
 from .events import EvaluationError, find_rows, keys_of
 from .predictions import COLUMNS

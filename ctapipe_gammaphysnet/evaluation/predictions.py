@@ -9,7 +9,7 @@ import numpy as np
 from astropy.coordinates import angular_separation
 
 from ..compat import PARTICLE_TYPE
-from ..stereo import combine_directions, intensity_weights, weighted_mean
+from ..dl2.stereo import combine_directions, intensity_weights, weighted_mean
 
 __all__ = ["COLUMNS", "combine_telescopes", "compare_to_truth"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from astropy.table import Table
 from ctapipe.io import write_table
 
-from ..drawing import collect_failures, write_figures
-from ..hdf5_output import new_file
-from ..output import write_whole
+from ..figures.drawing import collect_failures, write_figures
+from ..files.hdf5_output import new_file
+from ..files.output import write_whole
 from . import plots
 from .gaps import describe_gaps, find_gaps
 from .metrics import METRICS, label_of, with_spread

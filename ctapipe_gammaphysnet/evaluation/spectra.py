@@ -9,8 +9,8 @@ from ctapipe.io import read_table
 from pyirf import spectral
 from pyirf.simulations import SimulatedEventsInfo
 
-from ..dl1_format import check_table
-from ..input_file import open_input, reading
+from ..events.dl1_format import check_table
+from ..files.input_file import open_input, reading
 from .events import EvaluationError
 
 __all__ = ["read_simulations", "spectral_weights", "weight_events"]

@@ -2,7 +2,7 @@
 
 from ctapipe.core import ToolConfigurationError
 
-from ..dl1_file import DL1File
+from ..events.dl1_file import DL1File
 
 __all__ = ["choose_types", "read_arrays"]
 

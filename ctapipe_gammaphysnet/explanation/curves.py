@@ -3,7 +3,13 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..panels import NAME_WIDTH, draw_band, legend_entries, place_legend, plain_text
+from ..figures.panels import (
+    NAME_WIDTH,
+    draw_band,
+    legend_entries,
+    place_legend,
+    plain_text,
+)
 
 __all__ = ["draw_curve", "draw_legend", "new_figure"]
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from scipy.spatial import KDTree
 
-from ..drawing import figure_style
-from ..panels import (
+from ..figures.drawing import figure_style
+from ..figures.panels import (
     TASK_COLOURS,
     curve_styles,
     legend_entries,

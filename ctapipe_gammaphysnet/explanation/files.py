@@ -9,7 +9,7 @@ from astropy.table import Column, vstack
 from ctapipe.io import read_table, write_table
 
 from ..evaluation.report import write_ecsv
-from ..hdf5_output import new_file
+from ..files.hdf5_output import new_file
 from .explainer import PRODUCT
 from .heatmaps import OUTPUTS
 from .images import keys_of_events

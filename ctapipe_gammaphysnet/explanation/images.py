@@ -8,9 +8,9 @@ from astropy.table import QTable, Table
 from ctapipe.coordinates import CameraFrame, TelescopeFrame
 from ctapipe.io import read_table
 
-from ..dl1_file import DL1File
-from ..dl1_format import SHOWERS
 from ..evaluation.events import EvaluationError, find_showers
+from ..events.dl1_file import DL1File
+from ..events.dl1_format import SHOWERS
 
 __all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches", "read_files"]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
-from ..dl1 import present_pixels
+from ..events.preparation import present_pixels
 from ..training.augmentation import add_night_sky, kill_pixels, noise_level
 
 __all__ = [

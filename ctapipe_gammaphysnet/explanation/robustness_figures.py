@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..drawing import figure_style
-from ..panels import TASK_COLOURS, curve_styles, say_empty
+from ..figures.drawing import figure_style
+from ..figures.panels import TASK_COLOURS, curve_styles, say_empty
 from .curves import draw_curve, draw_legend, new_figure
 from .heatmaps import EMPTY, OUTPUTS
 from .robustness import DISTURBANCES, MOVES

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..drawing import figure_style
-from ..panels import (
+from ..figures.drawing import figure_style
+from ..figures.panels import (
     NAME_WIDTH,
     TASK_COLOURS,
     curve_styles,

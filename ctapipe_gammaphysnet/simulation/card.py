@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..paths import printable
+from ..files.paths import printable
 from .card_yaml import read_yaml, show
 from .instruments import ARRAYS, SITES
 from .limits import check_runs, check_shower

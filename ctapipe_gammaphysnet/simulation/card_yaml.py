@@ -8,8 +8,8 @@ import re
 
 import yaml
 
-from ..paths import printable
-from ..strict_yaml import UniqueKeyLoader
+from ..configuration.strict_yaml import UniqueKeyLoader
+from ..files.paths import printable
 
 __all__ = ["read_yaml", "show"]
 

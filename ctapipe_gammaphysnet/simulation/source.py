@@ -44,7 +44,7 @@ from ctapipe.io import DataLevel, EventSource
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from .. import __version__ as __version__
-from ..paths import printable
+from ..files.paths import printable
 
 __all__ = ["AirShowerEventSource"]
 

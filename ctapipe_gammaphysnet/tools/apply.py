@@ -7,11 +7,11 @@ from ctapipe.instrument import FocalLengthKind
 from ctapipe.io.metadata import Contact, Instrument
 
 from ..bulk import reconstruct_file, settings_of
-from ..dl1_file import DL1File
-from ..dl2_file import differences
-from ..output import check_file, real_path
-from ..paths import FilePath, Names, find_files
-from ..quality import ImageQualityQuery
+from ..dl2.file import differences
+from ..events.dl1_file import DL1File
+from ..events.quality import ImageQualityQuery
+from ..files.output import check_file, real_path
+from ..files.paths import FilePath, Names, find_files
 from ..reconstructor import GammaPhysNetReconstructor
 from .base import GammaPhysNetTool
 

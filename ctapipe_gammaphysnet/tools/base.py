@@ -13,15 +13,15 @@ from tqdm.auto import tqdm
 from traitlets import default
 from traitlets.config import Application, ArgumentError, Config
 
-from ..configuration import (
+from ..configuration.file import read_configuration
+from ..configuration.sections import (
     CommandLineFirst,
     check_options_at_top,
     check_sections,
     is_ours,
     merged_section,
 )
-from ..configuration_file import read_configuration
-from ..paths import FilePath, Names, find_files, printable
+from ..files.paths import FilePath, Names, find_files, printable
 from ..terminal import print_anything
 from .command_line import check_options, mark_files, repeat_options, with_dashes
 from .logs import check_log

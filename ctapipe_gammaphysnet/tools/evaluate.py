@@ -3,10 +3,12 @@
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
-from ..dl1_array import read_subarray
-from ..input_file import sha256_of_file
-from ..output import check_folder, whole_folder
-from ..paths import (
+from ..configuration.traits import FiniteFloat
+from ..events.dl1_array import read_subarray
+from ..events.quality import TrainingQualityQuery
+from ..files.input_file import sha256_of_file
+from ..files.output import check_folder, whole_folder
+from ..files.paths import (
     FilePath,
     Names,
     find_files,
@@ -14,8 +16,6 @@ from ..paths import (
     printable,
     refuse_same_files,
 )
-from ..quality import TrainingQualityQuery
-from ..traits import FiniteFloat
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -357,7 +357,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             return
         # Only now: it takes a while.
         from ..evaluation.networks import read_networks
-        from ..predictor import select_device, set_threads
+        from ..model.predictor import select_device, set_threads
 
         try:
             device = select_device(self.device)

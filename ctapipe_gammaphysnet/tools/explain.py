@@ -6,11 +6,11 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import FocalLengthKind
 
-from ..drawing import collect_failures, write_figures
-from ..input_file import sha256_of_file
-from ..output import check_folder, whole_folder
-from ..paths import FilePath, Names, find_files, named_models, refuse_same_files
-from ..quality import TrainingQualityQuery
+from ..events.quality import TrainingQualityQuery
+from ..figures.drawing import collect_failures, write_figures
+from ..files.input_file import sha256_of_file
+from ..files.output import check_folder, whole_folder
+from ..files.paths import FilePath, Names, find_files, named_models, refuse_same_files
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -241,7 +241,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         # Only now: it takes a while.
         from ..evaluation.networks import read_networks
         from ..explanation.explainer import Explainer
-        from ..predictor import select_device, set_threads
+        from ..model.predictor import select_device, set_threads
 
         #: For each model what explains it, by telescope type, and hash of its file.
         self.explainers, self.sha256 = {}, {}

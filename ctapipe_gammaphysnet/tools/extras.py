@@ -5,7 +5,7 @@ import importlib.util
 
 from ctapipe.core import ToolConfigurationError
 
-from ..drawing import check_drawing
+from ..figures.drawing import check_drawing
 
 __all__ = ["require_modules"]
 

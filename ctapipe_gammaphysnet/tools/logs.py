@@ -4,7 +4,7 @@ import os
 
 from ctapipe.core import ToolConfigurationError
 
-from ..paths import is_same_file
+from ..files.paths import is_same_file
 
 __all__ = ["check_log"]
 

@@ -8,13 +8,14 @@ from ctapipe.core import Provenance, ToolConfigurationError, traits
 from pydantic import ValidationError
 from tqdm.auto import tqdm
 
-from ..instrument import describe_telescope
-from ..model_card import MemberCard, ModelCard, NetworkCard
-from ..model_file import Model
+from ..configuration.traits import FiniteFloat, LimitedInt
+from ..events.quality import TrainingQualityQuery
+from ..files.output import check_file as check_output_file
+from ..files.paths import FilePath, Names, find_files, refuse_same_files
+from ..model.card import MemberCard, ModelCard, NetworkCard
+from ..model.file import Model
+from ..model.telescope import describe_telescope
 from ..network import CameraLattice, NetworkConfig
-from ..output import check_file as check_output_file
-from ..paths import FilePath, Names, find_files, refuse_same_files
-from ..quality import TrainingQualityQuery
 from ..training.augmentation import Augmentation
 from ..training.describe import (
     describe_data,
@@ -34,7 +35,6 @@ from ..training.sample import (
     common_telescopes,
     split_images,
 )
-from ..traits import FiniteFloat, LimitedInt
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -255,7 +255,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         if self.tensorboard:
             require_modules("tensorboard")
         # Only now: help and complaints must not wait for Lightning.
-        from ..predictor import set_threads
+        from ..model.predictor import set_threads
         from ..training.hardware import check_environment, choose_hardware
 
         self._find_files()

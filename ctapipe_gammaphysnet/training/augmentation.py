@@ -15,9 +15,9 @@ from ctapipe.core.traits import Bool, List
 from scipy.spatial import KDTree
 from scipy.special import ndtri
 
-from ..dl1 import present_pixels
-from ..instrument import POSITION_TOLERANCE
-from ..traits import FiniteFloat
+from ..configuration.traits import FiniteFloat
+from ..events.preparation import present_pixels
+from ..model.telescope import POSITION_TOLERANCE
 
 __all__ = [
     "Augmentation",

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from .showers import describe_showers
+from ..events.showers import describe_showers
 from .stream import read_images
 
 __all__ = [

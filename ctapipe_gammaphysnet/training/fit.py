@@ -11,8 +11,8 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from ..dl1 import InputPreparation, present_pixels
-from ..model_card import NetworkCard
+from ..events.preparation import InputPreparation, present_pixels
+from ..model.card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
 from ..network.lattice import CameraLattice
 from .augmentation import Augmentation

@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..predictor import check_engine, select_device
+from ..model.predictor import check_engine, select_device
 
 __all__ = ["Hardware", "check_environment", "choose_hardware", "quiet_lightning"]
 

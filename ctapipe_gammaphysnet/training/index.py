@@ -11,10 +11,10 @@ from astropy.table import QTable
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import read_table
 
-from ..dl1_file import DL1File
-from ..dl1_format import IMAGES, SHOWERS
+from ..events.dl1_file import DL1File
+from ..events.dl1_format import IMAGES, SHOWERS
+from ..events.showers import shower_numbers
 from ..targets import direction_to_target, energy_to_target, impact_to_target
-from .showers import shower_numbers
 
 __all__ = [
     "EventIndex",

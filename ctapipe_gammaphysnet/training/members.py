@@ -1,7 +1,7 @@
 """Members that are added to a model file."""
 
-from ..model_card import is_complete
-from ..model_file import Model, read_model
+from ..model.card import is_complete
+from ..model.file import Model, read_model
 
 __all__ = ["add_members", "check_alike_training"]
 

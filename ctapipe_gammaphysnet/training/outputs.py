@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from ctapipe.core import ToolConfigurationError
 
-from ..locks import locked
-from ..model_card import is_complete
-from ..model_file import Model, ModelFileError, read_card, write_model
-from ..output import OutputError, check_file, real_path
+from ..files.locks import locked
+from ..files.output import OutputError, check_file, real_path
+from ..model.card import is_complete
+from ..model.file import Model, ModelFileError, read_card, write_model
 from .members import add_members, check_alike_training
 
 __all__ = ["Outputs", "Paths"]

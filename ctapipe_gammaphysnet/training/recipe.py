@@ -3,8 +3,8 @@
 from ctapipe.core import Component, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
 
-from ..model_card import InputCard
-from ..traits import FiniteFloat
+from ..configuration.traits import FiniteFloat
+from ..model.card import InputCard
 
 __all__ = ["InputTransformation", "Recipe"]
 

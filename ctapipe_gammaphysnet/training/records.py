@@ -7,9 +7,15 @@ from itertools import cycle
 import numpy as np
 from astropy.table import Table
 
-from ..drawing import figure_style
-from ..output import write_whole
-from ..panels import NAME_WIDTH, TASK_COLOURS, place_legend, plain_text, say_empty
+from ..figures.drawing import figure_style
+from ..figures.panels import (
+    NAME_WIDTH,
+    TASK_COLOURS,
+    place_legend,
+    plain_text,
+    say_empty,
+)
+from ..files.output import write_whole
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 

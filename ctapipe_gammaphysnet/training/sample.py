@@ -3,9 +3,9 @@
 import numpy as np
 from ctapipe.core import ToolConfigurationError
 
-from ..instrument import check_alike
+from ..events.showers import is_for_validation
+from ..model.telescope import check_alike
 from .index import EventIndex, TrainingDataError, read_index
-from .showers import is_for_validation
 
 __all__ = [
     "check_batch_size",

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..dl1_file import image_columns
-from ..dl1_format import IMAGES, of_telescope
-from ..dl1_keys import check_keys
-from ..input_file import open_input, reading
+from ..events.dl1_file import image_columns
+from ..events.dl1_format import IMAGES, of_telescope
+from ..events.dl1_keys import check_keys
+from ..files.input_file import open_input, reading
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 

@@ -33,11 +33,16 @@ import tables
 from ctapipe.core import ToolConfigurationError
 from tqdm.auto import tqdm
 
-from ctapipe_gammaphysnet.hdf5_output import contents
-from ctapipe_gammaphysnet.input_file import reading
-from ctapipe_gammaphysnet.locks import locked
-from ctapipe_gammaphysnet.output import check_file, whole_file, write_whole, writing
-from ctapipe_gammaphysnet.paths import printable
+from ctapipe_gammaphysnet.files.hdf5_output import contents
+from ctapipe_gammaphysnet.files.input_file import reading
+from ctapipe_gammaphysnet.files.locks import locked
+from ctapipe_gammaphysnet.files.output import (
+    check_file,
+    whole_file,
+    write_whole,
+    writing,
+)
+from ctapipe_gammaphysnet.files.paths import printable
 from ctapipe_gammaphysnet.simulation.card import AirShowerCard, read_card
 from ctapipe_gammaphysnet.terminal import print_anything
 

@@ -22,7 +22,7 @@ from ctapipe_gammaphysnet.evaluation.predictions import (
     compare_to_truth,
 )
 from ctapipe_gammaphysnet.evaluation.sample import common_sample
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training.index import TrainingDataError
 
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])

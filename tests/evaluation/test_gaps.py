@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
-from ctapipe_gammaphysnet.drawing import write_figures
 from ctapipe_gammaphysnet.evaluation.gaps import describe_gaps, find_gaps
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
 from ctapipe_gammaphysnet.evaluation.report import write_report, write_tables
 from ctapipe_gammaphysnet.evaluation.results import evaluate
 from ctapipe_gammaphysnet.evaluation.sample import count_valid
+from ctapipe_gammaphysnet.figures.drawing import write_figures
 
 
 def sample_of(n_gammas, n_background, **changes):

@@ -5,7 +5,7 @@ import pytest
 
 from ctapipe_gammaphysnet.evaluation.events import EvaluationError
 from ctapipe_gammaphysnet.evaluation.networks import check_showers, seeds_of
-from ctapipe_gammaphysnet.training.showers import describe_showers
+from ctapipe_gammaphysnet.events.showers import describe_showers
 
 
 class Card:

@@ -11,7 +11,6 @@ from ctapipe.io import read_table
 from disk import full_disk
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
-from ctapipe_gammaphysnet.drawing import write_figures
 from ctapipe_gammaphysnet.evaluation.metrics import METRICS
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
 from ctapipe_gammaphysnet.evaluation.report import (
@@ -22,7 +21,8 @@ from ctapipe_gammaphysnet.evaluation.report import (
 )
 from ctapipe_gammaphysnet.evaluation.results import evaluate
 from ctapipe_gammaphysnet.evaluation.sample import count_valid
-from ctapipe_gammaphysnet.output import OutputError
+from ctapipe_gammaphysnet.figures.drawing import write_figures
+from ctapipe_gammaphysnet.files.output import OutputError
 
 
 @pytest.fixture(scope="module")

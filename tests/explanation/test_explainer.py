@@ -10,9 +10,9 @@ from ctapipe_gammaphysnet.explanation.attention_maps import recorded_attention
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
 from ctapipe_gammaphysnet.explanation.heatmaps import outputs_of
 from ctapipe_gammaphysnet.explanation.upsampling import upsampling_matrix
+from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.network import CameraLattice
 from ctapipe_gammaphysnet.network.attention import DualAttention
-from ctapipe_gammaphysnet.predictor import Predictor
 
 #: Which output of the network is what: directions are fov_lon, fov_lat.
 COLUMNS = {

@@ -10,14 +10,14 @@ from astropy.table import Table
 from ctapipe.coordinates import CameraFrame, MissingFrameAttributeWarning
 from test_map_statistics import make_batch, planted_statistics, point, predictions_of
 
-from ctapipe_gammaphysnet.drawing import write_figures
 from ctapipe_gammaphysnet.explanation.event_figure import draw_event
 from ctapipe_gammaphysnet.explanation.explainer import Maps
 from ctapipe_gammaphysnet.explanation.robustness import DISTURBANCES
 from ctapipe_gammaphysnet.explanation.robustness_figures import draw_robustness
 from ctapipe_gammaphysnet.explanation.statistics import STATISTICS, summarise
 from ctapipe_gammaphysnet.explanation.statistics_figures import draw_statistics
-from ctapipe_gammaphysnet.panels import TASK_COLOURS
+from ctapipe_gammaphysnet.figures.drawing import write_figures
+from ctapipe_gammaphysnet.figures.panels import TASK_COLOURS
 
 
 def one_event(n_members, attention=True, label=0):

@@ -10,10 +10,10 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import TableLoader, read_table, write_table
 
-from ctapipe_gammaphysnet.dl1 import MissingImagesError
 from ctapipe_gammaphysnet.evaluation.events import EvaluationError
+from ctapipe_gammaphysnet.events.preparation import MissingImagesError
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.explanation.images import read_batches
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
 
 NO_SELECTION = ImageQualityQuery(quality_criteria=[])
 

@@ -31,12 +31,12 @@ from device import DEVICE
 
 from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl1 import MissingImagesError
-from ctapipe_gammaphysnet.dl1_file import DL1File
-from ctapipe_gammaphysnet.dl2 import group_names
-from ctapipe_gammaphysnet.input_file import DL1FileError
-from ctapipe_gammaphysnet.model_file import Model, write_model
-from ctapipe_gammaphysnet.output import OutputError
+from ctapipe_gammaphysnet.dl2.containers import group_names
+from ctapipe_gammaphysnet.events.dl1_file import DL1File
+from ctapipe_gammaphysnet.events.preparation import MissingImagesError
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
+from ctapipe_gammaphysnet.files.output import OutputError
+from ctapipe_gammaphysnet.model.file import Model, write_model
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.tools import apply as apply_module
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet

@@ -14,8 +14,8 @@ from ctapipe.core import ToolConfigurationError, run_tool, traits
 from ctapipe.io import read_table
 from traitlets import TraitError
 
-from ctapipe_gammaphysnet.model_file import main as show_model
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.model.file import main as show_model
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.base import GammaPhysNetTool
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
@@ -373,7 +373,7 @@ def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_pa
         "import sys\n"
         "from ctapipe.core import run_tool\n"
         "from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet as Tool\n"
-        "from ctapipe_gammaphysnet.model_file import main\n"
+        "from ctapipe_gammaphysnet.model.file import main\n"
         f"assert main([{str(toy_model)!r}]) == 0\n"
         "assert main(['\\u03b3.safetensors']) == 1\n"
         "for argv, status in ((['--help-all'], 0), (['--input=\\u03b3'], 2)):\n"
@@ -397,7 +397,7 @@ def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_pa
 
 
 def test_a_reader_of_a_card_may_stop(toy_model):
-    program = "from ctapipe_gammaphysnet.model_file import main; main()"
+    program = "from ctapipe_gammaphysnet.model.file import main; main()"
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run(

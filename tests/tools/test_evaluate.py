@@ -16,11 +16,11 @@ from ctapipe.io import read_table
 
 from ctapipe_gammaphysnet.evaluation import plots
 from ctapipe_gammaphysnet.evaluation.metrics import METRICS
-from ctapipe_gammaphysnet.model_file import Model, write_model
+from ctapipe_gammaphysnet.events.showers import describe_showers, shower_numbers
+from ctapipe_gammaphysnet.model.file import Model, write_model
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
-from ctapipe_gammaphysnet.training.showers import describe_showers, shower_numbers
 
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 #: What is reconstructed, so that the same is evaluated.
@@ -203,7 +203,7 @@ def test_what_is_not_shown_is_in_the_log_and_in_the_report(dl2, tmp_path):
 
 def with_training(model, path, numbers):
     """The same model, which says on which showers it was trained."""
-    from ctapipe_gammaphysnet.model_file import read_model
+    from ctapipe_gammaphysnet.model.file import read_model
 
     content = read_model(model)
     training = {"seen in training": describe_showers(numbers)}

@@ -15,6 +15,7 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.explanation import (
     event_figure,
     robustness,
@@ -27,9 +28,8 @@ from ctapipe_gammaphysnet.explanation.statistics import (
     describe_maps,
     errors_of,
 )
-from ctapipe_gammaphysnet.model_file import read_model, write_model
-from ctapipe_gammaphysnet.predictor import Predictor
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.model.file import read_model, write_model
+from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.tools import explain as explain_tool
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet

@@ -6,7 +6,7 @@ import pytest
 from ctapipe.core import ToolConfigurationError, run_tool
 from spoil import change_length, lose_attributes, remove
 
-from ctapipe_gammaphysnet.model_file import write_model
+from ctapipe_gammaphysnet.model.file import write_model
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet

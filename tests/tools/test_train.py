@@ -28,10 +28,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm.auto import tqdm
 from traitlets import TraitError
 
-from ctapipe_gammaphysnet.locks import locked
-from ctapipe_gammaphysnet.model_file import ModelFileError, read_card, read_model
-from ctapipe_gammaphysnet.predictor import Predictor
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.events.showers import is_for_validation
+from ctapipe_gammaphysnet.files.locks import locked
+from ctapipe_gammaphysnet.model.file import ModelFileError, read_card, read_model
+from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools import train as train_tool
 from ctapipe_gammaphysnet.tools.command_line import repeat_options
@@ -44,7 +45,6 @@ from ctapipe_gammaphysnet.training.index import (
     read_index,
 )
 from ctapipe_gammaphysnet.training.module import NotFiniteError, TrainingModule
-from ctapipe_gammaphysnet.training.showers import is_for_validation
 from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"

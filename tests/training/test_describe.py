@@ -8,10 +8,10 @@ import toy_sample
 from conftest import small_cameras
 from ctapipe.io import read_table
 
-from ctapipe_gammaphysnet.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.events.showers import is_among, is_for_validation
 from ctapipe_gammaphysnet.training.describe import describe_data, digest
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
-from ctapipe_gammaphysnet.training.showers import is_among, is_for_validation
 
 TYPE = "LST_LST_ToyCam"
 NOISE = "noise / p.e. (5 %, median, 95 % of images)"

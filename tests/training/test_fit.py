@@ -18,10 +18,11 @@ import toy_sample
 from ctapipe.instrument import SubarrayDescription
 from lightning.pytorch.utilities import rank_zero_only
 
-from ctapipe_gammaphysnet.instrument import describe_telescope
-from ctapipe_gammaphysnet.model_card import MemberCard, NetworkCard
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.events.showers import is_for_validation
+from ctapipe_gammaphysnet.model.card import MemberCard, NetworkCard
+from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.training import module
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
 from ctapipe_gammaphysnet.training.checkpoint import TrainingError
@@ -35,7 +36,6 @@ from ctapipe_gammaphysnet.training.index import (
 from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.outputs import Paths
 from ctapipe_gammaphysnet.training.recipe import Recipe
-from ctapipe_gammaphysnet.training.showers import is_for_validation
 
 TYPE = "LST_LST_ToyCam"
 BATCH_SIZE = 8

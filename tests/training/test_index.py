@@ -13,8 +13,8 @@ from conftest import small_cameras
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import EventSource, read_table
 
-from ctapipe_gammaphysnet.input_file import DL1FileError
-from ctapipe_gammaphysnet.quality import ImageQualityQuery, TrainingQualityQuery
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery, TrainingQualityQuery
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.targets import (
     direction_from_target,
     energy_from_target,

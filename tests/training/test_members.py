@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ctapipe_gammaphysnet.locks import locked
-from ctapipe_gammaphysnet.model_card import InputCard, is_complete
-from ctapipe_gammaphysnet.model_file import read_model, write_model
+from ctapipe_gammaphysnet.files.locks import locked
+from ctapipe_gammaphysnet.model.card import InputCard, is_complete
+from ctapipe_gammaphysnet.model.file import read_model, write_model
 from ctapipe_gammaphysnet.training.members import add_members
 
 

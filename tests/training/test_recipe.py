@@ -4,7 +4,7 @@ import pytest
 from traitlets import TraitError
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.model_card import InputCard
+from ctapipe_gammaphysnet.model.card import InputCard
 from ctapipe_gammaphysnet.training.recipe import InputTransformation, Recipe
 
 

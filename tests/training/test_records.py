@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ctapipe_gammaphysnet.panels import TASK_COLOURS
+from ctapipe_gammaphysnet.figures.panels import TASK_COLOURS
 from ctapipe_gammaphysnet.training.records import (
     plot_histories,
     summarise,

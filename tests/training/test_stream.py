@@ -15,8 +15,8 @@ from conftest import small_cameras
 from ctapipe.io import EventSource
 from scipy.stats import kstest
 
-from ctapipe_gammaphysnet.input_file import DL1FileError
-from ctapipe_gammaphysnet.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.training import stream as stream_module
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
 from ctapipe_gammaphysnet.training.stream import (

@@ -1,0 +1,1 @@
+"""Configurations: their files, sections and values."""

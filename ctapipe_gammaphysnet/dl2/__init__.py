@@ -1,0 +1,1 @@
+"""DL2: containers, columns, files, and the combination of telescopes."""

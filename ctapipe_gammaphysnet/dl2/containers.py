@@ -1,0 +1,206 @@
+"""Containers and groups of DL2: one group for each property, named after the prefix."""
+
+from typing import NamedTuple
+
+from ctapipe.containers import (
+    ParticleClassificationContainer,
+    ReconstructedEnergyContainer,
+    ReconstructedGeometryContainer,
+    TelescopeImpactParameterContainer,
+)
+from ctapipe.core import Field
+from ctapipe.reco.reconstructor import ReconstructionProperty
+
+from ..compat import PARTICLE_TYPE
+
+__all__ = [
+    "CONTAINERS",
+    "NEEDED",
+    "PROPERTIES",
+    "ModelName",
+    "array_container",
+    "group_names",
+    "kind_of",
+    "kinds_of_tasks",
+    "telescope_container",
+]
+
+#: Characters of a note, and digits of a hash, that go into the output.
+_NOTE_LENGTH = 1000
+_MODEL_DIGITS = 16
+_MODEL = "Model file: first digits of its SHA-256"
+
+
+class ModelName(NamedTuple):
+    """What a model file is known by.
+
+    Attributes
+    ----------
+    sha256 : str
+        Hash of the file, in hexadecimal digits.
+    note : str
+        The note of its card.
+    """
+
+    sha256: str
+    note: str
+
+    def attributes(self):
+        """Make attributes of tables, which are written with a container's ``meta``.
+
+        Returns
+        -------
+        dict of str to str
+            Hash and note; the note is cut to what fits into an attribute.
+        """
+        return {
+            "GAMMAPHYSNET_MODEL_SHA256": self.sha256,
+            "GAMMAPHYSNET_MODEL_NOTE": self.note[:_NOTE_LENGTH],
+        }
+
+
+class _ArrayEnergy(ReconstructedEnergyContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
+
+class _ArrayGeometry(ReconstructedGeometryContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
+
+class _ArrayParticleType(ParticleClassificationContainer):
+    model = Field("", _MODEL, max_length=_MODEL_DIGITS)
+
+
+#: Container and name of each kind of DL2 information. The name follows the prefix:
+#: each property has a group of its own, because TableLoader and the IRF tools confuse
+#: the validity flags and telescope lists of properties that share one.
+CONTAINERS = {
+    "energy": (ReconstructedEnergyContainer, "Energy"),
+    "geometry": (ReconstructedGeometryContainer, "Geometry"),
+    PARTICLE_TYPE: (ParticleClassificationContainer, "Classifier"),
+    "impact": (TelescopeImpactParameterContainer, "Geometry"),
+}
+#: The property by which ctapipe's combiners know each kind.
+PROPERTIES = {
+    "energy": ReconstructionProperty.ENERGY,
+    "geometry": ReconstructionProperty.GEOMETRY,
+    PARTICLE_TYPE: ReconstructionProperty.PARTICLE_TYPE,
+}
+#: Fields without which a prediction of the array is not valid. The impact point may be
+#: missing: a network can be without that task.
+NEEDED = {
+    "energy": ("energy",),
+    "geometry": ("alt", "az"),
+    PARTICLE_TYPE: ("prediction",),
+}
+#: Containers of the array, which name the model in each row: attributes of tables that
+#: are merged are those of the first file.
+_ARRAY_CONTAINERS = {
+    "energy": _ArrayEnergy,
+    "geometry": _ArrayGeometry,
+    PARTICLE_TYPE: _ArrayParticleType,
+}
+
+
+def kinds_of_tasks(tasks):
+    """Find which kinds of DL2 information a network's tasks give.
+
+    Parameters
+    ----------
+    tasks : collection of str
+        The network's tasks.
+
+    Returns
+    -------
+    list of str
+        Keys of `CONTAINERS`: energy; geometry, where there is a direction; the particle
+        type; and the impact distance, where there are direction and impact point.
+    """
+    needs = {
+        "energy": {"energy"},
+        "geometry": {"direction"},
+        PARTICLE_TYPE: {"class"},
+        "impact": {"direction", "impact"},
+    }
+    return [kind for kind, needed in needs.items() if needed <= set(tasks)]
+
+
+def kind_of(combiner):
+    """Find which kind of DL2 information a combiner combines.
+
+    Parameters
+    ----------
+    combiner : ctapipe.reco.StereoCombiner
+        The combiner, of one property.
+
+    Returns
+    -------
+    str
+        A key of `PROPERTIES`.
+    """
+    (kind,) = [k for k, p in PROPERTIES.items() if p is combiner.property]
+    return kind
+
+
+def group_names(prefix):
+    """Name the DL2 groups.
+
+    Parameters
+    ----------
+    prefix : str
+        The common stem, for example ``GammaPhysNet``.
+
+    Returns
+    -------
+    dict of str to str
+        Name of the group, and prefix of its columns, of each kind.
+    """
+    return {kind: prefix + name for kind, (_, name) in CONTAINERS.items()}
+
+
+def telescope_container(prefix, kind, **values):
+    """Make a DL2 container of one telescope.
+
+    Parameters
+    ----------
+    prefix : str
+        Common stem of the groups' names.
+    kind : str
+        Which: a key of `CONTAINERS`.
+    **values
+        The container's fields. Without any, nothing is predicted: NaN, and ``is_valid``
+        False.
+
+    Returns
+    -------
+    ctapipe.core.Container
+        The container, with the prefix of its columns.
+    """
+    suffix = "_tel_impact" if kind == "impact" else "_tel"
+    return CONTAINERS[kind][0](prefix=group_names(prefix)[kind] + suffix, **values)
+
+
+def array_container(prefix, kind, model, **values):
+    """Make a DL2 container of the array.
+
+    Parameters
+    ----------
+    prefix : str
+        Common stem of the groups' names.
+    kind : str
+        Which: a key of `PROPERTIES`.
+    model : ModelName
+        The model, which the container names.
+    **values
+        The container's fields.
+
+    Returns
+    -------
+    ctapipe.core.Container
+        The container, with the prefix of its columns.
+    """
+    container = _ARRAY_CONTAINERS[kind](
+        prefix=group_names(prefix)[kind], model=model.sha256[:_MODEL_DIGITS], **values
+    )
+    container.meta = model.attributes()
+    return container

@@ -1,0 +1,187 @@
+"""DL2 in ctapipe's events: filled, combined, and not valid where it is not finite."""
+
+import astropy.units as u
+import numpy as np
+
+from .columns import are_usable
+from .containers import (
+    CONTAINERS,
+    NEEDED,
+    PROPERTIES,
+    array_container,
+    group_names,
+    telescope_container,
+)
+from .stereo import combine_cores
+
+__all__ = [
+    "combine_core",
+    "complete_geometry",
+    "fill_invalid",
+    "fill_telescope",
+    "invalidate_stereo",
+    "name_model",
+]
+
+
+def fill_telescope(event, tel_id, prefix, columns, row):
+    """Fill the DL2 containers of one telescope of an event.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event to fill.
+    tel_id : int
+        The telescope.
+    prefix : str
+        Common stem of the groups' names.
+    columns : dict of str to dict of str to array
+        As `dl2.columns.telescope_columns` gives them.
+    row : int
+        The telescope's row in the columns.
+    """
+    for kind, values in columns.items():
+        _set_container(
+            event, tel_id, prefix, kind, {k: v[row] for k, v in values.items()}
+        )
+
+
+def fill_invalid(event, tel_id, prefix, kinds):
+    """Fill the DL2 containers of a telescope for which nothing is predicted.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event to fill.
+    tel_id : int
+        The telescope.
+    prefix : str
+        Common stem of the groups' names.
+    kinds : list of str
+        Which containers to fill: with NaN, and ``is_valid`` False.
+    """
+    for kind in kinds:
+        _set_container(event, tel_id, prefix, kind, {})
+
+
+def _set_container(event, tel_id, prefix, kind, values):
+    name = group_names(prefix)[kind]
+    container = telescope_container(prefix, kind, **values)
+    getattr(event.dl2.tel[tel_id], kind)[name] = container
+
+
+def invalidate_stereo(event, kind, name):
+    """Make the prediction of the array of an event invalid if it is not finite.
+
+    Whatever combines telescopes may give NaN: with weights that are not finite, such
+    as ``length / width`` of an image that is a line.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event.
+    kind : str
+        Which prediction: a key of `PROPERTIES`.
+    name : str
+        Name of its group.
+
+    Returns
+    -------
+    bool
+        Whether it is valid.
+    """
+    containers = getattr(event.dl2.stereo, kind)
+    stereo = containers[name]
+    columns = {
+        field: u.Quantity(stereo[field]).value
+        for field in stereo.keys()
+        if field in NEEDED[kind] or "uncert" in field
+    }
+    if not (stereo.is_valid and are_usable(columns, NEEDED[kind])):
+        containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    return bool(containers[name].is_valid)
+
+
+def combine_core(event, name):
+    """Add the impact point to the stereo geometry, from those of the telescopes.
+
+    ctapipe's combiners leave it out. It is the mean over the valid telescopes in the
+    GroundFrame, weighted by the intensity of their images; its uncertainty is the
+    weighted standard deviation. The tilted impact point is that in the frame of the
+    array's pointing.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of the telescopes and a stereo geometry.
+    name : str
+        Name of the geometry.
+    """
+    stereo = event.dl2.stereo.geometry[name]
+    if not stereo.is_valid:
+        return
+    mono = {
+        tel_id: event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes
+    }
+    # A network without the task impact gives a direction, but no impact point.
+    tel_ids = [
+        tel_id
+        for tel_id, g in mono.items()
+        if np.isfinite(g.core_x) and np.isfinite(g.core_y)
+    ]
+    if not tel_ids:
+        return
+    pointing = event.monitoring.pointing
+    columns = combine_cores(
+        np.array([mono[tel_id].core_x.to_value(u.m) for tel_id in tel_ids]),
+        np.array([mono[tel_id].core_y.to_value(u.m) for tel_id in tel_ids]),
+        np.array([event.dl1.tel[t].parameters.hillas.intensity for t in tel_ids]),
+        np.zeros(len(tel_ids), dtype=int),
+        np.atleast_1d(pointing.array_altitude),
+        np.atleast_1d(pointing.array_azimuth),
+    )
+    for field, (value,) in columns.items():
+        stereo[field] = value * u.m
+
+
+def complete_geometry(event, name):
+    """Add to the stereo geometry what ctapipe's combiners leave out.
+
+    The impact point; and that a single telescope has no spread, where the combiner
+    says 0.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of the telescopes and a stereo geometry.
+    name : str
+        Name of the geometry.
+    """
+    combine_core(event, name)
+    stereo = event.dl2.stereo.geometry[name]
+    if stereo.is_valid and len(stereo.telescopes) < 2:
+        stereo.ang_distance_uncert = np.nan * u.deg
+
+
+def name_model(event, prefix, kinds, model):
+    """Have the DL2 containers of an event name the model that they are from.
+
+    Parameters
+    ----------
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL2 of telescopes and array.
+    prefix : str
+        Common stem of the groups' names.
+    kinds : list of str
+        The kinds of DL2 information.
+    model : ModelName
+        The model.
+    """
+    for kind in kinds:
+        name = group_names(prefix)[kind]
+        for tel_id in event.trigger.tels_with_trigger:
+            event.dl2.tel[tel_id][kind][name].meta = model.attributes()
+        if kind in PROPERTIES:
+            array = event.dl2.stereo[kind]
+            values = dict(array[name].items())
+            array[name] = array_container(prefix, kind, model, **values)

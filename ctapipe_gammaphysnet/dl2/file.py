@@ -1,0 +1,423 @@
+"""A ctapipe DL2 file, made of a DL1 file and tables of predictions.
+
+The file holds all that the DL1 file does, but for images, unless they are asked for,
+and waveforms.
+"""
+
+import json
+import warnings
+from hashlib import sha256
+from importlib.metadata import version
+
+import numpy as np
+import tables
+from ctapipe.containers import (
+    EventIndexContainer,
+    TelEventIndexContainer,
+)
+from ctapipe.io import DataLevel, HDF5TableWriter, write_table
+from ctapipe.io.datawriter import write_reference_metadata_headers
+from ctapipe.io.tableio import TelListToMaskTransform
+from numpy.lib.recfunctions import repack_fields
+
+from ..announce import warn_once
+from ..compat import PARTICLE_TYPE
+from ..events.dl1_format import IMAGES, PARAMETERS, TRUE_IMAGES
+from ..files.hdf5_output import verified
+from ..files.input_file import CACHE_BYTES, DL1FileError, reading
+from ..files.output import writing
+from .containers import PROPERTIES, array_container, group_names, telescope_container
+
+__all__ = ["DL2File", "differences"]
+
+_STATISTICS = "/dl2/service/tel_event_statistics/GammaPhysNetReconstructor"
+#: Attributes of the file that tell from what it was made, and how.
+_INPUT = "CONTEXT GAMMAPHYSNET INPUT ID"
+_MODEL = "CONTEXT GAMMAPHYSNET MODEL SHA256"
+_SETTINGS = "CONTEXT GAMMAPHYSNET SETTINGS"
+#: Characters of a setting that are kept: all of them fit into an attribute of HDF5.
+_SETTING_LENGTH = 1000
+#: Characters of the list of observations in the header, for the same reason.
+_OBSERVATIONS_LENGTH = 10_000
+#: How much of a table is copied at once.
+_COPIED_BYTES = 2**24
+
+
+class DL2File:
+    """A DL2 file that is being written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Where to write.
+    name : pathlib.Path
+        What to call it in messages.
+    subarray : ctapipe.instrument.SubarrayDescription
+        The telescopes.
+    prefix : str
+        Common stem of the names of the predictions' groups.
+    model : ModelName
+        The model of the predictions.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written, also when it is closed: see
+        `files.hdf5_output.verified`.
+    """
+
+    def __init__(self, path, name, subarray, prefix, model):
+        self.name = name
+        self._subarray = subarray
+        self._prefix = prefix
+        self._model = model
+        self._templates = {}
+        with writing(name):
+            self._writer = HDF5TableWriter(
+                path, mode="w", add_prefix=True, chunk_cache_size=CACHE_BYTES
+            )
+        self._writer.exclude("dl2/event/telescope/.*", ".*telescopes")
+        self._writer.add_column_transform_regexp(
+            "dl2/event/subarray/.*", ".*telescopes", TelListToMaskTransform(subarray)
+        )
+
+        self._verified = verified(self._writer.h5file, name)
+
+    def __enter__(self):
+        self._verified.__enter__()
+        return self
+
+    def __exit__(self, *exception):
+        return self._verified.__exit__(*exception)
+
+    @property
+    def h5file(self):
+        """The open file."""
+        return self._writer.h5file
+
+    def copy(self, dl1, images):
+        """Copy what the DL1 file holds, but for waveforms and predictions like ours.
+
+        Parameters
+        ----------
+        dl1 : DL1File
+            The file.
+        images : bool
+            Whether to copy the images, true ones included.
+        """
+        with warnings.catch_warnings():
+            # ctapipe's names of attributes are not Python's.
+            warnings.simplefilter("ignore", tables.NaturalNameWarning)
+            for group in dl1.h5file.walk_groups("/"):
+                if self._is_left_out(group._v_pathname, images):
+                    continue
+                with writing(self.name):
+                    target = self._copy_group(group)
+                for leaf in group._f_iter_nodes("Leaf"):
+                    if self._is_left_out(leaf._v_pathname, images):
+                        continue
+                    if isinstance(leaf, tables.Table):
+                        self._copy_table(dl1, leaf, target, images)
+                    elif _can_be_copied(leaf):
+                        with dl1.reading():
+                            leaf.copy(target)
+                    else:
+                        warn_once(
+                            f"{dl1.path}: {leaf._v_pathname} is not copied: it is of a "
+                            "kind that ctapipe does not write"
+                        )
+
+    def _is_left_out(self, path, images):
+        left_out = ["/r0", "/r1", _STATISTICS]
+        if not images:
+            left_out.append(IMAGES)
+        names = set(group_names(self._prefix).values())
+        parts = path.split("/")
+        if parts[1:3] == ["dl2", "event"] and len(parts) > 5 and parts[5] in names:
+            return True
+        return any(f"{path}/".startswith(f"{other}/") for other in left_out)
+
+    def _copy_group(self, group):
+        path = group._v_pathname
+        if path == "/":
+            target = self.h5file.root
+        else:
+            # As ctapipe does with files from before the group was renamed.
+            if path.startswith("/dl2/event/"):
+                path = path.replace("/classification", f"/{PARTICLE_TYPE}")
+            parent, _, name = path.rpartition("/")
+            target = self.h5file.create_group(parent or "/", name)
+        group._v_attrs._f_copy(target)
+        return target
+
+    def _copy_table(self, dl1, table, group, images):
+        left_out = set()
+        if not images and table._v_pathname.startswith(f"{TRUE_IMAGES}/"):
+            left_out = {"true_image"}
+        with writing(self.name):
+            copy = _empty_copy(table, group, left_out)
+        as_it_is = self._takes_chunks(table, copy)
+        step = max(1, _COPIED_BYTES // table.rowsize)
+        for start in range(0, table.nrows, step):
+            # In any case: this is how a damaged table is noticed.
+            with dl1.reading():
+                rows = table.read(start, start + step)
+            if not as_it_is:
+                with writing(self.name):
+                    copy.append(repack_fields(rows[copy.colnames]))
+        if as_it_is:
+            self._copy_chunks(dl1, table, copy)
+
+    def _takes_chunks(self, table, copy):
+        """Whether chunks of a table mean the same in its copy, which has no rows yet.
+
+        PyTables does not know all filters that HDF5 has: the first chunk is tried.
+        """
+        if (
+            table.nrows == 0
+            or copy.description._v_dtype != table.description._v_dtype
+            or copy.byteorder != table.byteorder
+            or copy.chunkshape != table.chunkshape
+            or "NROWS" not in table.attrs
+        ):
+            return False
+        n_rows = min(table.nrows, *table.chunkshape)
+        try:
+            mask = table.chunk_info((0,)).filter_mask
+            copy.truncate(n_rows)
+            copy.write_chunk((0,), table.read_chunk((0,)), filter_mask=mask)
+            is_same = copy.read(0, n_rows).tobytes() == table.read(0, n_rows).tobytes()
+        except tables.HDF5ExtError:
+            is_same = False
+        copy.truncate(0)
+        return is_same
+
+    def _copy_chunks(self, dl1, table, copy):
+        """Copy rows without compressing them again, which would take far longer."""
+        with writing(self.name):
+            copy.truncate(table.nrows)
+            copy.attrs.NROWS = table.attrs.NROWS
+        for start in range(0, table.nrows, copy.chunkshape[0]):
+            with dl1.reading():
+                chunk = table.read_chunk((start,))
+                mask = table.chunk_info((start,)).filter_mask
+            with writing(self.name):
+                copy.write_chunk((start,), chunk, filter_mask=mask)
+
+    def make_tables(self, kinds, tel_ids):
+        """Make tables without rows, where no event will be appended.
+
+        Files without events can only be merged with others if they have the tables.
+
+        Parameters
+        ----------
+        kinds : list of str
+            Kinds of predictions: keys of `dl2.containers.CONTAINERS`.
+        tel_ids : list of int
+            Telescopes.
+        """
+        nothing = np.array([], dtype=int)
+        index = {"obs_id": nothing, "event_id": nothing}
+        for kind in kinds:
+            for tel_id in tel_ids:
+                self.append_telescope(kind, tel_id, index, {})
+            if kind in PROPERTIES:
+                self.append_stereo(kind, index, {})
+
+    def append_telescope(self, kind, tel_id, index, columns):
+        """Append predictions of one telescope.
+
+        Parameters
+        ----------
+        kind : str
+            Which: a key of `dl2.containers.CONTAINERS`.
+        tel_id : int
+            The telescope.
+        index : dict of str to numpy.ndarray
+            ``obs_id`` and ``event_id``, shape (n,), int.
+        columns : dict of str to numpy.ndarray
+            Fields of the container, shape (n,), in its units; fields that are not
+            there keep their defaults.
+        """
+        name = group_names(self._prefix)[kind]
+        container = telescope_container(self._prefix, kind)
+        container.meta = self._model.attributes()
+        index = index | {"tel_id": np.full(len(index["obs_id"]), tel_id, np.int16)}
+        self._append(
+            f"dl2/event/telescope/{kind}/{name}/tel_{tel_id:03d}",
+            TelEventIndexContainer,
+            container,
+            index,
+            columns,
+        )
+
+    def append_stereo(self, kind, index, columns):
+        """Append predictions of the array.
+
+        Parameters
+        ----------
+        kind : str
+            Which: a key of `dl2.containers.PROPERTIES`.
+        index : dict of str to numpy.ndarray
+            ``obs_id`` and ``event_id``, shape (n,), int.
+        columns : dict of str to numpy.ndarray
+            Fields of the container, shape (n,), in its units; ``telescopes`` is a
+            mask, shape (n, n_telescopes).
+        """
+        name = group_names(self._prefix)[kind]
+        self._append(
+            f"dl2/event/subarray/{kind}/{name}",
+            EventIndexContainer,
+            array_container(self._prefix, kind, self._model, telescopes=[]),
+            index,
+            columns,
+        )
+
+    def _append(self, table_name, index_class, container, index, columns):
+        with writing(self.name):
+            if table_name not in self._templates:
+                # ctapipe makes the table, for one row, from its containers; the row is
+                # then the template of all rows.
+                zeros = {name: values.dtype.type() for name, values in index.items()}
+                self._writer.write(table_name, [index_class(**zeros), container])
+                table = self.h5file.root[table_name]
+                table.flush()
+                self._templates[table_name] = table[:]
+                table.remove_rows(0)
+            template = self._templates[table_name]
+            rows = np.repeat(template, len(index["obs_id"]))
+            for name, values in index.items():
+                rows[name] = values
+            for name, values in columns.items():
+                rows[f"{container.prefix}_{name}"] = values
+            self.h5file.root[table_name].append(rows)
+
+    def finish(self, dl1, statistics, settings, contact, instrument):
+        """Write the statistics of the selection and the file's header.
+
+        Parameters
+        ----------
+        dl1 : DL1File
+            The file it was made from.
+        statistics : astropy.table.Table
+            Counts of the selection.
+        settings : dict of str to object
+            What else the content depends on, for `differences`.
+        contact : ctapipe.io.metadata.Contact
+            Who to contact about it.
+        instrument : ctapipe.io.metadata.Instrument
+            What took the data.
+        """
+        levels = {
+            DataLevel.DL1_IMAGES: IMAGES,
+            DataLevel.DL1_PARAMETERS: PARAMETERS,
+            DataLevel.DL1_MUON: "/dl1/event/telescope/muon",
+        }
+        with writing(self.name):
+            write_table(statistics, self.h5file, _STATISTICS)
+            write_reference_metadata_headers(
+                obs_ids=_short_list(dl1.pointing.obs_ids),
+                subarray=self._subarray,
+                writer=self._writer,
+                is_simulation=dl1.is_simulation,
+                data_levels=[
+                    *(level for level, group in levels.items() if group in self.h5file),
+                    DataLevel.DL2,
+                ],
+                contact_info=contact,
+                instrument_info=instrument,
+            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", tables.NaturalNameWarning)
+                attributes = self.h5file.root._v_attrs
+                attributes[_INPUT] = dl1.product_id
+                attributes[_MODEL] = self._model.sha256
+                attributes[_SETTINGS] = json.dumps(_short_settings(settings))
+
+
+def _short_list(obs_ids):
+    """Numbers of observations for the header: all of them, if there is room."""
+    if len(",".join(map(str, obs_ids))) <= _OBSERVATIONS_LENGTH:
+        return obs_ids
+    # All are in the table of the observations.
+    return [f"{min(obs_ids)}-{max(obs_ids)}"]
+
+
+def _short_settings(settings):
+    """Settings of which each fits, with all others, into an attribute."""
+    settings = {"version": version("ctapipe_gammaphysnet"), **settings}
+    texts = {name: json.dumps(v, default=str) for name, v in settings.items()}
+    return {
+        name: text
+        if len(text) <= _SETTING_LENGTH
+        else f"{text[:100]}... (SHA-256 {sha256(text.encode()).hexdigest()})"
+        for name, text in texts.items()
+    }
+
+
+def differences(path, settings):
+    """Tell in what a DL2 file differs from what would be written now.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, which was written as a whole if it was written by this package.
+    settings : dict of str to object
+        What the content depends on, as for `DL2File.finish`.
+
+    Returns
+    -------
+    list of str
+        The settings that differ, with both values; empty if it is the same file.
+    """
+    now = _short_settings(settings)
+    try:
+        with reading(path), tables.open_file(path) as file:
+            attributes = file.root._v_attrs
+            text = attributes[_SETTINGS] if _SETTINGS in attributes else "null"
+        before = dict(json.loads(text))
+    except DL1FileError as error:
+        return [str(error)]
+    except (ValueError, TypeError):
+        return ["it does not say how it was made"]
+    return [
+        f"{name} was {before.get(name, 'not known')}, is {now.get(name, 'not known')}"
+        for name in now | before
+        if now.get(name) != before.get(name)
+    ]
+
+
+def _can_be_copied(leaf):
+    """Whether PyTables can copy what is no table, and without running its code."""
+    try:
+        for name in leaf._v_attrs._v_attrnames:
+            leaf._v_attrs[name]
+    except KeyError:  # such as references of HDF5
+        return False
+    # Objects are stored as programs that make them.
+    is_object = isinstance(getattr(leaf, "atom", None), tables.ObjectAtom)
+    return not (is_object or isinstance(leaf, tables.UnImplemented))
+
+
+def _empty_copy(table, group, left_out):
+    """A table like another, without rows and some columns."""
+    if not left_out & set(table.colnames):
+        return table.copy(group, stop=0)
+    kept = [name for name in table.colnames if name not in left_out]
+    copy = group._v_file.create_table(
+        group,
+        table.name,
+        description=np.dtype([(name, table.dtype[name]) for name in kept]),
+        title=table.title,
+        filters=table.filters,
+        expectedrows=table.nrows,
+    )
+    # ctapipe's attributes of a column have its position in their names.
+    for name in table.attrs._v_attrnamesuser:
+        field, _, rest = name.removeprefix("CTAFIELD_").partition("_")
+        if not name.startswith("CTAFIELD_"):
+            copy.attrs[name] = table.attrs[name]
+        elif (column := table.colnames[int(field)]) in kept:
+            position = kept.index(column)
+            copy.attrs[f"CTAFIELD_{position}_{rest}"] = table.attrs[name]
+    return copy

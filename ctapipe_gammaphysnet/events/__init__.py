@@ -1,0 +1,1 @@
+"""Telescope events, wherever they come from."""

@@ -1,0 +1,1 @@
+"""Files and paths: read, written whole, and named as users name them."""

@@ -1,0 +1,1 @@
+"""Models: card, file, fit to a telescope, and prediction."""

@@ -1,0 +1,118 @@
+"""A model card as people read it."""
+
+from ..terminal import without_commands
+from .card import is_complete
+
+__all__ = ["format_card", "incomplete_members"]
+
+_MAX_LISTED_VALUES = 12
+# No sentence is longer, but lists of numbers in base64 are.
+_MAX_LISTED_CHARACTERS = 2000
+
+
+def incomplete_members(card):
+    """Describe the members of a model that were not trained to the end.
+
+    Parameters
+    ----------
+    card : ModelCard
+        The model's card.
+
+    Returns
+    -------
+    str
+        A sentence for a warning; empty if all are complete.
+    """
+    seeds = {
+        network.telescope.type: [m.seed for m in network.members if not is_complete(m)]
+        for network in card.networks
+    }
+    found = "; ".join(
+        f"{without_commands(telescope)}, seed {', '.join(map(str, numbers))}"
+        for telescope, numbers in seeds.items()
+        if numbers
+    )
+    return found and (
+        f"its training was interrupted, these members are not complete: {found}. Go on "
+        "with 'ctapipe-train-gammaphysnet --resume'"
+    )
+
+
+def _scalar(value):
+    text = "not given" if value is None else str(value)
+    if len(text) > _MAX_LISTED_CHARACTERS:
+        text = f"{text[:40]}... ({len(text)} characters)"
+    return text
+
+
+def _is_nested(value):
+    return isinstance(value, dict | list) and len(value) > 0
+
+
+def _tree(key, value, indent):
+    """Yield the lines of a nested JSON value; long lists are cut."""
+    start = f"{'  ' * indent}{key}:"
+    if isinstance(value, list) and not any(map(_is_nested, value)):
+        shown = ", ".join(map(_scalar, value[:_MAX_LISTED_VALUES]))
+        cut = f", ... ({len(value)} values)" if len(value) > _MAX_LISTED_VALUES else ""
+        yield f"{start} {shown or 'none'}{cut}"
+    elif not isinstance(value, dict | list):
+        yield f"{start} {_scalar(value)}"
+    elif not value:
+        yield f"{start} none"
+    else:
+        yield start
+        items = value.items() if isinstance(value, dict) else enumerate(value, 1)
+        for name, item in items:
+            yield from _tree(name, item, indent + 1)
+
+
+def _summary(network):
+    """Nested summary of a `NetworkCard`, without the lists of its pixels."""
+    camera, optics = network.telescope.camera, network.telescope.optics
+    return {
+        "optics": {
+            "name": optics.name,
+            "equivalent focal length / m": optics.equivalent_focal_length_m,
+            "effective focal length / m": optics.effective_focal_length_m,
+            "mirror area / m²": optics.mirror_area_m2,
+            "mirrors": optics.n_mirrors,
+        },
+        "camera": {
+            "name": camera.name,
+            "pixels": f"{len(camera.pix_x_m)}, {camera.pix_type}",
+            "pixel rotation / deg": camera.pix_rotation_deg,
+            "camera rotation / deg": camera.cam_rotation_deg,
+            "geometry": camera.geometry_sha256[:12],
+        },
+        "architecture": network.network.model_dump(mode="json"),
+        "input": network.input.model_dump(),
+        "targets": network.targets.model_dump(),
+        "training": network.training,
+        "members": {
+            f"seed {member.seed}": member.training for member in network.members
+        },
+    }
+
+
+def format_card(card):
+    """Describe a model in readable text.
+
+    Parameters
+    ----------
+    card : ModelCard
+        The card.
+
+    Returns
+    -------
+    str
+        Lines of text. Long lists are cut, pixel lists are left out, and characters
+        that a terminal could take for commands are replaced.
+    """
+    lines = [f"Model of {card.format}, format {card.format_version}"]
+    lines += _tree("note", " ".join(card.note.split()) or None, 0)
+    lines += _tree("created", card.created, 0)
+    lines += _tree("software", card.software, 0)
+    for network in card.networks:
+        lines += _tree(f"telescope {network.telescope.type}", _summary(network), 0)
+    return "\n".join(map(without_commands, lines))

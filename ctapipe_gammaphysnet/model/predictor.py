@@ -1,0 +1,296 @@
+"""Run the networks of one telescope type: arrays in, arrays out."""
+
+import contextlib
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from ..events.preparation import InputPreparation
+from ..network.checks import check_array
+from ..network.gammaphysnet import GammaPhysNet
+from ..network.gpu_inference import gpu_backbone
+from ..network.inference import InferenceBackbone
+from ..network.lattice import CameraLattice
+from ..numba_cache import require_compilation
+
+__all__ = [
+    "Predictor",
+    "calling_threads",
+    "check_engine",
+    "select_device",
+    "set_threads",
+]
+
+#: Images per forward pass, by default. On a CPU more are not faster.
+BATCH_SIZE = 256
+#: For so many images more, the heads may have another thread.
+_IMAGES_PER_THREAD = 16
+#: PyTorch's threads, and its settings, serve one caller at a time.
+_PYTORCH = threading.RLock()
+
+
+def select_device(name):
+    """Find the device on which to compute.
+
+    Parameters
+    ----------
+    name : str
+        ``"auto"`` for the first GPU if there is one, else the CPU; or ``"cpu"``,
+        ``"cuda"``, ``"cuda:1"``.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
+        raise ValueError(
+            f"device {name!r} is not known: use 'cpu', 'cuda', 'cuda:1', or 'auto' to "
+            "take a GPU only where there is one"
+        )
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} is not on this machine: PyTorch {torch.__version__} "
+            f"sees {torch.cuda.device_count()} CUDA devices. Use device 'cpu', or "
+            "'auto' to take a GPU only where there is one."
+        )
+    return device
+
+
+def check_engine(engine, device):
+    """Check that an engine can compute on a device.
+
+    Parameters
+    ----------
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+    device : torch.device
+        Where.
+
+    Raises
+    ------
+    ValueError
+        If it needs compiled code, and ``NUMBA_DISABLE_JIT`` is set.
+    """
+    if (device.type, engine) == ("cpu", "lattice"):
+        require_compilation(
+            "the engine 'lattice' on a CPU",
+            ", or, in ctapipe-process and ctapipe-apply-gammaphysnet, use the engine "
+            "'indexed' (GammaPhysNetReconstructor.engine, --engine indexed)",
+        )
+
+
+def set_threads(n_jobs):
+    """Set the number of threads PyTorch computes with, in the whole process.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Number of threads; with None PyTorch decides: one for each core.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive.
+    """
+    if n_jobs is None:
+        return
+    if n_jobs < 1:
+        raise ValueError(
+            f"n_jobs must be at least 1, got {n_jobs}: leave it out for all cores"
+        )
+    torch.set_num_threads(n_jobs)
+
+
+def calling_threads(n):
+    """Make threads that can call a predictor at once.
+
+    Parameters
+    ----------
+    n : int
+        Number of threads. They share those that PyTorch computes with.
+
+    Returns
+    -------
+    concurrent.futures.ThreadPoolExecutor
+        The threads.
+    """
+    # A new thread would find the number of PyTorch's threads as it happens to be, which
+    # may be that for the heads of few images.
+    return ThreadPoolExecutor(
+        n, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+    )
+
+
+@contextlib.contextmanager
+def _few_threads(n_images):
+    """Let PyTorch compute with no more threads than the heads of some images need.
+
+    Its threads wait for each other in a loop. If another program takes the time of one
+    of them, that is ten milliseconds; the heads of an image take half of one.
+    """
+    with _PYTORCH:
+        before = torch.get_num_threads()
+        torch.set_num_threads(min(before, 1 + n_images // _IMAGES_PER_THREAD))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+class Predictor:
+    """The members of one network, ready to predict, for several threads at once.
+
+    Parameters
+    ----------
+    card : NetworkCard
+        The network: camera, architecture, members.
+    weights : sequence of dict of str to numpy.ndarray
+        The weights of each member.
+    device : torch.device
+        Where to compute.
+    precision : {"float32", "bfloat16"}
+        Precision of the backbone. The heads always compute in float32.
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+    batch_size : int
+        Images per forward pass.
+
+    Attributes
+    ----------
+    prepare : InputPreparation
+        What makes the input of images, as the card says.
+    members : list of GammaPhysNet
+        The networks. Changes of their weights do not change the predictions.
+
+    Raises
+    ------
+    ValueError
+        If the engine cannot compute there: see `check_engine`.
+    """
+
+    def __init__(
+        self,
+        card,
+        weights,
+        device="cpu",
+        precision="float32",
+        engine="lattice",
+        batch_size=BATCH_SIZE,
+    ):
+        self.device = torch.device(device)
+        check_engine(engine, self.device)
+        self.precision = precision
+        self.batch_size = batch_size
+        camera = card.telescope.camera
+        lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
+        self.prepare = InputPreparation(card.input, lattice)
+        self._n_pixels = len(lattice)
+        self.members = [
+            self._load_member(card, lattice, member, engine) for member in weights
+        ]
+        self._features = [self._backbone(member, engine) for member in self.members]
+
+    def _load_member(self, card, lattice, weights, engine):
+        network = GammaPhysNet(card.network, lattice, engine)
+        network.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+        return network.eval().to(self.device)
+
+    def _backbone(self, network, engine):
+        """What computes the feature maps of a member."""
+        if (self.device.type, engine) == ("cpu", "lattice"):
+            return InferenceBackbone(network, self.precision == "bfloat16")
+        compute = None
+        if engine == "lattice":
+            compute = gpu_backbone(network, self.precision == "bfloat16")
+        compute = compute or network.features
+
+        def features(images):
+            with _PYTORCH, self.arithmetic:
+                return compute(images.to(self.device))
+
+        return features
+
+    @property
+    def arithmetic(self):
+        """Context in which the backbone computes with the precision asked for."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        if self.device.type == "cuda":
+            # By default, convolutions would round float32 to TensorFloat-32.
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return contextlib.nullcontext()
+
+    def __call__(self, inputs):
+        """Predict with all members.
+
+        Parameters
+        ----------
+        inputs : numpy.ndarray
+            What `prepare` makes of images, shape (n, 2, n_pixels), float32.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Output of each task, shape (n_members, n, n_outputs), float64. For
+            ``"class"`` these are probabilities, which add up to 1.
+
+        Raises
+        ------
+        ValueError
+            If the images have another shape or dtype.
+        """
+        inputs = np.ascontiguousarray(inputs)
+        check_array("inputs", inputs, (None, 2, self._n_pixels), np.float32)
+        outputs = [
+            [
+                self._predict_member(*member, batch)
+                for member in zip(self.members, self._features, strict=True)
+            ]
+            for batch in np.array_split(
+                inputs, range(self.batch_size, len(inputs), self.batch_size)
+            )
+        ]
+        return {
+            task: np.concatenate(
+                [np.stack([member[task] for member in batch]) for batch in outputs],
+                axis=1,
+            )
+            for task in outputs[0][0]
+        }
+
+    def _predict_member(self, network, features, batch):
+        with torch.inference_mode():
+            return self.finish(network, features(torch.from_numpy(batch)))
+
+    def finish(self, network, features):
+        """Predict with a member from its feature maps.
+
+        Parameters
+        ----------
+        network : GammaPhysNet
+            The member.
+        features : torch.Tensor
+            Its feature maps, shape (n, channels, positions).
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            Output of each task, shape (n, n_outputs), as all members give them.
+        """
+        with torch.no_grad(), _few_threads(len(features)):
+            outputs = network.predict(features.float())
+            if "class" in outputs:
+                outputs["class"] = torch.softmax(outputs["class"], dim=1)
+        return {task: output.double().cpu().numpy() for task, output in outputs.items()}

@@ -1,0 +1,107 @@
+"""Many events combined at once, against ctapipe's combination of single events."""
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import AltAz
+from ctapipe.containers import ArrayEventContainer, ReconstructedGeometryContainer
+from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
+from ctapipe.reco import StereoMeanCombiner
+from ctapipe.reco.reconstructor import ReconstructionProperty
+
+from ctapipe_gammaphysnet.dl2.stereo import (
+    combine_cores,
+    combine_directions,
+    weighted_mean,
+)
+
+# Event 1 has nothing, event 3 a single value.
+EVENT = np.array([0, 2, 0, 3, 2, 2, 0])
+N_EVENTS = 5
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def test_means_and_spreads_are_those_of_numpy(rng):
+    values, weights = rng.normal(size=7), rng.uniform(0.1, 10, size=7)
+    mean, spread = weighted_mean(values, weights, EVENT, N_EVENTS)
+    for event in (0, 2):
+        of = event == EVENT
+        assert mean[event] == pytest.approx(np.average(values[of], weights=weights[of]))
+        expected = np.sqrt(np.cov(values[of], aweights=weights[of]))
+        assert spread[event] == pytest.approx(expected)
+    assert mean[3] == pytest.approx(values[3])
+    assert np.isnan(spread[3])
+    assert np.isnan(mean[[1, 4]]).all()
+    assert np.isnan(spread[[1, 4]]).all()
+
+
+def test_no_values_at_all():
+    nothing = np.array([])
+    for result in weighted_mean(nothing, nothing, np.array([], int), 2):
+        assert np.isnan(result).all()
+        assert result.shape == (2,)
+
+
+def test_an_unknown_weight_spoils_no_other_event():
+    weights = np.array([np.nan, 1.0])
+    mean, _ = weighted_mean(np.array([1.0, 2.0]), weights, np.array([0, 1]), 2)
+    assert np.isnan(mean[0])
+    assert mean[1] == 2
+
+
+def test_directions_are_those_of_ctapipe(rng):
+    """Across north, and near the zenith."""
+    alt = rng.uniform(80, 90, size=7)
+    az = rng.uniform(-30, 30, size=7) % 360
+    found = combine_directions(alt, az, np.ones(7), EVENT, N_EVENTS)
+    combiner = StereoMeanCombiner(
+        prefix="test", property=ReconstructionProperty.GEOMETRY
+    )
+    for event in (0, 2, 3):
+        single = ArrayEventContainer()
+        for tel_id, row in enumerate(np.flatnonzero(event == EVENT), 1):
+            single.dl2.tel[tel_id].geometry["test"] = ReconstructedGeometryContainer(
+                alt=alt[row] * u.deg, az=az[row] * u.deg, is_valid=True
+            )
+        combiner(single)
+        expected = single.dl2.stereo.geometry["test"]
+        assert found[0][event] == pytest.approx(expected.alt.to_value(u.deg))
+        assert found[1][event] == pytest.approx(expected.az.to_value(u.deg))
+        if event != 3:
+            spread = expected.ang_distance_uncert.to_value(u.deg)
+            assert found[2][event] == pytest.approx(spread)
+    assert np.isnan(found[2][3])
+    assert np.isnan(np.array(found)[:, [1, 4]]).all()
+
+
+def test_cores_are_weighted_by_intensity(rng):
+    x, y = rng.normal(scale=100, size=(2, 7))
+    intensity = rng.uniform(50, 500, size=7)
+    # An intensity of event 2 is not known: all of it weigh the same.
+    intensity[4] = np.nan
+    alt, az = np.linspace(60, 80, 5) * u.deg, np.linspace(0, 300, 5) * u.deg
+    columns = combine_cores(x, y, intensity, EVENT, alt, az)
+    for event, weights in ((0, intensity), (2, np.ones(7)), (3, intensity)):
+        of = event == EVENT
+        mean = [np.average(v[of], weights=weights[of]) for v in (x, y)]
+        assert columns["core_x"][event] == pytest.approx(mean[0])
+        assert columns["core_y"][event] == pytest.approx(mean[1])
+        frame = TiltedGroundFrame(
+            pointing_direction=AltAz(alt=alt[event], az=az[event])
+        )
+        tilted = GroundFrame(*mean * u.m, 0 * u.m).transform_to(frame)
+        assert columns["core_tilted_x"][event] == pytest.approx(tilted.x.value)
+        assert columns["core_tilted_y"][event] == pytest.approx(tilted.y.value)
+    assert np.isnan(columns["core_uncert_x"][3])
+    assert np.isfinite(columns["core_uncert_y"][[0, 2]]).all()
+
+
+def test_negative_weights_give_no_mean():
+    values, weights = np.array([1.0, 2.0, 3.0]), np.array([5.0, -1.0, 1.0])
+    mean, spread = weighted_mean(values, weights, np.array([0, 0, 1]), 2)
+    np.testing.assert_array_equal(mean, [np.nan, 3])
+    assert np.isnan(spread).all()
