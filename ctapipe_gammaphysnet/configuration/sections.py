@@ -27,6 +27,7 @@ __all__ = [
     "tool_of",
 ]
 
+_PACKAGE = __package__.partition(".")[0]
 #: Modules of our tools and components, and the sections that are read inside theirs.
 _OURS = {
     "ApplyGammaPhysNet": (
@@ -43,8 +44,8 @@ _OURS = {
         "reconstructor",
         ("ImageQualityQuery", "StereoCombiner"),
     ),
-    "ImageQualityQuery": ("quality", ()),
-    "TrainingQualityQuery": ("quality", ()),
+    "ImageQualityQuery": ("events.quality", ()),
+    "TrainingQualityQuery": ("events.quality", ()),
     "Recipe": ("training.recipe", ()),
     "InputTransformation": ("training.recipe", ()),
     "Augmentation": ("training.augmentation", ()),
@@ -232,7 +233,7 @@ def _check_options(name, section):
 
 
 def _class(name):
-    module = import_module(f".{_OURS[name][0]}", __package__)
+    module = import_module(f"{_PACKAGE}.{_OURS[name][0]}")
     return getattr(module, name)
 
 
@@ -286,7 +287,7 @@ def _refuse_similar(name, where):
     of_others = {
         cls.__name__
         for cls in _subclasses(Configurable)
-        if cls.__module__.partition(".")[0] != __package__
+        if cls.__module__.partition(".")[0] != _PACKAGE
     }
     close = get_close_matches(name, {*_OURS, *of_others}, n=1)
     if close and is_ours(close[0]):
