@@ -1,17 +1,17 @@
 """Where the time goes from a DL1 file to a DL2 file.
 
 Runs ``ctapipe-apply-gammaphysnet`` and ``ctapipe-process`` on the same simulated
-sample, with the network of the paper, and takes their time apart::
+sample with the network of the paper, and times their parts::
 
     python benchmarks/apply.py
 
-The first table is of the bulk tool: its rate from file to file, that of the network
-alone with the same images in memory, and the ratio of the two. Reading, and writing,
-which includes copying tables and checking the output, go on beside the network; their
-shares of the time are of another thread's.
+The first table is for the bulk tool: its rate from file to file, that of the network
+alone with the same images in memory, and the ratio of the two. Reading and writing
+(with copying tables and checking the output) run in another thread than the network;
+their shares are of the total time.
 
-The second table is of the event loop, with one and with four telescopes per event:
-which share of its time is γ-PhysNet's.
+The second table is for the event loop, with one and with four telescopes per event:
+the share of its time spent in γ-PhysNet.
 """
 
 import argparse
@@ -40,7 +40,7 @@ SAMPLE = Path(__file__).absolute().parents[1] / "examples/data/sample_gamma.dl1.
 
 
 def write_random_model(path, config):
-    """Write a model for the LST whose weights are random: only its speed matters.
+    """Write a model for the LST with random weights: only its speed matters.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def stopwatch(*functions):
     Parameters
     ----------
     *functions : tuple of object and str
-        Class or module, and name, of each; generators are timed, too.
+        Class or module, and name, of each; generators are also timed.
 
     Yields
     ------
@@ -117,7 +117,7 @@ def stopwatch(*functions):
 
 
 def run_apply(dl1, model, folder):
-    """Run the bulk tool, and take its time apart.
+    """Run the bulk tool, and time its parts.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def run_apply(dl1, model, folder):
     Returns
     -------
     dict of str to float
-        Images, their rates in 1/s from file to file and in the network alone, and times
+        Number of images; rates in 1/s from file to file and of the network alone; times
         in s: total, reading, writing.
     """
     blocks = []
@@ -221,10 +221,10 @@ def main(argv=None):
     Parameters
     ----------
     argv : sequence of str or None
-        The command line; None: the one of this process.
+        The command line; by default that of this process.
     """
     parser = argparse.ArgumentParser(
-        description="Take the time from DL1 to DL2 apart.",
+        description="Find out where the time goes from DL1 to DL2.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--input", type=Path, default=SAMPLE, help="DL1 file of LSTs")

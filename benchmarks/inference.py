@@ -1,7 +1,7 @@
-"""How fast γ-PhysNet predicts, and how fast this machine could.
+"""How fast γ-PhysNet predicts, and how fast it could on this machine.
 
-Measures γ-PhysNet DA as in the paper on images of the LST camera, through the same
-`Predictor` that ``ctapipe-process`` uses, with both engines of the convolution::
+Measures the paper's γ-PhysNet DA on images of the LST camera, with the same
+`Predictor` that ``ctapipe-process`` uses, and both engines of the convolution::
 
     python benchmarks/inference.py
 
@@ -28,9 +28,9 @@ from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.simulation.instruments import make_subarray
 
 PRECISIONS = ("float32", "bfloat16")
-#: What the other variants are compared with.
+#: The variant that all others are compared with.
 REFERENCE = ("indexed", "float32")
-#: Side of the matrices whose product is timed, by device: large enough for full speed.
+#: Size of the matrices to multiply, by device: large enough for full speed.
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 #: Each timing repeats its work for at least this long, in s.
 MIN_DURATION = 0.2
@@ -61,7 +61,7 @@ def describe_network(config):
 
 
 def count_flop(config, lattice):
-    """Count the arithmetic that the matrix products of one image need.
+    """Count the arithmetic of the matrix products of one image.
 
     Multiplications and additions in convolutions, for each pixel and tap of the
     lattice but not for the rest of the rectangle around it, and in linear layers.
@@ -96,10 +96,10 @@ def count_flop(config, lattice):
 
 
 def choose_variants(device):
-    """Leave out what the machine can only imitate: nobody would compute with it.
+    """Leave out what this machine can only emulate: nobody would use it.
 
-    Without units for bfloat16, a product of matrices takes many times as long as in
-    float32. The engine `lattice` computes with the units for float32.
+    Without bfloat16 units, a matrix product takes many times as long as in float32.
+    The engine `lattice` computes with the float32 units.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def make_predictions(card, lattice, batch_sizes, device, variants):
     Returns
     -------
     dict of (int, str, str) to callable
-        Function that predicts, by batch size, engine and precision.
+        Function that predicts a batch, by batch size, engine and precision.
     """
     weights = {
         name: weight.numpy()
@@ -197,12 +197,12 @@ def time_once(work, device):
     work : callable
         What to time.
     device : torch.device
-        Where it computes; a GPU is waited for.
+        Where it computes; the clock stops when a GPU has finished.
 
     Returns
     -------
     float
-        How often it is done per second.
+        Repetitions per second.
     """
     start = time.perf_counter()
     for repeats in itertools.count(1):
@@ -229,7 +229,7 @@ def time_in_turn(works, rounds, device):
     Returns
     -------
     dict of hashable to Rate
-        How often each of them is done per second.
+        Repetitions of each per second.
     """
     for work in works.values():
         work()
@@ -265,7 +265,7 @@ def benchmark(config, batch_sizes, rounds, device):
         Floating-point operations per second in the product of large matrices, by
         precision: without bfloat16 if the machine has no units for it.
     flop : int
-        Floating-point operations that an image needs.
+        Floating-point operations per image.
     """
     card = describe_network(config)
     camera = card.telescope.camera
@@ -284,7 +284,7 @@ def benchmark(config, batch_sizes, rounds, device):
 
 
 def describe_machine(device):
-    """Name what the numbers depend on.
+    """Describe what the numbers depend on.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def describe_machine(device):
     Returns
     -------
     str
-        Processor, number of threads, GPU if it is used, version of PyTorch.
+        GPU if it is used, processor, number of threads, version of PyTorch.
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -398,12 +398,12 @@ def positive(text):
 
 
 def add_machine_options(parser, rounds):
-    """Add the options that say where to compute, and how often.
+    """Add the options for where to compute, and how often.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
-        What to add them to.
+        Where to add them.
     rounds : int
         The default number of rounds.
     """
@@ -417,7 +417,7 @@ def add_machine_options(parser, rounds):
         "--device", default="cpu", help="auto, cpu, cuda, or for example cuda:1"
     )
     parser.add_argument(
-        "--n-jobs", type=positive, help="threads; without it PyTorch decides"
+        "--n-jobs", type=positive, help="number of threads; by default PyTorch decides"
     )
 
 
@@ -427,7 +427,7 @@ def use_machine(parser, args):
     Parameters
     ----------
     parser : argparse.ArgumentParser
-        Complains of a wrong device.
+        Reports a wrong device.
     args : argparse.Namespace
         Options of `add_machine_options`.
 
@@ -450,7 +450,7 @@ def main(argv=None):
     Parameters
     ----------
     argv : sequence of str or None
-        The command line; None: the one of this process.
+        The command line; by default that of this process.
     """
     parser = argparse.ArgumentParser(
         description="Measure how many images γ-PhysNet DA predicts per second.",
@@ -480,8 +480,8 @@ def main(argv=None):
         )
     if "bfloat16" not in products:
         print(
-            "matrix products, bfloat16: slower than float32, this machine has no units "
-            "for it: bfloat16 is compared with float32"
+            "matrix products, bfloat16: slower than float32, as this machine has no "
+            "units for it; bfloat16 is compared with float32"
         )
     print(f"median, lowest and highest of {args.rounds} rounds:\n")
     print(format_table(images, products, flop))

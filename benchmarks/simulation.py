@@ -1,7 +1,7 @@
 """How fast air showers are simulated, from a card to a DL1 file with images.
 
-Runs ``ctapipe-process`` on a card of gamma rays as its users would, in one process, and
-tells where the time goes::
+Runs ``ctapipe-process`` on a card of gamma rays as users do, in one process, and prints
+where the time goes::
 
     python benchmarks/simulation.py
 
@@ -32,13 +32,13 @@ array: {array}
 
 
 class Stopwatch:
-    """Adds up the time that functions take, each by its name."""
+    """Adds up the time spent in functions, by name."""
 
     def __init__(self):
         self.seconds = defaultdict(float)
 
     def time(self, name, function):
-        """Wrap a function so that its time is counted."""
+        """Wrap a function to count its time."""
 
         def timed(*args, **kwargs):
             start = time.perf_counter()
@@ -51,7 +51,7 @@ class Stopwatch:
 
 
 def count_images(path):
-    """Count events and images of a DL1 file."""
+    """Count the events and images in a DL1 file."""
     with tables.open_file(path) as file:
         events = len(file.root.dl1.event.subarray.trigger)
         images = sum(map(len, file.root.dl1.event.telescope.images))
@@ -59,7 +59,7 @@ def count_images(path):
 
 
 def process(card, directory, *options):
-    """Run ``ctapipe-process`` on a card; give the file that it writes."""
+    """Run ``ctapipe-process`` on a card; return the file that it writes."""
     source = Path(directory) / "benchmark.airshower.yaml"
     output = Path(directory) / "benchmark.dl1.h5"
     source.write_text(card)

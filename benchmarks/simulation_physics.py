@@ -1,6 +1,6 @@
-"""Whether simulated air showers are right: a table of figures with their references.
+"""Whether simulated air showers are right: a table of quantities with references.
 
-Each figure has a tolerance; the exit status is 1 if one of them is missed::
+Each quantity has a tolerance; the exit status is 1 if one of them is outside::
 
     python benchmarks/simulation_physics.py
 
@@ -35,7 +35,7 @@ from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
 GROUND_M = 2158.0
 RADIUS_M = 11.5
 DOWN = (0.0, 0.0, -1.0)
-#: Cleaning of all images that are cleaned here, in photoelectrons.
+#: Image cleaning, thresholds in photoelectrons.
 CLEANING = {
     "picture_thresh": 8,
     "boundary_thresh": 4,
@@ -45,7 +45,7 @@ CLEANING = {
 
 @dataclass
 class Check:
-    """A figure and what it must be."""
+    """A quantity and the range it must lie in."""
 
     name: str
     value: float
@@ -55,12 +55,12 @@ class Check:
 
     @property
     def passed(self):
-        """Whether the figure is within its tolerance."""
+        """Whether the quantity is within its tolerance."""
         return self.low <= self.value <= self.high
 
 
 def around(name, value, expected, tolerance, reference):
-    """Make a check of a figure that may be off by a share of what is expected."""
+    """Make a check of a quantity with a relative tolerance."""
     return Check(
         name, value, expected * (1 - tolerance), expected * (1 + tolerance), reference
     )
@@ -72,7 +72,7 @@ def make_air():
 
 
 def ring_of_targets(distances_m, absorption):
-    """Place discs of 11.5 m radius, four at each distance, that count photons."""
+    """Place discs of 11.5 m radius that count photons, four at each distance."""
     wavelength_nm = np.linspace(300, 600, 151)
     angle = np.arange(4) * np.pi / 2
     positions = np.array(
@@ -91,7 +91,7 @@ def ring_of_targets(distances_m, absorption):
 
 
 def mean_shower(particle, energy_gev, n_showers, targets):
-    """Simulate vertical showers; average profile, light and energy."""
+    """Simulate vertical showers; return their mean profile, light and energy."""
     air = make_air()
     profile, light, energy = 0, 0, 0
     for i in range(n_showers):
@@ -107,7 +107,7 @@ def mean_shower(particle, energy_gev, n_showers, targets):
 
 
 def greisen_hillas(energy_gev):
-    """Electrons at shower maximum above the Cherenkov threshold there.
+    """Number of electrons above the Cherenkov threshold at shower maximum.
 
     K. Greisen, Prog. Cosmic Ray Phys. 3 (1956) 1, times the share above 35 MeV of
     A. M. Hillas, J. Phys. G 8 (1982) 1461, at age 1.
@@ -120,9 +120,9 @@ def greisen_hillas(energy_gev):
 
 
 def check_cascades():
-    """Electrons, light density, energy conservation, protons against gammas."""
+    """Electrons, light density, energy conservation, protons and gammas."""
     distances_m = np.array([20.0, 50.0, 100.0, 120.0, 150.0, 250.0])
-    # Photons per m² at 100 m without absorption of CHASM, a numerical integration over
+    # Photons per m² at 100 m without absorption, from CHASM, a numerical integration of
     # the Greisen profile (I. Buckland and D. Bergman, JINST 18 (2023) P09036).
     chasm = {100.0: 20.4, 1000.0: 255.0}
     for energy_gev, n_showers in ((100.0, 150), (1000.0, 25)):
@@ -198,7 +198,7 @@ def check_cascades():
 
 
 class Telescope:
-    """One LST at the origin that shows what it sees of given showers."""
+    """One LST at the origin that observes given showers."""
 
     def __init__(self, directory):
         path = Path(directory) / "physics.airshower.yaml"
@@ -209,7 +209,7 @@ class Telescope:
         self.geometry = self.subarray.tel[1].camera.geometry
 
     def images(self, energy_gev, distance_m, n_showers, seed):
-        """Give true images and cleaned charges of showers from the pointing."""
+        """Simulate showers from the pointing; yield what the telescope records."""
         position = self.subarray.positions[1].to_value(u.m)
         pointing = self.card.pointing
         for i in range(n_showers):
@@ -227,7 +227,7 @@ class Telescope:
 
 
 def local_peak(waveforms):
-    """Charge of 7 samples around each pixel's peak."""
+    """Charge in 7 samples around each pixel's peak, and its mean time."""
     peak = np.clip(waveforms.argmax(axis=1), 3, waveforms.shape[1] - 4)
     window = peak[:, np.newaxis] + np.arange(-3, 4)
     charge = np.take_along_axis(waveforms, window, axis=1).clip(0)
@@ -236,7 +236,7 @@ def local_peak(waveforms):
 
 
 def time_gradient(geometry, time_ns, mask, hillas, metres_per_degree):
-    """Slope of the time along the major axis in ns/deg, without its sign."""
+    """Time gradient along the major axis in ns/deg, without its sign."""
     along = (geometry.pix_x - hillas.x) * np.cos(hillas.psi) + (
         geometry.pix_y - hillas.y
     ) * np.sin(hillas.psi)
@@ -245,7 +245,7 @@ def time_gradient(geometry, time_ns, mask, hillas, metres_per_degree):
 
 
 def check_images():
-    """Size, length, width and time gradient of images in an LST."""
+    """Size, length, width and time gradient of LST images."""
     with tempfile.TemporaryDirectory() as directory:
         telescope = Telescope(directory)
     geometry = telescope.geometry
@@ -288,7 +288,7 @@ def check_images():
 
 
 def check_muon_ring(telescope):
-    """Radius of the ring of a muon that hits the mirror, against its formula."""
+    """Radius of the ring of a muon that hits the mirror, compared with its formula."""
     energy_gev = 20.0
     height_m = 400.0  # above the telescope
     position = telescope.subarray.positions[1].to_value(u.m) + [0, 0, GROUND_M]
@@ -316,7 +316,7 @@ def check_muon_ring(telescope):
 
 
 def muon_light(rng, production, position, pointing, energy_gev, height_m):
-    """Follow a muon that starts above the telescope and goes through its mirror."""
+    """Follow a muon that starts above the telescope and hits its mirror."""
     targets = Targets(
         position_m=position[np.newaxis] - [*position[:2], 0],
         overburden=np.array([overburden(position[2])]),
@@ -399,7 +399,7 @@ def check_public_event():
 
 
 def mean_public_light(production):
-    """Average light of showers like the public event that reach their maximum alike."""
+    """Mean light of showers like the public event, with a similar depth of maximum."""
     primary = Primary(
         PUBLIC_EVENT["energy_gev"],
         PUBLIC_EVENT["alt_rad"],
@@ -422,8 +422,8 @@ def mean_public_light(production):
     return np.mean(light, axis=0)
 
 
-# 68 % containment of the direction of two telescopes of 17 m, at low zenith angles, in
-# deg, read off for the middle of each range (MAGIC; J. Aleksić et al., Astropart. Phys.
+# Angular resolution (68 % containment) of two 17 m telescopes at low zenith angles, in
+# deg, read off at the middle of each range (MAGIC; J. Aleksić et al., Astropart. Phys.
 # 72 (2016) 76: 0.16 at 95 GeV, 0.1 at 300 GeV, 0.07 at 1 TeV).
 MAGIC_DEG = {(80, 200): 0.145, (200, 600): 0.10, (600, 3000): 0.07}
 
@@ -527,13 +527,13 @@ GROUPS = {
 
 
 def main():
-    """Run the checks and print their table; give the exit status."""
+    """Run the checks and print their table; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--skip", nargs="+", choices=GROUPS, default=[])
     args = parser.parse_args()
     failed = 0
-    print(f"{'figure':60} {'value':>9}  allowed             reference")
+    print(f"{'quantity':60} {'value':>9}  allowed             reference")
     for group in args.only:
         if group in args.skip:
             continue

@@ -1,6 +1,6 @@
 """How fast γ-PhysNet trains: forward pass, loss, backward pass, Adam.
 
-Measures γ-PhysNet DA as in the paper on images of the LST camera, with both engines of
+Measures the paper's γ-PhysNet DA on images of the LST camera, with both engines of
 the convolution, and how long steps wait for images that are streamed from files::
 
     python benchmarks/training.py
@@ -34,12 +34,12 @@ from ctapipe_gammaphysnet.network.convolution import ENGINES
 from ctapipe_gammaphysnet.training.losses import UncertaintyWeighting, task_losses
 from ctapipe_gammaphysnet.training.stream import TrainingStream
 
-#: What the other engine is compared with.
+#: The engine that the other is compared with.
 REFERENCE = "indexed"
 
 
 def make_batch(size, lattice, device):
-    """Draw images and targets, without any shower.
+    """Draw random images and targets, without any shower.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def make_batch(size, lattice, device):
     lattice : CameraLattice
         The camera.
     device : torch.device
-        Where they are to be.
+        Where to put them.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def make_step(network, device, precision):
     Returns
     -------
     callable
-        Function that makes the step with a batch, a dict of str to torch.Tensor.
+        Function that takes one step with a batch, a dict of str to torch.Tensor.
     """
     balance = UncertaintyWeighting(list(network.heads)).to(device)
     optimizer = torch.optim.Adam([*network.parameters(), *balance.parameters()])
@@ -171,7 +171,7 @@ def stream_and_train(config, paths, labels, telescope, size, n_steps, device):
     config : NetworkConfig
         The network's hyperparameters.
     paths, labels : list
-        The files, and 0 for signal and 1 for background, for each.
+        The files, and for each 0 for signal or 1 for background.
     telescope : str
         The telescope type.
     size : int
@@ -184,7 +184,7 @@ def stream_and_train(config, paths, labels, telescope, size, n_steps, device):
     Returns
     -------
     duration, waiting : float
-        Time of the steps, and of it how long they waited for images, in s.
+        Total time of the steps, and how much of it they waited for images, in s.
     """
     lattice = CameraLattice.from_geometry(read_geometry(paths[0], telescope))
     prepare = InputPreparation(InputCard(), lattice)
@@ -227,10 +227,10 @@ def main(argv=None):
     Parameters
     ----------
     argv : sequence of str or None
-        The command line; None: the one of this process.
+        The command line; by default that of this process.
     """
     parser = argparse.ArgumentParser(
-        description="Measure how many images per second γ-PhysNet DA is trained with.",
+        description="Measure how many images per second γ-PhysNet DA trains on.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(

@@ -1,11 +1,11 @@
-"""How fast images to train on are read, and how much memory that takes.
+"""How fast training images are read, and how much memory that takes.
 
-Streams the images of DL1 files as ``ctapipe-train-gammaphysnet`` does, beside ctapipe's
-``TableLoader``, which reads the same files from their start to their end::
+Streams the images of DL1 files as ``ctapipe-train-gammaphysnet`` does, and compares
+with ctapipe's ``TableLoader``, which reads the same files from start to end::
 
     python benchmarks/training_data.py
 
-The files of the examples are small: ``--repeat`` lets each count as so many files.
+The files of the examples are small: with ``--repeat`` each counts several times.
 """
 
 import argparse
@@ -27,7 +27,7 @@ DATA = Path(__file__).absolute().parents[1] / "examples/data"
 
 
 def read_with_table_loader(paths, telescope):
-    """Read all images with ctapipe's `TableLoader`, in their order.
+    """Read all images in order with ctapipe's `TableLoader`.
 
     Parameters
     ----------
@@ -58,14 +58,14 @@ def read_with_table_loader(paths, telescope):
 
 
 def add_file_options(parser, repeat):
-    """Add the options that say what to read.
+    """Add the options for what to read.
 
     Parameters
     ----------
     parser : argparse.ArgumentParser
         Where to add them.
     repeat : int
-        As how many files each one counts by default.
+        How often each file counts by default.
     """
     for name, particle in (("signal", "gamma"), ("background", "proton")):
         parser.add_argument(
@@ -75,13 +75,13 @@ def add_file_options(parser, repeat):
             help="a DL1 file",
         )
     parser.add_argument(
-        "--repeat", type=int, default=repeat, help="as how many files each one counts"
+        "--repeat", type=int, default=repeat, help="how often each file counts"
     )
-    parser.add_argument("--telescope", default="LST_LST_LSTCam", help="its type")
+    parser.add_argument("--telescope", default="LST_LST_LSTCam", help="telescope type")
 
 
 def files_of(args):
-    """Files to read.
+    """List the files to read.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def files_of(args):
     Returns
     -------
     paths : list of pathlib.Path
-        The files; the same one may be there several times.
+        The files; the same one may appear several times.
     labels : list of int
         0 for signal and 1 for background, for each file.
     """
@@ -127,7 +127,7 @@ def read_indices(paths, labels, telescope, query):
     Parameters
     ----------
     paths, labels : list
-        As `files_of` gives them.
+        As `files_of` returns them.
     telescope : str
         The telescope type.
     query : TrainingQualityQuery
@@ -165,8 +165,8 @@ def benchmark(paths, labels, telescope, epochs, window):
     Yields
     ------
     tuple of str, int, float, float, float
-        What was done, with how many images, in how many s of time and of the
-        processor, and the memory of the process then in GB.
+        What was done, number of images, wall time and CPU time in s, and memory of the
+        process afterwards in GB.
     """
     process = psutil.Process()
 
@@ -212,14 +212,14 @@ def main(argv=None):
     Parameters
     ----------
     argv : sequence of str or None
-        The command line; None: the one of this process.
+        The command line; by default that of this process.
     """
     parser = argparse.ArgumentParser(
-        description="Measure how fast images to train on are read.",
+        description="Measure how fast training images are read.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add_file_options(parser, repeat=50)
-    parser.add_argument("--epochs", type=int, default=2, help="how many to stream")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs to stream")
     parser.add_argument(
         "--window", type=int, default=20_000, help="images shuffled in memory"
     )

@@ -8,8 +8,8 @@ them, beside other models and algorithms::
         --test-signal 'test_gamma_*.dl1.h5' --test-background 'test_proton_*.dl1.h5' \\
         --output-dir paper
 
-Started again, it goes on where it stopped. What follows ``--`` is for the training, for
-example ``-- --precision bfloat16 --devices 4``.
+If started again, it continues where it stopped. Options after ``--`` go to the
+training, for example ``-- --precision bfloat16 --devices 4``.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: The networks, and the option of ctapipe-train-gammaphysnet that makes them.
+#: The networks, and the option of ctapipe-train-gammaphysnet for each.
 NETWORKS = {"gamma-PhysNet": "--no-attention", "gamma-PhysNet DA": "--attention"}
 
 
@@ -36,7 +36,7 @@ def call(tool, *arguments):
 
 
 def train(name, config, signal, background, output_dir, options):
-    """Train the members of a network, unless that is done.
+    """Train the members of a network, unless they are trained already.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def train(name, config, signal, background, output_dir, options):
     signal, background : list of str
         DL1 files of gammas and of background, or patterns.
     output_dir : pathlib.Path
-        Where the model file goes.
+        Folder of the model file.
     options : list of str
-        More of the command line of the training.
+        Further options of the training.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def train(name, config, signal, background, output_dir, options):
         The model file.
     """
     output = output_dir / f"{name.replace(' ', '_')}.safetensors"
-    # An interrupted training leaves a model file, too, but with checkpoints beside it.
+    # An interrupted training also leaves a model file, but with checkpoints beside it.
     unfinished = output.with_suffix(".training").glob("*.ckpt")
     if not output.exists() or any(unfinished):
         call(
@@ -81,7 +81,7 @@ def run(args, training_options):
     args : argparse.Namespace
         The command line.
     training_options : list of str
-        More of the command line of the training.
+        Further options of the training.
     """
     args.output_dir.mkdir(parents=True, exist_ok=True)
     data = args.config, args.signal, args.background, args.output_dir
@@ -89,7 +89,7 @@ def run(args, training_options):
     references = ["--reference", *args.reference] if args.reference else []
     call(
         "evaluate",
-        # For the same selection of images.
+        # so that the same images are selected
         f"--config={args.config}",
         *("--model", *models, *args.model, *references),
         *("--signal", *args.test_signal, "--background", *args.test_background),
@@ -100,7 +100,7 @@ def run(args, training_options):
 
 
 def main(arguments):
-    """Do what the command line says.
+    """Run the script.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def main(arguments):
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--config", type=Path, required=True, help="of training and evaluation"
+        "--config", type=Path, required=True, help="for training and evaluation"
     )
     for name in ("signal", "background", "test-signal", "test-background"):
         parser.add_argument(
@@ -143,7 +143,7 @@ def main(arguments):
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; start again to go on") from None
+        raise SystemExit("interrupted; start again to continue") from None
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Train ctapipe's own random forests on a sample, and apply them to showers to test on.
+"""Train ctapipe's own random forests on a sample, and apply them to test showers.
 
-The baseline that γ-PhysNet is compared with::
+The baseline for γ-PhysNet::
 
     python forests.py --sample-dir ../demonstration/sample --output-dir forests
 
 makes ``forests/test_gamma.dl2.h5`` and ``forests/test_proton.dl2.h5``, with energies,
-directions and gammaness of the images, and the images themselves. Started again, it
-goes on where it stopped; a file that is there is not made again.
+directions and gammaness of the images, and the images themselves. If started again, it
+continues where it stopped; a file that exists is not made again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def make(output, tool, *arguments):
-    """Run a ctapipe tool, unless its output is there already.
+    """Run a ctapipe tool, unless its output exists already.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def make(output, tool, *arguments):
     tool : str
         Name of the tool's module.
     *arguments : str
-        Its command line, but for the output.
+        Its command line without the output.
     """
     if output.exists():
         return
@@ -106,7 +106,7 @@ def make_forests(sample, output, n_jobs):
 
 
 def main():
-    """Make what the command line says."""
+    """Run the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -120,7 +120,7 @@ def main():
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
-        raise SystemExit("interrupted; start again to go on") from None
+        raise SystemExit("interrupted; start again to continue") from None
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# From simulated showers to instrument response functions, by γ-PhysNet and ctapipe.
+# From simulated showers to instrument response functions, with γ-PhysNet and ctapipe.
 #
 #     ./make_irf.sh [FOLDER]
 #
-# Started again, it simulates only what is not in the folder yet.
+# If started again, it simulates only the files that are missing in the folder.
 set -euo pipefail
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 folder=$(realpath "${1:-irf}")
 mkdir -p "$folder"
-cd "$folder" # for the log of the provenance, too
+cd "$folder" # for the provenance log, too
 
 echo "==> DL1: images of gammas, protons and electrons"
 for particle in gamma proton electron; do

@@ -1,4 +1,4 @@
-"""Print what is in a file of instrument response functions, as gammapy reads it.
+"""Print a file of instrument response functions, as gammapy reads it.
 
 python show_irf.py irf.fits.gz
 """
@@ -13,12 +13,12 @@ from gammapy.irf import load_irf_dict_from_file
 
 
 def describe(path, offset):
-    """Tabulate the response at the energies in the middle of its bins.
+    """Tabulate the response at the centres of its energy bins.
 
     Parameters
     ----------
     path : pathlib.Path
-        File as of ctapipe-compute-irf.
+        File written by ctapipe-compute-irf.
     offset : astropy.units.Quantity
         Angle from the centre of the field of view.
 
@@ -26,8 +26,8 @@ def describe(path, offset):
     -------
     astropy.table.QTable
         True energy, effective area, 68 % containment of the point spread function,
-        median and half the 68 % interval of the energy dispersion, which are NaN where
-        there was no event.
+        median and half the 68 % interval of the energy dispersion; NaN where there was
+        no event.
     """
     irf = load_irf_dict_from_file(path)
     energy = irf["aeff"].axes["energy_true"].center
@@ -48,7 +48,7 @@ def describe(path, offset):
 
 
 def _quantile(edisp, migra, energy, offset, share):
-    """Below which E_reco / E_true a share of the events is."""
+    """E_reco / E_true below which a given share of the events lies."""
     density = edisp.evaluate(
         energy_true=energy, offset=offset, migra=migra.center
     ).to_value("")

@@ -5,10 +5,10 @@ The demonstration sample, on all cores::
     cd examples/simulation
     python simulate.py gamma.airshower.yaml proton.airshower.yaml --output-dir sample
 
-makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. Started again, it goes on
-where it stopped, in ``sample/gamma_runs`` and ``sample/proton_runs``; a file that is
-there is not made again, but an error if it is of another card. What is after ``--``
-goes to ctapipe-process.
+makes ``sample/gamma.dl1.h5`` and ``sample/proton.dl1.h5``. If started again, it
+continues where it stopped, in ``sample/gamma_runs`` and ``sample/proton_runs``. A file
+that exists is not made again; if it was made from another card, that is an error.
+Options after ``--`` go to ctapipe-process.
 """
 
 import argparse
@@ -48,11 +48,11 @@ from ctapipe_gammaphysnet.terminal import print_anything
 
 CONFIG = Path(__file__).with_name("process.yaml")
 SUFFIX = ".airshower.yaml"
-# In the folder of a card's runs, where ctapipe's tools work: any other path could have
-# characters that they take for something else.
+# Names in the folder of a card's runs, where ctapipe's tools work: any other path could
+# contain characters with a special meaning for them.
 CARD_COPY, CONFIG_COPY, MADE_BY = f"card{SUFFIX}", "process.yaml", "made_by.txt"
 RUN, MERGED, INPUTS = "run{:010d}.dl1.h5", "merged.dl1.h5", "merge.json"
-# An attribute of a finished file: checksum of all that decides what is in it.
+# Attribute of a finished file: checksum of all that determines its content.
 MADE_BY_ATTRIBUTE = "AIR_SHOWERS_MADE_BY"
 # Options of ctapipe-process that are set here.
 OURS = r"-[io]|--(in|out)put|--overwrite|--provenance-log|--.*\.(runs|(in|out)put_.*)"
@@ -62,17 +62,17 @@ _reading = threading.Lock()
 
 
 class Production(NamedTuple):
-    """A card, and what is made of it."""
+    """A card, and what is made from it."""
 
     path: Path
     card: AirShowerCard
     output: Path
     folder: Path  # of the runs, until they are merged
-    made_by: str  # checksum of all that decides what is made
+    made_by: str  # checksum of all that determines the result
 
 
 def plan(cards, output_dir, options):
-    """Read all cards, and refuse those that do not go together."""
+    """Read all cards, and refuse those that conflict."""
     for option in options:
         if re.fullmatch(OURS, option.partition("=")[0]):
             raise ToolConfigurationError(f"{option}: this is set here; leave it out")
@@ -101,12 +101,12 @@ def plan(cards, output_dir, options):
 
 
 def starts(card):
-    """What decides the random numbers of each run."""
+    """What determines the random numbers of each run."""
     return {(card.particle, card.seed, run) for run in card.run_numbers}
 
 
 def checksum(card, options):
-    """Checksum of a card, options, the files that these name, and versions."""
+    """Checksum of a card, of options and the files they name, and of versions."""
     values = (option.rpartition("=")[2] for option in options)
     files = [card, CONFIG, *filter(os.path.isfile, values)]
     hashes = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
@@ -116,7 +116,7 @@ def checksum(card, options):
 
 
 def with_absolute_file(option):
-    """Write ``--name=FILE`` or ``FILE`` such that it is found from other folders."""
+    """Make the path in ``--name=FILE`` or ``FILE`` absolute."""
     name, equals, value = option.rpartition("=")
     if not os.path.isfile(value):
         return option
@@ -124,7 +124,7 @@ def with_absolute_file(option):
 
 
 def is_made(production, cards):
-    """Whether a file is there already; another one in its place is an error."""
+    """Whether the file exists already; another one in its place is an error."""
     output = production.output
     check_file(output, cards)
     if not output.exists():
@@ -133,15 +133,15 @@ def is_made(production, cards):
         found = getattr(file.root._v_attrs, MADE_BY_ATTRIBUTE, None)
     if found != production.made_by:
         raise ToolConfigurationError(
-            f"{output} is there already, but not of this card, these options and "
-            "versions; move it, or choose another --output-dir"
+            f"{output} is there already, but was made with another card, other options "
+            "or versions; move it, or choose another --output-dir"
         )
     print(printable(f"{output} is complete already"), file=sys.stderr)
     return True
 
 
 def prepare(production):
-    """Make the folder of runs; one that is there must be of the same production."""
+    """Make the folder of runs; an existing one must be of the same production."""
     folder, note = production.folder, production.folder / MADE_BY
     folder.mkdir(exist_ok=True)
     if note.is_file() and note.read_text() == production.made_by:
@@ -157,7 +157,7 @@ def prepare(production):
 
 
 def call(module, *arguments, cwd):
-    """Run a ctapipe tool in a folder; end with what it said if it fails."""
+    """Run a ctapipe tool in a folder; if it fails, exit with its messages."""
     process = subprocess.Popen(
         [sys.executable, "-c", f"from {module} import main; main()", *arguments],
         stdin=subprocess.DEVNULL,
@@ -183,7 +183,7 @@ def call(module, *arguments, cwd):
 
 
 def write_by(module, path, *arguments):
-    """Let a ctapipe tool write a file, whole or not at all."""
+    """Write a file with a ctapipe tool, whole or not at all."""
     with whole_file(path) as unfinished:
         output = f"--output={unfinished.name}", f"--provenance-log={os.devnull}"
         call(module, *arguments, *output, cwd=path.parent)
@@ -191,9 +191,9 @@ def write_by(module, path, *arguments):
 
 
 def count_rows(path):
-    """Read a whole file that ctapipe wrote; count the rows of its tables of events.
+    """Read a whole file that ctapipe wrote; count the rows of its event tables.
 
-    HDF5 may say nothing if the disk is full.
+    HDF5 may report nothing if the disk is full.
     """
     # HDF5 serves one thread at a time.
     with _reading, writing(path), tables.open_file(path) as file:
@@ -205,7 +205,7 @@ def count_rows(path):
 
 
 def simulate_run(production, run, options):
-    """Simulate one run, unless that is done already."""
+    """Simulate one run, unless its file exists already."""
     path = production.folder / RUN.format(run)
     if not path.exists():
         config = f"--config={CONFIG_COPY}"
@@ -223,7 +223,7 @@ def simulate_runs(productions, processes, options):
             for production in productions:
                 for run in production.card.run_numbers:
                     futures.append(pool.submit(simulate_run, production, run, options))
-            # No bar without a terminal, but a line for every hundredth.
+            # Without a terminal, no bar but a line for every percent.
             n = len(futures)
             bar = tqdm(as_completed(futures), total=n, unit="run", disable=None)
             for number, future in enumerate(bar, 1):
@@ -231,7 +231,7 @@ def simulate_runs(productions, processes, options):
                 if bar.disable and number * 100 % n < 100:
                     print(f"{number} of {n} runs", file=sys.stderr)
         except BaseException:
-            # The others would go on for hours; some may be about to start.
+            # The others would run on for hours; some may be about to start.
             pool.shutdown(wait=False, cancel_futures=True)
             while _running or not all(future.done() for future in futures):
                 for process in list(_running):
@@ -241,7 +241,7 @@ def simulate_runs(productions, processes, options):
 
 
 def merge(production):
-    """Put the files of runs together, and remove all that was written for them."""
+    """Merge the files of the runs, and remove all temporary files."""
     folder, output = production.folder, production.output
     runs = [RUN.format(run) for run in production.card.run_numbers]
     # The names of many runs are too long for a command line.
@@ -261,17 +261,17 @@ def merge(production):
             raise ToolConfigurationError(f"{output} is not complete: is the disk full?")
     ours = {CARD_COPY, CONFIG_COPY, MADE_BY, INPUTS, MERGED, *runs}
     for path in list(folder.iterdir()):
-        # What was killed has left files of temporary names.
+        # Killed processes leave files with temporary names.
         if re.sub(r"\.[0-9a-f]{8}\.part\Z", "", path.name) in ours:
             path.unlink()
-    with contextlib.suppress(OSError):  # there may be something of somebody else's
+    with contextlib.suppress(OSError):  # there may be other files in it
         folder.rmdir()
 
 
 def simulate_cards(cards, output_dir, processes, options):
     """Simulate cards, several runs at a time, each card into one file."""
     options = [with_absolute_file(option) for option in options]
-    # All cards first: an error in the last one should not come after hours.
+    # All cards first: an error in the last one should not appear hours later.
     productions = plan(cards, output_dir, options)
     output_dir.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -294,7 +294,7 @@ def simulate_cards(cards, output_dir, processes, options):
 
 
 def main():
-    """Simulate what the command line says."""
+    """Run the script."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -314,7 +314,7 @@ def main():
     except (ToolConfigurationError, OSError) as error:
         parser.exit(2, f"error: {printable(str(error))}\n")
     except KeyboardInterrupt:
-        parser.exit(128 + signal.SIGINT, "interrupted; start again to go on\n")
+        parser.exit(128 + signal.SIGINT, "interrupted; start again to continue\n")
 
 
 if __name__ == "__main__":
