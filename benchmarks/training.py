@@ -193,10 +193,8 @@ def stream_and_train(config, paths, labels, telescope, size, n_steps, device):
     def make_batch(images, step):
         arrays = {
             "inputs": prepare(*images[1:])[0],
-            "energy": index.energy[images.row],
-            "direction": index.direction[images.row],
-            "impact": index.impact[images.row],
             "class": index.label[images.row],
+            **{task: target[images.row] for task, target in index.targets.items()},
         }
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
         return batch | {"weight": torch.ones(len(images.row))}

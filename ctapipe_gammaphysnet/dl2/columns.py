@@ -12,7 +12,9 @@ import numpy as np
 from ctapipe.coordinates.utils import altaz_to_righthanded_cartesian
 
 from ..compat import PARTICLE_TYPE
-from ..targets import direction_from_target, energy_from_target, impact_from_target
+from ..tasks.direction import direction_from_target
+from ..tasks.energy import energy_from_target
+from ..tasks.impact import impact_from_target
 from .containers import NEEDED
 
 __all__ = ["are_usable", "invalidate_array", "telescope_columns"]

@@ -20,7 +20,7 @@ from ..figures.panels import (
     plain_text,
     say_empty,
 )
-from ..targets import direction_to_target
+from ..tasks.direction import direction_to_target
 from .explainer import PRODUCT
 from .heatmaps import EMPTY, OUTPUTS
 from .images import on_sky

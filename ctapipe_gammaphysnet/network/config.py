@@ -1,13 +1,29 @@
 """The hyperparameters of a γ-PhysNet."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    model_validator,
+)
+
+from ..tasks import TASKS, default_tasks
 
 __all__ = ["NetworkConfig", "Task"]
 
-#: What a γ-PhysNet can predict.
-Task = Literal["energy", "direction", "impact", "class"]
+
+def _known(name):
+    if name not in TASKS:
+        raise ValueError(f"should be one of {', '.join(TASKS)}")
+    return name
+
+
+#: What a γ-PhysNet can predict: one of the `TASKS`.
+Task = Annotated[str, AfterValidator(_known)]
 
 # The upper limits keep a hand-made file from asking for a network of any size, and
 # FailFast from taking memory for a complaint about each of many wrong values.
@@ -45,7 +61,7 @@ class NetworkConfig(BaseModel):
         description="ratio of the bottleneck of squeeze-and-excitation",
     )
     tasks: Annotated[tuple[Task, ...], FailFast()] = Field(
-        ("energy", "direction", "impact", "class"),
+        default_factory=default_tasks,
         min_length=1,
         description="what the network predicts",
     )
@@ -79,6 +95,6 @@ class NetworkConfig(BaseModel):
         backbone = n_convolutions * layer + (n_convolutions - 2) * norm
         # Of four linear layers, the one before a normalisation has no biases.
         attention = self.attention * stages * (4 * layer - 1 + norm)
-        tasks = set(self.tasks)
-        n_hidden = ("energy" in tasks) + (not tasks.isdisjoint({"direction", "impact"}))
-        return backbone + attention + (n_hidden + len(tasks)) * layer
+        paths = [TASKS[task].path for task in self.tasks]
+        n_hidden = paths.count("global") + ("geometry" in paths)
+        return backbone + attention + (n_hidden + len(paths)) * layer

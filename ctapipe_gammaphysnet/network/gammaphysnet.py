@@ -1,8 +1,9 @@
-"""γ-PhysNet: one network for type, energy, direction and impact point."""
+"""γ-PhysNet: one network for all properties of a shower."""
 
 import torch
 from torch import nn
 
+from ..tasks import TASKS
 from .lattice import CameraLattice
 from .resnet import ResNet
 
@@ -15,7 +16,8 @@ class GammaPhysNet(nn.Module):
     A residual network feeds two paths. The global one averages over the camera and
     regresses the energy, to which the light of the whole image is roughly proportional.
     The local one keeps the position of each feature, and with it the shape, position
-    and orientation of the shower, for the type, the direction and the impact point.
+    and orientation of the shower: for the type, and through a hidden layer for the
+    geometry, which is the direction and the impact point. A task says which is its.
 
     Parameters
     ----------
@@ -36,18 +38,20 @@ class GammaPhysNet(nn.Module):
         channels, hidden = self.backbone.out_channels, config.hidden
         local_features = channels * len(self.backbone.lattice)
         self.heads = nn.ModuleDict()
-        if "energy" in config.tasks:
-            self.heads["energy"] = nn.Sequential(
-                nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 1)
-            )
         self.geometry = None
-        if {"impact", "direction"} & set(config.tasks):
-            self.geometry = nn.Sequential(nn.Linear(local_features, hidden), nn.ReLU())
-        for task in ("impact", "direction"):
-            if task in config.tasks:
-                self.heads[task] = nn.Linear(hidden, 2)
-        if "class" in config.tasks:
-            self.heads["class"] = nn.Linear(local_features, len(config.classes))
+        for task in _in_order(config.tasks):
+            n_outputs = task.n_outputs(config.classes)
+            if task.path == "global":
+                self.heads[task.name] = nn.Sequential(
+                    nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, n_outputs)
+                )
+            elif task.path == "geometry":
+                self.geometry = self.geometry or nn.Sequential(
+                    nn.Linear(local_features, hidden), nn.ReLU()
+                )
+                self.heads[task.name] = nn.Linear(hidden, n_outputs)
+            else:
+                self.heads[task.name] = nn.Linear(local_features, n_outputs)
 
     def features(self, images):
         """Feature maps at the end of the backbone.
@@ -88,9 +92,8 @@ class GammaPhysNet(nn.Module):
         Returns
         -------
         dict of str to torch.Tensor
-            For each task, shape (batch, 1) for energy, (batch, 2) for direction and
-            impact, and (batch, n_classes) for the logits of the class. Their units are
-            those of the training targets (`ctapipe_gammaphysnet.targets`).
+            For each task, shape (batch, n_outputs): logits for the class, and for the
+            others what their ``to_target`` makes (`ctapipe_gammaphysnet.tasks`).
         """
         return self.predict(self.features(images))
 
@@ -110,13 +113,20 @@ class GammaPhysNet(nn.Module):
         mean = features.mean(dim=2)
         flat = features.flatten(1)
         geometry = None if self.geometry is None else self.geometry(flat)
-        inputs = {
-            "energy": mean,
-            "direction": geometry,
-            "impact": geometry,
-            "class": flat,
+        inputs = {"global": mean, "geometry": geometry, "local": flat}
+        return {
+            task: head(inputs[TASKS[task].path]) for task, head in self.heads.items()
         }
-        return {task: head(inputs[task]) for task, head in self.heads.items()}
+
+
+def _in_order(names):
+    """Tasks in the order in which their first weights are drawn.
+
+    It must not change: with another order, seeds would give other weights.
+    """
+    paths = ["global", "geometry", "local"]
+    tasks = [task for name, task in reversed(TASKS.items()) if name in names]
+    return sorted(tasks, key=lambda task: paths.index(task.path))
 
 
 def parameter_shapes(config, camera):

@@ -16,6 +16,7 @@ from ..model.card import MemberCard, ModelCard, NetworkCard
 from ..model.file import Model
 from ..model.telescope import describe_telescope
 from ..network import CameraLattice, NetworkConfig
+from ..tasks import TASKS, default_tasks
 from ..training.augmentation import Augmentation
 from ..training.describe import (
     describe_data,
@@ -133,8 +134,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     tasks = traits.List(
-        traits.CaselessStrEnum(["energy", "direction", "impact", "class"]),
-        ["energy", "direction", "impact", "class"],
+        traits.CaselessStrEnum(TASKS),
+        list(default_tasks()),
         help="What the network predicts.",
     ).tag(config=True)
 
@@ -373,7 +374,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
         query = TrainingQualityQuery(parent=self)
         training, validation = split_images(
-            self.paths, self.labels, name, query, self.validation_fraction
+            self.paths,
+            self.labels,
+            name,
+            query,
+            self.validation_fraction,
+            self.tasks,
         )
         selection = query.to_table(functions=True)
         counts = "\n".join(selection.pformat(max_lines=-1, max_width=-1))

@@ -18,6 +18,9 @@ from scipy.special import ndtri
 from ..configuration.traits import FiniteFloat
 from ..events.preparation import present_pixels
 from ..model.telescope import POSITION_TOLERANCE
+from ..tasks import TASKS
+from ..tasks.metric import CONTAINMENT
+from ..tasks.task import turn_matrix
 
 __all__ = [
     "Augmentation",
@@ -29,8 +32,8 @@ __all__ = [
     "turn_targets",
 ]
 
-#: One standard deviation to either side of a Gaussian's mean, as shares of its area.
-_LOW, _HIGH = 0.15866, 0.84134
+#: Ends of the central 68 % of a distribution, as shares of it.
+_LOW, _HIGH = (1 - CONTAINMENT) / 2, (1 + CONTAINMENT) / 2
 #: Gaussian numbers, as many as 16 bits can choose from: faster than drawing new ones.
 _GAUSSIAN = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 #: Stands in for a focal length that is not known: none changes what a turn does to the
@@ -285,7 +288,7 @@ def find_turns(geometry):
     positions = _sky_positions(geometry)
     tree = KDTree(positions)
     pitch = np.median(tree.query(positions, k=2)[0][:, 1])
-    distance, pixels = tree.query(positions @ _turn_matrix(np.arange(6)))
+    distance, pixels = tree.query(positions @ turn_matrix(np.arange(6) * np.pi / 3))
     allowed = distance.max(axis=1) < POSITION_TOLERANCE * pitch
     return np.flatnonzero(allowed), pixels[allowed]
 
@@ -304,13 +307,6 @@ def _sky_positions(geometry):
     return np.column_stack(
         [geometry.pix_x.to_value(u.deg), geometry.pix_y.to_value(u.deg)]
     )
-
-
-def _turn_matrix(turns):
-    """Matrices that turn the first axis towards the second, shape (n, 2, 2)."""
-    angle = turns * np.pi / 3
-    cos, sin = np.cos(angle), np.sin(angle)
-    return np.stack([cos, -sin, sin, cos], axis=-1).reshape(*turns.shape, 2, 2)
 
 
 def turn_images(values, pixels):
@@ -335,23 +331,12 @@ def turn_images(values, pixels):
 def turn_targets(targets, turns):
     """Turn what the network learns along with the images.
 
-    Image and direction turn alike, from fov_lon to fov_lat. The impact point turns the
-    other way, from y to x: the light comes from a point on the shower's axis, which a
-    telescope sees displaced from the source towards the impact point, and the axes of
-    the TelescopeFrame and the TiltedGroundFrame are mirrored: fov_lon points to -y and
-    fov_lat to -x.
-
-    The turn is about the pointing, in the plane. That leaves out the curvature of the
-    sky (0.01° for a source 5° off-axis), and that an off-axis shower reaches the
-    ground, which is not perpendicular to the pointing, earlier or later than before:
-    3 m for 150 m of impact, 1° off-axis at a zenith angle of 30°.
+    The turn is about the pointing. What it leaves out, the tasks say.
 
     Parameters
     ----------
     targets : dict of str to numpy.ndarray
-        "direction", fov_lon and fov_lat in the TelescopeFrame in deg, shape (n, 2), and
-        "impact", impact point minus telescope in the TiltedGroundFrame in km, shape
-        (n, 2), of which each may be left out; others, which no turn changes.
+        Targets by the names of their tasks, shape (n, n_outputs).
     turns : numpy.ndarray
         How many times 60°, of `find_turns`, shape (n,).
 
@@ -360,12 +345,5 @@ def turn_targets(targets, turns):
     dict of str to numpy.ndarray
         The targets; those that no turn changes are the same arrays.
     """
-    turned = dict(targets)
-    for name, matrix in (
-        ("direction", _turn_matrix(turns)),
-        ("impact", _turn_matrix(-turns)),
-    ):
-        if name in targets:
-            vector = targets[name]
-            turned[name] = np.einsum("nij,nj->ni", matrix, vector).astype(vector.dtype)
-    return turned
+    angle = turns * np.pi / 3
+    return {name: TASKS[name].turn(target, angle) for name, target in targets.items()}

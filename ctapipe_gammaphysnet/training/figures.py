@@ -1,9 +1,6 @@
 """Figures of merit of a network on validation data."""
 
-import numpy as np
-from astropy.coordinates import angular_separation
-from scipy.special import softmax
-from sklearn.metrics import roc_auc_score
+from ..tasks import class_first
 
 __all__ = ["figures_of_merit"]
 
@@ -21,42 +18,22 @@ def figures_of_merit(outputs, targets):
     Returns
     -------
     dict of str to float
-        ``"AUC"`` of the gammaness; of gammas ``"energy resolution"``: 68 % containment
-        of |E/E_true - 1|, ``"energy bias"``: median of E/E_true - 1, ``"angular
-        resolution / deg"`` and ``"impact resolution / m"``: 68 % containment of the
-        distance. What there is no data for is left out; what cannot be told of
-        outputs that are not finite is NaN.
+        The ``figures`` of each task, such as ``"AUC"`` of the gammaness, and of gammas
+        ``"energy bias"``. What there is no data for is left out; what cannot be
+        computed from outputs that are not finite is NaN.
     """
     is_gamma = targets["class"] == 0
     figures = {}
-    if "class" in outputs and 0 < is_gamma.sum() < len(is_gamma):
-        gammaness = softmax(outputs["class"].astype(float), axis=1)[:, 0]
-        is_finite = np.isfinite(gammaness).all()
-        auc = roc_auc_score(is_gamma, gammaness) if is_finite else np.nan
-        figures["AUC"] = float(auc)
-    if not is_gamma.any():
-        return figures
-    of_gammas = {
-        task: (output[is_gamma].astype(float), targets[task][is_gamma].astype(float))
-        for task, output in outputs.items()
-        if task != "class"
-    }
-    if "energy" in of_gammas:
-        predicted, true = of_gammas["energy"]
-        # Beyond a factor of 10^10 it does not matter by how much it is wrong.
-        deviation = 10 ** np.clip(predicted - true, -10, 10) - 1
-        figures["energy resolution"] = _containment(np.abs(deviation))
-        figures["energy bias"] = float(np.median(deviation))
-    if "direction" in of_gammas:
-        separation = angular_separation(
-            *np.deg2rad(np.concatenate(of_gammas["direction"], axis=1)).T
-        )
-        figures["angular resolution / deg"] = _containment(np.rad2deg(separation))
-    if "impact" in of_gammas:
-        distance = np.linalg.norm(np.subtract(*of_gammas["impact"]), axis=1)
-        figures["impact resolution / m"] = _containment(1000 * distance)
+    for name, task in class_first().items():
+        if name not in outputs:
+            continue
+        output, target = outputs[name].astype(float), targets[name]
+        if task.of_gammas:
+            output, target = output[is_gamma], target[is_gamma].astype(float)
+        elif is_gamma.all():
+            continue
+        if is_gamma.any():
+            figures |= {
+                k: compute(output, target) for k, compute in task.figures.items()
+            }
     return figures
-
-
-def _containment(values):
-    return float(np.quantile(values, 0.68))

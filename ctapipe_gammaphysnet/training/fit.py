@@ -162,7 +162,9 @@ def _make_streams(data, recipe, seed, rank, n_processes):
         rng = np.random.default_rng([seed, step, rank])
         targets = _targets(data.training, images.row)
         *arrays, targets = data.augmentation(*images[1:], targets, rng)
-        weight = _energy_weights(targets, recipe.energy_weight_slope, means)
+        weight = _energy_weights(
+            data.training, images.row, recipe.energy_weight_slope, means
+        )
         return _to_tensors(prepare(*arrays)[0], targets, weight, images.row)
 
     def validation_batch(images):
@@ -210,12 +212,8 @@ def _check_pixels(paths, index, images):
 
 
 def _targets(index, rows):
-    return {
-        "energy": index.energy[rows],
-        "direction": index.direction[rows],
-        "impact": index.impact[rows],
-        "class": index.label[rows],
-    }
+    targets = {task: values[rows] for task, values in index.targets.items()}
+    return targets | {"class": index.label[rows]}
 
 
 def _mean_weights(index, slope):
@@ -224,9 +222,9 @@ def _mean_weights(index, slope):
     return {label: power[index.label == label].mean() for label in set(index.label)}
 
 
-def _energy_weights(targets, slope, means):
-    mean = np.array([means[label] for label in targets["class"]])
-    power = 10 ** (slope * targets["energy"][:, 0].astype(float))
+def _energy_weights(index, rows, slope, means):
+    mean = np.array([means[label] for label in index.label[rows]])
+    power = 10 ** (slope * index.energy[rows, 0].astype(float))
     return (power / mean).astype(np.float32)
 
 

@@ -14,7 +14,9 @@ from ctapipe.io import read_table
 from ..events.dl1_file import DL1File
 from ..events.dl1_format import IMAGES, SHOWERS
 from ..events.showers import shower_numbers
-from ..targets import direction_to_target, energy_to_target, impact_to_target
+from ..tasks import TASKS, default_tasks
+from ..tasks.energy import energy_to_target
+from ..tasks.task import Truth
 
 __all__ = [
     "EventIndex",
@@ -61,11 +63,8 @@ class EventIndex:
         Number of the simulated shower, shape (n,), uint64.
     energy : numpy.ndarray
         log10(E / TeV), shape (n, 1), float32.
-    direction : numpy.ndarray
-        fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2), float32.
-    impact : numpy.ndarray
-        Impact point minus telescope in the TiltedGroundFrame in km, shape (n, 2),
-        float32.
+    targets : dict of str to numpy.ndarray
+        What networks learn of each task but the class, shape (n, n_outputs), float32.
     pointing : numpy.ndarray
         Altitude and azimuth of the telescope in deg, shape (n, 2), float32.
     """
@@ -78,8 +77,7 @@ class EventIndex:
     label: np.ndarray
     shower: np.ndarray
     energy: np.ndarray
-    direction: np.ndarray
-    impact: np.ndarray
+    targets: dict
     pointing: np.ndarray
 
     def __len__(self):
@@ -99,14 +97,7 @@ class EventIndex:
         EventIndex
             All of them.
         """
-        return cls(
-            **{
-                field.name: np.concatenate(
-                    [getattr(part, field.name) for part in parts]
-                )
-                for field in fields(cls)
-            }
-        )
+        return parts[0]._map(lambda *values: np.concatenate(values), *parts[1:])
 
     def select(self, rows):
         """Select telescope events.
@@ -121,7 +112,21 @@ class EventIndex:
         EventIndex
             The selected ones.
         """
-        return EventIndex(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+        return self._map(lambda values: values[rows])
+
+    def _map(self, function, *others):
+        """Apply a function to each array of this index, and those of others."""
+        indices = [self, *others]
+        arrays = {
+            field.name: function(*(getattr(index, field.name) for index in indices))
+            for field in fields(self)
+            if field.name != "targets"
+        }
+        targets = {
+            name: function(*(index.targets[name] for index in indices))
+            for name in self.targets
+        }
+        return EventIndex(**arrays, targets=targets)
 
 
 def check_file(path):
@@ -171,7 +176,7 @@ def _check_masks(dl1):
         )
 
 
-def read_index(path, number, telescope, label, quality_query):
+def read_index(path, number, telescope, label, quality_query, tasks=None):
     """Find the images of one telescope type in a file, with their truth.
 
     Parameters
@@ -186,6 +191,8 @@ def read_index(path, number, telescope, label, quality_query):
         0 if the file is signal (gammas), 1 if it is background.
     quality_query : ImageQualityQuery
         Selects the images by their DL1 parameters, and counts them.
+    tasks : collection of str, optional
+        What networks learn; by default all that they do unless told otherwise.
 
     Returns
     -------
@@ -197,11 +204,13 @@ def read_index(path, number, telescope, label, quality_query):
     TrainingDataError
         If particles are not what the label says, or the pointing is not known.
     """
+    # The class is the label, which the index has anyway.
+    learnt = [TASKS[t] for t in tasks or default_tasks() if TASKS[t].of_gammas]
     # The focal length does not matter here, and old files know only one.
     with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
         tel_ids = dl1.subarray.get_tel_ids_for_type(telescope)
         positions = dl1.subarray.tel_coords.cartesian.xyz.to_value(u.m).T
-        parts, first_event = [_empty_index()], 0
+        parts, first_event = [_empty_index(learnt)], 0
         for chunk in dl1.chunks(_CHUNK):
             with dl1.reading():
                 showers = _read_showers(dl1, chunk, first_event)
@@ -214,15 +223,17 @@ def read_index(path, number, telescope, label, quality_query):
                 rows = np.flatnonzero(is_good)
                 position = positions[dl1.subarray.tel_ids_to_indices(tel_id)]
                 parts.append(
-                    _index_rows(path, number, chunk, tel_id, rows, showers, position)
+                    _index_rows(
+                        path, number, chunk, tel_id, rows, showers, position, learnt
+                    )
                 )
     index = EventIndex.concatenate(parts)
     index.label[:] = label
     return index.select(np.lexsort((index.row, index.tel_id)))
 
 
-def _empty_index():
-    none, pair = np.empty(0), np.empty((0, 2), np.float32)
+def _empty_index(tasks):
+    none = np.empty(0)
     return EventIndex(
         file=none.astype(np.int32),
         obs_id=none.astype(np.int64),
@@ -232,9 +243,8 @@ def _empty_index():
         label=none.astype(np.int64),
         shower=none.astype(np.uint64),
         energy=np.empty((0, 1), np.float32),
-        direction=pair,
-        impact=pair,
-        pointing=pair,
+        targets={t.name: np.empty((0, t.n_outputs(())), np.float32) for t in tasks},
+        pointing=np.empty((0, 2), np.float32),
     )
 
 
@@ -254,7 +264,7 @@ def _read_showers(dl1, chunk, start):
     return showers
 
 
-def _index_rows(path, number, chunk, tel_id, rows, showers, position):
+def _index_rows(path, number, chunk, tel_id, rows, showers, position, tasks):
     """Index of the images of a telescope that passed the selection."""
     shower = showers[chunk.event[tel_id][rows]]
     check_truth(path, shower)
@@ -265,6 +275,7 @@ def _index_rows(path, number, chunk, tel_id, rows, showers, position):
             "events"
         )
     n = len(rows)
+    truth = Truth(shower, alt, az, u.Quantity(np.tile(position, (n, 1)), u.m))
     return EventIndex(
         file=np.full(n, number, np.int32),
         obs_id=np.asarray(shower["obs_id"], np.int64),
@@ -274,16 +285,7 @@ def _index_rows(path, number, chunk, tel_id, rows, showers, position):
         label=np.zeros(n, np.int64),
         shower=shower_numbers(shower),
         energy=energy_to_target(shower["true_energy"]).astype(np.float32),
-        direction=direction_to_target(
-            shower["true_alt"], shower["true_az"], alt, az
-        ).astype(np.float32),
-        impact=impact_to_target(
-            shower["true_core_x"],
-            shower["true_core_y"],
-            u.Quantity(np.tile(position, (n, 1)), u.m),
-            alt,
-            az,
-        ).astype(np.float32),
+        targets={t.name: t.to_target(truth).astype(np.float32) for t in tasks},
         pointing=np.column_stack([alt.to_value(u.deg), az.to_value(u.deg)]).astype(
             np.float32
         ),

@@ -3,9 +3,9 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from ..tasks import TASKS
 from .processes import sum_over_processes
 
 __all__ = ["FixedWeights", "UncertaintyWeighting", "task_losses"]
@@ -14,8 +14,8 @@ __all__ = ["FixedWeights", "UncertaintyWeighting", "task_losses"]
 def task_losses(outputs, targets):
     """Loss of each task over a batch.
 
-    Cross-entropy for the class; L1 for each regression, over gammas alone: what a
-    proton's energy would be as a gamma is not to be learnt (the paper's masked loss).
+    Cross-entropy for the class; L1 for each regression, over gammas alone: the energy
+    that a proton would have as a gamma is not to be learnt (the paper's masked loss).
 
     Parameters
     ----------
@@ -34,15 +34,13 @@ def task_losses(outputs, targets):
     """
     weight = targets["weight"]
     gamma_weight = weight * (targets["class"] == 0)
-    losses = {}
-    for task, output in outputs.items():
-        if task == "class":
-            loss = F.cross_entropy(output, targets[task], reduction="none")
-            losses[task] = _weighted_mean(loss, weight)
-        else:
-            deviation = (output - targets[task]).abs().mean(dim=1)
-            losses[task] = _weighted_mean(deviation, gamma_weight)
-    return losses
+    return {
+        name: _weighted_mean(
+            TASKS[name].loss(output, targets[name]),
+            gamma_weight if TASKS[name].of_gammas else weight,
+        )
+        for name, output in outputs.items()
+    }
 
 
 def _weighted_mean(values, weight):

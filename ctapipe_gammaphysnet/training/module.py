@@ -6,6 +6,7 @@ import lightning
 import torch
 from torch.optim import lr_scheduler
 
+from ..tasks import TASKS
 from .figures import figures_of_merit
 from .losses import FixedWeights, UncertaintyWeighting, task_losses
 from .processes import gather, sum_over_processes
@@ -237,11 +238,11 @@ class TrainingModule(lightning.LightningModule):
 def _unweighted_losses(outputs, targets):
     losses = {}
     is_gamma = targets["class"] == 0
-    for task, output in outputs.items():
-        if task == "class":
-            losses[task] = torch.nn.functional.cross_entropy(output, targets[task])
-        elif is_gamma.any():
-            losses[task] = (output - targets[task])[is_gamma].abs().mean()
+    for name, output in outputs.items():
+        task = TASKS[name]
+        rows = is_gamma if task.of_gammas else torch.ones_like(is_gamma)
+        if rows.any():
+            losses[name] = task.loss(output[rows], targets[name][rows]).mean()
     return losses
 
 

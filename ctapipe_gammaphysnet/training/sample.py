@@ -55,7 +55,7 @@ def common_telescopes(arrays, names):
     return telescopes
 
 
-def split_images(paths, labels, telescope, query, validation_fraction):
+def split_images(paths, labels, telescope, query, validation_fraction, tasks):
     """Select the images of a telescope type, and split them by their showers.
 
     Parameters
@@ -70,6 +70,8 @@ def split_images(paths, labels, telescope, query, validation_fraction):
         Selects the images, and counts them.
     validation_fraction : float
         Share of the showers kept for validation.
+    tasks : collection of str
+        What is learnt.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def split_images(paths, labels, telescope, query, validation_fraction):
     """
     index = EventIndex.concatenate(
         [
-            read_index(path, number, telescope, label, query)
+            read_index(path, number, telescope, label, query, tasks)
             for number, (path, label) in enumerate(zip(paths, labels, strict=True))
         ]
     )

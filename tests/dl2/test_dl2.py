@@ -36,12 +36,9 @@ from ctapipe_gammaphysnet.dl2.event import (
     fill_telescope,
     invalidate_stereo,
 )
-from ctapipe_gammaphysnet.targets import (
-    direction_to_target,
-    energy_to_target,
-    impact_from_target,
-    impact_to_target,
-)
+from ctapipe_gammaphysnet.tasks.direction import direction_to_target
+from ctapipe_gammaphysnet.tasks.energy import energy_to_target
+from ctapipe_gammaphysnet.tasks.impact import impact_from_target, impact_to_target
 
 N = 6
 POINTING = np.full(N, 70) * u.deg, np.linspace(-3, 3, N) % 360 * u.deg

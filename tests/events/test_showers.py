@@ -93,7 +93,7 @@ def test_images_of_one_shower_share_its_number(files):
     assert len(shower_of) == 18
     assert len(set(read_all(files[0]).shower) & set(read_all(files[1]).shower)) == 2
     n_impacts = [
-        len(np.unique(index.impact[index.shower == number], axis=0))
+        len(np.unique(index.targets["impact"][index.shower == number], axis=0))
         for number in set(index.shower)
     ]
     # Two telescopes, at two impact points, and again in the other file.

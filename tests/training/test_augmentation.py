@@ -13,7 +13,8 @@ from ctapipe.io import TableLoader
 from numpy.testing import assert_allclose, assert_array_equal
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.targets import direction_to_target, impact_to_target
+from ctapipe_gammaphysnet.tasks.direction import direction_to_target
+from ctapipe_gammaphysnet.tasks.impact import impact_to_target
 from ctapipe_gammaphysnet.training.augmentation import (
     Augmentation,
     add_night_sky,

@@ -15,11 +15,9 @@ from ctapipe.io import EventSource, read_table
 
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery, TrainingQualityQuery
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
-from ctapipe_gammaphysnet.targets import (
-    direction_from_target,
-    energy_from_target,
-    impact_from_target,
-)
+from ctapipe_gammaphysnet.tasks.direction import direction_from_target
+from ctapipe_gammaphysnet.tasks.energy import energy_from_target
+from ctapipe_gammaphysnet.tasks.impact import impact_from_target
 from ctapipe_gammaphysnet.training import index as index_module
 from ctapipe_gammaphysnet.training.index import (
     EventIndex,
@@ -64,10 +62,11 @@ def read_truth(path, tel_ids):
 
 
 def assert_equal(index, expected):
-    for name in EventIndex.__dataclass_fields__:
-        column = getattr(expected, name)
-        np.testing.assert_array_equal(getattr(index, name), column)
-        assert getattr(index, name).dtype == column.dtype
+    columns, theirs = (vars(i) | i.targets for i in (index, expected))
+    assert columns.keys() == theirs.keys()
+    for name in columns.keys() - {"targets"}:
+        np.testing.assert_array_equal(columns[name], theirs[name])
+        assert columns[name].dtype == theirs[name].dtype
 
 
 def test_images_and_truth_are_those_of_the_events(gamma_file, toy_subarray):
@@ -82,13 +81,13 @@ def test_images_and_truth_are_those_of_the_events(gamma_file, toy_subarray):
         shower = event.simulation.shower
         pointing = event.monitoring.tel[tel_id].pointing
         alt_az = [u.Quantity([pointing.altitude]), u.Quantity([pointing.azimuth])]
-        assert u.isclose(energy_from_target(index.energy[n]), shower.energy)
+        assert u.isclose(energy_from_target(index.targets["energy"][n]), shower.energy)
         # In float32, azimuths of up to 360 degrees would not be precise enough.
-        direction = index.direction[[n]].astype(float)
+        direction = index.targets["direction"][[n]].astype(float)
         alt, az = direction_from_target(direction, *alt_az)
         assert angular_separation(az[0], alt[0], shower.az, shower.alt) < 1e-6 * u.deg
         position = toy_subarray.positions[tel_id][np.newaxis]
-        core, _ = impact_from_target(index.impact[[n]], position, *alt_az)
+        core, _ = impact_from_target(index.targets["impact"][[n]], position, *alt_az)
         assert u.isclose(core[0, 0], shower.core_x, atol=1 * u.cm)
         assert u.isclose(core[0, 1], shower.core_y, atol=1 * u.cm)
         np.testing.assert_allclose(
@@ -193,10 +192,16 @@ def test_a_selection_keeps_columns_together(gamma_file):
     rows = np.flatnonzero(bright)
     for selected in (index.select(bright), index.select(rows)):
         assert 0 < len(selected) == bright.sum() < len(index)
-        for name in EventIndex.__dataclass_fields__:
+        assert_equal(
+            selected, EventIndex.concatenate([index.select([n]) for n in rows])
+        )
+        for name in ("energy", "row"):
             np.testing.assert_array_equal(
                 getattr(selected, name), [getattr(index, name)[n] for n in rows]
             )
+        np.testing.assert_array_equal(
+            selected.targets["impact"], [index.targets["impact"][n] for n in rows]
+        )
 
 
 def test_a_file_that_can_be_used_is_accepted(gamma_file):

@@ -94,8 +94,7 @@ def large_index(n_files=(150, 50), n_rows=400, keep=None):
         energy=np.concatenate(
             [np.linspace(0, 1, k * n_rows, dtype=np.float32) for k in n_files if k]
         )[:, np.newaxis],
-        direction=none,
-        impact=none,
+        targets={"direction": none, "impact": none},
         pointing=none,
     )
     return index if keep is None else index.select(keep(index))

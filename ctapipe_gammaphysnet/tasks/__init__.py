@@ -1,0 +1,38 @@
+"""The properties of a shower that a network can predict, one module for each.
+
+All that lists properties asks `TASKS`: a new one is a module and its line here.
+Importing it imports neither torch nor ctapipe nor astropy.
+"""
+
+from .direction import DIRECTION
+from .energy import ENERGY
+from .impact import IMPACT
+from .particle import CLASS
+
+__all__ = ["TASKS", "class_first", "default_tasks"]
+
+#: All properties by name. Those of the array need others before them: the distance of
+#: the impact point needs the direction.
+TASKS = {task.name: task for task in (ENERGY, DIRECTION, IMPACT, CLASS)}
+
+
+def default_tasks():
+    """List what networks predict unless they are told otherwise.
+
+    Returns
+    -------
+    tuple of str
+        The paper's tasks.
+    """
+    return tuple(name for name, task in TASKS.items() if not task.optional)
+
+
+def class_first():
+    """Order the properties as the paper's figures do.
+
+    Returns
+    -------
+    dict of str to Task
+        The `TASKS`, the class first.
+    """
+    return dict(sorted(TASKS.items(), key=lambda item: item[1].of_gammas))

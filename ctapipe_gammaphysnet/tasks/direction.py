@@ -1,0 +1,173 @@
+"""The direction of a gamma, as its offset from the pointing."""
+
+import warnings
+
+import numpy as np
+
+from .metric import distance_metric, resolution
+from .task import Movement, Output, Task, mean_and_spread, turn_vectors
+
+__all__ = ["DIRECTION", "direction_from_target", "direction_to_target"]
+
+
+def direction_to_target(alt, az, pointing_alt, pointing_az):
+    """Take directions to their offsets from the pointing.
+
+    Parameters
+    ----------
+    alt, az : astropy.units.Quantity
+        Direction on the sky, shape (n,).
+    pointing_alt, pointing_az : astropy.units.Quantity
+        Pointing of the telescope, shape (n,) or ().
+
+    Returns
+    -------
+    numpy.ndarray
+        fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2).
+    """
+    import astropy.units as u
+    from astropy.coordinates import AltAz, SkyCoord
+    from ctapipe.coordinates import MissingFrameAttributeWarning, TelescopeFrame
+
+    frame = TelescopeFrame(telescope_pointing=AltAz(alt=pointing_alt, az=pointing_az))
+    with warnings.catch_warnings():
+        # No time nor place is needed: both frames move with the sky's horizon.
+        warnings.simplefilter("ignore", MissingFrameAttributeWarning)
+        offset = SkyCoord(alt=alt, az=az, frame=AltAz()).transform_to(frame)
+    return np.column_stack(
+        [offset.fov_lon.to_value(u.deg), offset.fov_lat.to_value(u.deg)]
+    )
+
+
+def direction_from_target(target, pointing_alt, pointing_az):
+    """Take offsets from the pointing back to directions.
+
+    Parameters
+    ----------
+    target : numpy.ndarray
+        fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2).
+    pointing_alt, pointing_az : astropy.units.Quantity
+        Pointing of the telescope, shape (n,) or ().
+
+    Returns
+    -------
+    alt, az : astropy.units.Quantity
+        Direction on the sky in deg, shape (n,); NaN for offsets beyond 180° in
+        fov_lon or 90° in fov_lat.
+    """
+    import astropy.units as u
+    from ctapipe.reco.preprocessing import telescope_to_horizontal
+
+    # A network can give any number: beyond the sky there is no direction, and astropy
+    # stops at such latitudes.
+    on_sky = (np.abs(target) <= [180, 90]).all(axis=1)
+    lon, lat = np.where(on_sky, target.T, np.nan)
+    alt, az = telescope_to_horizontal(
+        lon=u.Quantity(lon, u.deg),
+        lat=u.Quantity(lat, u.deg),
+        pointing_alt=pointing_alt,
+        pointing_az=pointing_az,
+    )
+    # Not as astropy's Latitude and Longitude, which forbid arithmetic.
+    return u.Quantity(alt, u.deg), u.Quantity(az, u.deg)
+
+
+def _resolution(predicted, true):
+    from astropy.coordinates import angular_separation
+
+    separation = angular_separation(
+        *np.deg2rad(np.concatenate([predicted, true], axis=1)).T
+    )
+    return resolution(np.rad2deg(separation))
+
+
+class _Direction(Task):
+    """The direction: where the shower's axis meets the sky."""
+
+    name = "direction"
+    needs_pointing = True
+    meaning = "fov_lon, fov_lat / deg, TelescopeFrame"
+    truth = ("true_alt", "true_az")
+    colour = "#117733"
+    figures = {"angular resolution / deg": _resolution}
+    columns = {"alt": ("geometry", "alt", "deg"), "az": ("geometry", "az", "deg")}
+    needed = True
+    compared = error = "separation"
+    metrics = {
+        "angular_resolution": distance_metric(
+            "separation",
+            "deg",
+            "Angular resolution",
+            "68 % containment of the angle between reconstructed and true direction",
+        )
+    }
+    # The network has no altitude and azimuth: fov_lat and fov_lon are the offsets from
+    # the pointing along them.
+    outputs = {
+        "fov_lat": Output("direction", 1, "Altitude (fov_lat)", "deg"),
+        "fov_lon": Output("direction", 0, "Azimuth (fov_lon)", "deg"),
+    }
+    # Offsets are small: the sky is flat.
+    movement = Movement(
+        "direction",
+        "Move of the direction / deg",
+        lambda old, new: np.linalg.norm(new - old, axis=-1),
+    )
+
+    def to_target(self, truth):
+        """Make offsets from the pointing."""
+        return direction_to_target(
+            truth.showers["true_alt"],
+            truth.showers["true_az"],
+            truth.pointing_alt,
+            truth.pointing_az,
+        )
+
+    def turn(self, target, angle):
+        """Turn the offset as the image is turned.
+
+        It is turned in the plane, which leaves out the curvature of the sky: 0.01° for
+        a source 5° off-axis.
+        """
+        return turn_vectors(target, angle)
+
+    def dl2(self, images):
+        """Make the direction of the mean offset, and the spread of the directions."""
+        import astropy.units as u
+
+        offset = images.rows("direction")
+        columns = {}
+        for name, values in zip(("alt", "az"), images.directions, strict=True):
+            values = values.reshape(offset.shape[:2])
+            mean = values[0]
+            if name == "az":
+                # As differences from their mean, so that they do not wrap at north.
+                values = (values - mean + 180 * u.deg) % (360 * u.deg)
+            columns[name] = mean
+            columns[f"{name}_uncert"] = mean_and_spread(values)[1]
+        # In the telescope frame, where nothing is distorted near the zenith.
+        with np.errstate(invalid="ignore"):
+            lon, lat = np.moveaxis(offset, -1, 0)
+            flat = np.stack([lon * np.cos(np.deg2rad(lat)), lat], -1)
+            _, spread = mean_and_spread(flat)
+        columns["ang_distance_uncert"] = u.Quantity(np.hypot(*spread.T), u.deg)
+        return {"geometry": columns}
+
+    def compare(self, predictions, events):
+        """Compute the angle from the true direction in deg."""
+        from astropy.coordinates import angular_separation
+
+        separation = angular_separation(
+            np.deg2rad(predictions["az"]),
+            np.deg2rad(predictions["alt"]),
+            np.deg2rad(np.asarray(events["true_az"])),
+            np.deg2rad(np.asarray(events["true_alt"])),
+        )
+        return np.rad2deg(separation)
+
+    def fact(self, output, error):
+        """Say how far it is off."""
+        return f"{error:.2f}° off the true direction" if np.isfinite(error) else ""
+
+
+DIRECTION = _Direction()

@@ -1,0 +1,125 @@
+"""The energy of a gamma."""
+
+import numpy as np
+
+from .metric import Metric, containment, resolution, weighted_quantile
+from .task import Movement, Output, Task, mean_and_spread
+
+__all__ = ["ENERGY", "energy_from_target", "energy_to_target"]
+
+
+def energy_to_target(energy):
+    """Take energies to their targets.
+
+    Parameters
+    ----------
+    energy : astropy.units.Quantity
+        Energy, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        log10(E / TeV), shape (n, 1).
+    """
+    import astropy.units as u
+
+    return np.log10(energy.to_value(u.TeV))[:, np.newaxis]
+
+
+def energy_from_target(target):
+    """Take the network's output back to energies.
+
+    Parameters
+    ----------
+    target : numpy.ndarray
+        log10(E / TeV), shape (..., 1).
+
+    Returns
+    -------
+    astropy.units.Quantity
+        Energy in TeV, shape (...).
+    """
+    import astropy.units as u
+
+    return u.Quantity(10 ** target[..., 0], u.TeV)
+
+
+def _deviation(predicted, true):
+    # Beyond a factor of 10^10 it does not matter by how much it is wrong.
+    return 10 ** np.clip(predicted - true, -10, 10) - 1
+
+
+def _resolution(reconstructed, energy, is_gamma, weights, cut):
+    return containment(np.abs(reconstructed / energy - 1), weights)
+
+
+def _bias(reconstructed, energy, is_gamma, weights, cut):
+    return weighted_quantile(reconstructed / energy - 1, 0.5, weights)
+
+
+class _Energy(Task):
+    """The energy, which the light of the whole image is roughly proportional to."""
+
+    name = "energy"
+    path = "global"
+    meaning = "log10(E/TeV)"
+    truth = ("true_energy",)
+    colour = "#332288"
+    figures = {
+        "energy resolution": lambda *of: resolution(np.abs(_deviation(*of))),
+        "energy bias": lambda *of: float(np.median(_deviation(*of))),
+    }
+    columns = {"energy": ("energy", "energy", "TeV")}
+    needed = True
+    compared = error = "energy"
+    metrics = {
+        "energy_resolution": Metric(
+            "energy",
+            "",
+            "Energy resolution",
+            "68 % containment of |E/E_true - 1|",
+            False,
+            _resolution,
+        ),
+        "energy_bias": Metric(
+            "energy", "", "Energy bias", "median of E/E_true - 1", False, _bias
+        ),
+    }
+    outputs = {"energy": Output("energy", 0, "Energy", "log10(E / TeV)")}
+    movement = Movement(
+        "energy",
+        "Energy / undisturbed energy − 1",
+        lambda old, new: 10 ** (new - old)[..., 0] - 1,
+    )
+
+    def to_target(self, truth):
+        """Take the logarithm of the true energy."""
+        return energy_to_target(truth.showers["true_energy"])
+
+    def dl2(self, images):
+        """Make the energy of the mean logarithm, and the spread of the energies."""
+        # What is too large for a number becomes infinite, and what is too small 0:
+        # neither is an energy.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            energies = energy_from_target(images.rows("energy"))
+            energy, uncertainty = mean_and_spread(energies)
+            energy = np.where(energy > 0, energy, np.nan)
+        return {"energy": {"energy": energy, "energy_uncert": uncertainty}}
+
+    def compare(self, predictions, events):
+        """Keep energies that can be: finite and positive."""
+        energy = predictions["energy"]
+        return np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
+
+    def error_of(self, compared, events):
+        """Compute the relative deviation from the true energy."""
+        import astropy.units as u
+
+        return np.abs(compared / events["true_energy"].to_value(u.TeV) - 1)
+
+    def fact(self, output, error):
+        """Say the energy."""
+        return "" if output is None else f"{10 ** output[:, 0].mean():.3g} TeV"
+
+
+ENERGY = _Energy()
