@@ -39,6 +39,7 @@ from .events.preparation import event_images
 from .events.quality import ImageQualityQuery
 from .files.input_file import sha256_of_file
 from .files.paths import FilePath
+from .tasks import TASKS
 
 __all__ = ["GammaPhysNetReconstructor"]
 
@@ -368,7 +369,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             Whether it predicts the direction or the impact point.
         """
         card, _ = self._networks[name]
-        return not {"direction", "impact"}.isdisjoint(card.network.tasks)
+        return any(TASKS[task].needs_pointing for task in card.network.tasks)
 
     def preparation_of(self, name):
         """What makes the input of a telescope type's network of images.

@@ -12,16 +12,17 @@ from ctapipe.core import Field
 from ctapipe.reco.reconstructor import ReconstructionProperty
 
 from ..compat import PARTICLE_TYPE
+from ..tasks import TASKS
 
 __all__ = [
     "CONTAINERS",
-    "NEEDED",
     "PROPERTIES",
     "ModelName",
     "array_container",
     "group_names",
     "kind_of",
     "kinds_of_tasks",
+    "needed_fields",
     "telescope_container",
 ]
 
@@ -86,13 +87,6 @@ PROPERTIES = {
     "geometry": ReconstructionProperty.GEOMETRY,
     PARTICLE_TYPE: ReconstructionProperty.PARTICLE_TYPE,
 }
-#: Fields without which a prediction of the array is not valid. The impact point may be
-#: missing: a network can be without that task.
-NEEDED = {
-    "energy": ("energy",),
-    "geometry": ("alt", "az"),
-    PARTICLE_TYPE: ("prediction",),
-}
 #: Containers of the array, which name the model in each row: attributes of tables that
 #: are merged are those of the first file.
 _ARRAY_CONTAINERS = {
@@ -116,13 +110,31 @@ def kinds_of_tasks(tasks):
         Keys of `CONTAINERS`: energy; geometry, where there is a direction; the particle
         type; and the impact distance, where there are direction and impact point.
     """
-    needs = {
-        "energy": {"energy"},
-        "geometry": {"direction"},
-        PARTICLE_TYPE: {"class"},
-        "impact": {"direction", "impact"},
-    }
-    return [kind for kind, needed in needs.items() if needed <= set(tasks)]
+    found = set().union(*(TASKS[task].kinds(tasks) for task in tasks))
+    return [kind for kind in CONTAINERS if kind in found]
+
+
+def needed_fields(kind):
+    """Find the fields without which a prediction of the array is not valid.
+
+    The impact point may be missing: a network can be without that task.
+
+    Parameters
+    ----------
+    kind : str
+        Which: a key of `PROPERTIES`.
+
+    Returns
+    -------
+    list of str
+        Fields of its container.
+    """
+    return [
+        field
+        for task in TASKS.values()
+        for its_kind, field, _ in task.columns.values()
+        if task.needed and its_kind == kind
+    ]
 
 
 def kind_of(combiner):

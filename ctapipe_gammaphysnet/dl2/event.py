@@ -6,10 +6,10 @@ import numpy as np
 from .columns import are_usable
 from .containers import (
     CONTAINERS,
-    NEEDED,
     PROPERTIES,
     array_container,
     group_names,
+    needed_fields,
     telescope_container,
 )
 from .stereo import combine_cores
@@ -92,12 +92,13 @@ def invalidate_stereo(event, kind, name):
     """
     containers = getattr(event.dl2.stereo, kind)
     stereo = containers[name]
+    needed = needed_fields(kind)
     columns = {
         field: u.Quantity(stereo[field]).value
         for field in stereo.keys()
-        if field in NEEDED[kind] or "uncert" in field
+        if field in needed or "uncert" in field
     }
-    if not (stereo.is_valid and are_usable(columns, NEEDED[kind])):
+    if not (stereo.is_valid and are_usable(columns, needed)):
         containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
     return bool(containers[name].is_valid)
 

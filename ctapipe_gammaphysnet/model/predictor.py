@@ -15,6 +15,7 @@ from ..network.gpu_inference import gpu_backbone
 from ..network.inference import InferenceBackbone
 from ..network.lattice import CameraLattice
 from ..numba_cache import require_compilation
+from ..tasks import TASKS
 
 __all__ = [
     "Predictor",
@@ -291,6 +292,7 @@ class Predictor:
         """
         with torch.no_grad(), _few_threads(len(features)):
             outputs = network.predict(features.float())
-            if "class" in outputs:
-                outputs["class"] = torch.softmax(outputs["class"], dim=1)
-        return {task: output.double().cpu().numpy() for task, output in outputs.items()}
+            return {
+                task: TASKS[task].finish(output).double().cpu().numpy()
+                for task, output in outputs.items()
+            }

@@ -106,6 +106,10 @@ def resolution(values):
     return float(np.quantile(values, CONTAINMENT))
 
 
+def _containment(distance, energy, is_gamma, weights, cut):
+    return containment(distance, weights)
+
+
 def distance_metric(prediction, unit, label, description):
     """Make the metric of a distance from the truth: its 68 % containment.
 
@@ -119,8 +123,4 @@ def distance_metric(prediction, unit, label, description):
     Metric
         The metric.
     """
-
-    def compute(distance, energy, is_gamma, weights, cut):
-        return containment(distance, weights)
-
-    return Metric(prediction, unit, label, description, False, compute)
+    return Metric(prediction, unit, label, description, False, _containment)
