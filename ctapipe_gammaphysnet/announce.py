@@ -1,4 +1,4 @@
-"""What is said once in a run, by modules that serve our tools and ctapipe's."""
+"""Warnings that appear once in a run, from modules that our tools and ctapipe's use."""
 
 import logging
 from functools import cache
@@ -8,14 +8,14 @@ __all__ = ["warn_once"]
 
 @cache
 def warn_once(message):
-    """Warn, in the words and at the places of the tool that is running.
+    """Warn once, through the logger of the tool that is running.
 
     Parameters
     ----------
     message : str
-        What to say; a second time it is not said.
+        The warning; the same one is not repeated.
     """
-    # That is ours, or ctapipe's: each has set up, or silenced, its own logger.
+    # A tool of ours, or of ctapipe: each has set up, or silenced, its own logger.
     ours = logging.getLogger("ctapipe_gammaphysnet")
     log = ours if ours.hasHandlers() else logging.getLogger("ctapipe")
     log.warning("%s", message)

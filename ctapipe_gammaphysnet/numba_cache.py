@@ -13,20 +13,20 @@ __all__ = ["keep_compiled", "require_compilation", "warn_not_kept"]
 
 
 def keep_compiled(announcement, stamp=None):
-    """Keep what numba compiles for other processes, where there is a place for it.
+    """Keep compiled functions for other processes, if there is a place for them.
 
-    That is the environment's ``NUMBA_CACHE_DIR``, the folder of the function's source,
-    or the user's cache. A function is compiled, and the run goes on, where nothing can
-    be kept, or what was kept is damaged: a warning says so, once. Another one says that
-    a compilation begins.
+    The place is the environment's ``NUMBA_CACHE_DIR``, the folder of the function's
+    source, or the user's cache. If nothing can be kept, or what was kept is damaged, a
+    function is compiled all the same, and a warning says so once. Another warning
+    announces the compilation.
 
     Parameters
     ----------
     announcement : str
         What is compiled, and how long that takes.
     stamp : str, optional
-        What was kept under another stamp is not used. By default, the stamp is that of
-        the file of the function's source.
+        Functions kept with another stamp are not used. By default that of the
+        function's source file.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def keep_compiled(announcement, stamp=None):
     """
 
     def _keep(function):
-        if config.DISABLE_JIT:  # then it is not a function of numba
+        if config.DISABLE_JIT:  # then numba has not wrapped it
             return function
         try:
             function._cache = _Cache(function.py_func, announcement, stamp)
@@ -54,7 +54,7 @@ def require_compilation(what, alternative=""):
     what : str
         What needs it.
     alternative : str
-        What to do without, other than to let it compile.
+        What to do instead of letting it compile.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def require_compilation(what, alternative=""):
 
 
 def warn_not_kept(error):
-    """Say that each run will compile again, and how to avoid it.
+    """Warn that each run will compile again, and say how to avoid it.
 
     Parameters
     ----------
@@ -77,22 +77,22 @@ def warn_not_kept(error):
         Why nothing is kept.
     """
     warn_once(
-        f"What was compiled cannot be kept ({_reason(error)}): other runs compile again"
-        ". Set NUMBA_CACHE_DIR to a folder that has room and can be written"
+        f"Compiled code cannot be kept ({_reason(error)}): other runs compile again. "
+        "Set NUMBA_CACHE_DIR to a writable folder with free space"
     )
 
 
 def _reason(error):
-    """The same few words for all functions, so that they are said once."""
+    """The same few words for all functions, so that there is one warning."""
     if isinstance(error, OSError):
         return error.strerror
     if isinstance(error, RuntimeError):  # "no locator available"
-        return "numba finds no folder that can be written"
-    return "what is there is damaged"
+        return "numba finds no writable folder"
+    return "it is damaged"
 
 
 class _NoCache(NullCache):
-    """Nothing is kept of a function."""
+    """The cache of a function that cannot be kept."""
 
     def __init__(self, announcement, error):
         self._announcement, self._error = announcement, error
@@ -103,7 +103,7 @@ class _NoCache(NullCache):
 
 
 class _CheckedResult(CompileResultCacheImpl):
-    """Compiled code with its SHA-256: damaged code would crash, or do anything."""
+    """Compiled code with its SHA-256: damaged code could crash, or do anything."""
 
     def reduce(self, cres):
         code = dumps(super().reduce(cres))
@@ -117,7 +117,7 @@ class _CheckedResult(CompileResultCacheImpl):
 
 
 class _Cache(FunctionCache):
-    """What is kept of a function on disk, or was to be."""
+    """The cache of a function on disk, if it can be kept."""
 
     _impl_class = _CheckedResult
 
@@ -125,7 +125,7 @@ class _Cache(FunctionCache):
         super().__init__(py_func)
         self._announcement = announcement
         if stamp is not None:
-            # What numba compares with the stamp under which a result was kept.
+            # numba compares this with the stamp of what was kept.
             self._cache_file._source_stamp = stamp
 
     def load_overload(self, sig, target_context):
@@ -149,8 +149,8 @@ class _Cache(FunctionCache):
             warn_not_kept(error)
 
     def _forget(self):
-        """Begin anew, so that the next run finds something that it can use."""
+        """Start afresh, so that the next run finds something usable."""
         try:
             self.flush()
         except OSError:
-            pass  # nothing can be kept either, which is said then
+            pass  # then keeping fails, too, and warns

@@ -1,11 +1,11 @@
-"""Terminals that do not know all letters, and texts that could command them."""
+"""Characters that a terminal does not know, or takes for commands."""
 
 import codecs
 import sys
 
 __all__ = ["print_anything", "without_commands"]
 
-#: What our texts have that is not ASCII.
+#: ASCII for the other characters in our texts.
 _PLAIN = {"γ": "gamma", "…": "...", "±": "+-", "−": "-", "°": " deg", "–": "-"}
 
 
@@ -19,27 +19,27 @@ codecs.register_error("gammaphysnet_plain", _plain)
 
 
 def print_anything():
-    """Let standard output and error have any letter, whatever the terminal knows.
+    """Let standard output and error accept any character, whatever the terminal knows.
 
-    Letters that it does not know are written in others, in place of an error.
+    Characters that it does not know are replaced, instead of raising an error.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Others, such as those of notebooks, know all letters.
+        # Others, such as those of notebooks, know all characters.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="gammaphysnet_plain")
 
 
 def without_commands(line):
-    """Replace what a terminal could take for a command.
+    """Replace characters that a terminal could take for a command.
 
     Parameters
     ----------
     line : str
-        A line of text, of anybody.
+        A line of text from anywhere.
 
     Returns
     -------
     str
-        The same, with U+FFFD for what cannot be printed.
+        The same, with U+FFFD for characters that cannot be printed.
     """
     return "".join(c if c.isprintable() else "\ufffd" for c in line)

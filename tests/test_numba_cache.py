@@ -16,8 +16,8 @@ from ctapipe_gammaphysnet.numba_cache import keep_compiled, require_compilation
 
 FIRST_TIME = "Compiling, the first time only"
 NOT_KEPT = (
-    "What was compiled cannot be kept ({}): other runs compile again. Set "
-    "NUMBA_CACHE_DIR to a folder that has room and can be written"
+    "Compiled code cannot be kept ({}): other runs compile again. Set "
+    "NUMBA_CACHE_DIR to a writable folder with free space"
 )
 
 
@@ -90,7 +90,7 @@ def test_what_was_kept_under_another_stamp_is_not_used(folder, messages):
 
 def test_compiles_where_nothing_can_be_kept(messages, monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    reason = "numba finds no folder that can be written"
+    reason = "numba finds no writable folder"
     for _ in range(2):
         compute()
         assert messages.take() == ["Compiling", NOT_KEPT.format(reason)]
@@ -136,7 +136,7 @@ def test_what_is_damaged_is_compiled_again(folder, messages, ending, damage):
     compute()
     (message,) = messages.take()
     assert message.startswith("Compiling. What was kept in ")
-    assert message.endswith(" cannot be used (what is there is damaged)")
+    assert message.endswith(" cannot be used (it is damaged)")
     compute()
     assert messages.take() == []
 
@@ -205,7 +205,7 @@ from ctapipe_gammaphysnet.tools.apply import main
 from ctapipe.image import tailcuts_clean
 """
     # It takes less time to compile badly.
-    reason = "numba finds no folder that can be written"
+    reason = "numba finds no writable folder"
     assert run(code, NUMBA_OPT="0") == NOT_KEPT.format(reason) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Reading configuration files: all that is in them, and nothing twice."""
+"""Reading configuration files in full, and refusing what is given twice."""
 
 import json
 import tomllib
@@ -28,7 +28,7 @@ def read_configuration(path):
     Raises
     ------
     ToolConfigurationError
-        If it cannot be understood.
+        If it cannot be read.
     """
     readers = {
         ".yaml": _read_yaml,
@@ -58,14 +58,14 @@ def read_configuration(path):
 
 
 def _read_yaml(path):
-    # Bytes: it is UTF-8 whatever the terminal.
+    # Bytes: UTF-8, whatever the terminal's encoding.
     return yaml.load(path.read_bytes(), UniqueKeyLoader)
 
 
 def _read_json(path):
     content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     if isinstance(content, dict):
-        # traitlets' own number of the format.
+        # traitlets' format number.
         content.pop("version", None)
     return content
 
@@ -80,7 +80,7 @@ def _unique_keys(pairs):
 
 
 def _sections(content, where="at the top"):
-    """A configuration, with empty sections where files leave them so."""
+    """Build a configuration; a section left empty in the file stays empty."""
     if content is None:
         return Config()
     if not isinstance(content, dict):
@@ -88,7 +88,7 @@ def _sections(content, where="at the top"):
     found = Config()
     for key, value in content.items():
         if not isinstance(key, str) or not key:
-            raise ValueError(f"{where}: {key!r} is no name")
+            raise ValueError(f"{where}: {key!r} is not a name")
         is_section = key[0].upper() == key[0] and key[0] != "_"
         found[key] = _sections(value, f"in {key}") if is_section else value
     return found

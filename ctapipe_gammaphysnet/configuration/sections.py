@@ -1,8 +1,8 @@
-"""Sections of configurations: which are ours, and what wins.
+"""Configuration sections: which are ours, and which one wins.
 
 A section of ours may be at the top of a file, or nested as ``ctapipe-process`` wants it
 (``ShowerProcessor: GammaPhysNetReconstructor: ImageQualityQuery``). It means the same
-in all tools, gives way to the command line, and is an error where nobody reads it.
+in all tools, gives way to the command line, and is an error where nothing reads it.
 """
 
 import pkgutil
@@ -51,11 +51,11 @@ _OURS = {
     "Augmentation": ("training.augmentation", ()),
     "AirShowerEventSource": ("simulation.source", ()),
 }
-#: Sections of ctapipe in which sections of ours are read, or others of the same name.
+#: Sections of ctapipe that contain sections of ours, or others with the same name.
 _HOSTS = {
     "ProcessorTool": ("ShowerProcessor", "EventSource"),
     "ShowerProcessor": ("GammaPhysNetReconstructor",),
-    # Which has an ImageQualityQuery of its own.
+    # It has its own ImageQualityQuery.
     "ImageProcessor": ("ImageQualityQuery",),
 }
 
@@ -63,15 +63,15 @@ _HOSTS = {
 class CommandLineFirst:
     """Mixin of components for which the command line wins, however files are nested.
 
-    traitlets prefers what is nested deeper, be it in a file.
+    traitlets prefers the deeper section, even if it is in a file.
     """
 
     def _find_my_config(self, cfg):
-        # Copies: traitlets merges into what it is given.
+        # Copies: traitlets merges in place.
         found = super()._find_my_config(deepcopy(cfg))
         command_line = deepcopy(_command_line(self))
         found.merge(super()._find_my_config(command_line))
-        # This is where components that this one makes look last.
+        # Components made by this one look here last.
         found.merge({k: v for k, v in command_line.items() if isinstance(v, Config)})
         return found
 
@@ -91,7 +91,7 @@ def tool_of(component):
     Returns
     -------
     traitlets.config.Configurable
-        What has no parent itself: the tool, if there is one.
+        The outermost parent: the tool, if there is one.
     """
     while component.parent is not None:
         component = component.parent
@@ -99,7 +99,7 @@ def tool_of(component):
 
 
 def merged_section(config, *chain):
-    """Section of a component, merged from all places where it may be.
+    """Merge the section of a component from all places where it may be.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def merged_section(config, *chain):
         The whole configuration; not modified.
     *chain : tuple of str
         For the component and each one that contains it, from the outermost: names of
-        its section, those that are more special last.
+        its section, the most specific last.
 
     Returns
     -------
@@ -141,8 +141,8 @@ def check_sections(config):
     Raises
     ------
     ToolConfigurationError
-        If a section or an option does nothing that is ours or like ours. The message
-        says what it may have meant.
+        If a section or option does nothing, and is ours or similar to ours. The message
+        suggests what was meant.
     """
     unknown = []
     for name, section in config.items():
@@ -156,7 +156,7 @@ def check_sections(config):
 
 
 def check_options_at_top(config):
-    """Refuse options that are in no section: nobody reads them.
+    """Refuse options that are in no section: nothing reads them.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def check_options_at_top(config):
     Raises
     ------
     ToolConfigurationError
-        If there is one. The message says what it may have meant.
+        If there is one. The message suggests what was meant.
     """
     for name, value in config.items():
         if not isinstance(value, Config):
@@ -177,7 +177,7 @@ def check_options_at_top(config):
 
 
 def is_ours(name):
-    """Say whether a section is one of this package.
+    """Check whether a section is one of this package.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def _class(name):
 
 
 def _places_of_option(name):
-    """Options of ours of this name, or of one like it; or the section of this name.
+    """Options of ours with this or a similar name, or the section of this name.
 
     Options are given with their sections, such as ``Recipe.epochs``.
     """
@@ -275,7 +275,7 @@ def _names_of(classes):
 
 
 def _refuse_small_letters(name, value, where):
-    """Refuse a section that traitlets takes for an option: its letters are small."""
+    """Refuse a section in lower case, which traitlets takes for an option."""
     meant = [ours for ours in _OURS if ours.lower() == name.lower()]
     if isinstance(value, dict) and not isinstance(value, Config) and meant:
         raise ToolConfigurationError(
@@ -306,11 +306,11 @@ def _is_known(name):
 
 @cache
 def _import_ctapipe():
-    """Import all components: only for names that are not among those in use."""
+    """Import all components: only needed for names that none in use has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for module in pkgutil.iter_modules(ctapipe.tools.__path__, "ctapipe.tools."):
-            # Some need libraries that are not there.
+            # Some need libraries that are not installed.
             with suppress(Exception):
                 import_module(module.name)
         detect_and_import_plugins("ctapipe_io")

@@ -1,4 +1,4 @@
-"""YAML in which nothing is said twice: of two equal keys the last would win."""
+"""YAML without repeated keys, of which the last would win."""
 
 import yaml
 
@@ -6,10 +6,10 @@ __all__ = ["UniqueKeyLoader"]
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Loader that refuses two equal keys in one place, by a ValueError."""
+    """Loader that raises a ValueError if a mapping repeats a key."""
 
     def compose_mapping_node(self, anchor):
-        """Compose a mapping whose keys differ.
+        """Compose a mapping, and check that no key is repeated.
 
         Parameters
         ----------
@@ -29,7 +29,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
                     f"{key.value}: given twice, again in line "
                     f"{key.start_mark.line + 1}; keep one"
                 )
-            # Mappings are merged by << as often as one likes.
+            # << may merge several mappings.
             if key.tag != "tag:yaml.org,2002:merge":
                 keys.append(key.value)
         return node

@@ -1,4 +1,4 @@
-"""Numbers in a configuration that can be computed with."""
+"""Traits for numbers that are finite or have limits."""
 
 import math
 
@@ -8,9 +8,9 @@ __all__ = ["FiniteFloat", "LimitedInt"]
 
 
 class _Limited:
-    """Mixin that says the limits of a number, also of one in a list.
+    """Mixin that names the limits of a number in errors, also of one in a list.
 
-    For that, traitlets has a message with the address of an object.
+    traitlets' own message for a list shows the address of an object.
     """
 
     def info(self):
@@ -29,13 +29,13 @@ class _Limited:
 
 
 class LimitedInt(_Limited, Int):
-    """A whole number, which says its limits as an element of a list, too."""
+    """A whole number; errors name its limits, also in a list."""
 
     info_text = "a whole number"
 
 
 class FiniteFloat(_Limited, Float):
-    """A number that is neither NaN nor infinite, which ctapipe's ``Float`` may be.
+    """A number that is neither NaN nor infinite, unlike ctapipe's ``Float``.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ class FiniteFloat(_Limited, Float):
         Parameters
         ----------
         obj : traitlets.HasTraits
-            Whose setting it is.
+            Owner of the trait.
         value : object
-            The setting.
+            The value.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class FiniteFloat(_Limited, Float):
         Raises
         ------
         traitlets.TraitError
-            If it is no finite number, or beyond its limits.
+            If it is not a finite number, or outside its limits.
         """
         number = super().validate(obj, value)
         if not math.isfinite(number) or (self._positive and number <= 0):

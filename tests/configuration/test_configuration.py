@@ -56,7 +56,7 @@ def test_mappings_may_be_merged_twice(tmp_path):
     [
         ("c.yaml", "- 1", "at the top there must be 'name: value'"),
         ("c.yaml", "Recipe: 3", "in Recipe there must be 'name: value', not 3"),
-        ("c.yaml", "1: 3", "1 is no name"),
+        ("c.yaml", "1: 3", "1 is not a name"),
         ("c.yaml", "a: [", "is not understood"),
         ("c.yaml", "Recipe: {}\nRecipe: {}", "Recipe: given twice"),
         (
