@@ -3,7 +3,6 @@
 from collections import Counter
 
 from ctapipe.core import Provenance, ToolConfigurationError, traits
-from ctapipe.instrument import FocalLengthKind
 from ctapipe.io.metadata import Contact, Instrument
 
 from ..bulk import reconstruct_file, settings_of
@@ -11,8 +10,9 @@ from ..dl2.file import differences
 from ..events.dl1_file import DL1File
 from ..events.quality import ImageQualityQuery
 from ..files.output import check_file, real_path
-from ..files.paths import FilePath, Names, find_files
+from ..files.paths import Names, find_files
 from ..reconstructor import GammaPhysNetReconstructor
+from . import options
 from .base import GammaPhysNetTool
 
 __all__ = ["ApplyGammaPhysNet", "main"]
@@ -45,17 +45,11 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         help="DL1 files, with images and parameters: one or more, or patterns."
     ).tag(config=True)
 
-    output_path = FilePath(
-        default_value=None,
-        allow_none=True,
-        directory_ok=False,
-        help="DL2 file to write, from a single input.",
+    output_path = options.output_path(
+        help="DL2 file to write, from a single input."
     ).tag(config=True)
 
-    output_dir = FilePath(
-        default_value=None,
-        allow_none=True,
-        file_ok=False,
+    output_dir = options.output_dir(
         help=(
             "Folder for the DL2 files, in place of ``output_path``: ``a.dl1.h5``"
             " becomes ``a.dl2.h5``. It is made if it does not exist. Inputs whose"
@@ -77,14 +71,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         False, help="Copy the images, true ones included, into the output."
     ).tag(config=True)
 
-    focal_length_choice = traits.UseEnum(
-        FocalLengthKind,
-        default_value=FocalLengthKind.EFFECTIVE,
-        help=(
-            "Which focal length the telescopes have: for old productions that know only"
-            " the equivalent one, ``EQUIVALENT``."
-        ),
-    ).tag(config=True)
+    focal_length_choice = options.focal_length_choice().tag(config=True)
 
     aliases = {
         ("i", "input"): "ApplyGammaPhysNet.input_urls",
@@ -107,8 +94,9 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
             "Copy the images into the output",
             "Leave the images out of the output",
         ),
-        "overwrite": (
-            {"ApplyGammaPhysNet": {"overwrite": True}},
+        **options.switch(
+            "overwrite",
+            "ApplyGammaPhysNet.overwrite",
             "Replace output files that exist",
         ),
     }

@@ -1,11 +1,7 @@
 """What our tools have in common: options, configuration, messages, progress."""
 
 import logging
-import signal
 import sys
-import threading
-from contextlib import contextmanager
-from copy import deepcopy
 from importlib.metadata import version
 
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
@@ -14,28 +10,20 @@ from traitlets import default
 from traitlets.config import Application, ArgumentError, Config
 
 from ..configuration.file import read_configuration
+from ..configuration.nesting import at_the_top, refuse_selection, unused_sections
 from ..configuration.sections import (
     CommandLineFirst,
     check_options_at_top,
     check_sections,
-    is_ours,
-    merged_section,
 )
 from ..files.paths import FilePath, Names, find_files, printable
 from ..terminal import print_anything
 from .command_line import check_options, mark_files, repeat_options, with_dashes
+from .ending import ending_when_terminated
 from .logs import check_log
 
 __all__ = ["GammaPhysNetTool"]
 
-#: Where sections are read by ``ctapipe-process``, besides at the top.
-_IN_CTAPIPE_PROCESS = {
-    "GammaPhysNetReconstructor": "ShowerProcessor",
-    "Contact": "DataWriter",
-    "Instrument": "DataWriter",
-}
-#: Options by which ctapipe's sources of events leave out some of a file.
-_SELECTING = ("allowed_tels", "max_events")
 #: What files end in that tools write into their output folders.
 _OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
 #: Options with which nothing is logged.
@@ -125,7 +113,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             self.quiet = True
             self.update_logging_config()
         try:
-            with _ending_when_terminated():
+            with ending_when_terminated():
                 super().run(argv, raises)
         finally:
             for handler in self._log_files():
@@ -195,13 +183,14 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             files.merge(sources[-1])
             Provenance().add_input_file(path, "Tool Configuration", add_meta=False)
         check_options_at_top(files)
-        _refuse_selection(files, self.cli_config)
+        for config in (files, self.cli_config):
+            refuse_selection(config)
         for config in (files, self.cli_config):
             self._report_unused(config, check_sections(config))
         config = Config()
         for source in (*sources, self.cli_config):
             # Each by itself: a later one wins, nested or not.
-            config.merge(self._flattened(source))
+            config.merge(at_the_top(source, type(self), self.classes))
         self.update_config(config)
         self._check_logs()
         self.update_logging_config()
@@ -233,36 +222,11 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         return paths
 
     def _report_unused(self, config, unknown):
-        used = {name for cls in self.classes for name in cls.section_names()}
-        used |= {"ProcessorTool", *_IN_CTAPIPE_PROCESS.values()}
-        unused = [name for name in config if not (name in used or is_ours(name))]
-        for name in unused:
+        for name in unused_sections(config, self.classes):
             if name in unknown:
                 self.log.warning("nobody knows the section %s: it does nothing", name)
             else:
                 self.log.info("the section %s of ctapipe does nothing here", name)
-
-    def _flattened(self, config):
-        """A configuration with the sections of all components at the top."""
-        own = type(self).__name__
-        flat = deepcopy(config)
-        for cls in self.classes:
-            name, sections = cls.__name__, cls.section_names()
-            if name == own:
-                continue
-            section = merged_section(config, sections)
-            hosts = [[type(self).section_names()]]
-            if name in _IN_CTAPIPE_PROCESS:
-                hosts.insert(
-                    0, [("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)]
-                )
-            for host in hosts:
-                section.merge(merged_section(merged_section(config, *host), sections))
-            if own in flat:
-                flat[own].pop(name, None)
-            if section:
-                flat[name] = section
-        return flat
 
     def update_logging_config(self):
         """Configure what is logged, and where.
@@ -330,34 +294,3 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """
         disable = None if self.shows_progress and total != 0 else True
         return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
-
-
-def _refuse_selection(*configs):
-    """Refuse options that would leave out telescopes or events, and do nothing here."""
-    sections = "EventSource", "HDF5EventSource"
-    for config in configs:
-        source = merged_section(config, ("Tool", "ProcessorTool"), sections)
-        for option in _SELECTING:
-            if source.get(option) is not None:
-                raise ToolConfigurationError(
-                    f"EventSource.{option} does nothing here: this tool takes all "
-                    "telescopes and events of a file. Leave it out, or make a file of "
-                    "some of them with ctapipe-process"
-                )
-
-
-@contextmanager
-def _ending_when_terminated():
-    """End in order at SIGTERM, of a batch system for example, as at Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number, frame):
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

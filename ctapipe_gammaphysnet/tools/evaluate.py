@@ -9,13 +9,13 @@ from ..events.quality import TrainingQualityQuery
 from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
 from ..files.paths import (
-    FilePath,
     Names,
     find_files,
     named_models,
     printable,
     refuse_same_files,
 )
+from . import options
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -91,12 +91,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    output_dir = FilePath(
-        default_value=None,
-        allow_none=True,
-        file_ok=False,
-        help="Folder to write, which appears when it is complete.",
-    ).tag(config=True)
+    output_dir = options.output_dir().tag(config=True)
 
     level = traits.CaselessStrEnum(
         ["telescope", "array"],
@@ -107,10 +102,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    telescope_types = traits.List(
-        traits.Unicode(),
-        help="Telescope types to evaluate, e.g. LST_LST_LSTCam. Default: all.",
-    ).tag(config=True)
+    telescope_types = options.telescope_types("evaluate").tag(config=True)
 
     # The bins of CTAO's performance figures: five in a decade, from 10^-1.9 TeV.
     energy_min = traits.Float(
@@ -193,22 +185,11 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         help="Evaluate models on showers that they were trained on.",
     ).tag(config=True)
 
-    device = traits.Unicode(
-        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
-    ).tag(config=True)
+    device = options.device().tag(config=True)
 
-    precision = traits.CaselessStrEnum(
-        ["float32", "bfloat16"],
-        default_value="float32",
-        help="Precision of the convolutions.",
-    ).tag(config=True)
+    precision = options.precision().tag(config=True)
 
-    n_jobs = traits.Int(
-        None,
-        min=1,
-        allow_none=True,
-        help="Number of threads; default: one for each core.",
-    ).tag(config=True)
+    n_jobs = options.n_jobs().tag(config=True)
 
     aliases = {
         ("m", "model"): "EvaluateGammaPhysNet.models",
@@ -226,20 +207,24 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     }
 
     flags = {
-        "draw-members": (
-            {"EvaluateGammaPhysNet": {"draw_members": True}},
+        **options.switch(
+            "draw-members",
+            "EvaluateGammaPhysNet.draw_members",
             "Draw the curve of each member, too",
         ),
-        "published": (
-            {"EvaluateGammaPhysNet": {"published": True}},
+        **options.switch(
+            "published",
+            "EvaluateGammaPhysNet.published",
             "Draw published resolutions of LST-1, for orientation",
         ),
-        "allow-training-showers": (
-            {"EvaluateGammaPhysNet": {"allow_training_showers": True}},
+        **options.switch(
+            "allow-training-showers",
+            "EvaluateGammaPhysNet.allow_training_showers",
             "Evaluate models on showers that they were trained on",
         ),
-        "overwrite": (
-            {"EvaluateGammaPhysNet": {"overwrite": True}},
+        **options.switch(
+            "overwrite",
+            "EvaluateGammaPhysNet.overwrite",
             "Replace what was written into the output folder before",
         ),
     }

@@ -4,13 +4,13 @@ from functools import cached_property
 
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
-from ctapipe.instrument import FocalLengthKind
 
 from ..events.quality import TrainingQualityQuery
 from ..figures.drawing import collect_failures, write_figures
 from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
-from ..files.paths import FilePath, Names, find_files, named_models, refuse_same_files
+from ..files.paths import Names, find_files, named_models, refuse_same_files
+from . import options
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -62,12 +62,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    output_dir = FilePath(
-        default_value=None,
-        allow_none=True,
-        file_ok=False,
-        help="Folder to write, which appears when it is complete.",
-    ).tag(config=True)
+    output_dir = options.output_dir().tag(config=True)
 
     event_ids = traits.List(
         traits.Int(),
@@ -118,34 +113,17 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    telescope_types = traits.List(
-        traits.Unicode(),
-        help="Telescope types to explain, e.g. LST_LST_LSTCam. Default: all.",
-    ).tag(config=True)
+    telescope_types = options.telescope_types("explain").tag(config=True)
 
-    focal_length_choice = traits.UseEnum(
-        FocalLengthKind,
-        default_value=FocalLengthKind.EFFECTIVE,
-        help=(
-            "Which focal length the telescopes have: for old productions that know only"
-            " the equivalent one, ``EQUIVALENT``."
-        ),
-    ).tag(config=True)
+    focal_length_choice = options.focal_length_choice().tag(config=True)
 
-    device = traits.Unicode(
-        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
-    ).tag(config=True)
+    device = options.device().tag(config=True)
 
     batch_size = traits.Int(
         64, min=1, help="Images that are explained at once. More take more memory."
     ).tag(config=True)
 
-    n_jobs = traits.Int(
-        None,
-        min=1,
-        allow_none=True,
-        help="Number of threads; default: one for each core.",
-    ).tag(config=True)
+    n_jobs = options.n_jobs().tag(config=True)
 
     aliases = {
         ("m", "model"): "ExplainGammaPhysNet.models",
@@ -166,16 +144,19 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     }
 
     flags = {
-        "statistics": (
-            {"ExplainGammaPhysNet": {"statistics": True}},
+        **options.switch(
+            "statistics",
+            "ExplainGammaPhysNet.statistics",
             "Say over all selected images where the heatmaps lie",
         ),
-        "robustness": (
-            {"ExplainGammaPhysNet": {"robustness": True}},
+        **options.switch(
+            "robustness",
+            "ExplainGammaPhysNet.robustness",
             "Say how predictions and heatmaps of disturbed images move",
         ),
-        "overwrite": (
-            {"ExplainGammaPhysNet": {"overwrite": True}},
+        **options.switch(
+            "overwrite",
+            "ExplainGammaPhysNet.overwrite",
             "Replace what was written into the output folder before",
         ),
     }

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from ..configuration.traits import FiniteFloat, LimitedInt
 from ..events.quality import TrainingQualityQuery
 from ..files.output import check_file as check_output_file
-from ..files.paths import FilePath, Names, find_files, refuse_same_files
+from ..files.paths import Names, find_files, refuse_same_files
 from ..model.card import MemberCard, ModelCard, NetworkCard
 from ..model.file import Model
 from ..model.telescope import describe_telescope
@@ -36,6 +36,7 @@ from ..training.sample import (
     common_telescopes,
     split_images,
 )
+from . import options
 from .base import GammaPhysNetTool
 from .extras import require_modules
 
@@ -93,17 +94,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
-    output_path = FilePath(
-        default_value=None,
-        allow_none=True,
-        directory_ok=False,
-        help="Model file to write.",
-    ).tag(config=True)
+    output_path = options.output_path(help="Model file to write.").tag(config=True)
 
-    telescope_types = traits.List(
-        traits.Unicode(),
-        help="Telescope types to train for, e.g. LST_LST_LSTCam. Default: all.",
-    ).tag(config=True)
+    telescope_types = options.telescope_types("train for").tag(config=True)
 
     seeds = traits.List(
         LimitedInt(min=0, max=2**63 - 1),
@@ -150,9 +143,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         "", help="Free text for the model card, such as what the model is for."
     ).tag(config=True)
 
-    device = traits.Unicode(
-        "auto", help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``."
-    ).tag(config=True)
+    device = options.device().tag(config=True)
 
     devices = traits.Int(
         1,
@@ -167,21 +158,14 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         config=True
     )
 
-    precision = traits.CaselessStrEnum(
-        ["float32", "bfloat16"],
-        default_value="float32",
+    precision = options.precision(
         help=(
             "Precision of the convolutions; weights stay in float32. ``bfloat16`` is"
             " meant for GPUs and for CPUs with AMX."
         ),
     ).tag(config=True)
 
-    n_jobs = traits.Int(
-        None,
-        min=1,
-        allow_none=True,
-        help="Number of threads; default: one for each core.",
-    ).tag(config=True)
+    n_jobs = options.n_jobs().tag(config=True)
 
     resume = traits.Bool(
         False,
@@ -230,20 +214,24 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             "Train γ-PhysNet DA, with dual attention",
             "Train γ-PhysNet without attention",
         ),
-        "resume": (
-            {"TrainGammaPhysNet": {"resume": True}},
+        **options.switch(
+            "resume",
+            "TrainGammaPhysNet.resume",
             "Go on with a training that was interrupted",
         ),
-        "add-members": (
-            {"TrainGammaPhysNet": {"add_members": True}},
+        **options.switch(
+            "add-members",
+            "TrainGammaPhysNet.add_members",
             "Add the members to the output if it exists",
         ),
-        "tensorboard": (
-            {"TrainGammaPhysNet": {"tensorboard": True}},
+        **options.switch(
+            "tensorboard",
+            "TrainGammaPhysNet.tensorboard",
             "Write a log for TensorBoard",
         ),
-        "overwrite": (
-            {"TrainGammaPhysNet": {"overwrite": True}},
+        **options.switch(
+            "overwrite",
+            "TrainGammaPhysNet.overwrite",
             "Replace the output file, and checkpoints, if they exist",
         ),
     }

@@ -1,0 +1,103 @@
+"""Sections wherever a file may have them: at the top, or as ctapipe-process wants."""
+
+from copy import deepcopy
+
+from ctapipe.core import ToolConfigurationError
+
+from .sections import is_ours, merged_section
+
+__all__ = ["at_the_top", "refuse_selection", "unused_sections"]
+
+#: Where sections are read by ``ctapipe-process``, besides at the top.
+_IN_CTAPIPE_PROCESS = {
+    "GammaPhysNetReconstructor": "ShowerProcessor",
+    "Contact": "DataWriter",
+    "Instrument": "DataWriter",
+}
+#: Options by which ctapipe's sources of events leave out some of a file.
+_SELECTING = ("allowed_tels", "max_events")
+
+
+def at_the_top(config, tool, components):
+    """Put the sections of all components of a tool at the top.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        A configuration; not modified.
+    tool : type
+        The tool.
+    components : iterable of type
+        Its components; the tool may be among them.
+
+    Returns
+    -------
+    traitlets.config.Config
+        The same configuration. A section at the top gives way to a nested one.
+    """
+    own, flat = tool.__name__, deepcopy(config)
+    for component in components:
+        name, sections = component.__name__, component.section_names()
+        if name == own:
+            continue
+        section = merged_section(config, sections)
+        for host in _hosts(tool, name):
+            section.merge(merged_section(merged_section(config, *host), sections))
+        if own in flat:
+            flat[own].pop(name, None)
+        if section:
+            flat[name] = section
+    return flat
+
+
+def _hosts(tool, name):
+    """Where a section may be nested; later ones win."""
+    hosts = [[tool.section_names()]]
+    if name in _IN_CTAPIPE_PROCESS:
+        hosts.insert(0, [("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)])
+    return hosts
+
+
+def unused_sections(config, components):
+    """Find sections that a tool does not read.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        A configuration.
+    components : iterable of type
+        The tool, and its components.
+
+    Returns
+    -------
+    list of str
+        The sections at the top that are neither read here nor by another one of our
+        tools.
+    """
+    used = {name for component in components for name in component.section_names()}
+    used |= {"ProcessorTool", *_IN_CTAPIPE_PROCESS.values()}
+    return [name for name in config if not (name in used or is_ours(name))]
+
+
+def refuse_selection(config):
+    """Refuse options that would leave out telescopes or events, and do nothing here.
+
+    Parameters
+    ----------
+    config : traitlets.config.Config
+        A configuration.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If there is one.
+    """
+    sections = "EventSource", "HDF5EventSource"
+    source = merged_section(config, ("Tool", "ProcessorTool"), sections)
+    for option in _SELECTING:
+        if source.get(option) is not None:
+            raise ToolConfigurationError(
+                f"EventSource.{option} does nothing here: this tool takes all "
+                "telescopes and events of a file. Leave it out, or make a file of "
+                "some of them with ctapipe-process"
+            )

@@ -1,0 +1,67 @@
+"""How a tool ends that does not end as it should."""
+
+import signal
+import threading
+from contextlib import contextmanager
+
+__all__ = ["end_by_signal", "end_without_figures", "ending_when_terminated"]
+
+
+@contextmanager
+def ending_when_terminated():
+    """End in order at SIGTERM, of a batch system for example, as at Ctrl-C.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number, frame):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def end_by_signal(number):
+    """End with the exit status of a process that a signal ended.
+
+    Parameters
+    ----------
+    number : int
+        The signal.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If it is that of Ctrl-C.
+    SystemExit
+        Otherwise.
+    """
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
+def end_without_figures(log):
+    """End with the exit status of a tool that could not draw all figures.
+
+    Parameters
+    ----------
+    log : logging.Logger
+        Is told so.
+
+    Raises
+    ------
+    SystemExit
+        With status 1.
+    """
+    log.error("The tables are complete, but not all figures could be drawn")
+    raise SystemExit(1)

@@ -1,0 +1,95 @@
+"""Options that several tools have, in the same words: what makes their traits."""
+
+from functools import partial
+
+from ctapipe.core import traits
+from ctapipe.instrument import FocalLengthKind
+
+from ..files.paths import FilePath
+
+__all__ = [
+    "device",
+    "focal_length_choice",
+    "n_jobs",
+    "output_dir",
+    "output_path",
+    "precision",
+    "switch",
+    "telescope_types",
+]
+
+output_path = partial(FilePath, default_value=None, allow_none=True, directory_ok=False)
+output_dir = partial(
+    FilePath,
+    default_value=None,
+    allow_none=True,
+    file_ok=False,
+    help="Folder to write, which appears when it is complete.",
+)
+focal_length_choice = partial(
+    traits.UseEnum,
+    FocalLengthKind,
+    default_value=FocalLengthKind.EFFECTIVE,
+    help=(
+        "Which focal length the telescopes have: for old productions that know only"
+        " the equivalent one, ``EQUIVALENT``."
+    ),
+)
+device = partial(
+    traits.Unicode,
+    "auto",
+    help="Where to compute: ``cpu``, ``cuda``, ``cuda:1`` or ``auto``.",
+)
+precision = partial(
+    traits.CaselessStrEnum,
+    ["float32", "bfloat16"],
+    default_value="float32",
+    help="Precision of the convolutions.",
+)
+n_jobs = partial(
+    traits.Int,
+    None,
+    min=1,
+    allow_none=True,
+    help="Number of threads; default: one for each core.",
+)
+
+
+def telescope_types(purpose):
+    """Make the trait of telescope types.
+
+    Parameters
+    ----------
+    purpose : str
+        What they are for, after "to".
+
+    Returns
+    -------
+    traitlets.List
+        The trait; empty by default, which means all.
+    """
+    return traits.List(
+        traits.Unicode(),
+        help=f"Telescope types to {purpose}, e.g. LST_LST_LSTCam. Default: all.",
+    )
+
+
+def switch(name, option, meaning):
+    """Make a flag that switches an option on.
+
+    Parameters
+    ----------
+    name : str
+        The flag, without dashes.
+    option : str
+        The option, with its section.
+    meaning : str
+        Help.
+
+    Returns
+    -------
+    dict of str to tuple
+        The flag, as traitlets has it.
+    """
+    section, trait = option.split(".")
+    return {name: ({section: {trait: True}}, meaning)}
