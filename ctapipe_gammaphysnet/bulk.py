@@ -22,7 +22,7 @@ from .dl2.columns import invalidate_array
 from .dl2.containers import kind_of
 from .dl2.file import DL2File
 from .dl2.stereo import combine_cores, combine_directions, weighted_mean
-from .events.dl1_format import PARAMETERS, TRIGGER, of_telescope
+from .events.images import prepare_images
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file
 
@@ -46,7 +46,7 @@ def reconstruct_file(
 
     Parameters
     ----------
-    dl1 : DL1File
+    dl1 : EventReader
         The DL1 file.
     path : pathlib.Path
         The DL2 file to write; it appears whole or not at all.
@@ -79,15 +79,11 @@ def reconstruct_file(
                 _write_chunk(dl2, chunk, telescopes, array)
                 if progress is not None:
                     progress(len(chunk))
-        if dl1.n_events == 0 and TRIGGER in dl1:
-            dl2.make_tables(reconstructor.kinds, _with_parameters(dl1))
+        empty = dl1.empty_tables()
+        if empty is not None:
+            dl2.make_tables(reconstructor.kinds, empty)
         statistics = reconstructor.quality_query.to_table(functions=True)
         dl2.finish(dl1, statistics, settings, contact, instrument)
-
-
-def _with_parameters(dl1):
-    """Telescopes that have a table of parameters, even if it has no rows."""
-    return [t for t in dl1.subarray.tel_ids if of_telescope(PARAMETERS, t) in dl1]
 
 
 def settings_of(dl1, reconstructor, images, contact, instrument):
@@ -97,7 +93,7 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
 
     Parameters
     ----------
-    dl1 : DL1File
+    dl1 : EventReader
         The DL1 file.
     reconstructor : GammaPhysNetReconstructor
         The reconstructor.
@@ -137,7 +133,7 @@ def reconstruct_chunks(dl1, reconstructor, size):
 
     Parameters
     ----------
-    dl1 : DL1File
+    dl1 : EventReader
         The file.
     reconstructor : GammaPhysNetReconstructor
         The reconstructor.
@@ -254,7 +250,7 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
         rows = selected[tel_id]
         # All rows between the first and the last are read.
         for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
-            images = dl1.read_images(chunk, tel_id, part, prepare)
+            images = prepare_images(dl1, chunk, tel_id, part, prepare)
             block.append((tel_id, part, *images))
             n_images += len(part)
             if n_images >= size:

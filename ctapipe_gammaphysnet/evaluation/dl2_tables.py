@@ -2,11 +2,8 @@
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
-from ctapipe.io import read_table
 
-from ..compat import PARTICLE_TYPE
-from ..files.input_file import open_input, reading
+from ..events.opening import open_events
 from .events import EvaluationError, find_rows, keys_of
 from .predictions import COLUMNS
 
@@ -14,12 +11,6 @@ __all__ = ["find_groups", "named_groups", "read_dl2"]
 
 #: What follows the prefix in the names of groups like ours, one for each property.
 _SUFFIXES = ("", "Energy", "Geometry", "Classifier")
-#: Names of the groups of a kind: files may be older than this ctapipe.
-_GROUPS = {
-    "energy": ("energy",),
-    "geometry": ("geometry",),
-    PARTICLE_TYPE: ("particle_type", "classification"),
-}
 
 
 def named_groups(text):
@@ -44,13 +35,13 @@ def named_groups(text):
     return name, [[name + suffix for suffix in _SUFFIXES]]
 
 
-def read_dl2(path, level, groups, events):
+def read_dl2(reader, level, groups, events):
     """Read what an algorithm predicted, from DL2 tables.
 
     Parameters
     ----------
-    path : pathlib.Path
-        A ctapipe DL2 file.
+    reader : EventReader
+        A file with DL2.
     level : {"telescope", "array"}
         Predictions of the telescopes, or of the array.
     groups : collection of str
@@ -73,10 +64,11 @@ def read_dl2(path, level, groups, events):
         If the file cannot be read.
     """
     predictions = {name: np.full((1, len(events)), np.nan) for name in COLUMNS}
-    with reading(path), open_input(path) as file:
-        for kind, name, nodes in _chosen_tables(path, file, level, groups):
-            for node, tel_id in nodes:
-                _fill(path, file, node, tel_id, kind, name, events, predictions)
+    for kind, group, tel_ids in _chosen_groups(reader, level, groups):
+        for tel_id in tel_ids:
+            name, table = reader.read_dl2(level, kind, group, tel_id)
+            name = f"{reader.path}: {name}"
+            _fill(name, table, tel_id, kind, events, predictions)
     return predictions
 
 
@@ -86,7 +78,7 @@ def find_groups(paths, level, groups):
     Parameters
     ----------
     paths : list of pathlib.Path
-        ctapipe DL2 files.
+        Files with DL2.
     level : {"telescope", "array"}
         Predictions of the telescopes, or of the array.
     groups : list of list of str
@@ -106,31 +98,31 @@ def find_groups(paths, level, groups):
     """
     found = set()
     for path in paths:
-        with reading(path), open_input(path) as file:
+        with open_events(path, "EQUIVALENT", needed=()) as reader:
             for names in groups:
-                tables = _chosen_tables(path, file, level, names)
-                found |= {name for _, name, _ in tables}
+                chosen = _chosen_groups(reader, level, names)
+                found |= {group for _, group, _ in chosen}
     return sorted(found)
 
 
-def _chosen_tables(path, file, level, groups):
-    """Kind, group and tables of each property that is predicted."""
-    available = _available(file, level)
+def _chosen_groups(reader, level, groups):
+    """Kind, group and its telescopes for each property that is predicted."""
+    available = reader.list_dl2(level)
     chosen = []
-    for kind in _GROUPS:
-        names = sorted(set(groups) & set(available[kind]))
+    for kind, of_kind in available.items():
+        names = sorted(set(groups) & set(of_kind))
         if len(names) > 1:
             raise EvaluationError(
-                f"{path} has the {kind} of one algorithm in several groups, "
+                f"{reader.path} has the {kind} of one algorithm in several groups, "
                 f"{' and '.join(names)}: name one of them"
             )
-        chosen += [(kind, name, available[kind][name]) for name in names]
+        chosen += [(kind, name, of_kind[name]) for name in names]
     if not chosen:
         other = "telescope" if level == "array" else "array"
         raise EvaluationError(
-            f"{path} has no predictions of the {level}s in {' or '.join(groups)}, only "
-            f"{_listed(available)} (with --level {other}: "
-            f"{_listed(_available(file, other))})"
+            f"{reader.path} has no predictions of the {level}s in "
+            f"{' or '.join(groups)}, only {_listed(available)} (with --level {other}: "
+            f"{_listed(reader.list_dl2(other))})"
         )
     return chosen
 
@@ -140,39 +132,18 @@ def _listed(available):
     return ", ".join(sorted(names)) or "none at all"
 
 
-def _available(file, level):
-    """Tables of each kind by the name of their group: node, and telescope or None."""
-    of_level = "subarray" if level == "array" else "telescope"
-    available = {kind: {} for kind in _GROUPS}
-    for kind, spellings in _GROUPS.items():
-        for spelling in spellings:
-            parent = f"/dl2/event/{of_level}/{spelling}"
-            if parent not in file:
-                continue
-            for node in file.root[parent]:
-                nodes = [(node, None)]
-                if level == "telescope":
-                    nodes = [(t, int(t.name.removeprefix("tel_"))) for t in node]
-                available[kind][node._v_name] = nodes
-    return available
-
-
-def _fill(path, file, node, tel_id, kind, group, events, predictions):
+def _fill(name, table, tel_id, kind, events, predictions):
     """Fill the predictions of one table into the rows of their events."""
-    table = read_table(file, node._v_pathname, table_cls=QTable)
-    rows = np.arange(len(events))
-    if tel_id is not None:
-        rows = np.flatnonzero(np.asarray(events["tel_id"]) == tel_id)
-    where = f"{path}: {node._v_pathname}"
-    found = find_rows(keys_of(events[rows]), keys_of(table), where)
+    # Events of the array have the telescope 0.
+    rows = np.flatnonzero(np.asarray(events["tel_id"]) == tel_id)
+    found = find_rows(keys_of(events[rows]), keys_of(table), name)
     rows, found = rows[found >= 0], found[found >= 0]
-    prefix = group if tel_id is None else f"{group}_tel"
-    if f"{prefix}_is_valid" in table.colnames:
-        is_valid = np.asarray(table[f"{prefix}_is_valid"][found], dtype=bool)
+    if "is_valid" in table.colnames:
+        is_valid = np.asarray(table["is_valid"][found], dtype=bool)
         rows, found = rows[is_valid], found[is_valid]
-    for name, (its_kind, field, unit) in COLUMNS.items():
-        if its_kind == kind and f"{prefix}_{field}" in table.colnames:
-            values = u.Quantity(table[f"{prefix}_{field}"][found])
+    for column, (its_kind, field, unit) in COLUMNS.items():
+        if its_kind == kind and field in table.colnames:
+            values = u.Quantity(table[field][found])
             # Not all algorithms write units.
             value = values.to_value(unit) if values.unit != u.one else values.value
-            predictions[name][0, rows] = value
+            predictions[column][0, rows] = value

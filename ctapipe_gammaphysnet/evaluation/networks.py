@@ -7,14 +7,13 @@ import numpy as np
 from scipy.stats import binom
 
 from ..dl2.columns import telescope_columns
-from ..events.quality import ImageQualityQuery
+from ..events.images import read_images
 from ..events.showers import is_among
+from ..events.telescope_events import check_pointing
 from ..model.file import read_model, warn_incomplete
 from ..model.predictor import Predictor
 from ..model.telescope import check_telescopes
-from ..training.index import check_file, read_index
-from ..training.stream import read_images
-from .events import EvaluationError, find_rows, keys_of
+from .events import EvaluationError
 from .predictions import COLUMNS
 
 __all__ = [
@@ -31,7 +30,6 @@ __all__ = [
 _BLOCK = 512
 #: So improbable must it be that so many showers look like ones of the training.
 _CHANCE = 1e-6
-_KEYS = ("obs_id", "event_id", "tel_id")
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,19 +203,17 @@ def check_unseen(name, networks, events, allow, log):
                 )
 
 
-def predict_file(path, label, networks, events, progress=None):
+def predict_file(reader, networks, events, progress=None):
     """Predict from the images of a file with all members.
 
     Parameters
     ----------
-    path : pathlib.Path
-        A ctapipe DL1 file of simulations, with images and parameters.
-    label : {0, 1}
-        0 if it is of gammas, 1 if it is of background.
+    reader : EventReader
+        A file with images.
     networks : list of Network
         Those of a model.
     events : astropy.table.Table
-        Of which telescope events, as `read_events` gives them.
+        Its telescope events, as `read_events` gives them.
     progress : callable, optional
         Called with the number of images that are done.
 
@@ -228,39 +224,38 @@ def predict_file(path, label, networks, events, progress=None):
         not valid, shape (n_rows, n_events). The first row is the mean over the members,
         as `GammaPhysNetReconstructor` takes it; of several members they follow.
     """
-    subarray = check_file(path)
-    types = {str(telescope) for telescope in subarray.telescope_types}
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
     predictions = {name: np.full((n_rows, len(events)), np.nan) for name in COLUMNS}
+    types = {str(telescope) for telescope in reader.subarray.telescope_types}
     for network in networks:
         name = network.card.telescope.type
         if name not in types:
             continue
-        check_telescopes(subarray, network.card.telescope, path)
-        index = read_index(path, 0, name, label, ImageQualityQuery(quality_criteria=[]))
-        keys = np.column_stack([getattr(index, key) for key in _KEYS])
-        event = find_rows(keys, keys_of(events, _KEYS), f"{path}: its images")
-        index, event = index.select(event >= 0), event[event >= 0]
-        for start in range(0, len(index), _BLOCK):
-            rows = np.arange(start, min(start + _BLOCK, len(index)))
-            images = read_images([path], index, rows)
-            found = _predict(network.predictor, images, index.select(rows), subarray)
+        check_telescopes(reader.subarray, network.card.telescope, reader.path)
+        tel_ids = reader.subarray.get_tel_ids_for_type(name)
+        of_type = np.flatnonzero(np.isin(events["tel_id"], tel_ids))
+        check_pointing(reader.path, events[of_type])
+        for start in range(0, len(of_type), _BLOCK):
+            rows = of_type[start : start + _BLOCK]
+            found = _predict(reader, network.predictor, events[rows])
             for column, values in found.items():
-                predictions[column][:, event[rows]] = values
+                predictions[column][:, rows] = values
             if progress is not None:
                 progress(len(rows))
     return predictions
 
 
-def _predict(predictor, images, index, subarray):
+def _predict(reader, predictor, events):
     """Predictions of the mean and of each of several members."""
-    inputs, has_pixels = predictor.prepare(*images[1:])
-    positions = subarray.tel_coords.cartesian.xyz.to(u.m).T
+    keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
+    inputs, has_pixels = predictor.prepare(*read_images(reader, *keys))
+    positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     predictions = to_quantities(
         predictor(inputs),
-        *u.Quantity(index.pointing, u.deg).T,
-        positions[subarray.tel_ids_to_indices(index.tel_id)],
+        events["pointing_alt"].quantity,
+        events["pointing_az"].quantity,
+        positions[reader.subarray.tel_ids_to_indices(events["tel_id"])],
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan

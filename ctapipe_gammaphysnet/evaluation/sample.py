@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy.table import Table, vstack
 
+from ..events.opening import open_events
 from .dl2_tables import read_dl2
 from .events import EvaluationError, merge_telescopes
 from .networks import predict_file, seeds_of
@@ -88,17 +89,13 @@ class Sample:
     weights: np.ndarray
 
 
-def read_sample(
-    path, label, level, telescope_events, models, references, progress=None
-):
+def read_sample(path, level, telescope_events, models, references, progress=None):
     """Predict from the images of a file, and read what is predicted in it.
 
     Parameters
     ----------
     path : pathlib.Path
-        A ctapipe file of simulations.
-    label : {0, 1}
-        0 if it is of gammas, 1 if it is of background.
+        A file of simulations.
     level : {"telescope", "array"}
         Whether an event is what a telescope saw, or the array. Those of the array are
         those with at least one telescope event.
@@ -120,18 +117,21 @@ def read_sample(
     if level == "array":
         events, number = merge_telescopes(telescope_events)
     algorithms = []
-    for name, networks in models.items():
-        predictions = predict_file(path, label, networks, telescope_events, progress)
-        if level == "array":
-            intensity = np.asarray(telescope_events["intensity"])
-            predictions = combine_telescopes(
-                predictions, intensity, number, len(events)
-            )
-        seeds = seeds_of([network.card for network in networks])
-        algorithms.append(Algorithm(name, seeds, compare_to_truth(predictions, events)))
-    for name, groups in references.items():
-        predictions = read_dl2(path, level, groups, events)
-        algorithms.append(Algorithm(name, (), compare_to_truth(predictions, events)))
+    with open_events(path, "EQUIVALENT", needed=()) as reader:
+        for name, networks in models.items():
+            predictions = predict_file(reader, networks, telescope_events, progress)
+            if level == "array":
+                intensity = np.asarray(telescope_events["intensity"])
+                predictions = combine_telescopes(
+                    predictions, intensity, number, len(events)
+                )
+            seeds = seeds_of([network.card for network in networks])
+            predictions = compare_to_truth(predictions, events)
+            algorithms.append(Algorithm(name, seeds, predictions))
+        for name, groups in references.items():
+            predictions = read_dl2(reader, level, groups, events)
+            predictions = compare_to_truth(predictions, events)
+            algorithms.append(Algorithm(name, (), predictions))
     return Sample(events, algorithms, np.ones(len(events)))
 
 

@@ -4,26 +4,13 @@ from dataclasses import replace
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
-from ctapipe.io import read_table
 from pyirf import spectral
 from pyirf.simulations import SimulatedEventsInfo
 
-from ..events.dl1_format import check_table
-from ..files.input_file import open_input, reading
+from ..events.opening import open_events
 from .events import EvaluationError
 
 __all__ = ["read_simulations", "spectral_weights", "weight_events"]
-
-_RUNS = "/configuration/simulation/run"
-_RUN_COLUMNS = {
-    "obs_id": int,
-    "n_showers": int,
-    "shower_reuse": int,
-    "energy_range_min": u.TeV,
-    "energy_range_max": u.TeV,
-    "spectral_index": float,
-}
 
 
 def read_simulations(path):
@@ -32,7 +19,7 @@ def read_simulations(path):
     Parameters
     ----------
     path : pathlib.Path
-        A ctapipe file of simulations.
+        A file of simulations.
 
     Returns
     -------
@@ -47,12 +34,10 @@ def read_simulations(path):
     DL1FileError
         If the file cannot be read.
     """
-    with open_input(path) as file:
-        if _RUNS not in file:
-            raise EvaluationError(f"{path} does not say how its showers were simulated")
-        check_table(path, file, _RUNS, _RUN_COLUMNS)
-        with reading(path):
-            runs = read_table(file, _RUNS, table_cls=QTable)
+    with open_events(path, "EQUIVALENT", needed=()) as reader:
+        runs = reader.read_runs()
+    if runs is None:
+        raise EvaluationError(f"{path} does not say how its showers were simulated")
     simulations = []
     for run in runs:
         index = float(run["spectral_index"])

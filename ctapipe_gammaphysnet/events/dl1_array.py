@@ -7,10 +7,10 @@ from astropy.table import QTable
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
-from ..files.input_file import DAMAGED, DL1FileError, open_input, reading
+from ..files.input_file import DAMAGED, DL1FileError, reading
 from .dl1_format import check_table
 
-__all__ = ["read_subarray", "subarray_of"]
+__all__ = ["subarray_of"]
 
 _INSTRUMENT = "/configuration/instrument"
 _LAYOUT = f"{_INSTRUMENT}/subarray/layout"
@@ -30,30 +30,6 @@ _UNITS = {
 }
 #: No telescope is further from the array's centre.
 _MAX_DISTANCE = 100 * u.km
-
-
-def read_subarray(path, focal_length_choice="EQUIVALENT"):
-    """Read the telescopes of a file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A ctapipe HDF5 file.
-    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use, as for ctapipe's `HDF5EventSource`.
-
-    Returns
-    -------
-    ctapipe.instrument.SubarrayDescription
-        The telescopes.
-
-    Raises
-    ------
-    DL1FileError
-        As `subarray_of` does, or if the file cannot be opened.
-    """
-    with open_input(path) as file:
-        return subarray_of(path, file, focal_length_choice)
 
 
 def subarray_of(path, file, focal_length_choice):

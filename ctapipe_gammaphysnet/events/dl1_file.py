@@ -4,26 +4,25 @@ Rows of a telescope's tables are in the order of the events that it triggered, a
 ctapipe's `HDF5EventSource` assumes too.
 """
 
-from dataclasses import dataclass
-
-import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 from ctapipe.io import read_table
-from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
-from ..files.input_file import DL1FileError, open_input, reading
+from ..files.input_file import DL1FileError
 from .dl1_array import subarray_of
 from .dl1_format import (
     IMAGES,
     PARAMETERS,
+    RUN_COLUMNS,
+    RUNS,
+    SHOWERS,
     TELESCOPE_TRIGGER,
     TRIGGER,
-    TRUE_IMAGES,
     check_table,
     of_telescope,
     trigger_columns,
 )
+from .dl1_images import DL1Images
 from .dl1_keys import TORN, check_keys, check_unique
 from .dl1_pointing import DL1Pointing
 from .dl1_tables import (
@@ -31,48 +30,14 @@ from .dl1_tables import (
     check_tables,
     check_telescope_triggers,
     check_truth,
-    table_of,
 )
-from .preparation import MissingImagesError
+from .dl2_tables import list_groups, read_group
+from .reader import EventChunk
 
-__all__ = ["DL1File", "EventChunk", "image_columns"]
-
-
-@dataclass(frozen=True, eq=False)
-class EventChunk:
-    """Consecutive events of a file, without images.
-
-    Attributes
-    ----------
-    obs_id, event_id : numpy.ndarray
-        Numbers of the events, shape (n_events,), int.
-    array_alt, array_az : astropy.units.Quantity
-        Pointing of the array at each event, shape (n_events,); NaN where not known.
-    event : dict of int to numpy.ndarray
-        For each telescope with data the events it triggered, counted from the start of
-        the chunk, shape (n,), int.
-    first_row : dict of int to int
-        Row of the first of them in the telescope's tables.
-    parameters : dict of int to astropy.table.QTable
-        Parameters of their images, n rows.
-    pointing : dict of int to (astropy.units.Quantity, astropy.units.Quantity)
-        Altitude and azimuth of the telescope, shape (n,); NaN where not known.
-    """
-
-    obs_id: np.ndarray
-    event_id: np.ndarray
-    array_alt: u.Quantity
-    array_az: u.Quantity
-    event: dict
-    first_row: dict
-    parameters: dict
-    pointing: dict
-
-    def __len__(self):
-        return len(self.event_id)
+__all__ = ["DL1File"]
 
 
-class DL1File:
+class DL1File(DL1Images):
     """A ctapipe DL1 file, open for reading; what it has is checked.
 
     Parameters
@@ -81,26 +46,23 @@ class DL1File:
         The file.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
-    needed : collection of str
-        Groups that it must have, of `IMAGES` and `PARAMETERS`. The tables of all groups
-        that are there are checked.
+    needed : collection of {"images", "parameters"}
+        What it must have. The tables of all that are there are checked.
 
     Raises
     ------
     DL1FileError
         If it is damaged, or is not a DL1 file that this version of ctapipe can read.
     MissingImagesError
-        If a group is missing that is needed.
+        If something is missing that is needed.
     """
 
     def __init__(
-        self, path, focal_length_choice="EFFECTIVE", needed=(IMAGES, PARAMETERS)
+        self, path, focal_length_choice="EFFECTIVE", needed=("images", "parameters")
     ):
-        self.path = path
+        super().__init__(path)
         #: Which focal length is used.
         self.focal_length_choice = focal_length_choice
-        #: The open file.
-        self.h5file = open_input(path)
         try:
             with self.reading():
                 self._read_configuration(focal_length_choice)
@@ -115,10 +77,14 @@ class DL1File:
         self.subarray = subarray_of(self.path, self.h5file, focal_length_choice)
         #: Where telescopes and array point.
         self.pointing = DL1Pointing(self.path, self.h5file)
+        #: Numbers of the observations.
+        self.obs_ids = self.pointing.obs_ids
         #: Number by which ctapipe knows this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
         #: Whether the events are simulated.
         self.is_simulation = "/simulation" in self.h5file
+        #: Whether there are simulated showers.
+        self.has_truth = SHOWERS in self.h5file
 
     def _read_triggers(self):
         """Count the events, and those that each telescope triggered."""
@@ -140,28 +106,37 @@ class DL1File:
         check_unique(self.path, obs_id, event_id)
         self.pointing.check_observations(np.unique(obs_id))
 
-    def __contains__(self, node):
-        return node in self.h5file
+    @classmethod
+    def can_read(cls, path):
+        """Tell whether to open a file.
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.close()
-
-    def close(self):
-        """Close the file."""
-        self.h5file.close()
-
-    def reading(self):
-        """Say which file it is if something cannot be read, as `reading` does.
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file.
 
         Returns
         -------
-        contextlib.AbstractContextManager
-            For what is read from this file.
+        bool
+            True: what is wrong with other files is said when they are opened.
         """
-        return reading(self.path)
+        return True
+
+    @classmethod
+    def open_images(cls, path):
+        """Open a file to read images alone.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file.
+
+        Returns
+        -------
+        DL1Images
+            The open file, of which nothing is checked yet.
+        """
+        return DL1Images(path)
 
     def check_rows(self):
         """Check that all rows are where ctapipe's `HDF5EventSource` looks for them.
@@ -223,6 +198,35 @@ class DL1File:
             if self.n_triggers[tel_id] > 0 and not self.pointing.is_known(tel_id)
         ]
 
+    def without_masks(self):
+        """Find images without mask.
+
+        Returns
+        -------
+        list of str
+            Paths of the tables of images that have none.
+        """
+        with self.reading():
+            return [
+                table._v_pathname
+                for table in (self.h5file.root[IMAGES] if IMAGES in self else ())
+                if "image_mask" not in table.colnames
+            ]
+
+    def empty_tables(self):
+        """Find the tables of a file without events.
+
+        Returns
+        -------
+        list of int or None
+            Telescopes with a table of parameters, which has no rows; None if there are
+            events, or not even a table of triggers.
+        """
+        if self.n_events > 0 or TRIGGER not in self:
+            return None
+        tel_ids = self.subarray.tel_ids
+        return [t for t in tel_ids if of_telescope(PARAMETERS, t) in self]
+
     def chunks(self, size):
         """Read the events.
 
@@ -260,14 +264,16 @@ class DL1File:
             times = self._trigger_times(trigger_row, obs_id, event_id, event)
         parameters, pointing = {}, {}
         for tel_id, events in event.items():
-            parameters[tel_id] = self._read_parameters(
-                tel_id, next_row[tel_id], obs_id[events], event_id[events]
-            )
+            if PARAMETERS in self:
+                parameters[tel_id] = self._read_parameters(
+                    tel_id, next_row[tel_id], obs_id[events], event_id[events]
+                )
             pointing[tel_id] = self.pointing.of_telescope(
                 tel_id, obs_id[events], trigger["time"][events], times.get(tel_id)
             )
         array_alt, array_az = self.pointing.of_array(obs_id)
         return EventChunk(
+            start=start,
             obs_id=obs_id,
             event_id=event_id,
             array_alt=array_alt,
@@ -316,119 +322,110 @@ class DL1File:
             f"known: {TORN}"
         )
 
-    def read_images(self, chunk, tel_id, rows, prepare):
-        """Read images of a telescope.
+    def read_showers(self, chunk):
+        """Read the simulated showers of a chunk.
 
         Parameters
         ----------
         chunk : EventChunk
             The events.
-        tel_id : int
-            The telescope.
-        rows : numpy.ndarray
-            Which of the telescope's images in the chunk, in order, shape (n,), int.
-            All between the first and the last are read.
-        prepare : InputPreparation
-            What makes a network's input of them.
 
         Returns
         -------
-        inputs, has_pixels : numpy.ndarray
-            As ``prepare`` gives them.
+        astropy.table.QTable
+            That of each event, in ctapipe's columns.
 
         Raises
         ------
         DL1FileError
-            If the file is damaged, or its tables do not fit each other.
-        MissingImagesError
-            If there is no image mask, and the network needs it.
+            If the file is damaged, or has other showers there.
         """
-        table, found = self._read_rows(IMAGES, chunk, tel_id, rows)
-        if prepare.needs_mask and "image_mask" not in found.dtype.names:
-            raise MissingImagesError(
-                f"{self.path} has no image masks of telescope {tel_id}, which this "
-                "network, trained on cleaned images, needs: make it with "
-                "'ctapipe-process --write-images --write-parameters'"
-            )
-        return prepare(*image_columns(table, found))
-
-    def read_pixels(self, chunk, tel_id, rows):
-        """Read what is known of the pixels of a telescope's images.
-
-        Parameters
-        ----------
-        chunk : EventChunk
-            The events.
-        tel_id : int
-            The telescope.
-        rows : numpy.ndarray
-            Which of the telescope's images in the chunk, as for `read_images`.
-
-        Returns
-        -------
-        image, peak_time : numpy.ndarray
-            Charge in p.e. and peak time in ns, shape (n, n_pixels).
-        image_mask : numpy.ndarray
-            Mask of the image cleaning, shape (n, n_pixels), bool.
-        true_image : numpy.ndarray or None
-            Simulated photoelectrons of the shower, shape (n, n_pixels); None if they
-            are not in the file.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or its tables do not fit each other.
-        MissingImagesError
-            If there is no image mask.
-        """
-        table, found = self._read_rows(IMAGES, chunk, tel_id, rows)
-        if "image_mask" not in found.dtype.names:
-            raise MissingImagesError(
-                f"{self.path} has no image masks of telescope {tel_id}: make it with "
-                "'ctapipe-process --write-images --write-parameters'"
-            )
-        true_image = None
-        if of_telescope(TRUE_IMAGES, tel_id) in self:
-            _, true = self._read_rows(TRUE_IMAGES, chunk, tel_id, rows)
-            if "true_image" in true.dtype.names:
-                true_image = true["true_image"]
-        return *image_columns(table, found), true_image
-
-    def _read_rows(self, group, chunk, tel_id, rows):
-        """A table with one row for each image of a telescope, and some of its rows."""
-        first, last = rows[0], rows[-1]
-        events = chunk.event[tel_id][first : last + 1]
-        start = chunk.first_row[tel_id] + first
+        stop = chunk.start + len(chunk)
         with self.reading():
-            table = table_of(self, group, tel_id)
-            # Not as an astropy table: those stay in memory for a while.
-            found = table.read(start, start + len(events))
-        numbers = chunk.obs_id[events], chunk.event_id[events]
-        check_keys(self.path, table._v_pathname, found, tel_id, *numbers)
-        return table, found[rows - first]
+            showers = read_table(
+                self.h5file, SHOWERS, start=chunk.start, stop=stop, table_cls=QTable
+            )
+        if not (
+            np.array_equal(showers["obs_id"], chunk.obs_id)
+            and np.array_equal(showers["event_id"], chunk.event_id)
+        ):
+            raise DL1FileError(
+                f"{self.path}: {SHOWERS} does not have the showers of the file's "
+                f"events, from event {chunk.event_id[0]} of observation "
+                f"{chunk.obs_id[0]} on"
+            )
+        return showers
 
+    def read_runs(self):
+        """Read how the showers were simulated.
 
-def image_columns(table, rows):
-    """Images in rows of a table, as they were before they were compressed.
+        Returns
+        -------
+        astropy.table.QTable or None
+            A row for each run, with number of showers, their reuse, range of energies
+            and spectral index; None if the file does not say.
 
-    Parameters
-    ----------
-    table : tables.Table
-        Table of a telescope's images, in a ctapipe file.
-    rows : numpy.ndarray
-        Some of its rows, as PyTables reads them, shape (n,).
+        Raises
+        ------
+        DL1FileError
+            If the table is damaged.
+        """
+        if RUNS not in self:
+            return None
+        check_table(self.path, self.h5file, RUNS, RUN_COLUMNS)
+        with self.reading():
+            return read_table(self.h5file, RUNS, table_cls=QTable)
 
-    Returns
-    -------
-    image, peak_time : numpy.ndarray
-        Charge in p.e. and peak time in ns, shape (n, n_pixels).
-    image_mask : numpy.ndarray or None
-        Mask of the image cleaning, shape (n, n_pixels), bool; None if there is none.
-    """
-    transforms = get_column_transforms(get_column_attrs(table))
-    image, peak_time = (
-        transforms[name].inverse(rows[name]) if name in transforms else rows[name]
-        for name in ("image", "peak_time")
-    )
-    mask = rows["image_mask"] if "image_mask" in rows.dtype.names else None
-    return image, peak_time, mask
+    def list_dl2(self, level):
+        """List the groups of predictions.
+
+        Parameters
+        ----------
+        level : {"telescope", "array"}
+            Predictions of the telescopes, or of the array.
+
+        Returns
+        -------
+        dict of str to dict of str to list of int
+            For each kind and group the telescopes with a table; [0] for the array.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
+        """
+        with self.reading():
+            return {
+                kind: {group: list(nodes) for group, nodes in groups.items()}
+                for kind, groups in list_groups(self.h5file, level).items()
+            }
+
+    def read_dl2(self, level, kind, group, tel_id):
+        """Read the predictions of a group.
+
+        Parameters
+        ----------
+        level : {"telescope", "array"}
+            Predictions of a telescope, or of the array.
+        kind : str
+            Kind of DL2 information.
+        group : str
+            Name of the group.
+        tel_id : int
+            The telescope; 0 for the array.
+
+        Returns
+        -------
+        node : str
+            Path of the table.
+        table : astropy.table.QTable
+            ``obs_id``, ``event_id`` and the fields of ctapipe's container.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
+        """
+        with self.reading():
+            node = list_groups(self.h5file, level)[kind][group][tel_id]
+            return node, read_group(self.h5file, level, group, node)

@@ -21,6 +21,7 @@ from ctapipe.io.hdf5dataformat import DL1_TEL_PARAMETERS_GROUP as PARAMETERS
 from ctapipe.io.hdf5dataformat import DL1_TEL_TRIGGER_TABLE as TELESCOPE_TRIGGER
 from ctapipe.io.hdf5dataformat import OBSERVATION_BLOCK_TABLE as OBSERVATIONS
 from ctapipe.io.hdf5dataformat import SIMULATION_IMAGES_GROUP as TRUE_IMAGES
+from ctapipe.io.hdf5dataformat import SIMULATION_RUN_TABLE as RUNS
 from ctapipe.io.hdf5dataformat import SIMULATION_SHOWER_TABLE as SHOWERS
 from ctapipe.io.hdf5tableio import get_column_attrs
 
@@ -32,6 +33,8 @@ __all__ = [
     "OBSERVATION_COLUMNS",
     "PARAMETERS",
     "POINTING_COLUMNS",
+    "RUNS",
+    "RUN_COLUMNS",
     "SHOWERS",
     "SHOWER_COLUMNS",
     "TELESCOPE_TRIGGER",
@@ -74,6 +77,14 @@ SHOWER_COLUMNS = {
     "true_core_y": u.m,
     "true_h_first_int": u.m,
     "true_shower_primary_id": int,
+}
+RUN_COLUMNS = {
+    "obs_id": int,
+    "n_showers": int,
+    "shower_reuse": int,
+    "energy_range_min": u.TeV,
+    "energy_range_max": u.TeV,
+    "spectral_index": float,
 }
 #: Images that were compressed to integers need all of these to become charges again.
 _FIXED_POINT = ("TRANSFORM_SCALE", "TRANSFORM_OFFSET")

@@ -100,19 +100,19 @@ def check_tables(dl1, needed):
     ----------
     dl1 : DL1File
         The file.
-    needed : collection of str
-        Groups that it must have, of `IMAGES` and `PARAMETERS`.
+    needed : collection of {"images", "parameters"}
+        What it must have.
 
     Raises
     ------
     DL1FileError
         If a table is missing, or is not what it must be.
     MissingImagesError
-        If a group is missing that is needed.
+        If something is missing that is needed.
     """
     if dl1.n_events > 0:
-        for group in needed:
-            _check_group(dl1, group)
+        for what in needed:
+            _check_group(dl1, what)
         if dl1.pointing.is_monitored:
             check_telescope_triggers(dl1)
     for tel_id, n_triggers in dl1.n_triggers.items():
@@ -179,14 +179,14 @@ def check_truth(dl1):
             check_true_images(dl1.path, dl1.h5file, node, tel_id, n_pixels)
 
 
-def _check_group(dl1, group):
+def _check_group(dl1, what):
+    group, why = {
+        "images": (IMAGES, ": γ-PhysNet needs images with charge and peak time"),
+        "parameters": (PARAMETERS, ", by which images are selected"),
+    }[what]
     if group not in dl1:
-        what = {
-            IMAGES: "images: γ-PhysNet needs images with charge and peak time",
-            PARAMETERS: "parameters, by which images are selected",
-        }
         raise MissingImagesError(
-            f"{dl1.path} has no DL1 {what[group]}. Make it with 'ctapipe-process "
+            f"{dl1.path} has no DL1 {what}{why}. Make it with 'ctapipe-process "
             "--write-images --write-parameters'"
         )
 

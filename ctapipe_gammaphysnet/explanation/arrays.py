@@ -2,7 +2,7 @@
 
 from ctapipe.core import ToolConfigurationError
 
-from ..events.dl1_file import DL1File
+from ..events.opening import open_events
 
 __all__ = ["choose_types", "read_arrays"]
 
@@ -13,7 +13,7 @@ def read_arrays(paths, focal_length_choice, log):
     Parameters
     ----------
     paths : list of pathlib.Path
-        ctapipe DL1 files.
+        Files with images and parameters.
     focal_length_choice : ctapipe.instrument.FocalLengthKind
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     log : logging.Logger
@@ -33,11 +33,11 @@ def read_arrays(paths, focal_length_choice, log):
     """
     arrays = {}
     for path in paths:
-        with DL1File(path, focal_length_choice) as dl1:
-            arrays[path] = dl1.subarray
-            if dl1.is_simulation:
-                dl1.check_truth()
-            for tel_id in dl1.without_pointing(dl1.subarray.tel_ids):
+        with open_events(path, focal_length_choice) as reader:
+            arrays[path] = reader.subarray
+            if reader.is_simulation:
+                reader.check_truth()
+            for tel_id in reader.without_pointing(reader.subarray.tel_ids):
                 log.warning(
                     "%s does not have the pointing of telescope %d: errors of its "
                     "directions and impact points are not known",

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.table import Table, vstack
 
-from .images import KEYS
+from ..events.telescope_events import KEYS
 from .statistics import ERROR_OF, errors_of
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Images of DL1 files with what is known of their events, batch after batch."""
+"""Images of files with what is known of their events, batch after batch."""
 
 from dataclasses import dataclass, replace
 
@@ -6,30 +6,16 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable, Table
 from ctapipe.coordinates import CameraFrame, TelescopeFrame
-from ctapipe.io import read_table
 
-from ..evaluation.events import EvaluationError, find_showers
-from ..events.dl1_file import DL1File
-from ..events.dl1_format import SHOWERS
+from ..events.images import read_images
+from ..events.opening import open_events
+from ..events.telescope_events import KEYS, telescope_events
 
-__all__ = ["KEYS", "Batch", "keys_of_events", "on_sky", "read_batches", "read_files"]
+__all__ = ["Batch", "keys_of_events", "on_sky", "read_batches", "read_files"]
 
-#: What tells a telescope event from all others: the number of its file, too, since a
-#: gamma and a proton can have the same numbers.
-KEYS = ("file", "obs_id", "event_id", "tel_id")
 #: Events that are read at once, without their images.
 _CHUNK = 1000
-_TRUTH = {
-    "true_energy": u.TeV,
-    "true_alt": u.deg,
-    "true_az": u.deg,
-    "true_core_x": u.m,
-    "true_core_y": u.m,
-}
-#: Centroid and length of the shower in either frame: new files have them on the sky.
-_ON_SKY = ("hillas_fov_lon", "hillas_fov_lat", "hillas_length")
-_IN_CAMERA = tuple(f"camera_frame_hillas_{n}" for n in ("x", "y", "length"))
-_LEAKAGE = "leakage_intensity_width_2"
+_IN_PIXELS = ("cog_x", "cog_y", "length")
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +122,7 @@ def read_batches(
     Parameters
     ----------
     path : pathlib.Path
-        A ctapipe DL1 file with images and parameters.
+        A file with images and parameters.
     types : collection of str
         Telescope types to read.
     quality_query : ImageQualityQuery
@@ -159,100 +145,36 @@ def read_batches(
     Raises
     ------
     DL1FileError
-        If the file is damaged, or has no images, masks or parameters.
-    EvaluationError
-        If it has simulated showers, but not those of all of its events.
+        If the file is damaged, or the truth of its showers is.
+    MissingImagesError
+        If it has no images, masks or parameters.
     """
-    with DL1File(path, focal) as dl1:
-        if dl1.is_simulation:
-            dl1.check_truth()
-        showers = _read_showers(dl1)
-        for chunk in dl1.chunks(_CHUNK):
-            for tel_id in chunk.event:
-                if str(dl1.subarray.tel[tel_id]) not in types:
-                    continue
-                rows = _select(path, number, chunk, tel_id, quality_query, wanted)
-                for start in range(0, len(rows), size):
-                    part = rows[start : start + size]
-                    yield _read_batch(dl1, number, chunk, tel_id, part, showers)
+    with open_events(path, focal) as reader:
+        telescopes = {t: n for t, n in reader.subarray.tel.items() if str(n) in types}
+        for events in telescope_events(
+            reader,
+            telescopes,
+            quality_query,
+            _CHUNK,
+            number,
+            parameters=("intensity", "leakage", *_IN_PIXELS),
+            wanted=wanted,
+        ):
+            telescope = telescopes[events["tel_id"][0]]
+            for start in range(0, len(events), size):
+                yield _read_batch(reader, telescope, events[start : start + size])
 
 
-def _read_showers(dl1):
-    if SHOWERS not in dl1:
-        return None
-    with dl1.reading():
-        return read_table(dl1.h5file, SHOWERS, table_cls=QTable)
-
-
-def _select(path, number, chunk, tel_id, quality_query, wanted):
-    parameters = chunk.parameters[tel_id]
-    events = chunk.event[tel_id]
-    rows = np.arange(len(events))
-    if wanted is not None:
-        keys = {
-            "file": np.full(len(events), number),
-            "obs_id": chunk.obs_id[events],
-            "event_id": chunk.event_id[events],
-            "tel_id": np.full(len(events), tel_id),
-        }
-        rows = rows[wanted(Table(keys))]
-    if len(rows) == 0:
-        return rows
-    return rows[quality_query.mask(parameters[rows], path)]
-
-
-def _read_batch(dl1, number, chunk, tel_id, rows, showers):
-    telescope = dl1.subarray.tel[tel_id]
-    parameters = chunk.parameters[tel_id][rows]
-    event = chunk.event[tel_id][rows]
-    n = len(rows)
-    events = QTable(
-        {
-            "file": np.full(n, number, np.int64),
-            "obs_id": chunk.obs_id[event].astype(np.int64),
-            "event_id": chunk.event_id[event].astype(np.int64),
-            "tel_id": np.full(n, tel_id, np.int64),
-        }
-    )
-    _add_truth(events, showers, dl1.path)
-    alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
-    events["pointing_alt"], events["pointing_az"] = alt.to(u.deg), az.to(u.deg)
-    index = dl1.subarray.tel_ids_to_indices(tel_id)
-    position = dl1.subarray.tel_coords.cartesian.xyz.to(u.m).T[index]
-    events["position"] = np.tile(position, (n, 1))
+def _read_batch(reader, telescope, events):
     geometry = telescope.camera.geometry
-    names, unit = _IN_CAMERA, u.m
-    if _ON_SKY[0] in parameters.colnames:
-        names, unit, geometry = _ON_SKY, u.deg, on_sky(geometry)
-    intensity = names[2].replace("length", "intensity")
-    for name in (*names, intensity, _LEAKAGE):
-        if name not in parameters.colnames:
-            raise EvaluationError(
-                f"{dl1.path}: the DL1 parameters of telescope {tel_id} have no {name}: "
-                "make it with 'ctapipe-process --write-parameters'"
-            )
-    for column, name in zip(("cog_x", "cog_y", "length"), names, strict=True):
-        events[column] = parameters[name].to_value(unit).astype(float)
-    events["intensity"] = np.asarray(parameters[intensity], dtype=float)
-    events["leakage"] = np.asarray(parameters[_LEAKAGE], dtype=float)
-    pixels = dl1.read_pixels(chunk, tel_id, rows)
-    return Batch(str(telescope), events, *pixels, geometry)
-
-
-def _add_truth(events, showers, path):
-    n = len(events)
-    if showers is None:
-        events["label"] = np.full(n, -1)
-        events["shower"] = np.zeros(n, np.uint64)
-        for name, unit in _TRUTH.items():
-            events[name] = u.Quantity(np.full(n, np.nan), unit)
-        return
-    shower, number = find_showers(path, events, showers)
-    # Gammas have the id 0.
-    events["label"] = (np.asarray(shower["true_shower_primary_id"]) != 0).astype(int)
-    events["shower"] = number
-    for name, unit in _TRUTH.items():
-        events[name] = u.Quantity(shower[name].to_value(unit).astype(float), unit)
+    if events["cog_x"].unit == u.deg:
+        geometry = on_sky(geometry)
+    for name in _IN_PIXELS:
+        events[name] = events[name].value
+    row, *event = (events[name] for name in ("row", "obs_id", "event_id"))
+    images = read_images(reader, events["tel_id"], row, *event)
+    true_image = reader.read_true_images(events["tel_id"][0], row, *event)
+    return Batch(str(telescope), events, *images, true_image, geometry)
 
 
 def keys_of_events(events):

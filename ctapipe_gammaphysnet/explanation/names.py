@@ -6,7 +6,7 @@ import tables
 from ctapipe.core import ToolConfigurationError
 from tables.path import check_name_validity
 
-from .images import KEYS
+from ..events.telescope_events import KEYS
 
 __all__ = ["FILES", "FILE_NAME", "LISTING", "check_group_name", "figure_names"]
 

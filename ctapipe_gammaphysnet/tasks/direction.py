@@ -114,13 +114,13 @@ class _Direction(Task):
         lambda old, new: np.linalg.norm(new - old, axis=-1),
     )
 
-    def to_target(self, truth):
+    def to_target(self, events):
         """Make offsets from the pointing."""
         return direction_to_target(
-            truth.showers["true_alt"],
-            truth.showers["true_az"],
-            truth.pointing_alt,
-            truth.pointing_az,
+            events["true_alt"],
+            events["true_az"],
+            events["pointing_alt"],
+            events["pointing_az"],
         )
 
     def turn(self, target, angle):

@@ -92,9 +92,9 @@ class _Energy(Task):
         lambda old, new: 10 ** (new - old)[..., 0] - 1,
     )
 
-    def to_target(self, truth):
+    def to_target(self, events):
         """Take the logarithm of the true energy."""
-        return energy_to_target(truth.showers["true_energy"])
+        return energy_to_target(events["true_energy"])
 
     def dl2(self, images):
         """Make the energy of the mean logarithm, and the spread of the energies."""

@@ -133,14 +133,14 @@ class _Impact(Task):
         lambda old, new: 1000 * np.linalg.norm(new - old, axis=-1),
     )
 
-    def to_target(self, truth):
+    def to_target(self, events):
         """Make offsets from the telescope."""
         return impact_to_target(
-            truth.showers["true_core_x"],
-            truth.showers["true_core_y"],
-            truth.position,
-            truth.pointing_alt,
-            truth.pointing_az,
+            events["true_core_x"],
+            events["true_core_y"],
+            events["position"],
+            events["pointing_alt"],
+            events["pointing_az"],
         )
 
     def turn(self, target, angle):

@@ -9,30 +9,10 @@ __all__ = [
     "Movement",
     "Output",
     "Task",
-    "Truth",
     "mean_and_spread",
     "turn_matrix",
     "turn_vectors",
 ]
-
-
-class Truth(NamedTuple):
-    """What is true of images, and where they were taken.
-
-    Attributes
-    ----------
-    showers : astropy.table.QTable
-        The simulated shower of each image, n rows.
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope, shape (n,).
-    position : astropy.units.Quantity
-        Telescope in the GroundFrame, shape (n, 3).
-    """
-
-    showers: object
-    pointing_alt: object
-    pointing_az: object
-    position: object
 
 
 class Output(NamedTuple):
@@ -141,13 +121,13 @@ class Task:
         """
         return len(self.outputs)
 
-    def to_target(self, truth):
+    def to_target(self, events):
         """Make what the network learns.
 
         Parameters
         ----------
-        truth : Truth
-            What is true of the images.
+        events : astropy.table.QTable
+            The images' events with their truth, as `telescope_events` gives them.
 
         Returns
         -------

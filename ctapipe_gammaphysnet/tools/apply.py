@@ -7,7 +7,7 @@ from ctapipe.io.metadata import Contact, Instrument
 
 from ..bulk import reconstruct_file, settings_of
 from ..dl2.file import differences
-from ..events.dl1_file import DL1File
+from ..events.opening import open_events
 from ..events.quality import ImageQualityQuery
 from ..files.output import check_file, real_path
 from ..files.paths import Names, find_files
@@ -153,13 +153,13 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         for path, output in missing:
             if self._is_complete(path, output):  # by another process, meanwhile
                 continue
-            with DL1File(path, self.focal_length_choice) as dl1:
+            with open_events(path, self.focal_length_choice) as dl1:
                 self._apply(dl1, output)
 
     def _is_complete(self, path, output):
         if not output.exists() or self.overwrite:
             return False
-        with DL1File(path, self.focal_length_choice) as dl1:
+        with open_events(path, self.focal_length_choice) as dl1:
             reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
             about = Contact(parent=self), Instrument(parent=self)
             settings = settings_of(dl1, reconstructor, self.dl1_images, *about)

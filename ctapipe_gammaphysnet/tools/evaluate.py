@@ -4,7 +4,7 @@ import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..configuration.traits import FiniteFloat
-from ..events.dl1_array import read_subarray
+from ..events.opening import read_subarray
 from ..events.quality import TrainingQualityQuery
 from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
@@ -390,14 +390,13 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             samples = [
                 read_sample(
                     path,
-                    label,
                     self.level,
                     events[path],
                     self.networks,
                     self.groups,
                     bar.update,
                 )
-                for path, label in self.files
+                for path, _ in self.files
             ]
         sample, self.counts = common_sample(samples)
         self.spectra = self.signal_spectrum, self.background_spectrum

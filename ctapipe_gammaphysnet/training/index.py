@@ -7,40 +7,26 @@ from dataclasses import dataclass, fields
 
 import astropy.units as u
 import numpy as np
-from astropy.table import QTable
 from ctapipe.core import ToolConfigurationError
-from ctapipe.io import read_table
 
-from ..events.dl1_file import DL1File
-from ..events.dl1_format import IMAGES, SHOWERS
-from ..events.showers import shower_numbers
+from ..events.opening import open_events
+from ..events.telescope_events import check_pointing, telescope_events
 from ..tasks import TASKS, default_tasks
 from ..tasks.energy import energy_to_target
-from ..tasks.task import Truth
 
 __all__ = [
     "EventIndex",
     "TrainingDataError",
     "check_file",
-    "check_particles",
-    "check_truth",
     "read_index",
 ]
 
-#: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
-_GAMMA_ID = 0
-#: What has to be known of a shower.
-_TRUTH = ("true_energy", "true_alt", "true_az", "true_core_x", "true_core_y")
-#: No shower that is seen or simulated has more. float32 holds it.
-_MAX_ENERGY = 1e6 * u.TeV
-#: No shower that is seen is further from the array.
-_MAX_DISTANCE = 100 * u.km
 #: Events read at once.
 _CHUNK = 5000
 
 
 class TrainingDataError(ToolConfigurationError, ValueError):
-    """A file cannot be used for training; the message says why."""
+    """Nothing can be trained on the files; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +121,7 @@ def check_file(path):
     Parameters
     ----------
     path : str or pathlib.Path
-        A ctapipe HDF5 file.
+        The file.
 
     Returns
     -------
@@ -150,30 +136,25 @@ def check_file(path):
         If it cannot be read, or its tables are damaged or do not fit each other.
     """
     # The focal length does not matter here, and old files know only one.
-    with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
-        if dl1.n_events > 0:
-            if SHOWERS not in dl1:
-                raise TrainingDataError(
-                    f"{path} has no simulated showers: the truth of simulations is "
-                    "needed, not observations"
-                )
-            _check_masks(dl1)
-            dl1.check_truth()
-        return dl1.subarray
+    with open_events(path, "EQUIVALENT") as reader:
+        if reader.n_events > 0:
+            _check_content(reader)
+        return reader.subarray
 
 
-def _check_masks(dl1):
-    with dl1.reading():
-        without = [
-            table._v_pathname
-            for table in dl1.h5file.root[IMAGES]
-            if "image_mask" not in table.colnames
-        ]
+def _check_content(reader):
+    if not reader.has_truth:
+        raise TrainingDataError(
+            f"{reader.path} has no simulated showers: the truth of simulations is "
+            "needed, not observations"
+        )
+    without = reader.without_masks()
     if without:
         raise TrainingDataError(
-            f"{dl1.path} has no image masks in {without[0]}: make it with "
+            f"{reader.path} has no image masks in {without[0]}: make it with "
             "'ctapipe-process --write-images --write-parameters'"
         )
+    reader.check_truth()
 
 
 def read_index(path, number, telescope, label, quality_query, tasks=None):
@@ -182,7 +163,7 @@ def read_index(path, number, telescope, label, quality_query, tasks=None):
     Parameters
     ----------
     path : pathlib.Path
-        A ctapipe DL1 file of simulations, with images and parameters.
+        A file of simulations, with images and parameters.
     number : int
         By which the index knows the file.
     telescope : str
@@ -197,38 +178,25 @@ def read_index(path, number, telescope, label, quality_query, tasks=None):
     Returns
     -------
     EventIndex
-        The selected images, in the order in which they are in the file.
+        The selected images, in the order of telescopes and of the file.
 
     Raises
     ------
-    TrainingDataError
-        If particles are not what the label says, or the pointing is not known.
+    DL1FileError
+        If particles are not what the label says, or truth or pointing is not known.
     """
     # The class is the label, which the index has anyway.
     learnt = [TASKS[t] for t in tasks or default_tasks() if TASKS[t].of_gammas]
+    parts = [_empty_index(learnt)]
     # The focal length does not matter here, and old files know only one.
-    with DL1File(path, focal_length_choice="EQUIVALENT") as dl1:
-        tel_ids = dl1.subarray.get_tel_ids_for_type(telescope)
-        positions = dl1.subarray.tel_coords.cartesian.xyz.to_value(u.m).T
-        parts, first_event = [_empty_index(learnt)], 0
-        for chunk in dl1.chunks(_CHUNK):
-            with dl1.reading():
-                showers = _read_showers(dl1, chunk, first_event)
-            check_particles(path, showers["true_shower_primary_id"], label)
-            first_event += len(chunk)
-            for tel_id in tel_ids:
-                if tel_id not in chunk.event:
-                    continue
-                is_good = quality_query.mask(chunk.parameters[tel_id], path)
-                rows = np.flatnonzero(is_good)
-                position = positions[dl1.subarray.tel_ids_to_indices(tel_id)]
-                parts.append(
-                    _index_rows(
-                        path, number, chunk, tel_id, rows, showers, position, learnt
-                    )
-                )
+    with open_events(path, "EQUIVALENT") as reader:
+        tel_ids = reader.subarray.get_tel_ids_for_type(telescope)
+        for events in telescope_events(
+            reader, tel_ids, quality_query, _CHUNK, number, label=label
+        ):
+            check_pointing(path, events)
+            parts.append(_index_events(events, learnt))
     index = EventIndex.concatenate(parts)
-    index.label[:] = label
     return index.select(np.lexsort((index.row, index.tel_id)))
 
 
@@ -248,108 +216,20 @@ def _empty_index(tasks):
     )
 
 
-def _read_showers(dl1, chunk, start):
-    """Simulated showers of the events of a chunk."""
-    showers = read_table(
-        dl1.h5file, SHOWERS, start=start, stop=start + len(chunk), table_cls=QTable
+def _index_events(events, tasks):
+    """Index of telescope events, as `telescope_events` gives them."""
+    pointing = np.column_stack(
+        [events[name].to_value(u.deg) for name in ("pointing_alt", "pointing_az")]
     )
-    if not (
-        np.array_equal(showers["obs_id"], chunk.obs_id)
-        and np.array_equal(showers["event_id"], chunk.event_id)
-    ):
-        raise TrainingDataError(
-            f"{dl1.path}: {SHOWERS} does not have the showers of the file's events, "
-            f"from event {chunk.event_id[0]} of observation {chunk.obs_id[0]} on"
-        )
-    return showers
-
-
-def _index_rows(path, number, chunk, tel_id, rows, showers, position, tasks):
-    """Index of the images of a telescope that passed the selection."""
-    shower = showers[chunk.event[tel_id][rows]]
-    check_truth(path, shower)
-    alt, az = (angle[rows] for angle in chunk.pointing[tel_id])
-    if not np.isfinite(alt.value + az.value).all():
-        raise TrainingDataError(
-            f"{path}: the pointing of telescope {tel_id} is not known for all its "
-            "events"
-        )
-    n = len(rows)
-    truth = Truth(shower, alt, az, u.Quantity(np.tile(position, (n, 1)), u.m))
     return EventIndex(
-        file=np.full(n, number, np.int32),
-        obs_id=np.asarray(shower["obs_id"], np.int64),
-        event_id=np.asarray(shower["event_id"], np.int64),
-        tel_id=np.full(n, tel_id, np.int32),
-        row=(chunk.first_row[tel_id] + rows).astype(np.int64),
-        label=np.zeros(n, np.int64),
-        shower=shower_numbers(shower),
-        energy=energy_to_target(shower["true_energy"]).astype(np.float32),
-        targets={t.name: t.to_target(truth).astype(np.float32) for t in tasks},
-        pointing=np.column_stack([alt.to_value(u.deg), az.to_value(u.deg)]).astype(
-            np.float32
-        ),
+        file=events["file"].astype(np.int32),
+        obs_id=events["obs_id"],
+        event_id=events["event_id"],
+        tel_id=events["tel_id"].astype(np.int32),
+        row=events["row"],
+        label=events["label"],
+        shower=events["shower"],
+        energy=energy_to_target(events["true_energy"]).astype(np.float32),
+        targets={t.name: t.to_target(events).astype(np.float32) for t in tasks},
+        pointing=pointing.astype(np.float32),
     )
-
-
-def check_particles(path, primary_id, label):
-    """Check that the particles of a file are what its label says.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    primary_id : numpy.ndarray
-        Kind of the particles, shape (n,), int.
-    label : {0, 1}
-        0 if they are to be gammas, 1 if they are not.
-
-    Raises
-    ------
-    TrainingDataError
-        If they are not.
-    """
-    particles = np.unique(primary_id)
-    is_gamma = particles == _GAMMA_ID
-    if label == 0 and not is_gamma.all():
-        raise TrainingDataError(
-            f"{path} was given as signal, but has particles with the ids "
-            f"{particles[~is_gamma].tolist()}; gammas have {_GAMMA_ID}"
-        )
-    if label == 1 and is_gamma.any():
-        raise TrainingDataError(f"{path} was given as background, but has gammas")
-
-
-def check_truth(path, showers):
-    """Check that the truth of showers is known.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    showers : astropy.table.QTable
-        Simulated showers, n rows.
-
-    Raises
-    ------
-    TrainingDataError
-        If something is not finite, or cannot be, with the event and the limits.
-    """
-    for name in _TRUTH:
-        values = u.Quantity(showers[name])
-        good, allowed = np.isfinite(values), ""
-        if name == "true_energy":
-            good &= (values.value > 0) & (values <= _MAX_ENERGY)
-            allowed = f", not above 0 and up to {_MAX_ENERGY:g}"
-        if name == "true_alt":
-            good &= np.abs(values) <= 90 * u.deg
-        if name in ("true_core_x", "true_core_y"):
-            good &= np.abs(values) < _MAX_DISTANCE
-            allowed = f", not within {_MAX_DISTANCE:g}"
-        if not good.all():
-            row = np.flatnonzero(~good)[0]
-            raise TrainingDataError(
-                f"{path}: event {showers['event_id'][row]} of observation "
-                f"{showers['obs_id'][row]} has the {name} {values[row]}{allowed}: "
-                "leave the file out, or simulate it again"
-            )

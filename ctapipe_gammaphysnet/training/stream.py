@@ -12,16 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..events.dl1_file import image_columns
-from ..events.dl1_format import IMAGES, of_telescope
-from ..events.dl1_keys import check_keys
-from ..files.input_file import open_input, reading
+from ..events.images import empty_columns, read_blocks, starts_of_blocks
+from ..events.opening import open_images
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
-#: Rows of a table that are read together. A window has many such blocks, of files and
-#: telescopes drawn at random.
-_BLOCK = 128
 #: Batches that are made ready while the network is busy.
 _BATCHES_AHEAD = 4
 #: PyTables, with its table of open files, may be used by one thread at a time.
@@ -68,13 +63,6 @@ def _join(parts):
     return Images(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
 
-def _block_starts(index):
-    """Where in an index the blocks begin, and its end."""
-    keys = np.column_stack([index.file, index.tel_id, index.row // _BLOCK])
-    changes = np.flatnonzero((keys[1:] != keys[:-1]).any(axis=1)) + 1
-    return np.concatenate([[0], changes, [len(index)]])
-
-
 def read_images(paths, index, rows):
     """Read images from their files.
 
@@ -98,44 +86,18 @@ def read_images(paths, index, rows):
         If a file cannot be read.
     """
     rows = np.asarray(rows)
-    order = np.argsort(rows)
-    selected = index.select(rows[order])
     images = None
-    for number in np.unique(selected.file):
-        of_file = np.flatnonzero(selected.file == number)
-        with (
-            _PYTABLES,
-            reading(paths[number]),
-            open_input(paths[number]) as file,
-        ):
-            for start, stop in _pairs(_block_starts(selected.select(of_file))):
-                block = of_file[start:stop]
-                columns = _read_block(paths[number], file, selected.select(block))
+    for number in np.unique(index.file[rows]):
+        of_file = np.flatnonzero(index.file[rows] == number)
+        selected = index.select(rows[of_file])
+        keys = selected.tel_id, selected.row, selected.obs_id, selected.event_id
+        with _PYTABLES, open_images(paths[number]) as reader:
+            for block, columns in read_blocks(reader, *keys):
                 if images is None:
-                    images = _allocate(rows, *columns)
+                    images = Images(rows, *empty_columns(len(rows), columns))
                 for values, column in zip(columns, images[1:], strict=True):
-                    column[order[block]] = values
+                    column[of_file[block]] = values
     return images
-
-
-def _allocate(rows, *columns):
-    """Room for all images: to join them afterwards would take twice the memory."""
-    shape = len(rows), columns[0].shape[1]
-    types = np.float32, np.float32, bool
-    return Images(rows, *(np.empty(shape, dtype) for dtype in types))
-
-
-def _read_block(path, file, index):
-    """Charge, peak time and mask of a block's images."""
-    table = file.get_node(of_telescope(IMAGES, index.tel_id[0]))
-    first, last = index.row[0], index.row[-1]
-    rows = table.read(first, last + 1)
-    if len(rows) <= last - first:
-        raise EOFError(f"{table._v_pathname} has become shorter")
-    rows = rows[index.row - first]
-    numbers = index.obs_id, index.event_id
-    check_keys(path, table._v_pathname, rows, index.tel_id[0], *numbers)
-    return image_columns(table, rows)
 
 
 def _pairs(edges):
@@ -303,7 +265,8 @@ class TrainingStream:
     def _read_class(self, label, share, step):
         """This process's part of one class in each batch."""
         rows = np.flatnonzero(self._index.label == label)
-        starts = _block_starts(self._index.select(rows))
+        of_class = self._index.select(rows)
+        starts = starts_of_blocks(of_class.file, of_class.tel_id, row=of_class.row)
         size = max(self._window * share // sum(self.shares.values()), share)
 
         def read():

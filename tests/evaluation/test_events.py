@@ -10,7 +10,7 @@ from ctapipe.io import read_table, write_table
 from predictions import make_algorithm, make_events, make_sample, plant
 
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.evaluation.dl2_tables import read_dl2
+from ctapipe_gammaphysnet.evaluation import dl2_tables
 from ctapipe_gammaphysnet.evaluation.events import (
     EvaluationError,
     find_rows,
@@ -22,8 +22,9 @@ from ctapipe_gammaphysnet.evaluation.predictions import (
     compare_to_truth,
 )
 from ctapipe_gammaphysnet.evaluation.sample import common_sample
+from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
-from ctapipe_gammaphysnet.training.index import TrainingDataError
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
 
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 
@@ -70,6 +71,11 @@ def everything():
     return ImageQualityQuery(quality_criteria=[])
 
 
+def read_dl2(path, level, groups, events):
+    with open_events(path, needed=()) as reader:
+        return dl2_tables.read_dl2(reader, level, groups, events)
+
+
 def test_events_have_their_truth(path):
     query = ImageQualityQuery(quality_criteria=[("bright", "hillas_intensity > 100")])
     events = read_events(path, 0, query, [1, 2])
@@ -105,7 +111,7 @@ def test_the_array_has_the_light_of_its_telescopes(path):
 
 
 def test_particles_must_be_what_they_are_given_as(path):
-    with pytest.raises(TrainingDataError, match="given as background"):
+    with pytest.raises(DL1FileError, match="given as background"):
         read_events(path, 1, everything(), [1])
 
 
@@ -249,7 +255,7 @@ def test_a_true_energy_that_is_none_is_an_error(path, tmp_path, value):
         rows = table.read()
         rows["true_energy"][rows["event_id"] == event_id] = value
         table.modify_rows(start=0, rows=rows)
-    with pytest.raises(TrainingDataError, match=f"spoilt.h5: event {event_id} of obs"):
+    with pytest.raises(DL1FileError, match=f"spoilt.h5: event {event_id} of obs"):
         read_events(spoilt, 0, everything(), [1, 2])
 
 

@@ -13,6 +13,7 @@ from ctapipe.io import EventSource, read_table, write_table
 from spoil import change_length, change_rows, lose_attributes, remove
 
 from ctapipe_gammaphysnet.events.dl1_file import DL1File
+from ctapipe_gammaphysnet.events.images import prepare_images
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.model.card import InputCard
@@ -46,8 +47,8 @@ def test_every_event_is_in_one_chunk(toy_file, size):
         for chunk in file.chunks(size):
             assert len(chunk) <= size
             images = {
-                tel_id: file.read_images(
-                    chunk, tel_id, np.arange(len(events)), raw_of(file, tel_id)
+                tel_id: prepare_images(
+                    file, chunk, tel_id, np.arange(len(events)), raw_of(file, tel_id)
                 )
                 for tel_id, events in chunk.event.items()
             }
@@ -83,7 +84,7 @@ def read_all(path):
         for chunk in file.chunks(5):
             for tel_id, events in chunk.event.items():
                 prepare = raw_of(file, tel_id)
-                file.read_images(chunk, tel_id, np.arange(len(events)), prepare)
+                prepare_images(file, chunk, tel_id, np.arange(len(events)), prepare)
 
 
 def test_a_spoilt_copy_is_read_as_long_as_nothing_is_spoilt(dl1):
@@ -252,7 +253,7 @@ def read_charges(path):
     with DL1File(path) as file:
         (chunk,) = file.chunks(100)
         rows = np.arange(len(chunk.event[2]))
-        return file.read_images(chunk, 2, rows, raw_of(file, 2))[0][:, 0]
+        return prepare_images(file, chunk, 2, rows, raw_of(file, 2))[0][:, 0]
 
 
 @pytest.mark.parametrize("lost", ["TRANSFORM", "TRANSFORM_SCALE", "TRANSFORM_OFFSET"])
@@ -343,7 +344,10 @@ def test_rows_that_do_not_fit_the_triggers_are_an_error(dl1, node, change):
         with DL1File(dl1) as file:
             for chunk in file.chunks(5):
                 for tel_id, events in chunk.event.items():
-                    file.read_pixels(chunk, tel_id, np.arange(len(events)))
+                    rows = chunk.first_row[tel_id] + np.arange(len(events))
+                    keys = chunk.obs_id[events], chunk.event_id[events]
+                    file.read_images(tel_id, rows, *keys)
+                    file.read_true_images(tel_id, rows, *keys)
 
     read()
     change_rows(dl1, node, change)

@@ -10,10 +10,10 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import TableLoader, read_table, write_table
 
-from ctapipe_gammaphysnet.evaluation.events import EvaluationError
 from ctapipe_gammaphysnet.events.preparation import MissingImagesError
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.explanation.images import read_batches
+from ctapipe_gammaphysnet.files.input_file import DL1FileError
 
 NO_SELECTION = ImageQualityQuery(quality_criteria=[])
 
@@ -120,5 +120,5 @@ def test_parameters_must_be_there(toy_file, tmp_path, name):
     table = read_table(path, node)
     table.remove_column(name)
     write_table(table, path, node, overwrite=True)
-    with pytest.raises(EvaluationError, match=f"telescope 1 have no {name}"):
+    with pytest.raises(DL1FileError, match=f"telescope 1 have no {name}"):
         list(read_batches(path, types_of(path), NO_SELECTION, 10))

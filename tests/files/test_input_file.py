@@ -9,8 +9,7 @@ import tables
 from ctapipe.core import ToolConfigurationError
 
 from ctapipe_gammaphysnet.evaluation.events import read_events
-from ctapipe_gammaphysnet.events.dl1_array import read_subarray
-from ctapipe_gammaphysnet.events.dl1_file import DL1File
+from ctapipe_gammaphysnet.events.opening import open_events, read_subarray
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.explanation.images import read_batches
 from ctapipe_gammaphysnet.files.input_file import DL1FileError, open_input, reading
@@ -19,7 +18,7 @@ from ctapipe_gammaphysnet.training.index import check_file
 QUERY = ImageQualityQuery(quality_criteria=[])
 #: All that open input files: apply, train, evaluate and explain go through these.
 READERS = {
-    "DL1File": DL1File,
+    "open_events": open_events,
     "read_subarray": read_subarray,
     "check_file": check_file,
     "read_events": lambda path: read_events(path, 0, QUERY, [1]),

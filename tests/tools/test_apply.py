@@ -211,10 +211,10 @@ def test_few_images_wait_for_the_network(toy_file, toy_model, tmp_path, monkeypa
 
     def read(*arguments, original=DL1File.read_images):
         nonlocal n_read
-        inputs, has_pixels = original(*arguments)
-        n_read += len(inputs)
+        images = original(*arguments)
+        n_read += len(images[0])
         waiting.append(n_read - n_done)
-        return inputs, has_pixels
+        return images
 
     def compute(
         reconstructor, name, inputs, original=GammaPhysNetReconstructor.run_network

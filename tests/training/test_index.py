@@ -250,12 +250,12 @@ def test_a_truncated_file_is_named(copy):
 
 
 def test_the_particles_must_be_what_the_user_says(gamma_file, tmp_path):
-    with pytest.raises(TrainingDataError, match="given as background, but has gammas"):
+    with pytest.raises(DL1FileError, match="given as background, but has gammas"):
         read_all(gamma_file, label=1)
     protons = toy_sample.write_toy_file(
         tmp_path / "proton.dl1.h5", "proton", 2, array=small_cameras()
     )
-    with pytest.raises(TrainingDataError, match=r"proton.dl1.h5 .* ids \[101\]"):
+    with pytest.raises(DL1FileError, match=r"proton.dl1.h5 .* ids \[101\]"):
         read_all(protons, label=0)
     assert (read_all(protons, label=1).label == 1).all()
 
@@ -266,14 +266,14 @@ def test_showers_of_other_events_are_an_error(copy):
         rows = table.read()
         rows[[3, 4]] = rows[[4, 3]]
         table.modify_rows(start=0, rows=rows)
-    with pytest.raises(TrainingDataError, match="does not have the showers"):
+    with pytest.raises(DL1FileError, match="does not have the showers"):
         read_all(copy)
 
 
 def test_an_unknown_pointing_is_an_error(copy):
     with tables.open_file(copy, "r+") as file:
         file.remove_node("/configuration/telescope", recursive=True)
-    with pytest.raises(TrainingDataError, match="pointing of telescope 1 is not known"):
+    with pytest.raises(DL1FileError, match="pointing of telescope 1 is not known"):
         read_all(copy)
 
 
@@ -302,5 +302,5 @@ def test_a_truth_that_is_not_known_is_an_error(copy, name, value, text):
         rows[name][rows["event_id"] == event_id] = value
         table.modify_rows(start=0, rows=rows)
     message = f"copy.dl1.h5: event {event_id} of observation 1 has the {text}"
-    with pytest.raises(TrainingDataError, match=message):
+    with pytest.raises(DL1FileError, match=message):
         read_all(copy)

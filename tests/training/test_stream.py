@@ -15,6 +15,7 @@ from conftest import small_cameras
 from ctapipe.io import EventSource
 from scipy.stats import kstest
 
+from ctapipe_gammaphysnet.events import images as images_module
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.training import stream as stream_module
@@ -172,7 +173,7 @@ def test_images_are_those_of_the_file(files, index, truth):
 def test_images_are_those_of_the_file_wherever_blocks_end(
     files, index, truth, monkeypatch
 ):
-    monkeypatch.setattr(stream_module, "_BLOCK", 3)
+    monkeypatch.setattr(images_module, "_BLOCK", 3)
     rows = np.random.default_rng(0).permutation(len(index))
     assert_like_the_truth(read_images(files, index, rows), truth)
     # With gaps that a selection has left.

@@ -1,0 +1,184 @@
+"""Telescope events of a file: what is known of each image, and where it is."""
+
+import astropy.units as u
+import numpy as np
+from astropy.table import QTable
+
+from ..files.input_file import DL1FileError
+from .quality import INTENSITY
+from .showers import shower_numbers
+from .truth import TRUTH, check_particles, check_truth, labels_of
+
+__all__ = ["KEYS", "check_pointing", "telescope_events"]
+
+#: What tells a telescope event from all others: the number of its file, too, since a
+#: gamma and a proton can have the same numbers.
+KEYS = ("file", "obs_id", "event_id", "tel_id")
+#: Parameters that can be asked for: their names in ctapipe's columns, on the sky and,
+#: in old files, in the camera.
+_PARAMETERS = {
+    "intensity": INTENSITY,
+    "leakage": ("leakage_intensity_width_2",),
+    "cog_x": ("hillas_fov_lon", "camera_frame_hillas_x"),
+    "cog_y": ("hillas_fov_lat", "camera_frame_hillas_y"),
+    "length": ("hillas_length", "camera_frame_hillas_length"),
+}
+#: Truth that not all files have: the vertical depth of the shower's maximum.
+_WHERE_KNOWN = {"true_x_max": u.g / u.cm**2}
+
+
+def telescope_events(
+    reader, tel_ids, query, size, number=0, parameters=(), label=None, wanted=None
+):
+    """Select telescope events of a file.
+
+    Parameters
+    ----------
+    reader : EventReader
+        The file.
+    tel_ids : collection of int
+        Telescopes of interest.
+    query : ImageQualityQuery
+        Selects the events by their DL1 parameters, and counts them. Of a file without
+        parameters all are selected.
+    size : int
+        Events of the array to read at once.
+    number : int
+        By which the events know the file.
+    parameters : sequence of str
+        Parameters of the images to give: of ``"intensity"``, ``"leakage"``,
+        ``"cog_x"``, ``"cog_y"`` and ``"length"``.
+    label : {0, 1}, optional
+        0 if all particles must be gammas, 1 if none may be.
+    wanted : callable, optional
+        Tells from a table with the `KEYS` which of the events are wanted at all, shape
+        (n,), bool. Default: all.
+
+    Yields
+    ------
+    astropy.table.QTable
+        Selected events of one telescope, in the order of the file: the `KEYS`; ``row``
+        of the image among all of the telescope; ``pointing_alt``, ``pointing_az`` in
+        deg, NaN if not known; ``position`` of the telescope in m, shape (n, 3);
+        ``label``, 0 for gammas, 1 for others and -1 if it is not known; ``shower``, its
+        number; ``true_energy`` in TeV, ``true_alt``, ``true_az`` in deg,
+        ``true_core_x``, ``true_core_y`` in m, NaN if not known; ``true_x_max`` in
+        g / cm² if the file has it; and the parameters: ``intensity`` in p.e.,
+        ``cog_x``, ``cog_y``, ``length`` in deg, or in m in old files; NaN if the file
+        has none.
+
+    Raises
+    ------
+    DL1FileError
+        If the file is damaged, the truth is not known, or particles are not what the
+        label says.
+    """
+    if reader.is_simulation:
+        reader.check_truth()
+    for chunk in reader.chunks(size):
+        showers = reader.read_showers(chunk) if reader.has_truth else None
+        if label is not None:
+            check_particles(reader.path, showers["true_shower_primary_id"], label)
+        for tel_id in chunk.event:
+            if tel_id not in tel_ids:
+                continue
+            events = _describe(reader, chunk, tel_id, number)
+            events = events[_select(reader, chunk, tel_id, query, wanted, events)]
+            if len(events) > 0:
+                rows = events["row"] - chunk.first_row[tel_id]
+                _add_parameters(events, reader, chunk, tel_id, rows, parameters)
+                event = chunk.event[tel_id][rows]
+                _add_truth(events, reader, showers, event)
+                yield events
+
+
+def _describe(reader, chunk, tel_id, number):
+    """All events of a telescope in a chunk: keys, rows and pointing."""
+    event = chunk.event[tel_id]
+    n = len(event)
+    alt, az = chunk.pointing[tel_id]
+    index = reader.subarray.tel_ids_to_indices(tel_id)
+    position = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T[index]
+    return QTable(
+        {
+            "file": np.full(n, number),
+            "obs_id": np.asarray(chunk.obs_id, np.int64)[event],
+            "event_id": np.asarray(chunk.event_id, np.int64)[event],
+            "tel_id": np.full(n, tel_id),
+            "row": chunk.first_row[tel_id] + np.arange(n),
+            "pointing_alt": alt.to(u.deg),
+            "pointing_az": az.to(u.deg),
+            "position": np.tile(position, (n, 1)),
+        }
+    )
+
+
+def _select(reader, chunk, tel_id, query, wanted, events):
+    """Rows of the events that are wanted and pass the selection."""
+    rows = np.arange(len(events))
+    if wanted is not None:
+        rows = rows[wanted(events)]
+    if len(rows) == 0 or tel_id not in chunk.parameters:
+        return rows
+    return rows[query.mask(chunk.parameters[tel_id][rows], reader.path)]
+
+
+def _add_parameters(events, reader, chunk, tel_id, rows, parameters):
+    available = chunk.parameters.get(tel_id)
+    for name in parameters:
+        if available is None:
+            events[name] = np.full(len(rows), np.nan)
+            continue
+        spellings = [n for n in _PARAMETERS[name] if n in available.colnames]
+        if not spellings:
+            raise DL1FileError(
+                f"{reader.path}: the DL1 parameters of telescope {tel_id} have no "
+                f"{_PARAMETERS[name][0]}: make it with 'ctapipe-process "
+                "--write-parameters'"
+            )
+        values = u.Quantity(available[spellings[0]][rows], dtype=float)
+        if values.unit == u.one:
+            events[name] = values.value
+        else:
+            events[name] = values.to(u.deg if values.unit.is_equivalent(u.deg) else u.m)
+
+
+def _add_truth(events, reader, showers, event):
+    """Add the simulated shower of each event, or that it is not known."""
+    n = len(events)
+    if showers is None:
+        events["label"] = np.full(n, -1)
+        events["shower"] = np.zeros(n, np.uint64)
+        for name, unit in TRUTH.items():
+            events[name] = u.Quantity(np.full(n, np.nan), unit)
+        return
+    showers = showers[event]
+    check_truth(reader.path, showers)
+    events["label"] = labels_of(showers["true_shower_primary_id"])
+    events["shower"] = shower_numbers(showers)
+    for name, unit in (TRUTH | _WHERE_KNOWN).items():
+        if name in showers.colnames:
+            events[name] = u.Quantity(showers[name], unit, dtype=float)
+
+
+def check_pointing(path, events):
+    """Check that the pointing is known.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, for messages.
+    events : astropy.table.Table
+        Telescope events, as `telescope_events` gives them.
+
+    Raises
+    ------
+    DL1FileError
+        If it is not known at an event.
+    """
+    unknown = ~np.isfinite(events["pointing_alt"] + events["pointing_az"])
+    if unknown.any():
+        raise DL1FileError(
+            f"{path}: the pointing of telescope {events['tel_id'][unknown][0]} is not "
+            "known for all its events"
+        )
