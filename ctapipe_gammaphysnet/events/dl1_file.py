@@ -32,12 +32,12 @@ from .dl1_tables import (
     check_truth,
 )
 from .dl2_tables import list_groups, read_group
-from .reader import EventChunk
+from .reader import EventChunk, EventReader
 
 __all__ = ["DL1File"]
 
 
-class DL1File(DL1Images):
+class DL1File(DL1Images, EventReader):
     """A ctapipe DL1 file, open for reading; what it has is checked.
 
     Parameters
@@ -108,34 +108,10 @@ class DL1File(DL1Images):
 
     @classmethod
     def can_read(cls, path):
-        """Tell whether to open a file.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The file.
-
-        Returns
-        -------
-        bool
-            True: what is wrong with other files is said when they are opened.
-        """
         return True
 
     @classmethod
     def open_images(cls, path):
-        """Open a file to read images alone.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The file.
-
-        Returns
-        -------
-        DL1Images
-            The open file, of which nothing is checked yet.
-        """
         return DL1Images(path)
 
     def check_rows(self):
@@ -167,31 +143,11 @@ class DL1File(DL1Images):
                         check_keys(self.path, node, found, tel_id, *expected)
 
     def check_truth(self):
-        """Check that there is the truth of all events.
-
-        Raises
-        ------
-        DL1FileError
-            If tables of the simulated showers, or of the true images, do not fit the
-            file's events and telescopes.
-        """
         if self.n_events > 0:
             with self.reading():
                 check_truth(self)
 
     def without_pointing(self, tel_ids):
-        """Find telescopes whose pointing is not known at all.
-
-        Parameters
-        ----------
-        tel_ids : iterable of int
-            Some telescopes.
-
-        Returns
-        -------
-        list of int
-            Those that have triggered, and have no pointing.
-        """
         return [
             tel_id
             for tel_id in tel_ids
@@ -199,13 +155,6 @@ class DL1File(DL1Images):
         ]
 
     def without_masks(self):
-        """Find images without mask.
-
-        Returns
-        -------
-        list of str
-            Paths of the tables of images that have none.
-        """
         with self.reading():
             return [
                 table._v_pathname
@@ -214,37 +163,12 @@ class DL1File(DL1Images):
             ]
 
     def empty_tables(self):
-        """Find the tables of a file without events.
-
-        Returns
-        -------
-        list of int or None
-            Telescopes with a table of parameters, which has no rows; None if there are
-            events, or not even a table of triggers.
-        """
         if self.n_events > 0 or TRIGGER not in self:
             return None
         tel_ids = self.subarray.tel_ids
         return [t for t in tel_ids if of_telescope(PARAMETERS, t) in self]
 
     def chunks(self, size):
-        """Read the events.
-
-        Parameters
-        ----------
-        size : int
-            Number of events to read at once.
-
-        Yields
-        ------
-        EventChunk
-            Each event of the file exactly once, in the file's order.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or its tables do not fit each other.
-        """
         next_row = dict.fromkeys(self.subarray.tel_ids, 0)
         trigger_row = 0
         for start in range(0, self.n_events, size):
@@ -323,23 +247,6 @@ class DL1File(DL1Images):
         )
 
     def read_showers(self, chunk):
-        """Read the simulated showers of a chunk.
-
-        Parameters
-        ----------
-        chunk : EventChunk
-            The events.
-
-        Returns
-        -------
-        astropy.table.QTable
-            That of each event, in ctapipe's columns.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or has other showers there.
-        """
         stop = chunk.start + len(chunk)
         with self.reading():
             showers = read_table(
@@ -357,19 +264,6 @@ class DL1File(DL1Images):
         return showers
 
     def read_runs(self):
-        """Read how the showers were simulated.
-
-        Returns
-        -------
-        astropy.table.QTable or None
-            A row for each run, with number of showers, their reuse, range of energies
-            and spectral index; None if the file does not say.
-
-        Raises
-        ------
-        DL1FileError
-            If the table is damaged.
-        """
         if RUNS not in self:
             return None
         check_table(self.path, self.h5file, RUNS, RUN_COLUMNS)
@@ -377,23 +271,6 @@ class DL1File(DL1Images):
             return read_table(self.h5file, RUNS, table_cls=QTable)
 
     def list_dl2(self, level):
-        """List the groups of predictions.
-
-        Parameters
-        ----------
-        level : {"telescope", "array"}
-            Predictions of the telescopes, or of the array.
-
-        Returns
-        -------
-        dict of str to dict of str to list of int
-            For each kind and group the telescopes with a table; [0] for the array.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
-        """
         with self.reading():
             return {
                 kind: {group: list(nodes) for group, nodes in groups.items()}
@@ -401,31 +278,6 @@ class DL1File(DL1Images):
             }
 
     def read_dl2(self, level, kind, group, tel_id):
-        """Read the predictions of a group.
-
-        Parameters
-        ----------
-        level : {"telescope", "array"}
-            Predictions of a telescope, or of the array.
-        kind : str
-            Kind of DL2 information.
-        group : str
-            Name of the group.
-        tel_id : int
-            The telescope; 0 for the array.
-
-        Returns
-        -------
-        node : str
-            Path of the table.
-        table : astropy.table.QTable
-            ``obs_id``, ``event_id`` and the fields of ctapipe's container.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
-        """
         with self.reading():
             node = list_groups(self.h5file, level)[kind][group][tel_id]
             return node, read_group(self.h5file, level, group, node)

@@ -10,7 +10,7 @@ __all__ = ["DL1Images"]
 
 
 class DL1Images:
-    """A ctapipe file, open to read images of events that are known already.
+    """A ctapipe file, open to read images, as `EventReader` says.
 
     Parameters
     ----------
@@ -38,7 +38,6 @@ class DL1Images:
         self.close()
 
     def close(self):
-        """Close the file."""
         self.h5file.close()
 
     def reading(self):
@@ -52,31 +51,6 @@ class DL1Images:
         return reading(self.path)
 
     def read_images(self, tel_id, row, obs_id, event_id):
-        """Read images of a telescope, as they were before they were compressed.
-
-        Parameters
-        ----------
-        tel_id : int
-            The telescope.
-        row : numpy.ndarray
-            Rows in the telescope's table, in order, shape (n,), int. All between the
-            first and the last are read.
-        obs_id, event_id : numpy.ndarray
-            Events that these rows must be of, shape (n,), int.
-
-        Returns
-        -------
-        image, peak_time : numpy.ndarray
-            Charge in p.e. and peak time in ns, shape (n, n_pixels).
-        image_mask : numpy.ndarray or None
-            Mask of the image cleaning, shape (n, n_pixels), bool; None if there is
-            none.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or its tables do not fit each other.
-        """
         table, rows = self._read_rows(IMAGES, tel_id, row, obs_id, event_id)
         with self.reading():
             transforms = get_column_transforms(get_column_attrs(table))
@@ -88,25 +62,6 @@ class DL1Images:
         return image, peak_time, mask
 
     def read_true_images(self, tel_id, row, obs_id, event_id):
-        """Read the simulated photoelectrons of the shower.
-
-        Parameters
-        ----------
-        tel_id : int
-            The telescope.
-        row, obs_id, event_id : numpy.ndarray
-            Which images, as for `read_images`.
-
-        Returns
-        -------
-        numpy.ndarray or None
-            Their true images, shape (n, n_pixels); None if they are not in the file.
-
-        Raises
-        ------
-        DL1FileError
-            As `read_images` does.
-        """
         if of_telescope(TRUE_IMAGES, tel_id) not in self:
             return None
         _, rows = self._read_rows(TRUE_IMAGES, tel_id, row, obs_id, event_id)

@@ -80,71 +80,222 @@ class EventReader(Protocol):
 
     @classmethod
     def can_read(cls, path):
-        """Tell from a path, or the first bytes, whether this is the reader of it."""
+        """Tell whether this is the reader of a file.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file, which need not be there.
+
+        Returns
+        -------
+        bool
+            Whether to open it with this reader.
+        """
 
     @classmethod
     def open_images(cls, path):
-        """Open the file for `read_images` alone, of rows that are known already."""
+        """Open a file whose events are known already: for `read_images` alone.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file.
+
+        Returns
+        -------
+        EventReader
+            The open file; nothing need be checked.
+        """
 
     def close(self):
         """Close the file. A reader is a context manager that does so, too."""
 
     def check_truth(self):
-        """Check the tables of simulated showers and images."""
+        """Check that the simulated showers, and true images, are those of the events.
+
+        Raises
+        ------
+        DL1FileError
+            If they are not.
+        """
 
     def without_masks(self):
-        """Name the tables, or telescopes, whose images have no mask."""
+        """Find images without the mask of the image cleaning.
+
+        Returns
+        -------
+        list of str
+            What to call the tables, or telescopes, whose images have none.
+        """
 
     def without_pointing(self, tel_ids):
-        """Find those of some telescopes with events whose pointing is never known."""
+        """Find telescopes whose pointing is not known at all.
+
+        Parameters
+        ----------
+        tel_ids : iterable of int
+            Some telescopes.
+
+        Returns
+        -------
+        list of int
+            Those that have triggered, and have no pointing.
+        """
 
     def empty_tables(self):
-        """Telescopes with tables in a file without events; None if it has no tables."""
+        """Find the tables of a file without events.
+
+        Returns
+        -------
+        list of int or None
+            Telescopes with tables, which have no rows; None if there are events, or no
+            tables of events at all.
+        """
 
     def chunks(self, size):
-        """Yield all events once, in chunks of at most ``size``: `EventChunk`."""
+        """Read the events.
+
+        Parameters
+        ----------
+        size : int
+            Number of events to read at once.
+
+        Yields
+        ------
+        EventChunk
+            Each event of the file exactly once, in the file's order.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or its tables do not fit each other.
+        """
 
     def read_images(self, tel_id, row, obs_id, event_id):
-        """Read some images of a telescope, which must be those of these events.
+        """Read images of a telescope.
 
-        ``row`` rises; all rows between its first and its last are read. Returns
-        charge in p.e., peak time in ns, shape (n, n_pixels), float, and the mask of the
-        image cleaning, bool, or None if there is none.
+        Parameters
+        ----------
+        tel_id : int
+            The telescope.
+        row : numpy.ndarray
+            Which of its images, in order, shape (n,), int. All between the first and
+            the last are read.
+        obs_id, event_id : numpy.ndarray
+            The events that they must be of, shape (n,), int.
+
+        Returns
+        -------
+        image, peak_time : numpy.ndarray
+            Charge in p.e. and peak time in ns, shape (n, n_pixels), float.
+        image_mask : numpy.ndarray or None
+            Mask of the image cleaning, shape (n, n_pixels), bool; None if there is
+            none.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or they are of other events.
         """
 
     def read_true_images(self, tel_id, row, obs_id, event_id):
-        """Read photoelectrons of the shower, as `read_images`; None if not there."""
+        """Read the simulated photoelectrons of the shower.
+
+        Parameters
+        ----------
+        tel_id : int
+            The telescope.
+        row, obs_id, event_id : numpy.ndarray
+            Which images, as for `read_images`.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            True images, shape (n, n_pixels); None if they are not in the file.
+
+        Raises
+        ------
+        DL1FileError
+            As `read_images` does.
+        """
 
     def read_showers(self, chunk):
-        """Read the simulated shower of each event of a chunk.
+        """Read the simulated showers of a chunk.
 
-        Returns an `astropy.table.QTable` with ctapipe's columns of simulated showers.
+        Parameters
+        ----------
+        chunk : EventChunk
+            The events.
+
+        Returns
+        -------
+        astropy.table.QTable
+            That of each event, in ctapipe's columns.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged, or has other showers there.
         """
 
     def read_runs(self):
-        """Read how showers were simulated.
+        """Read how the showers were simulated.
 
-        Returns an `astropy.table.QTable` with ctapipe's columns of simulated runs; None
-        if the file does not say.
+        Returns
+        -------
+        astropy.table.QTable or None
+            A row for each run, in ctapipe's columns; None if the file does not say.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
         """
 
     def list_dl2(self, level):
-        """List what is predicted, of ``level`` "telescope" or "array".
+        """List the groups of predictions.
 
-        Returns, for the kinds of DL2 information, the telescopes of each group with
-        predictions; for the array they are [0].
+        Parameters
+        ----------
+        level : {"telescope", "array"}
+            Predictions of the telescopes, or of the array.
+
+        Returns
+        -------
+        dict of str to dict of str to list of int
+            For each kind of DL2 information and each group the telescopes of which
+            there are predictions; [0] for the array.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
         """
 
     def read_dl2(self, level, kind, group, tel_id):
-        """Read the predictions of one group, for one telescope or the array.
+        """Read the predictions of a group.
 
-        Returns what to call the table, and an `astropy.table.QTable` with obs_id,
-        event_id and the fields of ctapipe's container.
-        """
+        Parameters
+        ----------
+        level : {"telescope", "array"}
+            Predictions of a telescope, or of the array.
+        kind : str
+            Kind of DL2 information.
+        group : str
+            Name of the group.
+        tel_id : int
+            The telescope; 0 for the array.
 
-    def copy_to(self, h5file, name, images, is_left_out):
-        """Copy all that there is into a ctapipe HDF5 file.
+        Returns
+        -------
+        name : str
+            What to call the table in messages.
+        table : astropy.table.QTable
+            ``obs_id``, ``event_id`` and the fields of ctapipe's container.
 
-        ``name`` is its name for messages; images are copied if ``images`` is True, and
-        nodes for which ``is_left_out`` is True are not.
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
         """
