@@ -18,11 +18,8 @@ from ctapipe.containers import (
 from ctapipe.io import DataLevel, HDF5TableWriter, write_table
 from ctapipe.io.datawriter import write_reference_metadata_headers
 from ctapipe.io.tableio import TelListToMaskTransform
-from numpy.lib.recfunctions import repack_fields
 
-from ..announce import warn_once
-from ..compat import PARTICLE_TYPE
-from ..events.dl1_format import IMAGES, PARAMETERS, TRUE_IMAGES
+from ..events.dl1_format import IMAGES, PARAMETERS
 from ..files.hdf5_output import verified
 from ..files.input_file import CACHE_BYTES, DL1FileError, reading
 from ..files.output import writing
@@ -39,8 +36,6 @@ _SETTINGS = "CONTEXT GAMMAPHYSNET SETTINGS"
 _SETTING_LENGTH = 1000
 #: Characters of the list of observations in the header, for the same reason.
 _OBSERVATIONS_LENGTH = 10_000
-#: How much of a table is copied at once.
-_COPIED_BYTES = 2**24
 
 
 class DL2File:
@@ -95,114 +90,24 @@ class DL2File:
         """The open file."""
         return self._writer.h5file
 
-    def copy(self, dl1, images):
-        """Copy what the DL1 file holds, but for waveforms and predictions like ours.
+    def copy(self, reader, images):
+        """Copy what the input holds, but for waveforms and predictions like ours.
 
         Parameters
         ----------
-        dl1 : DL1File
-            The file.
+        reader : EventReader
+            The input.
         images : bool
             Whether to copy the images, true ones included.
         """
-        with warnings.catch_warnings():
-            # ctapipe's names of attributes are not Python's.
-            warnings.simplefilter("ignore", tables.NaturalNameWarning)
-            for group in dl1.h5file.walk_groups("/"):
-                if self._is_left_out(group._v_pathname, images):
-                    continue
-                with writing(self.name):
-                    target = self._copy_group(group)
-                for leaf in group._f_iter_nodes("Leaf"):
-                    if self._is_left_out(leaf._v_pathname, images):
-                        continue
-                    if isinstance(leaf, tables.Table):
-                        self._copy_table(dl1, leaf, target, images)
-                    elif _can_be_copied(leaf):
-                        with dl1.reading():
-                            leaf.copy(target)
-                    else:
-                        warn_once(
-                            f"{dl1.path}: {leaf._v_pathname} is not copied: it is of a "
-                            "kind that ctapipe does not write"
-                        )
+        reader.copy_to(self.h5file, self.name, images, self._is_left_out)
 
-    def _is_left_out(self, path, images):
-        left_out = ["/r0", "/r1", _STATISTICS]
-        if not images:
-            left_out.append(IMAGES)
+    def _is_left_out(self, path):
         names = set(group_names(self._prefix).values())
         parts = path.split("/")
         if parts[1:3] == ["dl2", "event"] and len(parts) > 5 and parts[5] in names:
             return True
-        return any(f"{path}/".startswith(f"{other}/") for other in left_out)
-
-    def _copy_group(self, group):
-        path = group._v_pathname
-        if path == "/":
-            target = self.h5file.root
-        else:
-            # As ctapipe does with files from before the group was renamed.
-            if path.startswith("/dl2/event/"):
-                path = path.replace("/classification", f"/{PARTICLE_TYPE}")
-            parent, _, name = path.rpartition("/")
-            target = self.h5file.create_group(parent or "/", name)
-        group._v_attrs._f_copy(target)
-        return target
-
-    def _copy_table(self, dl1, table, group, images):
-        left_out = set()
-        if not images and table._v_pathname.startswith(f"{TRUE_IMAGES}/"):
-            left_out = {"true_image"}
-        with writing(self.name):
-            copy = _empty_copy(table, group, left_out)
-        as_it_is = self._takes_chunks(table, copy)
-        step = max(1, _COPIED_BYTES // table.rowsize)
-        for start in range(0, table.nrows, step):
-            # In any case: this is how a damaged table is noticed.
-            with dl1.reading():
-                rows = table.read(start, start + step)
-            if not as_it_is:
-                with writing(self.name):
-                    copy.append(repack_fields(rows[copy.colnames]))
-        if as_it_is:
-            self._copy_chunks(dl1, table, copy)
-
-    def _takes_chunks(self, table, copy):
-        """Whether chunks of a table mean the same in its copy, which has no rows yet.
-
-        PyTables does not know all filters that HDF5 has: the first chunk is tried.
-        """
-        if (
-            table.nrows == 0
-            or copy.description._v_dtype != table.description._v_dtype
-            or copy.byteorder != table.byteorder
-            or copy.chunkshape != table.chunkshape
-            or "NROWS" not in table.attrs
-        ):
-            return False
-        n_rows = min(table.nrows, *table.chunkshape)
-        try:
-            mask = table.chunk_info((0,)).filter_mask
-            copy.truncate(n_rows)
-            copy.write_chunk((0,), table.read_chunk((0,)), filter_mask=mask)
-            is_same = copy.read(0, n_rows).tobytes() == table.read(0, n_rows).tobytes()
-        except tables.HDF5ExtError:
-            is_same = False
-        copy.truncate(0)
-        return is_same
-
-    def _copy_chunks(self, dl1, table, copy):
-        """Copy rows without compressing them again, which would take far longer."""
-        with writing(self.name):
-            copy.truncate(table.nrows)
-            copy.attrs.NROWS = table.attrs.NROWS
-        for start in range(0, table.nrows, copy.chunkshape[0]):
-            with dl1.reading():
-                chunk = table.read_chunk((start,))
-                mask = table.chunk_info((start,)).filter_mask
-            with writing(self.name):
-                copy.write_chunk((start,), chunk, filter_mask=mask)
+        return f"{path}/".startswith(f"{_STATISTICS}/")
 
     def make_tables(self, kinds, tel_ids):
         """Make tables without rows, where no event will be appended.
@@ -297,7 +202,7 @@ class DL2File:
 
         Parameters
         ----------
-        dl1 : DL1File
+        dl1 : EventReader
             The file it was made from.
         statistics : astropy.table.Table
             Counts of the selection.
@@ -316,7 +221,7 @@ class DL2File:
         with writing(self.name):
             write_table(statistics, self.h5file, _STATISTICS)
             write_reference_metadata_headers(
-                obs_ids=_short_list(dl1.pointing.obs_ids),
+                obs_ids=_short_list(dl1.obs_ids),
                 subarray=self._subarray,
                 writer=self._writer,
                 is_simulation=dl1.is_simulation,
@@ -385,39 +290,3 @@ def differences(path, settings):
         for name in now | before
         if now.get(name) != before.get(name)
     ]
-
-
-def _can_be_copied(leaf):
-    """Whether PyTables can copy what is no table, and without running its code."""
-    try:
-        for name in leaf._v_attrs._v_attrnames:
-            leaf._v_attrs[name]
-    except KeyError:  # such as references of HDF5
-        return False
-    # Objects are stored as programs that make them.
-    is_object = isinstance(getattr(leaf, "atom", None), tables.ObjectAtom)
-    return not (is_object or isinstance(leaf, tables.UnImplemented))
-
-
-def _empty_copy(table, group, left_out):
-    """A table like another, without rows and some columns."""
-    if not left_out & set(table.colnames):
-        return table.copy(group, stop=0)
-    kept = [name for name in table.colnames if name not in left_out]
-    copy = group._v_file.create_table(
-        group,
-        table.name,
-        description=np.dtype([(name, table.dtype[name]) for name in kept]),
-        title=table.title,
-        filters=table.filters,
-        expectedrows=table.nrows,
-    )
-    # ctapipe's attributes of a column have its position in their names.
-    for name in table.attrs._v_attrnamesuser:
-        field, _, rest = name.removeprefix("CTAFIELD_").partition("_")
-        if not name.startswith("CTAFIELD_"):
-            copy.attrs[name] = table.attrs[name]
-        elif (column := table.colnames[int(field)]) in kept:
-            position = kept.index(column)
-            copy.attrs[f"CTAFIELD_{position}_{rest}"] = table.attrs[name]
-    return copy

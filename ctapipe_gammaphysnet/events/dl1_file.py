@@ -10,6 +10,7 @@ from ctapipe.io import read_table
 
 from ..files.input_file import DL1FileError
 from .dl1_array import subarray_of
+from .dl1_copy import copy_file
 from .dl1_format import (
     IMAGES,
     PARAMETERS,
@@ -281,3 +282,6 @@ class DL1File(DL1Images, EventReader):
         with self.reading():
             node = list_groups(self.h5file, level)[kind][group][tel_id]
             return node, read_group(self.h5file, level, group, node)
+
+    def copy_to(self, h5file, name, images, is_left_out):
+        copy_file(self, h5file, name, images, is_left_out)

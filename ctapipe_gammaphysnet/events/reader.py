@@ -299,3 +299,25 @@ class EventReader(Protocol):
         DL1FileError
             If the file is damaged.
         """
+
+    def copy_to(self, h5file, name, images, is_left_out):
+        """Copy all that there is, but for waveforms, into a ctapipe HDF5 file.
+
+        Parameters
+        ----------
+        h5file : tables.File
+            The file to copy into.
+        name : pathlib.Path
+            What to call it in messages.
+        images : bool
+            Whether to copy the images, true ones included.
+        is_left_out : callable
+            Tells from a path in the file whether it is not copied, either.
+
+        Raises
+        ------
+        DL1FileError
+            If something cannot be read.
+        OutputError
+            If it cannot be written.
+        """

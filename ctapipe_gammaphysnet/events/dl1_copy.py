@@ -1,0 +1,165 @@
+"""Copying a ctapipe file into a DL2 file, without waveforms."""
+
+import warnings
+
+import numpy as np
+import tables
+from numpy.lib.recfunctions import repack_fields
+
+from ..announce import warn_once
+from ..compat import PARTICLE_TYPE
+from ..files.output import writing
+from .dl1_format import IMAGES, TRUE_IMAGES
+
+__all__ = ["copy_file"]
+
+#: How much of a table is copied at once.
+_COPIED_BYTES = 2**24
+
+
+def copy_file(dl1, h5file, name, images, is_left_out):
+    """Copy what a DL1 file holds, but for waveforms.
+
+    Parameters
+    ----------
+    dl1 : DL1File
+        The file.
+    h5file : tables.File
+        The file to copy into.
+    name : pathlib.Path
+        What to call it in messages.
+    images : bool
+        Whether to copy the images, true ones included.
+    is_left_out : callable
+        Tells from a path in the file whether it is not copied, either.
+    """
+    left_out = ("/r0/", "/r1/") + (() if images else (f"{IMAGES}/",))
+
+    def is_wanted(node):
+        path = node._v_pathname
+        return not (f"{path}/".startswith(left_out) or is_left_out(path))
+
+    with warnings.catch_warnings():
+        # ctapipe's names of attributes are not Python's.
+        warnings.simplefilter("ignore", tables.NaturalNameWarning)
+        for group in filter(is_wanted, dl1.h5file.walk_groups("/")):
+            with writing(name):
+                target = _copy_group(group, h5file)
+            for leaf in filter(is_wanted, group._f_iter_nodes("Leaf")):
+                if isinstance(leaf, tables.Table):
+                    _copy_table(dl1, leaf, target, name, images)
+                elif _can_be_copied(leaf):
+                    with dl1.reading():
+                        leaf.copy(target)
+                else:
+                    warn_once(
+                        f"{dl1.path}: {leaf._v_pathname} is not copied: it is of a "
+                        "kind that ctapipe does not write"
+                    )
+
+
+def _copy_group(group, h5file):
+    path = group._v_pathname
+    if path == "/":
+        target = h5file.root
+    else:
+        # As ctapipe does with files from before the group was renamed.
+        if path.startswith("/dl2/event/"):
+            path = path.replace("/classification", f"/{PARTICLE_TYPE}")
+        parent, _, name = path.rpartition("/")
+        target = h5file.create_group(parent or "/", name)
+    group._v_attrs._f_copy(target)
+    return target
+
+
+def _copy_table(dl1, table, group, name, images):
+    left_out = set()
+    if not images and table._v_pathname.startswith(f"{TRUE_IMAGES}/"):
+        left_out = {"true_image"}
+    with writing(name):
+        copy = _empty_copy(table, group, left_out)
+    as_it_is = _takes_chunks(table, copy)
+    step = max(1, _COPIED_BYTES // table.rowsize)
+    for start in range(0, table.nrows, step):
+        # In any case: this is how a damaged table is noticed.
+        with dl1.reading():
+            rows = table.read(start, start + step)
+        if not as_it_is:
+            with writing(name):
+                copy.append(repack_fields(rows[copy.colnames]))
+    if as_it_is:
+        _copy_chunks(dl1, table, copy, name)
+
+
+def _takes_chunks(table, copy):
+    """Whether chunks of a table mean the same in its copy, which has no rows yet.
+
+    PyTables does not know all filters that HDF5 has: the first chunk is tried.
+    """
+    if (
+        table.nrows == 0
+        or copy.description._v_dtype != table.description._v_dtype
+        or copy.byteorder != table.byteorder
+        or copy.chunkshape != table.chunkshape
+        or "NROWS" not in table.attrs
+    ):
+        return False
+    n_rows = min(table.nrows, *table.chunkshape)
+    try:
+        mask = table.chunk_info((0,)).filter_mask
+        copy.truncate(n_rows)
+        copy.write_chunk((0,), table.read_chunk((0,)), filter_mask=mask)
+        is_same = copy.read(0, n_rows).tobytes() == table.read(0, n_rows).tobytes()
+    except tables.HDF5ExtError:
+        is_same = False
+    copy.truncate(0)
+    return is_same
+
+
+def _copy_chunks(dl1, table, copy, name):
+    """Copy rows without compressing them again, which would take far longer."""
+    with writing(name):
+        copy.truncate(table.nrows)
+        copy.attrs.NROWS = table.attrs.NROWS
+    for start in range(0, table.nrows, copy.chunkshape[0]):
+        with dl1.reading():
+            chunk = table.read_chunk((start,))
+            mask = table.chunk_info((start,)).filter_mask
+        with writing(name):
+            copy.write_chunk((start,), chunk, filter_mask=mask)
+
+
+def _can_be_copied(leaf):
+    """Whether PyTables can copy what is no table, and without running its code."""
+    try:
+        for name in leaf._v_attrs._v_attrnames:
+            leaf._v_attrs[name]
+    except KeyError:  # such as references of HDF5
+        return False
+    # Objects are stored as programs that make them.
+    is_object = isinstance(getattr(leaf, "atom", None), tables.ObjectAtom)
+    return not (is_object or isinstance(leaf, tables.UnImplemented))
+
+
+def _empty_copy(table, group, left_out):
+    """A table like another, without rows and some columns."""
+    if not left_out & set(table.colnames):
+        return table.copy(group, stop=0)
+    kept = [name for name in table.colnames if name not in left_out]
+    copy = group._v_file.create_table(
+        group,
+        table.name,
+        description=np.dtype([(name, table.dtype[name]) for name in kept]),
+        title=table.title,
+        filters=table.filters,
+        expectedrows=table.nrows,
+    )
+    # ctapipe's attributes of a column have its position in their names.
+    for name in table.attrs._v_attrnamesuser:
+        field, _, rest = name.removeprefix("CTAFIELD_").partition("_")
+        if not name.startswith("CTAFIELD_"):
+            copy.attrs[name] = table.attrs[name]
+        elif (column := table.colnames[int(field)]) in kept:
+            position = kept.index(column)
+            copy.attrs[f"CTAFIELD_{position}_{rest}"] = table.attrs[name]
+    return copy
