@@ -35,17 +35,17 @@ def copy_file(dl1, h5file, name, images, is_left_out):
     """
     left_out = ("/r0/", "/r1/") + (() if images else (f"{IMAGES}/",))
 
-    def is_wanted(node):
+    def _is_wanted(node):
         path = node._v_pathname
         return not (f"{path}/".startswith(left_out) or is_left_out(path))
 
     with warnings.catch_warnings():
         # ctapipe's names of attributes are not Python's.
         warnings.simplefilter("ignore", tables.NaturalNameWarning)
-        for group in filter(is_wanted, dl1.h5file.walk_groups("/")):
+        for group in filter(_is_wanted, dl1.h5file.walk_groups("/")):
             with writing(name):
                 target = _copy_group(group, h5file)
-            for leaf in filter(is_wanted, group._f_iter_nodes("Leaf")):
+            for leaf in filter(_is_wanted, group._f_iter_nodes("Leaf")):
                 if isinstance(leaf, tables.Table):
                     _copy_table(dl1, leaf, target, name, images)
                 elif _can_be_copied(leaf):
