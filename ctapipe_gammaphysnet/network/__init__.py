@@ -13,7 +13,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    # Importing torch takes seconds: only who asks for the network itself waits.
+    # Importing torch takes seconds: only code that needs the network itself waits.
     if name in {"GammaPhysNet", "parameter_shapes"}:
         from . import gammaphysnet
 

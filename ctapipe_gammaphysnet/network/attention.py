@@ -16,7 +16,7 @@ class SqueezeExcitation(nn.Module):
     channels : int
         Number of features per pixel.
     ratio : int
-        How much narrower the bottleneck is than the number of channels.
+        Number of channels over the width of the bottleneck.
     """
 
     def __init__(self, channels, ratio):

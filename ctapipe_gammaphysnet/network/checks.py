@@ -1,7 +1,7 @@
-"""Checks of what compiled code gets, which reads and writes without looking.
+"""Checks of the input of compiled code, which has no checks of its own.
 
-Whatever a check refuses would be read from behind an array, or written there, and give
-predictions of what happens to be in memory, or a crash.
+Without them it would read or write beyond the end of an array, and predict from
+whatever is in memory, or crash.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ __all__ = ["check_array", "check_table"]
 
 
 def check_array(name, array, shape, dtype):
-    """Check that an array is what compiled code takes it for.
+    """Check that an array is what compiled code expects.
 
     Parameters
     ----------
     name : str
-        What to call it.
+        Its name in the message.
     array : numpy.ndarray
         The array.
     shape : tuple of int or None
@@ -26,7 +26,7 @@ def check_array(name, array, shape, dtype):
     Raises
     ------
     ValueError
-        If shape or type are others, or the array is not contiguous.
+        If shape or type differ, or the array is not contiguous.
     """
     if not (
         array.dtype == dtype
@@ -43,23 +43,23 @@ def check_array(name, array, shape, dtype):
 
 
 def check_table(name, table, shape, n_positions):
-    """Check a table of positions at which compiled code reads.
+    """Check a table of positions from which compiled code reads.
 
     Parameters
     ----------
     name : str
-        What to call it.
+        Its name in the message.
     table : numpy.ndarray
         The table: int64, with -1 for no position.
     shape : tuple of int
         Its shape.
     n_positions : int
-        Number of positions there are.
+        Number of positions that exist.
 
     Raises
     ------
     ValueError
-        If the array is another one, or has a position that there is not.
+        If shape or type differ, or a position does not exist.
     """
     check_array(name, table, shape, np.int64)
     if table.size > 0 and not -1 <= table.min() <= table.max() < n_positions:

@@ -40,26 +40,26 @@ def can_compute(x, weight):
 
 @cache
 def _threads(n, process):
-    """Threads for the work of all who share theirs; a forked process needs its own."""
+    """The thread pool of all callers; a forked process needs its own."""
     return ThreadPoolExecutor(n)
 
 
 def share(work, n_images):
-    """Do some work on all images, a part of them in each of PyTorch's threads.
+    """Split the work on images between as many threads as PyTorch has.
 
-    Whoever does so at the same time, in another thread, has the same ones.
+    Simultaneous calls use the same threads.
 
     Parameters
     ----------
     work : callable
-        What to do: takes a slice of the images, and does not hold the interpreter.
+        Function of a slice of the images that releases the interpreter's lock.
     n_images : int
         Number of images.
 
     Returns
     -------
     list
-        What it returns for each part.
+        Its result for each part.
     """
     n_threads = torch.get_num_threads()
     bounds = np.linspace(0, n_images, max(1, min(n_threads, n_images)) + 1)
@@ -71,22 +71,22 @@ def share(work, n_images):
 
 
 def _pad(values):
-    """Fill the last axis to whole vectors, with zeros."""
+    """Pad the last axis with zeros to whole vectors."""
     missing = -values.shape[-1] % (kernels.VECTOR_BYTES // values.element_size())
-    # Without need, padding would copy.
+    # Padding by nothing would copy.
     return (F.pad(values, (0, missing)) if missing else values).contiguous()
 
 
 def _check(name, values, shape, dtype):
-    """Check what compiled code will read, in the memory that it has."""
+    """Check an array that compiled code will read."""
     check_array(name, values.detach().numpy(), shape, _DTYPES[dtype])
 
 
 def _convolve(x, neighbors, weight, bias, n_inputs):
     """Convolve features (batch, inputs, channels).
 
-    Weights are (taps, channels, out channels). The neighbours are below the number of
-    inputs, which was checked when they were found.
+    Weights are (taps, channels, out channels). That neighbours are below the number of
+    inputs was checked when they were found.
     """
     taps, channels, out_channels = weight.shape
     _check("features", x, (None, n_inputs, channels), weight.dtype)
@@ -104,7 +104,7 @@ def _convolve(x, neighbors, weight, bias, n_inputs):
 
 
 def _sum_weight_gradients(x, neighbors, grad, part):
-    """Gradients of weights (taps, channels, out channels) and biases: some images."""
+    """Gradients of weights (taps, channels, out channels) and biases by some images."""
     out_channels = grad.shape[2]
     weight = np.zeros((neighbors.shape[1], x.shape[2], out_channels), x.dtype)
     bias = np.zeros(out_channels, x.dtype)
@@ -156,7 +156,7 @@ class Convolution(torch.autograd.Function):
         Parameters
         ----------
         ctx : torch.autograd.function.FunctionCtx
-            What `forward` has kept.
+            What `forward` saved.
         grad : torch.Tensor
             Gradient at the result, shape (batch, outputs, out channels).
 
@@ -215,7 +215,7 @@ class NormalizationReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, mean, variance, count):
-        """Normalise, and make negatives zero.
+        """Normalise, and set negative values to zero.
 
         Parameters
         ----------
@@ -262,7 +262,7 @@ class NormalizationReLU(torch.autograd.Function):
         Parameters
         ----------
         ctx : torch.autograd.function.FunctionCtx
-            What `forward` has kept.
+            What `forward` saved.
         grad : torch.Tensor
             Gradient at the result, shape (batch, pixels, channels).
 

@@ -43,19 +43,19 @@ class IndexedConvolution(IndexedConv):
         index_matrix = torch.from_numpy(lattice.index_matrix)[None, None]
         indices = neighbours_extraction(index_matrix, kernel, stride=stride)
         super().__init__(in_channels, out_channels, indices)
-        # The indices follow from the camera: they are no weights to save.
+        # The indices follow from the camera: they are not saved with the weights.
         self.register_buffer("indices_", self.indices, persistent=False)
         self.register_buffer("mask_", self.mask, persistent=False)
 
 
 class LatticeConvolution(nn.Module):
-    """The same with less memory to move: compiled, or as a dense 3×3 convolution.
+    """The same with fewer copies: compiled, or as a dense 3×3 convolution.
 
     In single or double precision on a CPU, compiled code multiplies each pixel's
-    neighbours where they are. Else, features are put into the rectangle around the
+    neighbours in place. Otherwise features are put into the rectangle around the
     lattice. In axial coordinates a hexagonal neighbourhood is a 3×3 square without two
-    of its corners. Lattice positions that are no pixels are zero in the input, as
-    IndexedConv has them, and are left out of the output.
+    of its corners. Lattice positions without a pixel are zero in the input, as in
+    IndexedConv, and are left out of the output.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class LatticeConvolution(nn.Module):
 
 
 def _find_neighbors(lattice, stride):
-    """Which pixels a convolution joins.
+    """Find the pixels that a convolution connects.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def _find_neighbors(lattice, stride):
         Input pixel at each tap of each output pixel, shape (outputs, taps), int64; -1
         where there is none.
     targets : numpy.ndarray
-        The other way round: the output pixel that has an input pixel at each tap, shape
+        The inverse: the output pixel that has an input pixel at each tap, shape
         (inputs, taps).
     """
     output = lattice if stride == 1 else lattice.downsampled()

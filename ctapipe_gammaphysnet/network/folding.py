@@ -1,4 +1,4 @@
-"""Batch normalisations in evaluation: lines, or part of a convolution's weights."""
+"""Batch normalisation in evaluation mode: a line, or part of a convolution."""
 
 __all__ = ["fold", "line"]
 
@@ -28,7 +28,7 @@ def fold(convolution, norm=None):
     convolution : LatticeConvolution
         The convolution.
     norm : torch.nn.BatchNorm2d, optional
-        What follows, in evaluation mode.
+        The normalisation, in evaluation mode.
 
     Returns
     -------

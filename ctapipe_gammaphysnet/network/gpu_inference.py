@@ -1,10 +1,10 @@
 """The backbone for inference on a GPU: the same features, in few passes over memory.
 
-As on a CPU, normalisations behind a convolution are part of its weights, and what the
-convolutions of residual blocks multiply is all that bfloat16 rounds. A convolution
-writes its sums and, activated, what the next one multiplies. To start a program takes
-a GPU as long as to compute some images, so that the sequence of programs is recorded
-for a number of images, and then started at once (a CUDA graph).
+As on a CPU, normalisations after a convolution are part of its weights, and bfloat16
+rounds only the factors in the convolutions of residual blocks. A convolution writes its
+sums and the activated input of the next one. Starting a program takes as long as
+computing some images, so the sequence of programs is recorded for a number of images,
+and then started as a whole (a CUDA graph).
 """
 
 import copy
@@ -22,19 +22,19 @@ from .resnet import ResidualBlock
 
 __all__ = ["GPUBackbone", "gpu_backbone"]
 
-#: Pixels that a program takes, and groups of 32 threads that share them.
+#: Pixels of a program, and groups of 32 threads that split them.
 _BLOCK, _WARPS = 64, 4
-#: The matrix units take no fewer channels.
+#: Smallest number of channels for the matrix units.
 _FEWEST_CHANNELS = 16
-#: How single precision is multiplied there: three products of TensorFloat-32, whose
-#: sum is as exact.
+#: How they multiply single precision: three products of TensorFloat-32, whose sum is as
+#: exact.
 _PRECISION = "tf32x3"
-#: More images than these keep the GPU busy while programs are started one by one.
+#: More images than this keep the GPU busy even if programs are started one by one.
 _MOST_RECORDED = 512
 
 
 def gpu_backbone(network, bfloat16):
-    """Make the backbone for inference on a GPU, where that is possible.
+    """Make the backbone for inference on a GPU, if that is possible.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def gpu_backbone(network, bfloat16):
         _check_generation(device)
         backbone = GPUBackbone(network, bfloat16)
         backbone(torch.zeros(1, 2, len(network.order), device=device))
-    # Whatever keeps Triton from compiling: no C compiler, no folder for what it
-    # compiled, a driver that does not fit.
+    # Whatever keeps Triton from compiling: no C compiler, no folder for the result, a
+    # driver that does not fit.
     except Exception as error:
         warn_once(
             "The network cannot be compiled for the GPU, and PyTorch computes it, "
@@ -72,19 +72,19 @@ def _check_generation(device):
 
 
 class GPUBackbone:
-    """What a network's `features` are in evaluation mode.
+    """A network's `features` in evaluation mode.
 
     Not for several threads at once.
 
     Parameters
     ----------
     network : GammaPhysNet
-        With the lattice engine, in single precision. Its weights are copied: what
-        happens to them later has no effect.
+        With the lattice engine, in single precision. Its weights are copied: later
+        changes have no effect.
     bfloat16 : bool
-        Whether to round to bfloat16 what the convolutions of the residual blocks
-        multiply: features and weights, the normalisation included. All else, and the
-        sums, are computed in single precision.
+        Whether to round the factors in the convolutions of the residual blocks to
+        bfloat16: features and weights, the normalisation included. Sums and everything
+        else are computed in single precision.
     """
 
     def __init__(self, network, bfloat16=False):
@@ -93,7 +93,7 @@ class GPUBackbone:
         backbone = network.backbone
         self._channels = backbone.out_channels
         with torch.no_grad():
-            # The stem finds its pixels in the camera's order.
+            # The stem reads the pixels in the camera's order.
             convolution = backbone.stem[0]
             neighbors = convolution.neighbors
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
@@ -133,7 +133,7 @@ class GPUBackbone:
             return self._run(images)
 
     def _run(self, images):
-        """Compute features, if possible by what was recorded."""
+        """Compute features, if possible with a recorded graph."""
         n_images = len(images)
         if n_images > _MOST_RECORDED:
             return self._compute(images)
@@ -147,7 +147,7 @@ class GPUBackbone:
         return features[:n_images].clone()
 
     def _record(self, size):
-        """What computes features of so many images, from where, and to where."""
+        """Record a graph for a number of images; return it, its input and output."""
         images = torch.zeros(size, 2, self._n_pixels, device=self._device)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -155,7 +155,7 @@ class GPUBackbone:
             self._compute(images)  # compiles, which cannot be recorded
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # All graphs have their memory in common: only one runs at a time.
+        # All graphs use the same memory: only one runs at a time.
         with torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):
             features = self._compute(images)
         self._pool = graph.pool()
@@ -182,7 +182,7 @@ class _Stage:
             norm, first = None, block.conv1
             if isinstance(first, nn.Sequential):
                 norm, _, first = first
-            # Else the input is activated: activating it again does not change it.
+            # Otherwise the input is activated: activating it again does not change it.
             hidden_norm, _, second = block.conv2
             first = _Convolution(first, dtype, hidden_norm)
             self._lines.append(first.unchanged if norm is None else _line(norm))
@@ -232,11 +232,11 @@ class _Convolution:
     convolution : LatticeConvolution
         The convolution.
     dtype : torch.dtype
-        Type of what is multiplied.
+        Type of the factors.
     norm : BatchNorm, optional
         Normalisation that follows.
     neighbors : torch.Tensor, optional
-        Those of the convolution, but for inputs in another order.
+        Instead of the convolution's own, for inputs in another order.
     """
 
     def __init__(self, convolution, dtype, norm=None, neighbors=None):
@@ -253,11 +253,11 @@ class _Convolution:
         self.unchanged = torch.ones_like(self._bias), torch.zeros_like(self._bias)
 
     def __call__(self, features):
-        """Convolve, then normalise and activate: what the next one multiplies."""
+        """Convolve, then normalise and activate: the input of the next one."""
         return self._convolve(features, None, None, keep=False)[1]
 
     def add(self, features, added=None, following=None):
-        """Convolve and add; give the sums, and what is multiplied next.
+        """Convolve and add; return the sums, and the input of the next one.
 
         Parameters
         ----------
@@ -335,7 +335,7 @@ class _Attention:
 
 
 def _line(norm):
-    """Scale and shift of each channel by a normalisation, as programs read them."""
+    """Scale and shift of each channel by a normalisation, padded for programs."""
     return tuple(_fill(values).float() for values in folding.line(norm))
 
 
@@ -345,11 +345,11 @@ def _activate(x, line, dtype):
 
 
 def _fill(values):
-    """Channels, along the last axis, filled with zeros to as many as are multiplied."""
+    """Pad channels, the last axis, with zeros to as many as matrix units multiply."""
     n = values.shape[-1]
     return F.pad(values, (0, max(_FEWEST_CHANNELS, _power_of_two(n)) - n))
 
 
 def _power_of_two(n):
-    """The first power of two that is not smaller."""
+    """The smallest power of two that is at least n."""
     return 1 << (n - 1).bit_length()

@@ -1,6 +1,6 @@
 """The backbone for inference on a CPU: the same features, without what training needs.
 
-Normalisations behind a convolution are part of its weights, which are laid out once, as
+Normalisations after a convolution are part of its weights, which are laid out once, as
 the compiled code reads them. Images go through each stage one by one.
 """
 
@@ -20,23 +20,23 @@ from .resnet import ResidualBlock
 
 __all__ = ["InferenceBackbone"]
 
-#: Images that a thread takes through the compiled code at once. Few: one that has less
-#: of the processor than the others takes fewer, and all end at about the same time.
+#: Images that a thread computes at once. Few, so that a thread with less of the
+#: processor can take fewer, and all finish at about the same time.
 _IMAGES = 8
 
 
 class InferenceBackbone:
-    """What a network's `features` are in evaluation mode.
+    """A network's `features` in evaluation mode.
 
     Parameters
     ----------
     network : GammaPhysNet
         On a CPU, with the lattice engine, in single or double precision. Its weights
-        are copied: what happens to them later has no effect.
+        are copied: later changes have no effect.
     bfloat16 : bool
-        Whether to round to bfloat16 what the convolutions of the residual blocks
-        multiply: features and weights, the normalisation included. Products are added
-        up, and everything else computed, in the precision of the weights.
+        Whether to round the factors in the convolutions of the residual blocks to
+        bfloat16: features and weights, the normalisation included. Sums and everything
+        else are computed in the precision of the weights.
     """
 
     def __init__(self, network, bfloat16=False):
@@ -44,7 +44,7 @@ class InferenceBackbone:
         self._channels = backbone.out_channels
         with torch.no_grad():
             convolution = backbone.stem[0]
-            # The stem finds its pixels in the camera's order.
+            # The stem reads the pixels in the camera's order.
             neighbors = convolution.neighbors
             neighbors = network.order[neighbors].where(neighbors >= 0, -1)
             stem = neighbors.numpy(), *_convolution(convolution, n_filled=1)
@@ -107,7 +107,7 @@ def _stage(stage, bfloat16):
 
 
 def _check_arguments(stem, stages, n_pixels):
-    """Check all that the kernel takes beside images; return the features' shape."""
+    """Check all arguments of the kernel but the images; return the features' shape."""
     neighbors, weight, bias = stem
     taps, _, channels = weight.shape
     n_positions = len(neighbors)
@@ -129,7 +129,7 @@ def _check_weights(arrays, shapes, dtype):
         check_array("weights", array, shape, dtype)
         # A convolution writes whole vectors.
         if len(shape) > 2 and shape[-1] * dtype.itemsize % kernels.VECTOR_BYTES > 0:
-            raise ValueError(f"{shape[-1]} channels of {dtype} are no whole vectors")
+            raise ValueError(f"{shape[-1]} channels of {dtype} are not whole vectors")
 
 
 def _check_strided(arguments, taps, n_inputs, channels, dtype):
@@ -180,13 +180,13 @@ def _check_attention(arguments, n_positions, channels, dtype):
 
 
 def _nothing(n_tables, axes, dtype):
-    """Arguments for what a stage does not have: compiled code knows no "None"."""
+    """Arguments for a part that a stage lacks: compiled code knows no "None"."""
     tables = [np.empty((0, 0), np.int64)] * n_tables
     return *tables, *(np.empty((0,) * n, dtype) for n in axes)
 
 
 def _fill(values, dtype, n_axes=1):
-    """Last axes filled with zeros to whole vectors, as an array."""
+    """Pad the last axes with zeros to whole vectors, as an array."""
     values = values.to(dtype)
     lanes = kernels.VECTOR_BYTES // values.element_size()
     missing = [(0, -length % lanes) for length in reversed(values.shape[-n_axes:])]
@@ -207,7 +207,7 @@ def _convolution(convolution, norm=None, bfloat16=False, n_filled=2):
 
 
 def _residual_blocks(blocks, convolution, bfloat16):
-    """Arguments of the kernel; the convolution is one like those of the blocks."""
+    """Arguments of the kernel; the convolution is like those of the blocks."""
     weight, bias = _convolution(convolution)
     n = len(blocks)
     scales = np.ones((n, len(bias)), bias.dtype)
@@ -219,7 +219,7 @@ def _residual_blocks(blocks, convolution, bfloat16):
         if isinstance(first, nn.Sequential):
             norm, _, first = first
             scales[i], shifts[i] = _normalization(norm)
-        # Else the input is activated already, which activating again does not change.
+        # Otherwise the input is activated: activating it again does not change it.
         norm, _, second = block.conv2
         weights[i, 0], biases[i, 0] = _convolution(first, norm, bfloat16)
         weights[i, 1], biases[i, 1] = _convolution(second, bfloat16=bfloat16)
@@ -250,7 +250,7 @@ def _stacked(one, other):
 
 
 def _aligned(shape, dtype):
-    """Memory that begins with a line of the processor's cache, as PyTorch's does."""
+    """Memory aligned to the processor's cache lines, as PyTorch's is."""
     n_bytes = math.prod(shape) * dtype.itemsize
     return torch.empty(n_bytes, dtype=torch.uint8).numpy().view(dtype).reshape(shape)
 

@@ -1,13 +1,13 @@
 """Convolution and normalisation over camera pixels, compiled for the processor.
 
-PyTorch convolves rectangles and multiplies matrices. Around the pixels of a camera the
-one is half wasted, and for the other more time goes into moving data than into
-arithmetic. These functions visit the camera's pixels alone. Arrays are contiguous, of
+PyTorch convolves rectangles and multiplies matrices. For the pixels of a camera, half
+of a rectangle is wasted, and matrices take more time for moving data than for
+arithmetic. These functions visit only the camera's pixels. Arrays are contiguous, of
 shape (images, pixels, channels), so that the features of one pixel are a vector.
 
-What makes a convolution fast is that sums stay in the processor's registers until they
-are complete. numba cannot be asked for that in Python: the innermost loops are written
-with vectors of LLVM.
+A convolution is fast if its sums stay in the processor's registers until they are
+complete. Python code cannot ask numba for that, so the innermost loops are written
+with LLVM's vectors.
 """
 
 import itertools
@@ -33,10 +33,10 @@ __all__ = [
     "weight_gradient",
 ]
 
-#: Size of a vector. Processors that have shorter ones take several.
+#: Size of a vector. Processors with shorter ones use several.
 VECTOR_BYTES = 64
 
-# How many sums are kept: AVX-512 has 32 registers of one vector, others have less.
+# How many sums are kept: AVX-512 has 32 registers of one vector, others have fewer.
 _HAS_AVX512 = binding.get_host_cpu_features().get("avx512f", False)
 #: Pixels whose output is computed together, and vectors of each.
 _PIXELS, _VECTORS = (12, 2) if _HAS_AVX512 else (6, 1)
@@ -50,7 +50,7 @@ _BFLOAT16_DIGITS = 8
 
 
 def bfloat16_splitter(dtype):
-    """Number by which `convolve` and `normalize` round to bfloat16.
+    """Number with which `convolve` and `normalize` round to bfloat16.
 
     The product of a number with it, less the difference of both, is the number without
     its last binary digits, rounded (Dekker 1971).
@@ -100,11 +100,11 @@ class _Memory:
         self.builder.store(vector, self.vector_at(position), align=4)
 
     def repeat(self, address):
-        """Vector of the number at an address, again and again."""
+        """Vector filled with the number at an address."""
         return self.fill(self.builder.load(address))
 
     def fill(self, number):
-        """Vector of one number, again and again."""
+        """Vector filled with one number."""
         undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(
             undefined, number, ir.Constant(ir.IntType(32), 0)
@@ -113,7 +113,7 @@ class _Memory:
 
     def multiply_add(self, a, b, total):
         """Add to a vector of sums, at its address, the product of two vectors."""
-        # Unlike "fma", it is two instructions on processors that have no single one.
+        # Unlike "fma", it is two instructions on processors without a single one.
         name = f"llvm.fmuladd.v{self.lanes}{self.vector.element.intrinsic_name}"
         function = cgutils.get_or_insert_function(
             self.builder.module, ir.FunctionType(self.vector, [self.vector] * 3), name
@@ -135,7 +135,7 @@ def _convolve_tile(
 
     ``x`` (inputs, channels), ``zeros`` (channels,), ``neighbors`` (outputs, taps),
     ``weight`` (taps, channels, out channels), ``bias`` (out channels,), ``floor`` and
-    ``splitter`` as of `convolve`, ``y`` (outputs, out channels); ``pixels`` and
+    ``splitter`` as in `convolve`, ``y`` (outputs, out channels); ``pixels`` and
     ``vectors`` are literals.
     """
     arguments = (
@@ -193,7 +193,7 @@ def _convolve_tile(
             for v, column in enumerate(columns):
                 position = builder.add(builder.mul(row, out_channels), column)
                 total = builder.load(sums[p][v])
-                # What is not a number stays so.
+                # NaN stays NaN.
                 is_low = builder.fcmp_ordered("<", total, floor)
                 y.store(builder.select(is_low, floor, total), position)
         return context.get_dummy_value()
@@ -271,7 +271,7 @@ def convolve(x, neighbors, weight, bias, floor, splitter, y):
     bias : numpy.ndarray
         Shape (out channels,).
     floor : float
-        What is less becomes this: 0 to activate the output, minus infinity not to.
+        Smallest output: 0 to activate it, minus infinity not to.
     splitter : float
         0, or `bfloat16_splitter` to round the output.
     y : numpy.ndarray
@@ -294,7 +294,7 @@ def convolve(x, neighbors, weight, bias, floor, splitter, y):
                     )  # fmt: skip
                     pixel += 1
                     continue
-                # The last pixels are computed with some that are there already.
+                # The last tile repeats some pixels of the one before.
                 first = min(pixel, n_outputs - _PIXELS)
                 if wide:
                     _convolve_tile(
@@ -318,7 +318,7 @@ def weight_gradient(x, neighbors, grad, total, bias_total):
     Parameters
     ----------
     x, neighbors : numpy.ndarray
-        As of `convolve`.
+        As in `convolve`.
     grad : numpy.ndarray
         Gradient at the output, shape (images, outputs, out channels).
     total, bias_total : numpy.ndarray
@@ -383,7 +383,7 @@ def sum_moments(x, means, squares):
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
 def normalize(x, scale, shift, splitter, y):
-    """Scale and shift each channel, and make negative numbers zero.
+    """Scale and shift each channel, and set negative numbers to zero.
 
     Parameters
     ----------
@@ -404,23 +404,23 @@ def normalize(x, scale, shift, splitter, y):
                 value = x[image, pixel, channel] * scale[channel] + shift[channel]
                 product = splitter * value
                 value = product - (product - value)
-                # What is not a number stays so.
+                # NaN stays NaN.
                 y[image, pixel, channel] = zero if value < zero else value
 
 
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
 def sum_gradients(x, grad, scale, shift, mean, sums, products):
-    """Sum the gradients behind `normalize`, alone and times the deviations.
+    """Sum the gradients after `normalize`, alone and times the deviations.
 
     Parameters
     ----------
     x : numpy.ndarray
-        As of `normalize`.
+        As in `normalize`.
     grad : numpy.ndarray
         Gradient at the result, shape (images, pixels, channels).
     scale, shift : numpy.ndarray
-        As of `normalize`.
+        As in `normalize`.
     mean : numpy.ndarray
         Mean of each channel, shape (channels,).
     sums, products : numpy.ndarray
@@ -448,7 +448,7 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
     Parameters
     ----------
     x, grad, scale, shift : numpy.ndarray
-        As of `sum_gradients`.
+        As in `sum_gradients`.
     slope, offset : numpy.ndarray
         What the statistics of the batch contribute, linear in ``x``, shape (channels,).
     grad_x : numpy.ndarray
@@ -469,7 +469,7 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
 
 @njit(nogil=True)
 def _rectify(x, y):
-    """Features, with zero in place of what is negative."""
+    """Copy features, with zero for negative numbers."""
     # "y[:] = x" takes numba longer to compile.
     zero = x.dtype.type(0)
     values, rectified = x.reshape(x.size), y.reshape(y.size)
@@ -488,19 +488,19 @@ def _add(x, y):
 
 @njit(nogil=True)
 def _residual_blocks(x, neighbors, scales, shifts, weights, biases, splitter):
-    """Take images through residual blocks of stride 1, one after the other, in place.
+    """Pass images through residual blocks of stride 1, one after the other, in place.
 
     Parameters
     ----------
     x : numpy.ndarray
         Features, shape (images, pixels, channels). The channels fill whole vectors.
     neighbors : numpy.ndarray
-        As of `convolve`.
+        As in `convolve`.
     scales, shifts : numpy.ndarray
-        Normalisation before each block's first convolution, as of `normalize`, shape
+        Normalisation before each block's first convolution, as in `normalize`, shape
         (blocks, channels).
     weights, biases : numpy.ndarray
-        Of the two convolutions, as of `convolve`, shapes (blocks, 2, taps, channels,
+        Of the two convolutions, as in `convolve`, shapes (blocks, 2, taps, channels,
         channels) and (blocks, 2, channels). The second normalisation is part of the
         first convolution's.
     splitter : float
@@ -523,14 +523,14 @@ def _residual_blocks(x, neighbors, scales, shifts, weights, biases, splitter):
 def _strided_block(
     x, strided, neighbors, scales, shifts, weights, biases, weight, bias, splitter, y
 ):
-    """Take images through the residual block that leads to the next scale.
+    """Pass images through the residual block that leads to the next scale.
 
     Parameters
     ----------
     x : numpy.ndarray
         Features, shape (images, inputs, channels).
     strided, neighbors : numpy.ndarray
-        As of `convolve`, of the convolutions to the next scale and of that on it.
+        As in `convolve`, of the convolutions to the next scale and of that on it.
     scales, shifts : numpy.ndarray
         Normalisations before the first convolution and before the shortcut's, shape
         (2, channels).
@@ -540,7 +540,7 @@ def _strided_block(
     weight, bias : numpy.ndarray
         Of the second convolution.
     splitter : float
-        As of `_residual_blocks`.
+        As in `_residual_blocks`.
     y : numpy.ndarray
         Where to write the output, shape (images, outputs, out channels).
     """
@@ -574,7 +574,7 @@ def _attend(
         Weights and biases of squeeze-and-excitation, shapes (bottleneck, channels),
         (bottleneck,), (bottleneck, channels) and (channels,).
     compress, compress_bias : numpy.ndarray
-        Spatial attention's first layer, the normalisation included, as of `convolve`:
+        Spatial attention's first layer, the normalisation included, as in `convolve`:
         shapes (1, channels, hidden) and (hidden,).
     score, score_bias : numpy.ndarray
         Its second layer, shapes (hidden,) and (1,).
@@ -612,19 +612,19 @@ def _attend(
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
 def backbone(pixels, stem, stages, splitter, features):
-    """Take images through a whole backbone, without holding the interpreter.
+    """Pass images through a whole backbone, without the interpreter's lock.
 
     Parameters
     ----------
     pixels : numpy.ndarray
         Images, shape (images, pixels, channels).
     stem : tuple of numpy.ndarray
-        Neighbours, weights and biases of the first convolution, as of `convolve`.
+        Neighbours, weights and biases of the first convolution, as in `convolve`.
     stages : tuple of tuple of tuple of numpy.ndarray
         For each stage the arguments of `_strided_block`, `_residual_blocks` and
-        `_attend`. What a stage does not have are empty arrays.
+        `_attend`. Parts that a stage lacks are empty arrays.
     splitter : float
-        As of `_residual_blocks`.
+        As in `_residual_blocks`.
     features : numpy.ndarray
         Where to write the features, shape (images, positions, out channels).
     """

@@ -37,8 +37,8 @@ _MAX_DEVIATION = np.deg2rad(15)
 #: the length of their mean vector, 1 on a perfect lattice.
 _MIN_REGULARITY = 0.95
 #: Orientations are counted from here, as a phase of the lattice's period: from -25° on
-#: hexagonal, from -37.5° on square pixels. Nowhere near lies a camera: those at 30°
-#: (FlashCam, DigiCam) would turn by 60° with the last digit of their positions.
+#: hexagonal, from -37.5° on square pixels. No camera lies there; at the limit, it would
+#: turn by 60° with the last digit of its positions, as FlashCam and DigiCam at 30°.
 _FIRST_PHASE = -5 / 6 * np.pi
 
 
@@ -181,7 +181,7 @@ class CameraLattice:
         Returns
         -------
         CameraLattice
-            What a convolution of stride 2 leaves: 1855 → 462 → 117 for LSTCam.
+            The output of a convolution of stride 2: 1855 → 462 → 117 for LSTCam.
         """
         kept = (self.rows % 2 == 0) & (self.cols % 2 == 0)
         return CameraLattice(self.kind, self.rows[kept] // 2, self.cols[kept] // 2)
@@ -278,6 +278,6 @@ def _integer_coordinates(positions, pitch, kind, orientation):
     if not (closed.all() and distinct):
         raise LatticeError(
             "the pixels do not lie on one lattice: walking from pixel to pixel along "
-            "different ways gives different rows and columns"
+            "different paths gives different rows and columns"
         )
     return (coordinates - coordinates.min(axis=0)).T

@@ -133,8 +133,8 @@ class ResNet(nn.Module):
 
     def forward(self, x):
         """Features (batch, channels, positions) of images (batch, 2, pixels)."""
-        # In the precision of the weights, which costs little: all blocks of the stage
-        # add to what it makes, whose rounding would be most of the error in bfloat16.
+        # In the precision of the weights, which costs little: all blocks of a stage add
+        # to the stem's output, whose rounding would be most of the error in bfloat16.
         with torch.autocast(x.device.type, enabled=False):
             x = self.stem(x)
         for stage in self.stages:

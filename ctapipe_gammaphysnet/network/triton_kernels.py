@@ -1,11 +1,11 @@
 """The convolution of the lattice engine as one program for GPUs.
 
-A program takes a block of pixels of one image: it gathers their neighbours where they
-are, tap by tap, and multiplies them on the matrix units. What comes before and after is
-done on the way, while sums are in registers. Features of a pixel lie side by side.
+A program takes a block of pixels of one image: it gathers their neighbours in place,
+tap by tap, and multiplies them on the matrix units. It adds, normalises and activates
+while the sums are in registers. Features of a pixel lie side by side.
 
-Triton, which PyTorch brings along, compiles it for the GPU that is there. Importing
-this module needs Triton.
+Triton, which comes with PyTorch, compiles it for the GPU at hand. Importing this module
+needs Triton.
 """
 
 import triton
@@ -55,7 +55,7 @@ def convolve(
     sums : torch.Tensor
         Written with `KEEP`, shape (n, n_outputs, C_OUT), float32.
     activated : torch.Tensor
-        Written: sums, normalised, behind ReLU, shape (n, n_outputs, C_OUT).
+        Written: sums, normalised, after ReLU, shape (n, n_outputs, C_OUT).
     n_inputs, n_outputs : int
         Number of positions before and after.
     C_IN, C_OUT : int
@@ -70,7 +70,7 @@ def convolve(
         How float32 is multiplied.
     """
     n_blocks = tl.cdiv(n_outputs, BLOCK)
-    # In 64 bits: batches have more numbers than 32 bits count.
+    # In 64 bits: batches have more numbers than 32 bits can count.
     image = (tl.program_id(0) // n_blocks).to(tl.int64)
     pixels = tl.program_id(0) % n_blocks * BLOCK + tl.arange(0, BLOCK)
     inside = pixels < n_outputs
