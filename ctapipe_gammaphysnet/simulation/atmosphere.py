@@ -1,9 +1,9 @@
-"""The U.S. standard atmosphere in Linsley's parametrisation, and how clear it is.
+"""The U.S. standard atmosphere in Linsley's parametrisation, and its transmission.
 
 Heights are in m above sea level, overburdens (vertical depths) in g/cm².
 The layers are those of atmosphere 1 of CORSIKA (D. Heck et al., FZKA 6019, appendix D);
-below 100 km, where showers are followed, all of them are exponential. Air is flat here:
-the Earth's curvature is left out, which is right to 1 % down to altitudes of 30°.
+below 100 km, where showers are followed, all of them are exponential. The atmosphere is
+flat: neglecting the Earth's curvature is right to 1 % down to altitudes of 30°.
 """
 
 import math
@@ -45,8 +45,8 @@ _REFRACTIVITY_SEA_LEVEL = 2.83e-4
 _DENSITY_SEA_LEVEL = _B[0] / (_C[0] * 100)  # g/cm³
 _REFRACTIVITY_PER_DENSITY = _REFRACTIVITY_SEA_LEVEL / _DENSITY_SEA_LEVEL
 
-# Rayleigh scattering: its mean free path at 400 nm. Aerosols: their optical depth at
-# 400 nm from sea level, and their scale height, of the clear sky at an observatory.
+# Rayleigh scattering: mean free path at 400 nm. Aerosols: optical depth at 400 nm from
+# sea level, and scale height, for a clear sky at an observatory.
 _RAYLEIGH_G_CM2 = 2974.0
 _REFERENCE_WAVELENGTH_NM = 400.0
 _AEROSOL_DEPTH = 0.086
@@ -86,7 +86,7 @@ def overburden(height_m):
 @compiled
 def height(overburden_g_cm2):
     """
-    Height above which there is a given mass of air (compiled).
+    Height at which the overburden has a given value (compiled).
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def refractivity(height_m):
 @compiled
 def optical_path_excess(overburden_difference_g_cm2):
     """
-    Integral of n - 1 through air: what light loses against the vacuum (compiled).
+    Integral of n - 1 along a ray: its delay relative to vacuum (compiled).
 
     Parameters
     ----------
@@ -166,14 +166,14 @@ def optical_path_excess(overburden_difference_g_cm2):
 
 def density_profile():
     """
-    Give the same atmosphere to ctapipe.
+    Describe the same atmosphere for ctapipe.
 
     ctapipe has a profile of five such layers, but cannot write it to a file.
 
     Returns
     -------
     ctapipe.atmosphere.TableAtmosphereDensityProfile
-        The profile, with units, every 250 m: close enough to interpolate to 0.1 %, but
+        The profile, with units, every 250 m: interpolation is good to 0.1 %, except
         next to the edges of the layers, where Linsley's density jumps by up to 3 %.
     """
     heights_m = np.arange(0, TOP_M + 1, 250.0)
@@ -195,14 +195,14 @@ def density_profile():
 
 def transmission(height_m, observation_height_m, wavelength_nm, cos_zenith):
     """
-    Share of the light from a height that arrives, after Rayleigh and Mie scattering.
+    Transmission of light from a height, after Rayleigh and Mie scattering.
 
     Parameters
     ----------
     height_m : numpy.ndarray
         Heights of emission above sea level, broadcast against the wavelengths.
     observation_height_m : float
-        Height of the telescopes; from below it nothing is lost.
+        Height of the telescopes; no light from below is lost.
     wavelength_nm : numpy.ndarray
         Wavelengths.
     cos_zenith : float

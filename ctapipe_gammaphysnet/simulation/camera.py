@@ -1,7 +1,7 @@
 """What a camera records: pulses of photoelectrons, night sky and electronic noise.
 
-Waveforms are in photoelectrons per sample, with the mean of the night sky taken off:
-the sum of a pulse is its number of photoelectrons. Left out: saturation, a second gain,
+Waveforms are in photoelectrons per sample, with the mean night sky subtracted: the sum
+of a pulse is its number of photoelectrons. Left out: saturation, a second gain,
 cross-talk, broken pixels, stars.
 """
 
@@ -22,7 +22,7 @@ __all__ = [
     "waveforms",
 ]
 
-# A pulse is a Gaussian of 2.6 ns at half maximum, as the one of LSTCam nearly is.
+# A pulse is a Gaussian with a FWHM of 2.6 ns, nearly that of LSTCam.
 _PULSE_SIGMA_NS = 1.1
 _PULSE_BEFORE, _PULSE_SAMPLES = 4, 10
 _PHASES = 20  # of a photoelectron within a sample
@@ -32,8 +32,8 @@ _TRANSIT_TIME_SPREAD_NS = 0.6
 _AFTERPULSE_PROBABILITY, _AFTERPULSE_MEAN = 5e-4, 3.0  # in photoelectrons
 _ELECTRONIC_NOISE = 0.08  # standard deviation of a sample, in photoelectrons
 
-_LIGHT_WINDOW_NS = 10  # whose densest place is put into the readout window
-_LONGEST_NS = 2000  # of light that is looked at to find it
+_LIGHT_WINDOW_NS = 10  # the one with the most light is put into the readout window
+_LONGEST_NS = 2000  # of light that is searched for it
 _GRID_M = 2.5e-3
 
 
@@ -53,7 +53,7 @@ class Camera(NamedTuple):
     """Of 1 ns each, in the readout window."""
 
     signal_sample: float
-    """Where the densest light is put."""
+    """Where the densest light is put in the readout window."""
 
     night_sky_per_ns: float
     """Rate of photoelectrons from the night sky in a pixel."""
@@ -69,7 +69,7 @@ def reference_pulse(step_ns):
     Parameters
     ----------
     step_ns : float
-        Distance of its points.
+        Distance between its points.
 
     Returns
     -------
@@ -126,19 +126,19 @@ def make_camera(geometry, n_samples, night_sky_per_ns):
 @compiled
 def pixel_hits(landed, camera):
     """
-    Find the pixels that light lands in.
+    Find the pixels that light hits.
 
     Parameters
     ----------
     landed : numpy.ndarray
-        Camera x and y in m and time in ns, shape (n, 3); NaN is in no pixel.
+        Camera x and y in m and time in ns, shape (n, 3); NaN hits no pixel.
     camera : Camera
-        In which it lands.
+        The camera.
 
     Returns
     -------
     pixel : numpy.ndarray
-        Shape (m,), int64: without light that hits no pixel.
+        Pixels, shape (m,), int64; light that hits none is left out.
     time_ns : numpy.ndarray
         Its times, shape (m,).
     """
@@ -170,21 +170,21 @@ def densest_time(time_ns):
     Parameters
     ----------
     time_ns : numpy.ndarray
-        Times of photoelectrons, at least one; what is over 2 µs later than the first
-        does not count.
+        Times of photoelectrons, at least one; those more than 2 µs after the first do
+        not count.
 
     Returns
     -------
     float
-        Middle of these 10 ns; of the first stretch of them where shorter light leaves
-        several alike.
+        Middle of these 10 ns; if several in a row have the same light, the middle of
+        the first such stretch.
     """
     if time_ns.shape[0] == 0:
         raise ValueError("there are no times")
     first = time_ns.min()
     counts = np.zeros(_LONGEST_NS, np.int64)
     for t in time_ns:
-        if t - first < _LONGEST_NS:  # not so if one of them is NaN
+        if t - first < _LONGEST_NS:  # False if one of them is NaN
             counts[int(t - first)] += 1
     best, begin, end, inside = 0, 0, 0, 0
     for k in range(_LONGEST_NS):
@@ -200,7 +200,7 @@ def densest_time(time_ns):
 
 @compiled
 def _add_pulse(waveform, sample, amplitude, pulse):
-    """Add a pulse that peaks at a fractional sample; what is outside is lost."""
+    """Add a pulse that peaks at a fractional sample; samples outside are lost."""
     if not -_PULSE_SAMPLES <= sample < waveform.shape[0] + _PULSE_SAMPLES:
         return
     first = int(math.floor(sample))
@@ -225,12 +225,12 @@ def waveforms(rng, pixel, sample, camera):
     rng : numpy.random.Generator
         Source of randomness.
     pixel : numpy.ndarray
-        Pixels that photoelectrons of the shower are in, shape (n,).
+        Pixel of each photoelectron of the shower, shape (n,).
     sample : numpy.ndarray
-        Their times in samples since the start of the window, shape (n,); those outside
-        the window only reach into it with the flanks of their pulses.
+        Their times in samples since the start of the window, shape (n,); from outside,
+        only the flanks of pulses reach into the window.
     camera : Camera
-        That records.
+        The camera.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def waveforms(rng, pixel, sample, camera):
             raise ValueError("no such pixel")
         late = _TRANSIT_TIME_SPREAD_NS * rng.standard_normal()
         _add_pulse(recorded[pixel[i]], sample[i] + late, _amplitude(rng), camera.pulse)
-    # Night sky from before and after the window reaches into it, too.
+    # Night sky from before and after the window also reaches into it.
     span = camera.n_samples + _PULSE_SAMPLES
     begin = _PULSE_BEFORE - _PULSE_SAMPLES
     for p in range(camera.n_pixels):

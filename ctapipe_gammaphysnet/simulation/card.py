@@ -43,7 +43,7 @@ ENERGY_RANGE_GEV = {
     "proton": (5.0, 1e5),
 }
 MIN_ALTITUDE = 30 * u.deg
-#: Down to which altitude showers may come.
+#: Lowest altitude from which showers may come.
 MIN_SHOWER_ALTITUDE = 20 * u.deg
 MAX_REUSE = 100
 
@@ -61,7 +61,8 @@ _DEFAULTS = {
 
 _MAX_ERRORS = 3  # in a message
 
-# The largest number that ctapipe's tables hold for a run, and an event's for a shower.
+# The largest number that ctapipe's tables hold: for runs, and for showers by way of
+# their event numbers.
 _MAX_INT32 = 2**31 - 1
 _MAX_SHOWERS = _MAX_INT32 // MAX_REUSE - 1
 
@@ -71,7 +72,7 @@ class CardError(ToolConfigurationError, ValueError):
 
 
 def _to_quantity(value, unit, kind, example):
-    """Read a quantity as people write it."""
+    """Read a quantity that may be given as text."""
     if isinstance(value, str):
         try:
             value = u.Quantity(value)
@@ -126,7 +127,7 @@ class Pointing(_Section):
     )
     azimuth: Angle = Field(
         "180 deg",
-        description="Angle from geographic north over east, from -180 deg to 360 deg.",
+        description="Angle from geographic north towards east, -180 deg to 360 deg.",
     )
 
     @field_validator("altitude")
@@ -181,7 +182,7 @@ class AirShowerCard(_Section):
     )
     energy_max: Energy = Field(
         description="Highest energy; default 10 TeV, protons 30 TeV. At most 100 TeV. "
-        "Equal to energy_min: all showers have this energy."
+        "If equal to energy_min, all showers have this energy."
     )
     spectral_index: Annotated[float, Field(ge=-10, lt=0)] = Field(
         -2.0, description="Exponent of the energy spectrum, a negative number."
@@ -193,7 +194,7 @@ class AirShowerCard(_Section):
     )
     view_cone: Angle = Field(
         description="Largest angle between a shower and the pointing, uniform in solid "
-        "angle; 0 deg: all showers come from the pointing. Default 0 deg for gammas, "
+        "angle; at 0 deg all showers come from the pointing. Default 0 deg for gammas, "
         "5 deg for electrons and protons."
     )
     scatter_radius: Length = Field(
@@ -226,7 +227,7 @@ class AirShowerCard(_Section):
     def _fill_defaults(cls, values):
         """Add the defaults that depend on other values."""
         particle = values.get("particle")
-        # If the particle or the array is wrong, that alone is to be reported.
+        # If the particle or the array is wrong, only that should be reported.
         defaults = _DEFAULTS[particle if particle in list(_DEFAULTS) else "gamma"]
         array = values.get("array")
         n_telescopes = len(ARRAYS[array if array in list(ARRAYS) else "lst1"])
@@ -310,7 +311,7 @@ def _suggest(name, choices):
 
 
 def _describe(error):
-    """Say which key is wrong and what to do, from an error of pydantic."""
+    """Describe which key is wrong and what to do, from an error of pydantic."""
     name = ".".join(show(part) for part in error["loc"])
     value = error["input"]
     if not name:
@@ -359,8 +360,8 @@ def read_card(path):
     Raises
     ------
     CardError
-        If it cannot be read or is wrong; the message, one line of what can be printed,
-        names the file, the keys, their values and what to do.
+        If it cannot be read or is wrong; the message, one printable line, names the
+        file, the keys, their values and what to do.
     """
     name = printable(str(path))
     try:

@@ -1,4 +1,4 @@
-"""The YAML of a card: keys and plain values of one line each, and nothing beyond.
+"""The YAML of a card: keys and plain values of one line each, and nothing else.
 
 Anchors can make a short text very long, and tags ask for other types. Numbers are
 decimal: YAML 1.1 reads 010 as 8 and 1:30 as 90; here they are text.
@@ -13,7 +13,7 @@ from ..files.paths import printable
 
 __all__ = ["read_yaml", "show"]
 
-# Cards are short: what is longer or deeper is none, and is refused before it is read.
+# Cards are short: anything longer or deeper is refused before it is read.
 _MAX_BYTES = 100_000
 _MAX_VALUE = 100  # characters of a key or value
 _MAX_DEPTH = 5
@@ -73,7 +73,7 @@ def _check_text(text, line):
 
 
 def show(value):
-    """Show a value: in one line, short, and without what cannot be printed.
+    """Show a value in one short, printable line.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def read_yaml(path):
     Parameters
     ----------
     path : pathlib.Path
-        A file; no other thing of that name is read, and not a large one.
+        A regular file, and not a large one.
 
     Returns
     -------

@@ -5,7 +5,7 @@ ctapipe's: x north, y west, z up, here above sea level. The axis of the shower m
 observation level at x = y = 0; time zero is when light along the axis would get there
 in a vacuum.
 
-Where the energy of the primary went is counted in a `Ledger`.
+A `Ledger` accounts for the energy of the primary.
 """
 
 import math
@@ -51,10 +51,10 @@ class Ledger(IntEnum):
 
 
 class Air(NamedTuple):
-    """Through what the cascade goes."""
+    """The air that the cascade goes through, and its magnetic field."""
 
     observation_height_m: float
-    """Of the ground above sea level."""
+    """Height of the ground above sea level."""
 
     magnetic_field_ut: tuple
     """North, west and up components in microtesla."""
@@ -64,7 +64,7 @@ class Air(NamedTuple):
 
 
 class Cascade(NamedTuple):
-    """What becomes of a primary; filled by compiled code."""
+    """The result of a primary; filled by compiled code."""
 
     photoelectrons: Photoelectrons
     """In the telescopes."""
@@ -81,7 +81,7 @@ class Cascade(NamedTuple):
 
 
 class _Stack(NamedTuple):
-    """Particles that wait to be followed; what does not fit is counted, not kept."""
+    """Particles still to be followed; those that do not fit are counted, not kept."""
 
     particle: np.ndarray
     state: np.ndarray  # energy, position, direction, time
@@ -152,7 +152,7 @@ def _note_first(cascade, height_m):
 
 @compiled
 def _follow_photon(rng, air, stack, cascade, energy, position, direction, time):
-    """Go to where the photon makes a pair or scatters."""
+    """Follow a photon to where it makes a pair or scatters."""
     if energy < PHOTON_CUT_GEV:
         cascade.energy_gev[_BELOW_CUT] += energy
         return
@@ -206,7 +206,7 @@ def _charged_step(
     depths,
     new_z,
 ):
-    """Scatter, bend and shine along a step; give where and when it ends, and how."""
+    """Scatter, bend and radiate along a step; return where, how and when it ends."""
     x, y, z = position
     ux, uy, uz = direction
     mass = MASS_GEV[particle]
@@ -263,7 +263,7 @@ def _charged_step(
 
 @compiled
 def _too_slow_to_shine(energy, z, depth):
-    """Whether an electron stays below the threshold on its last radiation length."""
+    """Whether an electron stays below the threshold for another radiation length."""
     below = refractivity(z) * (1 + RADIATION_LENGTH / depth)
     return 2 * below < (_ELECTRON_GEV / energy) ** 2
 
@@ -272,7 +272,7 @@ def _too_slow_to_shine(energy, z, depth):
 def _follow_electron(
     rng, air, targets, stack, cascade, particle, energy, position, direction, time
 ):
-    """Go down in steps, radiating, until it is too slow or at the ground."""
+    """Follow an electron down in steps until it is too slow or lands."""
     ground = overburden(air.observation_height_m)
     depth = overburden(position[2])
     mean_free_paths = _exponential(rng)
@@ -341,7 +341,7 @@ def _follow_electron(
 
 @compiled
 def _count_electron(cascade, depth, new_depth):
-    """Add a track to the profile, in each bin by the share of it that it crosses."""
+    """Add a track to the profile: to each bin the share of the bin that it crosses."""
     profile = cascade.radiating_electrons
     i = int(depth / DEPTH_BIN)
     while i < profile.shape[0] and i * DEPTH_BIN < new_depth:
@@ -392,8 +392,7 @@ def _follow_heavy(
     charged = CHARGE[particle] != 0
     ground = overburden(air.observation_height_m)
     depth = overburden(position[2])
-    # in metres that pass in its rest frame, in which it lives equally long whatever
-    # energy it loses
+    # Proper time that is left, times c, in m: losing energy does not change it.
     to_decay = _exponential(rng) * C_TAU_M[particle]
     to_interaction = math.inf
     if is_hadron:
@@ -477,13 +476,13 @@ def follow(rng, air, targets, stack, cascade):
     rng : numpy.random.Generator
         Source of randomness.
     air : Air
-        Through what they go.
+        The air.
     targets : Targets
         The telescopes.
     stack : NamedTuple
         The particles; empty afterwards.
     cascade : Cascade
-        To which everything is added.
+        The result, to which everything is added.
     """
     while 0 < stack.size[0] <= stack.particle.shape[0]:
         stack.size[0] -= 1
@@ -546,7 +545,7 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
     rng : numpy.random.Generator
         Source of randomness; the same state gives the same shower.
     air : Air
-        Through what it goes.
+        The air.
     targets : Targets
         The telescopes, relative to the foot of the shower's axis.
     particle : Particle
@@ -561,7 +560,7 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
     Returns
     -------
     Cascade
-        With as many photoelectrons as its arrays hold, sorted by target.
+        The result; its arrays hold exactly the photoelectrons, sorted by target.
     """
     _check_inputs(air, targets, particle, energy_gev, direction)
     stack_capacity = _STACK_CAPACITY
@@ -596,14 +595,14 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
             return cascade._replace(
                 photoelectrons=_sorted(cascade.photoelectrons, made)
             )
-        # A shower that did not fit is done again with more space, and is the same.
+        # A shower that did not fit is simulated again, identically, with more space.
         stack_capacity = max(stack_capacity, 2 * int(stack.largest[0]))
         capacity = max(capacity, made)
         rng.bit_generator.state = start
 
 
 def _check_inputs(air, targets, particle, energy_gev, direction):
-    """Check what compiled code relies on: it reads whatever is at an index."""
+    """Check what compiled code relies on: it does not check indices."""
     n = len(targets.overburden)
     if (
         targets.position_m.shape != (n, 3)

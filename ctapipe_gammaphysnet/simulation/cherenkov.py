@@ -1,10 +1,9 @@
 """Cherenkov light of charged particles, aimed at the telescopes only.
 
-No particle is thinned. Of the light of a stretch of track just what hits a telescope is
-made: the cone of a point of the track cuts the plane of a telescope in a circle, and
-the share of that circle within the mirror is the probability of a photon to hit it.
-All quantum and mirror efficiencies are in the yield already, so what is made are
-photoelectrons.
+No particle is thinned. Only the light that hits a telescope is simulated: the cone of
+light from a point of the track cuts the plane of a telescope in a circle, and the share
+of that circle within the mirror is the probability that a photon hits it. The yield
+includes all quantum and mirror efficiencies, so the result is photoelectrons.
 """
 
 import math
@@ -32,7 +31,7 @@ _MAX_POINTS = 256  # on a stretch of track
 
 
 class Targets(NamedTuple):
-    """The telescopes at which light is aimed; the same telescope may be there often.
+    """The telescopes at which light is aimed; one telescope may appear several times.
 
     A telescope is a sphere; light hits it where it hits its disc.
     """
@@ -44,22 +43,22 @@ class Targets(NamedTuple):
     """Overburden at the centres in g/cm², shape (n_targets,)."""
 
     radius_m: float
-    """Of all of them."""
+    """Radius of all of them."""
 
     focus_m: float
-    """Distance at which their cameras are focused."""
+    """Distance to which their cameras are focused."""
 
     yield_per_m: np.ndarray
     """From `photoelectron_yield`, shape (n_heights,)."""
 
     photoelectrons_per_point: float
-    """Of light into all directions that is made at one point of a track at most."""
+    """Most that are emitted, in all directions, at one point of a track."""
 
 
 class Photoelectrons(NamedTuple):
     """Space for photoelectrons, and how many there are.
 
-    Those for which there is no space are counted, but not kept.
+    Those that do not fit are counted, but not kept.
     """
 
     target: np.ndarray
@@ -76,12 +75,12 @@ class Photoelectrons(NamedTuple):
     @classmethod
     def with_capacity(cls, capacity):
         """
-        Make space.
+        Allocate space.
 
         Parameters
         ----------
         capacity : int
-            For so many photoelectrons.
+            Number of photoelectrons.
 
         Returns
         -------
@@ -106,12 +105,11 @@ def photoelectron_yield(
     observation_height_m : float
         Of the telescopes above sea level.
     cos_zenith : float
-        Cosine of the zenith angle under which the light comes.
+        Cosine of the zenith angle from which the light comes.
     wavelength_nm : numpy.ndarray
         Wavelengths, increasing, shape (n,).
     efficiency : numpy.ndarray
-        Probability of a photon that hits the mirror to make a photoelectron, shape
-        (n,).
+        Probability that a photon on the mirror makes a photoelectron, shape (n,).
     absorption : bool
         Whether the atmosphere absorbs light.
 
@@ -176,7 +174,7 @@ def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, ti
             continue
         if cone > radius and offset2 < (cone - radius) ** 2:
             continue
-        offset = math.sqrt(max(offset2, 1e-12))  # 0 would be divided by
+        offset = math.sqrt(max(offset2, 1e-12))  # not 0: it is divided by
         half_arc = _share_within(cone, offset, radius)
         number = rng.poisson(light * half_arc / math.pi)
         if number == 0:
@@ -233,7 +231,7 @@ def emit(
     beta,
 ):
     """
-    Make the Cherenkov light of a step of a charged particle.
+    Emit the Cherenkov light of a step of a charged particle.
 
     Parameters
     ----------
@@ -242,9 +240,9 @@ def emit(
     targets : Targets
         The telescopes.
     photoelectrons : Photoelectrons
-        To which those that are made are added.
+        To which new ones are added.
     start, displacement : tuple of float
-        Where the step begins, in m, and where it leads to from there.
+        Start of the step, and vector from there to its end, in m.
     length_m : float
         Length of the path.
     directions : tuple of tuple
@@ -257,7 +255,7 @@ def emit(
     time_ns : float
         When the step begins.
     beta : float
-        Velocity over that of light.
+        Velocity in units of that of light.
     """
     # sin² of the Cherenkov angle: 1 - 1 / (n beta)² for n - 1 and 1 / gamma² << 1
     brightest = max(

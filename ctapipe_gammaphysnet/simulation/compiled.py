@@ -24,8 +24,8 @@ def compiled(function):
     Compile a function with numba, and keep the result for other processes.
 
     numba compiles again if the file of a function has changed, but not if functions or
-    constants from other files have, which it has built in. Here it does for any change
-    of the simulation.
+    constants from other files have, which it has built in. Here any change of the
+    simulation makes it compile again.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Decays of muons, pions, kaons and Lambdas, all by phase space.
 
 Channels and branching ratios: Particle Data Group, Phys. Rev. D 110 (2024) 030001,
-with what is rarer than one percent left out and the rest scaled to one. No
-polarisation, no matrix elements: the electron of a muon gets 1/3 of its energy instead
-of 7/20. Neutral pions decay into two photons always.
+without channels rarer than one percent, the others scaled to one. No polarisation, no
+matrix elements: the electron of a muon gets 1/3 of its energy instead of 7/20. Neutral
+pions always decay into two photons.
 """
 
 import math
@@ -79,7 +79,7 @@ for _first, _last in zip(_FIRST[:-1], _FIRST[1:], strict=True):
 @compiled
 def draw_channel(rng, particle):
     """
-    Draw into what a particle decays.
+    Draw the decay channel of a particle.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@ Energies are in GeV, thicknesses in g/cm²; all functions are compiled, and draw
 `numpy.random.Generator` where they take one. Air is one element of mean charge and
 mass, and atoms screen the nucleus completely (no LPM effect, which matters above the
 100 TeV that are simulated). Left out: positron annihilation, knock-on electrons as
-particles of their own, and what muons and hadrons radiate.
+separate particles, and the radiation of muons and hadrons.
 
 Sources: pair production and Compton scattering: GEANT3 manual, CERN W5013 (1993),
 PHYS 211 and 221; bremsstrahlung: Particle Data Group, Phys. Rev. D 110 (2024) 030001,
@@ -35,11 +35,12 @@ __all__ = [
 ]
 
 RADIATION_LENGTH = 36.62  # of air, g/cm²
-PHOTON_CUT_GEV = 0.022  # photons below make no electron that shines on a mountain
+# photons below make no electron above the Cherenkov threshold on a mountain
+PHOTON_CUT_GEV = 0.022
 SOFT_PHOTON_GEV = 0.010  # softer bremsstrahlung is a continuous loss
 
 _ELECTRON_GEV = MASS_GEV[Particle.ELECTRON]
-_Z, _A = 7.37, 14.70  # of the mean atom for processes that go with Z²
+_Z, _A = 7.37, 14.70  # of the mean atom for processes that go as Z²
 _Z_PER_A = 0.49919
 _BARN_TO_CM2_PER_G = 0.602214 / _A
 
@@ -53,7 +54,7 @@ def _pair_cross_section_barn(energy_gev):
 
 
 def _compton_cross_section_barn(energy_gev):
-    """Klein-Nishina, of all electrons of the atom."""
+    """Klein-Nishina, for all electrons of the atom."""
     k = energy_gev / _ELECTRON_GEV
     log = np.log1p(2 * k)
     classical = 2 * np.pi * 0.079407877  # 2 pi r_e²
@@ -115,7 +116,7 @@ def photon_attenuation(energy_gev):
 @compiled
 def draw_pair(rng, energy_gev):
     """
-    Draw how a pair shares the energy of the photon.
+    Draw how a pair splits the energy of the photon.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def draw_pair(rng, energy_gev):
     Returns
     -------
     float
-        The electron's share. With complete screening its density goes with
+        The electron's share x. With complete screening its density goes as
         1 - 4/3 x (1 - x); below 40 MeV, where there is no screening, it is flat.
     """
     while True:
@@ -173,7 +174,7 @@ def draw_compton(rng, energy_gev):
 @compiled
 def bremsstrahlung_rate(energy_gev):
     """
-    Probability per thickness to radiate a photon above `SOFT_PHOTON_GEV`.
+    Probability per thickness of radiating a photon above `SOFT_PHOTON_GEV`.
 
     Parameters
     ----------
@@ -216,7 +217,7 @@ def draw_bremsstrahlung(rng, energy_gev):
 @compiled
 def radiative_loss(energy_gev):
     """
-    Energy that goes into photons below `SOFT_PHOTON_GEV`.
+    Energy loss to photons below `SOFT_PHOTON_GEV`.
 
     Parameters
     ----------
@@ -272,7 +273,7 @@ _HEAVY_LOSS = _heavy_loss(_BETA_GAMMA)
 @compiled
 def collision_loss(is_electron, gamma):
     """
-    Energy that a particle of unit charge loses to the atoms.
+    Energy loss of a particle of unit charge to the atoms.
 
     Parameters
     ----------
@@ -307,8 +308,8 @@ def scattering(rng, momentum_beta_gev, thickness):
     """
     Draw the Coulomb scattering of a step: many small angles and at most one large.
 
-    Rutherford scatterings below a limit, above which one third of a scattering is
-    expected, add up to a Gaussian; the largest one above it is drawn by itself.
+    Rutherford scatterings below a limit add up to a Gaussian; the largest one above it,
+    where one third of a scattering is expected, is drawn by itself.
 
     Parameters
     ----------
@@ -331,7 +332,7 @@ def scattering(rng, momentum_beta_gev, thickness):
     limit2 = chi2 / _TAIL_PER_STEP
     spread = math.log(limit2 * pb2 / _SCREENING) - 1
     sigma = math.sqrt(0.5 * chi2 * spread) if spread > 0 else 0.0
-    # The largest of a Poisson number of angles, of which 1 / 3 is above the limit.
+    # The largest of a Poisson number of angles, with 1 / 3 expected above the limit.
     large_angle = math.sqrt(chi2 / -math.log(1 - rng.random()))
     largest = min(1.0, _NUCLEAR_GEV / momentum_beta_gev)
     if large_angle * large_angle < limit2 or large_angle > largest:

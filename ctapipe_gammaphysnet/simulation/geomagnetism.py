@@ -11,7 +11,7 @@ _GEV_PER_UT_M = 0.299792458e-6  # of momentum, for unit charge: e c in these uni
 @compiled
 def bend(direction, start, field_ut, charge, momentum_gev, length_m):
     """
-    Turn the direction in which a particle leaves a step by the Lorentz force.
+    Bend the direction of a particle at the end of a step by the Lorentz force.
 
     Parameters
     ----------
@@ -20,8 +20,8 @@ def bend(direction, start, field_ut, charge, momentum_gev, length_m):
     start : tuple of float
         Unit vector at its start.
     field_ut : tuple of float
-        North, west and up components of the field in microtesla, in which directions
-        are, too.
+        North, west and up components of the field in microtesla, as those of the
+        directions.
     charge : int
         In units of the positron's.
     momentum_gev : float

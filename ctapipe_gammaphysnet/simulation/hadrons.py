@@ -4,12 +4,12 @@ The table was made by `make_hadron_table`, with SIBYLL 2.3d (F. Riehn et al., Ph
 D 102 (2020) 063002) from 64 GeV on and PYTHIA 8 in its cascade mode (C. Bierlich et
 al., SciPost Phys. Codebases 8 (2022); T. Sjöstrand and M. Utheim, Eur. Phys. J. C 82
 (2022) 21) below, both run by chromo (A. Fedynitch et al., Comput. Phys. Commun. 321
-(2026) 110031). Nothing of them is needed here.
+(2026) 110031). None of them is needed here.
 
-Between the energies of the table longitudinal momenta are scaled, and a neighbour is
-drawn, so that means are linear in the logarithm of the energy. Projectiles are protons,
-positive pions and positive kaons; others are treated as the one they resemble, with
-charges exchanged where they are negative or of antimatter.
+Between the energies of the table, one of the two neighbours is drawn, so that means are
+linear in the logarithm of the energy, and longitudinal momenta are scaled. Projectiles
+are protons, positive pions and positive kaons; others are treated like the one they
+resemble, with charges exchanged if they are negative or antimatter.
 """
 
 import json
@@ -45,13 +45,13 @@ __all__ = [
 TABLE = Path(__file__).parent / "data" / "hadrons.npz"
 FORMAT = 1
 PROJECTILES = (Particle.PROTON, Particle.PION_PLUS, Particle.KAON_PLUS)
-# Longitudinal momenta are stored as half-precision numbers, in this share of the
-# projectile's energy, which keeps them far from underflow.
+# Longitudinal momenta are stored in half precision, in units of the projectile's energy
+# divided by this number, which keeps them far from underflow.
 MOMENTUM_SCALE = 1024.0
 
 _MB_PER_G_CM2 = MEAN_MASS_NUMBER * 1.66053907e-24 / 1e-27  # mean free path x section
 
-# `Particle` with which an antiparticle is exchanged.
+# Antiparticle of each `Particle`.
 _CONJUGATE = np.arange(len(Particle))
 for _one, _other in (
     (Particle.ELECTRON, Particle.POSITRON),
@@ -76,10 +76,10 @@ _IS_CONJUGATE[
         Particle.ANTIPROTON,
     ]
 ] = True
-# Whose rest mass the nucleus may have given.
+# Particles whose rest mass may come from the nucleus.
 _IS_BARYON = np.zeros(len(Particle), np.bool_)
 _IS_BARYON[[Particle.NEUTRON, Particle.PROTON, Particle.LAMBDA]] = True
-# Energy of the secondaries per energy of the projectile: more is not accepted.
+# Largest accepted energy of the secondaries, relative to that of the projectile.
 _MAX_SHARE = 1.01
 
 
@@ -91,7 +91,7 @@ class HadronTable(NamedTuple):
     """Final states of collisions with air, for compiled code."""
 
     energy_gev: np.ndarray
-    """Total energies of the projectiles, in equal ratios, shape (n_energies,)."""
+    """Total energies of projectiles, in equal steps of log E, shape (n_energies,)."""
 
     cross_section_mb: np.ndarray
     """Production cross sections, shape (3, n_energies)."""
@@ -120,7 +120,7 @@ def load_hadron_table():
     Raises
     ------
     HadronTableError
-        If it is damaged, or its format is not the one known here.
+        If it is damaged, or its format is unknown.
     """
     return _read(TABLE)
 
@@ -131,7 +131,7 @@ def _read(path):
         _check(table)
     except HadronTableError:
         raise
-    # What numpy raises for a file that is cut, has other bytes, or lacks an array.
+    # numpy's errors for a file that is truncated, corrupted, or lacks an array.
     except (OSError, EOFError, BadZipFile, zlib.error, KeyError, ValueError) as error:
         raise HadronTableError(
             f"{path}: the table of hadronic collisions is missing or damaged "
@@ -141,7 +141,7 @@ def _read(path):
 
 
 def _check(table):
-    """Check all that compiled code relies on: it reads whatever is at an index."""
+    """Check all that compiled code relies on: it does not check indices."""
     n_rows, n_energies = len(PROJECTILES), len(table.energy_gev)
     n_secondaries = len(table.particle)
     shapes_fit = (
@@ -200,7 +200,7 @@ def _read_arrays(path):
 
 def read_provenance():
     """
-    Tell how the table was made.
+    Read how the table was made.
 
     Returns
     -------
@@ -288,9 +288,9 @@ def draw_interaction(rng, table, particle, energy_gev):
     first, last : int
         Range of its secondaries in the table.
     scale : float
-        By which their longitudinal momenta are to be multiplied.
+        Factor of their longitudinal momenta.
     conjugate : bool
-        Whether particles are to be exchanged with antiparticles.
+        Whether to exchange particles with antiparticles.
     """
     row = _ROW[particle]
     index = int(_energy_index(table, energy_gev) + rng.random())
@@ -309,7 +309,7 @@ def draw_interaction(rng, table, particle, energy_gev):
 
 @compiled
 def _released_gev(table, first, last, scale):
-    """Energy of secondaries, but for the rest mass of baryons."""
+    """Energy of secondaries, without the rest mass of baryons."""
     released = 0.0
     for i in range(first, last):
         particle, energy, _, _, _ = secondary(table, i, scale, False)
@@ -322,7 +322,7 @@ def _released_gev(table, first, last, scale):
 @compiled
 def secondary(table, i, scale, conjugate):
     """
-    Give a secondary of a collision (compiled).
+    Look up a secondary of a collision (compiled).
 
     Parameters
     ----------
@@ -331,9 +331,9 @@ def secondary(table, i, scale, conjugate):
     i : int
         Its index.
     scale : float
-        By which its longitudinal momentum is multiplied.
+        Factor of its longitudinal momentum.
     conjugate : bool
-        Whether it is exchanged with its antiparticle.
+        Whether to exchange it with its antiparticle.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Sites and arrays of telescopes, described as official CTAO simulations do.
+"""Sites and arrays of telescopes, described as in official CTAO simulations.
 
 Telescope names, positions, optics, and the frames of the cameras are those of CTAO's
-sixth production, so that what was made for a simulated telescope here fits the same
-telescope there. Cameras have one gain, and samples of exactly 1 ns.
+sixth production, so that a network made for a telescope here fits the same telescope
+there. Cameras have one gain, and samples of exactly 1 ns.
 """
 
 import zlib
@@ -132,7 +132,7 @@ _DAMAGED = (OSError, EOFError, zlib.error, IORegistryError)
 def _read_geometry(path):
     try:
         return CameraGeometry.from_table(path)
-    # What is raised for a file that is cut, has other bytes, or lacks a column.
+    # The errors for a file that is truncated, corrupted, or lacks a column.
     except (*_DAMAGED, KeyError, ValueError, TypeError) as error:
         raise ToolConfigurationError(
             f"{path}: the camera is missing or damaged; install the package again"
@@ -141,7 +141,7 @@ def _read_geometry(path):
 
 @cache
 def _telescope(camera):
-    # Here, as reading a card needs no compiled code.
+    # Imported here: reading a card needs no compiled code.
     from .camera import reference_pulse
 
     optics = _OPTICS[camera]

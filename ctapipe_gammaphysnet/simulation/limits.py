@@ -1,8 +1,8 @@
-"""What a card may ask for: how many particles and how much light are followed.
+"""Limits of a card: how many particles and how much light may be simulated.
 
-Estimates of a simulation's work, from before it starts: they are meant to tell an hour
-from a year, and 1 GB from 100 GB. A core of a computer follows some 300,000 particles
-per second, and makes a million photoelectrons.
+The work is estimated before a simulation starts, well enough to distinguish an hour
+from a year, and 1 GB from 100 GB. One core follows some 300,000 particles, and makes a
+million photoelectrons, per second.
 """
 
 import astropy.units as u
@@ -22,18 +22,18 @@ __all__ = [
     "photoelectrons",
 ]
 
-#: Particles of all showers that one process simulates: some 10 hours of a core.
+#: Particles of all showers that one process simulates: some 10 hours on one core.
 MAX_PARTICLES = 10**10
-#: Photoelectrons of all showers that one process simulates: about a day of a core.
+#: Photoelectrons of all showers that one process simulates: about a day on one core.
 MAX_PHOTOELECTRONS = 10**11
 #: Photoelectrons of a shower, all its uses and telescopes: about 6 GB of memory.
 MAX_SHOWER_PHOTOELECTRONS = 10**8
-#: Runs in a file: HDF5 gives the list of them 64 kB.
+#: Runs in a file: their list has 64 kB in HDF5.
 MAX_RUNS = 5000
 
-_PARTICLES_PER_GEV = 32  # of gammas and electrons; half of it of protons
-_PARTICLES_PER_SHOWER = 300  # that take as long as what is done once for each shower
-# In a telescope near the core, where the light is; of an LST, and an MST has less.
+_PARTICLES_PER_GEV = 32  # for gammas and electrons; half of it for protons
+_PARTICLES_PER_SHOWER = 300  # as much work as is done once for each shower
+# In an LST near the core, where the light is; an MST has less.
 _PHOTOELECTRONS_PER_GEV = 20
 _LIT_RADIUS_M = 150
 _PIXEL_NS = 1e5  # of night sky in an image: pixels of a camera times its readout window
@@ -62,7 +62,7 @@ def mean_energy_gev(card):
 
 
 def _integral(index, log_ratio):
-    """Of a power of the energy, from 1 to exp(log_ratio)."""
+    """Integral of a power of the energy, from 1 to exp(log_ratio)."""
     exponent = index + 1
     return np.expm1(exponent * log_ratio) / exponent if exponent else log_ratio
 
@@ -80,7 +80,7 @@ def particles(card, n_runs):
     Returns
     -------
     float
-        Their number, with what each shower takes besides.
+        Their number, including the fixed work for each shower.
     """
     each = _PARTICLES_PER_SHOWER + _PARTICLES_PER_GEV * mean_energy_gev(card)
     return n_runs * card.showers * each
@@ -99,8 +99,8 @@ def photoelectrons(card, n_runs):
     Returns
     -------
     float
-        Their number in all telescopes and uses of all showers, and those of the night
-        sky in images of them.
+        Their number in all telescopes and uses of all showers, including the night sky
+        in the images.
     """
     images = n_runs * card.showers * _uses_nearby(card) * len(ARRAYS[card.array])
     night_sky = _PIXEL_NS * card.night_sky_rate.to_value("1/ns")
@@ -108,7 +108,7 @@ def photoelectrons(card, n_runs):
 
 
 def _uses_nearby(card):
-    """Mean number of the uses of a shower that are so near that there is light."""
+    """Mean number of uses of a shower that are near enough to have light."""
     radius_m = max(card.scatter_radius.to_value(u.m), _LIT_RADIUS_M)
     return card.reuse * (_LIT_RADIUS_M / radius_m) ** 2
 
@@ -138,14 +138,14 @@ def check_shower(card):
 
 
 def check_runs(card, n_runs):
-    """Check that a process can simulate runs in a time that a computer has.
+    """Check that one process can simulate runs in a reasonable time.
 
     Parameters
     ----------
     card : AirShowerCard
         What is simulated.
     n_runs : int
-        How many of its runs by one process.
+        How many of its runs one process simulates.
 
     Raises
     ------

@@ -1,13 +1,13 @@
 """Make the table of hadronic collisions that the simulation draws from.
 
-Needs ``chromo`` (``pip install chromo``), which downloads the data of PYTHIA when it is
-first used; nothing else of the package does. Takes a minute::
+Unlike the rest of the package, this needs ``chromo`` (``pip install chromo``), which
+downloads PYTHIA's data when it is first used. It takes a minute::
 
     python -m ctapipe_gammaphysnet.simulation.make_hadron_table --output hadrons.npz
 
-The same seed gives the same table: it seeds SIBYLL, and for both models which nucleus
-of the air is hit; PYTHIA's own random numbers always start from its default seed, which
-chromo does not change.
+The same seed gives the same table: it seeds SIBYLL, and for both models the choice of
+the nucleus that is hit; PYTHIA's own random numbers always start from its default seed,
+which chromo does not change.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from .hadrons import FORMAT, MOMENTUM_SCALE, PROJECTILES
 from .particles import MASS_GEV, Particle
 
 ENERGY_GEV = 4.0 * 2.0 ** np.arange(14)  # to 32 TeV
-#: Energy from which on SIBYLL is used, which needs a centre-of-mass energy of 10 GeV.
+#: Lowest energy at which SIBYLL is used; it needs 10 GeV in the centre of mass.
 SIBYLL_GEV = 64.0
 #: By number of nuclei; argon is counted as oxygen.
 AIR = {"N14": 0.785, "O16": 0.215}
@@ -47,7 +47,7 @@ _PDG = {
     -2112: Particle.ANTINEUTRON,
     -2212: Particle.ANTIPROTON,
     111: Particle.PION_ZERO,
-    # eta mesons that a model leaves: mostly photons and neutral pions
+    # eta mesons that a model has not decayed: mostly photons and neutral pions
     221: Particle.PION_ZERO,
     331: Particle.PION_ZERO,
 }
@@ -103,7 +103,7 @@ def _air():
 
 def select(event, energy_gev):
     """
-    Keep those secondaries of a collision that the cascade follows.
+    Keep the secondaries of a collision that the cascade follows.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def generate(generator, projectile, energy_gev, n_collisions):
     cross_section_mb : float
         For production.
     kept : float
-        Mean share of the energy that is in them.
+        Mean share of the projectile's energy in the secondaries that are kept.
     """
     from chromo.kinematics import FixedTarget
 
@@ -165,7 +165,7 @@ def generate(generator, projectile, energy_gev, n_collisions):
     section = generator.cross_section()
     production = section.prod if np.isfinite(section.prod) else section.inelastic
     collisions, energies = [], []
-    # All events of a call: chromo gives those on one nucleus after those on another.
+    # All events of a call: chromo orders them by nucleus.
     for event in generator(n_collisions):
         *secondaries, energy = select(event.final_state(), energy_gev)
         collisions.append(secondaries)

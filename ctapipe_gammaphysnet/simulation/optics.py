@@ -1,10 +1,10 @@
 """From the light that hits a telescope to where and when it lands in its camera.
 
-A mirror is continuous: its surface is a paraboloid, of the shape that the dish has, and
-each of its points is turned so that light from the pointing goes to the focus. For a
+A mirror is continuous: its surface is a paraboloid with the shape of the dish, and each
+point is turned so that it reflects light from the pointing to the focus. For a
 parabolic dish that is the dish itself, without spread in time; for a Davies-Cotton dish
-that is what its facets do. Coma and time spread follow from it. What facets, alignment
-and surface add is a Gaussian point spread. Shadows are part of the efficiency only.
+its facets do so. Coma and time spread follow from it. Facets, alignment and surface add
+a Gaussian point spread. Shadows only enter the efficiency.
 """
 
 import math
@@ -25,7 +25,7 @@ class Mirror(NamedTuple):
     """From the vertex of the dish to the camera."""
 
     radius_m: float
-    """Of the dish, from above."""
+    """Radius of the dish, seen along its axis."""
 
     curvature_m: float
     """Radius of curvature of the dish at its vertex."""
@@ -34,10 +34,10 @@ class Mirror(NamedTuple):
     """Standard deviation of the point spread in either direction."""
 
     area_m2: float
-    """That reflects, without the gaps."""
+    """Reflecting area, without the gaps."""
 
     focus_m: float
-    """Distance on which the camera is focused."""
+    """Distance to which the camera is focused."""
 
 
 # Dimensions: CTAO's telescopes in public simulation files, M. Heller et al. (LST), and
@@ -63,9 +63,9 @@ _WINDOW_PERCENT = np.array([5, 40, 70, 85, 91, *[92.0] * 11])
 _LIGHT_GUIDE = 0.90
 _FIRST_DYNODE = 0.95  # collection of photoelectrons
 _SHADOW = 0.92  # of the camera and its support
-# Dust, ageing, ozone, and all that the curves above flatter: with it, a gamma ray of
-# 1.3 TeV in a public simulation file of CTAO's gives the same light in four LSTs and
-# six MSTs, 26 to 263 m from the core, within 20 % in each and 6 % in the sum.
+# Dust, ageing, ozone, and all in which the curves above are too good: with it, a gamma
+# ray of 1.3 TeV in a public simulation file of CTAO gives the same light in four LSTs
+# and six MSTs, 26 to 263 m from the core, within 20 % in each and 6 % in the sum.
 _WORN = 0.75
 
 
@@ -123,7 +123,7 @@ def pointing_axes(alt_rad, az_rad):
 @compiled
 def reflect(rng, rays, axes, mirror):
     """
-    Let light fall on a mirror, anywhere on the dish, and follow it to the camera.
+    Reflect light at random points of the dish, and follow it to the camera.
 
     Parameters
     ----------
@@ -135,15 +135,15 @@ def reflect(rng, rays, axes, mirror):
     axes : numpy.ndarray
         From `pointing_axes`.
     mirror : Mirror
-        That reflects.
+        The mirror.
 
     Returns
     -------
     numpy.ndarray
-        Camera x and y in m as ctapipe's `CameraFrame` has them (a source above the
-        pointing is at positive x, one at larger azimuth at positive y), and the time
-        in ns at which light from the pointing would be there if it had the delay of
-        the dish's vertex; shape (n, 3). Light from behind has NaN.
+        Camera x and y in m in ctapipe's `CameraFrame` (a source above the pointing is
+        at positive x, one at larger azimuth at positive y), and the time of arrival in
+        ns, less the time that light takes from the dish's vertex to the camera; shape
+        (n, 3). NaN for light from behind.
     """
     if rays.shape[1] != 4 or axes.shape[0] != 3 or axes.shape[1] != 3:
         raise ValueError("rays have 4 columns, axes are 3 x 3")
@@ -176,7 +176,7 @@ def reflect(rng, rays, axes, mirror):
         # The image is upside down; ctapipe's frame turns it back.
         landed[i, 0] = -(mx + rx * path) + spread_x
         landed[i, 1] = -(my + ry * path) + spread_y
-        # way from the plane through the vertex across the ray, less that of the vertex
+        # path from the plane through the vertex, normal to the ray, less the vertex's
         earlier = sx * mx + sy * my + sz * mz
         landed[i, 2] = rays[i, 3] + (path - earlier - focal_length) / SPEED_OF_LIGHT
     return landed

@@ -1,7 +1,7 @@
-"""What is true of each shower: energy, direction and core positions.
+"""The truth of each shower: energy, direction and core positions.
 
-Each shower has random numbers of its own, so that it is the same whichever other
-showers are simulated, and by how many processes.
+Each shower has its own random numbers, so that it does not depend on the other showers
+that are simulated, or on the number of processes.
 """
 
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ class Primary:
     energy_gev: float
 
     alt_rad: float
-    """Altitude where it comes from."""
+    """Altitude it comes from."""
 
     az_rad: float
-    """Azimuth where it comes from, from north over east, from 0 to 2 pi."""
+    """Azimuth it comes from, from north towards east, 0 to 2 pi."""
 
     core_x_m: np.ndarray
     """Where the axis hits the plane z = 0 of the GroundFrame, x (north), for each use
@@ -41,7 +41,7 @@ class Primary:
 
 
 def draw_primary(card, run, shower):
-    """Draw what is true of one shower.
+    """Draw the truth of one shower.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def _draw_energy_gev(rng, card):
 def _draw_direction(rng, card):
     """Draw altitude and azimuth in rad, uniform in solid angle within the view cone."""
     half_angle = card.view_cone.to_value(u.rad) / 2
-    # The solid angle of a cone goes with the squared sine of half its opening.
+    # The solid angle of a cone goes as the squared sine of half its radius.
     offset = 2 * np.arcsin(np.sqrt(rng.random()) * np.sin(half_angle))
     turn = 2 * np.pi * rng.random()
     pointing = card.pointing
@@ -117,7 +117,7 @@ def _axis_distance_m(primary):
 
 
 def shower_distribution(card, run):
-    """Count the showers of a run by energy and distance, each at each of its cores.
+    """Count the showers of a run by energy and distance, each once for every core.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def shower_distribution(card, run):
         shape (n_core_bins + 1,).
     """
     radius = card.scatter_radius.to_value(u.m)
-    # Where all cores are at the centre, bins must have a width all the same.
+    # Bins must have a width even if all cores are at the centre.
     core_edges = np.linspace(0, radius or 1, _N_CORE_BINS + 1)
     counts = np.zeros((len(_ENERGY_EDGES_GEV) - 1, _N_CORE_BINS), dtype=np.float32)
     for shower in range(1, card.showers + 1):

@@ -18,15 +18,15 @@ from .vectors import from_altaz
 
 __all__ = ["ArrayEvent", "Production", "TelescopeEvent"]
 
-# Of light that is emitted at one point of a track; there are more points than needed in
-# bright showers.
+# Light that is emitted at one point of a track; bright showers have more points than
+# needed.
 _PHOTOELECTRONS_PER_POINT = 30.0
 _BRIGHT_GEV, _BRIGHTEST = 300.0, 4.0
 
 
 @dataclass(frozen=True)
 class TelescopeEvent:
-    """What a telescope that triggered has recorded."""
+    """What a triggered telescope has recorded."""
 
     waveforms: np.ndarray
     """Photoelectrons per sample without the mean of the night sky, shape (n_pixels,
@@ -41,7 +41,7 @@ class TelescopeEvent:
 
 @dataclass(frozen=True)
 class ArrayEvent:
-    """A shower seen by at least as many telescopes as the card demands."""
+    """A shower seen by at least as many telescopes as the card requires."""
 
     event_id: int
     energy_gev: float
@@ -59,7 +59,7 @@ class ArrayEvent:
 
 class Production:
     """
-    A simulation as a card describes it.
+    The simulation that a card describes.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class Production:
         Yields
         ------
         ArrayEvent
-            Those that triggered, in the order of their event_id.
+            Events that triggered, in the order of their event_id.
         """
         for shower in range(1, self.card.showers + 1):
             primary, rng = draw_primary(self.card, run, shower)
@@ -170,13 +170,13 @@ class Production:
         )
 
     def _observe(self, rng, rays):
-        """Record light of a telescope; None where it does not trigger."""
+        """Record the light in a telescope; None if it does not trigger."""
         camera = self._camera
         landed = reflect(rng, rays, self._axes, self._mirror)
         pixel, time_ns = pixel_hits(landed, camera)
         if not may_trigger(pixel, self._regions):
             return None
-        # The clock of the camera does not know when light comes.
+        # The camera's clock is not synchronised with the light.
         start_ns = densest_time(time_ns) - camera.signal_sample + rng.uniform(-0.5, 0.5)
         recorded = waveforms(rng, pixel, time_ns - start_ns, camera)
         sample = trigger_time(recorded, self._regions)
@@ -192,7 +192,7 @@ def _x_max(radiating_electrons, ground_g_cm2):
     if not profile.any():
         return np.nan
     window = np.ones(5)
-    # Means of the bins above the ground, so that there is no maximum for lack of air.
+    # Only bins above the ground, so that the lack of air makes no maximum.
     bins = np.convolve(np.ones_like(profile), window, mode="same")
     smooth = np.convolve(profile, window, mode="same") / bins
     i = int(np.clip(smooth.argmax(), 1, len(smooth) - 2))

@@ -1,7 +1,7 @@
 """Air showers as a ctapipe `EventSource`: simulated while a ctapipe tool reads them.
 
-Importing this module must stay cheap, because every ctapipe tool does it: what
-simulates is imported when a source is made.
+Importing this module must stay cheap, because every ctapipe tool does it: the
+simulation is imported when a source is made.
 """
 
 from functools import cached_property
@@ -52,19 +52,19 @@ __all__ = ["AirShowerEventSource"]
 START = Time("2025-01-01T00:00:00", scale="tai", format="isot")
 _EVENT_INTERVAL_NS = 1e6
 _NS_PER_DAY = u.day.to(u.ns)
-# What sim_telarray numbers the histogram of energy and core distance.
+# sim_telarray's number for the histogram of energy and core distance.
 _HISTOGRAM_ID = 6
 _GRAMMAGE = u.g / u.cm**2
 
 
 def _time(event_id, offset_ns=0.0):
-    """Time of an event, the same in whatever set of runs it is simulated."""
+    """Time of an event, whichever runs are simulated with it."""
     days = (event_id * _EVENT_INTERVAL_NS + offset_ns) / _NS_PER_DAY
     return Time(START.jd1, START.jd2 + days, format="jd", scale=START.scale)
 
 
 def _list(numbers):
-    """Write down the first few numbers of many."""
+    """Write the first few of many numbers."""
     some = ", ".join(map(str, numbers[:5]))
     return some if len(numbers) <= 5 else f"{some} and {len(numbers) - 5} more"
 
@@ -91,9 +91,9 @@ class AirShowerEventSource(EventSource):
     runs = List(
         CInt(),
         help=(
-            "Numbers of the runs to simulate, of those of the card; default all. Runs"
-            " can so be simulated by several processes or computers and put together"
-            " by ``ctapipe-merge``: events are the same as those of a single process."
+            "Which runs of the card to simulate, by number; default all. Several"
+            " processes or computers can split the runs, and ``ctapipe-merge`` merges"
+            " the files: events are the same as those of a single process."
         ),
     ).tag(config=True)
 
@@ -101,7 +101,7 @@ class AirShowerEventSource(EventSource):
         False,
         help=(
             "Provide images (charge and peak time of each pixel) instead of waveforms."
-            " ``CameraCalibrator`` is then left out, and its settings do not matter."
+            " ``CameraCalibrator`` is then skipped, and its settings have no effect."
         ),
     ).tag(config=True)
 
@@ -152,7 +152,7 @@ class AirShowerEventSource(EventSource):
         return sorted(set(self.runs)) or list(available)
 
     def _check_work(self):
-        """Refuse what would take too long, or what no file could hold at its end."""
+        """Refuse what would take too long, or not fit into one file."""
         from .card import CardError
         from .limits import MAX_RUNS, check_runs
 
@@ -181,7 +181,7 @@ class AirShowerEventSource(EventSource):
 
     @staticmethod
     def is_compatible(file_path):
-        """Tell whether a file is a card, by its name.
+        """Check by its name whether a file is a card.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class AirShowerEventSource(EventSource):
 
     @property
     def simulation_config(self):
-        """How each run was simulated; what only CORSIKA has is not given."""
+        """How each run was simulated, without the settings that only CORSIKA has."""
         card, site = self.card, self._site
         altitude, azimuth = (
             angle.to(u.rad) for angle in (card.pointing.altitude, card.pointing.azimuth)
@@ -253,7 +253,7 @@ class AirShowerEventSource(EventSource):
         return {
             run: SimulationConfigContainer(
                 run_number=np.int32(run),
-                # 0: none of the programmes that have a number.
+                # 0: none of the programs that have a number.
                 shower_prog_id=0,
                 detector_prog_id=0,
                 energy_range_min=card.energy_min.to(u.TeV),
@@ -390,7 +390,7 @@ class AirShowerEventSource(EventSource):
             )
 
     def _fill_signal(self, event, tel_id, waveforms):
-        """Add waveforms, shape (n_pixels, n_samples), or the image made of them."""
+        """Add waveforms, shape (n_pixels, n_samples), or the image made from them."""
         waveforms = waveforms[np.newaxis]
         n_pixels = waveforms.shape[1]
         gain_channel = np.zeros(n_pixels, dtype=np.int8)

@@ -1,8 +1,8 @@
 """The camera trigger: analogue sums over three neighbouring modules.
 
-As in LSTCam, where a module has 7 pixels and the signals of 21 are summed, each of them
+As in LSTCam, a module has 7 pixels, and the signals of 21 pixels are summed, each
 clipped so that afterpulses do not trigger. The threshold is the same all over the
-camera; 0.24 photoelectrons per ns of night sky trigger by themselves at about 1 kHz.
+camera; a night sky of 0.24 photoelectrons per ns alone triggers at about 1 kHz.
 """
 
 from typing import NamedTuple
@@ -21,12 +21,12 @@ __all__ = [
 
 MODULE_PIXELS = 7
 THRESHOLD = 26.0  # photoelectrons that arrive at once
-CLIP = 6.0  # that a pixel counts at most
+CLIP = 6.0  # photoelectrons that count in a pixel at most
 _FEWEST = THRESHOLD / 3
 
 
 class TriggerRegions(NamedTuple):
-    """What is summed."""
+    """The modules that are summed, and the threshold."""
 
     module: np.ndarray
     """Module of each pixel, shape (n_pixels,)."""
@@ -35,15 +35,15 @@ class TriggerRegions(NamedTuple):
     """Three modules that touch each other in each region, shape (n_regions, 3)."""
 
     threshold: float
-    """Of the sum, in photoelectrons per sample."""
+    """Threshold of the sum, in photoelectrons per sample."""
 
     clip: float
-    """Of a pixel, in photoelectrons per sample."""
+    """Largest value of a pixel, in photoelectrons per sample."""
 
 
 def _modules(geometry):
-    """Tile the camera with flowers of a pixel and its six neighbours, the first in its
-    middle; give the module of each pixel."""
+    """Tile the camera, from its centre, with flowers of a pixel and its six neighbours;
+    return the module of each pixel."""
     position = geometry.pix_x.to_value("m") + 1j * geometry.pix_y.to_value("m")
     position -= position[np.abs(position).argmin()]
     distance = np.abs(position)
@@ -60,8 +60,8 @@ def _modules(geometry):
         if (np.bincount(module) == MODULE_PIXELS).all():
             return module
     raise ValueError(
-        f"{geometry.name} cannot be tiled with modules of {MODULE_PIXELS} pixels, of "
-        "which its trigger would make sums."
+        f"{geometry.name} cannot be tiled with modules of {MODULE_PIXELS} pixels, "
+        "which its trigger would sum."
     )
 
 
@@ -72,7 +72,7 @@ def trigger_regions(geometry, pulse):
     Parameters
     ----------
     geometry : ctapipe.instrument.CameraGeometry
-        Of hexagonal pixels, which modules of 7 tile, one of them in its middle.
+        Of hexagonal pixels that modules of 7 tile, one of them at the centre.
     pulse : numpy.ndarray
         Samples of a pulse of one photoelectron, shape (n_phases, n).
 
@@ -103,7 +103,7 @@ def trigger_regions(geometry, pulse):
 
 @compiled
 def _n_modules(regions):
-    """Count modules, all of which are in the table of pixels or of regions."""
+    """Count the modules in the tables of pixels and of regions."""
     if regions.module.min() < 0 or regions.triples.min() < 0:
         raise ValueError("modules count from 0")
     return max(regions.module.max(), regions.triples.max()) + 1
@@ -117,19 +117,19 @@ def _modules_of(regions, i):
 @compiled
 def may_trigger(pixel, regions):
     """
-    Tell whether it is worth to simulate what a camera records.
+    Check whether it is worth simulating what a camera records.
 
     Parameters
     ----------
     pixel : numpy.ndarray
-        Pixels that photoelectrons of the shower are in, shape (n,).
+        Pixel of each photoelectron of the shower, shape (n,).
     regions : TriggerRegions
-        That are summed.
+        The trigger regions.
 
     Returns
     -------
     bool
-        False if no region has a third of the threshold: what lacks is five standard
+        False if no region has a third of the threshold: the rest would be five standard
         deviations of a dark night sky.
     """
     counts = np.zeros(_n_modules(regions), np.int64)
@@ -154,7 +154,7 @@ def trigger_time(waveforms, regions):
     waveforms : numpy.ndarray
         Photoelectrons per sample, shape (n_pixels, n_samples).
     regions : TriggerRegions
-        That are summed.
+        The trigger regions.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def turn(direction, cosine, sine, azimuth):
     cosine, sine : float
         Of the polar angle; the sine is not negative.
     azimuth : float
-        In rad, from an arbitrary zero that depends on the direction alone.
+        In rad, from an arbitrary zero that depends only on the direction.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def turn(direction, cosine, sine, azimuth):
 @compiled
 def isotropic(rng):
     """
-    Draw a direction from all over the sphere.
+    Draw an isotropic direction.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def isotropic(rng):
 @compiled
 def boost(energy, momentum, frame_energy, frame_momentum, frame_mass):
     """
-    Transform a four-momentum from the rest frame of a particle to where it moves.
+    Transform a four-momentum from a particle's rest frame to the frame it moves in.
 
     Parameters
     ----------
@@ -106,9 +106,9 @@ def boost(energy, momentum, frame_energy, frame_momentum, frame_mass):
     Returns
     -------
     energy : float
-        Where the particle moves.
+        In the frame in which the particle moves.
     momentum : tuple of float
-        There, too.
+        In the same frame.
     """
     px, py, pz = momentum
     fx, fy, fz = frame_momentum
@@ -120,12 +120,12 @@ def boost(energy, momentum, frame_energy, frame_momentum, frame_mass):
 
 def from_altaz(alt_rad, az_rad):
     """
-    Give the direction of a point of the sky.
+    Convert altitude and azimuth to a direction.
 
     Parameters
     ----------
     alt_rad, az_rad : float
-        Altitude, and azimuth from north over east.
+        Altitude, and azimuth from north towards east.
 
     Returns
     -------
