@@ -14,14 +14,9 @@ from itertools import chain, islice
 
 import astropy.units as u
 import numpy as np
-from ctapipe.core import ToolConfigurationError
-from ctapipe.reco import StereoMeanCombiner
 
-from .compat import PARTICLE_TYPE
-from .dl2.columns import invalidate_array
-from .dl2.containers import kind_of
+from .dl2.combination import combine_table, telescope_table
 from .dl2.file import DL2File
-from .dl2.stereo import combine_cores, combine_directions, weighted_mean
 from .events.images import prepare_images
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file
@@ -63,7 +58,6 @@ def reconstruct_file(
     progress : callable, optional
         Called with the number of events that were written, after each chunk.
     """
-    _check_combiners(reconstructor)
     _check_pointing(dl1, reconstructor)
     settings = settings_of(dl1, reconstructor, images, contact, instrument)
     name = reconstructor.model_name
@@ -119,7 +113,8 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
     for component in (
         reconstructor,
         reconstructor.quality_query,
-        *reconstructor.stereo_combiners,
+        # Those that follow the first one have no options.
+        *(combiner for combiner, *_ in reconstructor.stereo_combiners.values()),
         contact,
         instrument,
     ):
@@ -286,16 +281,6 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
                 target[rows[good]] = u.Quantity(value[block_rows][good]).value
 
 
-def _check_combiners(reconstructor):
-    for combiner in reconstructor.stereo_combiners:
-        if type(combiner) is not StereoMeanCombiner:
-            raise ToolConfigurationError(
-                f"GammaPhysNetReconstructor.stereo_combiner_cls is "
-                f"{type(combiner).__name__}, but many events at once can be combined "
-                "by StereoMeanCombiner only: use that, or ctapipe-process"
-            )
-
-
 def _check_pointing(dl1, reconstructor):
     """Check that the pointing of telescopes is known, where it is needed."""
     tel_ids = dl1.without_pointing(
@@ -315,95 +300,13 @@ def _check_pointing(dl1, reconstructor):
 
 def _combine(chunk, reconstructor, telescopes):
     """Predictions of the array from those of the telescopes."""
-    combine = {
-        "energy": _combine_energy,
-        "geometry": _combine_geometry,
-        PARTICLE_TYPE: _combine_particle_type,
-    }
-    array = {}
-    for combiner in reconstructor.stereo_combiners:
-        kind = kind_of(combiner)
-        valid = {
-            tel_id: np.flatnonzero(columns[kind]["is_valid"])
-            for tel_id, columns in telescopes.items()
-        }
-        mono = _valid_predictions(chunk, telescopes, kind, valid, combiner)
-        array[kind] = combine[kind](chunk, combiner, mono)
-        mask = np.zeros((len(chunk), len(reconstructor.subarray.tel_ids)), dtype=bool)
-        for tel_id, rows in valid.items():
-            index = reconstructor.subarray.tel_indices[tel_id]
-            mask[chunk.event[tel_id][rows], index] = True
-        array[kind] |= {"telescopes": mask, "is_valid": mask.any(axis=1)}
-        invalidate_array(kind, array[kind])
+    array, tel_ids = {}, reconstructor.subarray.tel_ids
+    table, event = telescope_table(chunk, telescopes, reconstructor.prefix)
+    for kind, combiners in reconstructor.stereo_combiners.items():
+        array[kind] = combine_table(combiners, table, event, len(chunk), tel_ids)
         n_valid = array[kind]["is_valid"].sum()
         reconstructor.quality_query.record(f"valid {kind} of the array", n_valid)
     return array
-
-
-def _valid_predictions(chunk, telescopes, kind, valid, combiner):
-    """Columns of all telescopes' valid predictions, with event, weight, intensity."""
-    parts = {"event": [], "weight": [], "intensity": []}
-    for tel_id, rows in valid.items():
-        if len(rows) == 0:
-            continue
-        parameters = chunk.parameters[tel_id][rows]
-        for name in parameters.colnames:
-            # Older files have them in the camera frame, which changes no weight.
-            if name.startswith("camera_frame_"):
-                parameters.rename_column(name, name.removeprefix("camera_frame_"))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weight = combiner._calculate_weights(parameters)
-        parts["event"].append(chunk.event[tel_id][rows])
-        parts["weight"].append(u.Quantity(weight).to_value(u.one))
-        parts["intensity"].append(np.asarray(parameters["hillas_intensity"]))
-        for field, values in telescopes[tel_id][kind].items():
-            parts.setdefault(field, []).append(values[rows])
-    return {
-        name: np.concatenate(arrays) if arrays else np.array([], dtype=int)
-        for name, arrays in parts.items()
-    }
-
-
-def _combine_energy(chunk, combiner, mono):
-    energy = mono.get("energy", np.array([]))
-    if combiner.log_target:
-        energy = np.log(energy)
-    mean, spread = weighted_mean(energy, mono["weight"], mono["event"], len(chunk))
-    if combiner.log_target:
-        # What is too large becomes infinite, and is then not valid.
-        with np.errstate(over="ignore"):
-            mean, spread = np.exp(mean), np.exp(spread)
-    return {"energy": mean, "energy_uncert": spread}
-
-
-def _combine_particle_type(chunk, combiner, mono):
-    prediction = mono.get("prediction", np.array([]))
-    mean, _ = weighted_mean(prediction, mono["weight"], mono["event"], len(chunk))
-    return {"prediction": mean}
-
-
-def _combine_geometry(chunk, combiner, mono):
-    nothing = np.array([])
-    alt, az, spread = combine_directions(
-        mono.get("alt", nothing),
-        mono.get("az", nothing),
-        mono["weight"],
-        mono["event"],
-        len(chunk),
-    )
-    columns = {"alt": alt, "az": az, "ang_distance_uncert": spread}
-    if "core_x" in mono:
-        # A network without the task impact gives a direction, but no impact point.
-        known = np.isfinite(mono["core_x"]) & np.isfinite(mono["core_y"])
-        columns |= combine_cores(
-            mono["core_x"][known],
-            mono["core_y"][known],
-            mono["intensity"][known],
-            mono["event"][known],
-            chunk.array_alt,
-            chunk.array_az,
-        )
-    return columns
 
 
 def _write_chunk(dl2, chunk, telescopes, array):

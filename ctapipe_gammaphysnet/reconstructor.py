@@ -4,9 +4,6 @@ Importing this module must stay cheap, because every ctapipe tool does it: what 
 torch is imported when a reconstructor is made.
 """
 
-import contextlib
-import warnings
-
 import astropy.units as u
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
@@ -19,21 +16,9 @@ from traitlets import TraitError, validate
 from . import __version__ as __version__
 from .configuration.sections import CommandLineFirst, check_sections, tool_of
 from .dl2.columns import telescope_columns
-from .dl2.containers import (
-    CONTAINERS,
-    PROPERTIES,
-    ModelName,
-    group_names,
-    kind_of,
-    kinds_of_tasks,
-)
-from .dl2.event import (
-    complete_geometry,
-    fill_invalid,
-    fill_telescope,
-    invalidate_stereo,
-    name_model,
-)
+from .dl2.combination import combine_event, make_combiners
+from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
+from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.dl1_file import DL1File
 from .events.preparation import event_images
 from .events.quality import ImageQualityQuery
@@ -163,17 +148,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         except ValueError as error:
             # The kind of error that ctapipe's tools print without a traceback.
             raise ToolConfigurationError(str(error)) from error
-        names = group_names(self.prefix)
-        self.stereo_combiners = [
-            StereoCombiner.from_name(
-                self.stereo_combiner_cls,
-                prefix=names[kind],
-                property=PROPERTIES[kind],
-                parent=self,
-            )
-            for kind in self.kinds
-            if kind in PROPERTIES
-        ]
+        #: What combines the telescopes, by the kinds that the array has.
+        self.stereo_combiners = make_combiners(
+            self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
+        )
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
         self._check_input()
         # All that is counted is in the table, in this order, even if it never happens.
@@ -181,9 +159,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.quality_query.record("network for telescope type", 0)
         self.quality_query.record("image with finite pixels", 0)
         for name in ("valid {}", "valid {} of the array"):
-            for kind in self.kinds:
-                if kind in PROPERTIES:
-                    self.quality_query.record(name.format(kind), 0)
+            for kind in self.stereo_combiners:
+                self.quality_query.record(name.format(kind), 0)
 
     def _check_input(self):
         """Check a file of events as bulk does, before ctapipe's source reads it."""
@@ -281,26 +258,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():
             self._predict(event, name, tel_ids)
-        for combiner in self.stereo_combiners:
-            self._combine(event, combiner)
-        if "geometry" in self.kinds:
-            complete_geometry(event, group_names(self.prefix)["geometry"])
+        for kind, combiners in self.stereo_combiners.items():
+            valid = combine_event(combiners, event)
+            self.quality_query.record(f"valid {kind} of the array", valid)
         name_model(event, self.prefix, self.kinds, self.model_name)
-
-    def _combine(self, event, combiner):
-        """Combine one property of the telescopes, and count whether it is valid."""
-        kind, name = kind_of(combiner), combiner.prefix
-        # The event may have been reconstructed before.
-        event.dl2.stereo[kind][name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
-        with warnings.catch_warnings():
-            # The spread over a single telescope is not defined: NaN is right.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            # Without any weight, or with negative ones, there is no mean.
-            if not _has_negative_weights(event, kind, combiner):
-                with contextlib.suppress(ZeroDivisionError):
-                    combiner(event)
-        valid = invalidate_stereo(event, kind, name)
-        self.quality_query.record(f"valid {kind} of the array", valid)
 
     def _select(self, event):
         """Telescopes to reconstruct, by the telescope type whose network they need."""
@@ -437,14 +398,3 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                 valid = has_pixels & values["is_valid"]
                 self.quality_query.record(f"valid {kind}", valid.sum())
         return columns
-
-
-def _has_negative_weights(event, kind, combiner):
-    """Tell whether a telescope would count less than nothing, as in `weighted_mean`."""
-    if getattr(combiner, "weights", "none") == "none":
-        return False
-    return any(
-        dl2[kind][combiner.prefix].is_valid
-        and event.dl1.tel[tel_id].parameters.hillas.intensity < 0
-        for tel_id, dl2 in event.dl2.tel.items()
-    )

@@ -656,7 +656,7 @@ def test_an_image_of_another_length_is_refused(toy_file, toy_subarray, toy_model
 
 
 def test_negative_weights_give_no_valid_prediction(toy_file, toy_subarray, toy_model):
-    """In bulk, too: see the test of `weighted_mean`."""
+    """In bulk, too: see the tests of `combine_table`."""
     config = Config({"StereoMeanCombiner": {"weights": "intensity"}})
     reconstruct = GammaPhysNetReconstructor(
         toy_subarray, load_path=toy_model, config=config

@@ -1,7 +1,6 @@
-"""DL2 in ctapipe's events: filled, combined, and not valid where it is not finite."""
+"""DL2 in ctapipe's events: filled, and not valid where it is not finite."""
 
 import astropy.units as u
-import numpy as np
 
 from .columns import are_usable
 from .containers import (
@@ -12,11 +11,8 @@ from .containers import (
     needed_fields,
     telescope_container,
 )
-from .stereo import combine_cores
 
 __all__ = [
-    "combine_core",
-    "complete_geometry",
     "fill_invalid",
     "fill_telescope",
     "invalidate_stereo",
@@ -101,67 +97,6 @@ def invalidate_stereo(event, kind, name):
     if not (stereo.is_valid and are_usable(columns, needed)):
         containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
     return bool(containers[name].is_valid)
-
-
-def combine_core(event, name):
-    """Add the impact point to the stereo geometry, from those of the telescopes.
-
-    ctapipe's combiners leave it out. It is the mean over the valid telescopes in the
-    GroundFrame, weighted by the intensity of their images; its uncertainty is the
-    weighted standard deviation. The tilted impact point is that in the frame of the
-    array's pointing.
-
-    Parameters
-    ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event, with its DL2 of the telescopes and a stereo geometry.
-    name : str
-        Name of the geometry.
-    """
-    stereo = event.dl2.stereo.geometry[name]
-    if not stereo.is_valid:
-        return
-    mono = {
-        tel_id: event.dl2.tel[tel_id].geometry[name] for tel_id in stereo.telescopes
-    }
-    # A network without the task impact gives a direction, but no impact point.
-    tel_ids = [
-        tel_id
-        for tel_id, g in mono.items()
-        if np.isfinite(g.core_x) and np.isfinite(g.core_y)
-    ]
-    if not tel_ids:
-        return
-    pointing = event.monitoring.pointing
-    columns = combine_cores(
-        np.array([mono[tel_id].core_x.to_value(u.m) for tel_id in tel_ids]),
-        np.array([mono[tel_id].core_y.to_value(u.m) for tel_id in tel_ids]),
-        np.array([event.dl1.tel[t].parameters.hillas.intensity for t in tel_ids]),
-        np.zeros(len(tel_ids), dtype=int),
-        np.atleast_1d(pointing.array_altitude),
-        np.atleast_1d(pointing.array_azimuth),
-    )
-    for field, (value,) in columns.items():
-        stereo[field] = value * u.m
-
-
-def complete_geometry(event, name):
-    """Add to the stereo geometry what ctapipe's combiners leave out.
-
-    The impact point; and that a single telescope has no spread, where the combiner
-    says 0.
-
-    Parameters
-    ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event, with its DL2 of the telescopes and a stereo geometry.
-    name : str
-        Name of the geometry.
-    """
-    combine_core(event, name)
-    stereo = event.dl2.stereo.geometry[name]
-    if stereo.is_valid and len(stereo.telescopes) < 2:
-        stereo.ang_distance_uncert = np.nan * u.deg
 
 
 def name_model(event, prefix, kinds, model):

@@ -7,9 +7,11 @@ model or a single one, so that several algorithms can be compared on the same ev
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import angular_separation
+from astropy.table import Column, Table
 
 from ..compat import PARTICLE_TYPE
-from ..dl2.stereo import combine_directions, intensity_weights, weighted_mean
+from ..dl2.combination import combine_table, make_combiners
+from ..dl2.containers import PROPERTIES, group_names, needed_fields
 
 __all__ = ["COLUMNS", "combine_telescopes", "compare_to_truth"]
 
@@ -46,30 +48,45 @@ def combine_telescopes(predictions, intensity, event, n_events):
     dict of str to numpy.ndarray
         Of the array, shape (n_rows, n_events).
     """
-    n_rows = len(predictions["energy"])
-    combined = {name: np.full((n_rows, n_events), np.nan) for name in predictions}
-    for row in range(n_rows):
-        one = {name: values[row] for name, values in predictions.items()}
-        for name in ("energy", "gammaness"):
-            known = np.isfinite(one[name])
-            combined[name][row], _ = weighted_mean(
-                one[name][known], np.ones(known.sum()), event[known], n_events
-            )
-        known = np.isfinite(one["alt"])
-        combined["alt"][row], combined["az"][row], _ = combine_directions(
-            one["alt"][known],
-            one["az"][known],
-            np.ones(known.sum()),
-            event[known],
-            n_events,
-        )
-        known = np.isfinite(one["core_x"]) & np.isfinite(one["core_y"])
-        weights = intensity_weights(intensity[known], event[known], n_events)
-        for name in ("core_x", "core_y"):
-            combined[name][row], _ = weighted_mean(
-                one[name][known], weights, event[known], n_events
-            )
+    order = np.argsort(event, kind="stable")
+    intensity, event = intensity[order], event[order]
+    combined = {
+        name: np.full((len(v), n_events), np.nan) for name, v in predictions.items()
+    }
+    for row in range(len(predictions["energy"])):
+        one = {name: values[row, order] for name, values in predictions.items()}
+        table = _telescope_table(one, intensity, event)
+        for kind, combiners in make_combiners(PROPERTIES, "").items():
+            array = combine_table(combiners, table, event, n_events, [0])
+            for name, (of_kind, field, _) in COLUMNS.items():
+                if of_kind == kind and field in array:
+                    combined[name][row] = array[field]
     return combined
+
+
+def _telescope_table(predictions, intensity, event):
+    """Telescope events as combiners take them, whichever telescopes they are of."""
+    nowhere = Column(np.full(len(event), np.nan), unit=u.deg)
+    table = Table(
+        {
+            "obs_id": np.zeros(len(event), dtype=np.int64),
+            "event_id": event.astype(np.int64),
+            "tel_id": np.zeros(len(event), dtype=np.int64),
+            "hillas_intensity": intensity,
+            # Of use for the tilted impact point only.
+            "array_altitude": nowhere,
+            "array_azimuth": nowhere,
+        }
+    )
+    groups = group_names("")
+    for name, (kind, field, unit) in COLUMNS.items():
+        column = f"{groups[kind]}_tel_{field}"
+        table[column] = Column(predictions[name], unit=unit)
+    for kind in PROPERTIES:
+        needed = needed_fields(kind)
+        known = [np.isfinite(table[f"{groups[kind]}_tel_{field}"]) for field in needed]
+        table[f"{groups[kind]}_tel_is_valid"] = np.all(known, axis=0)
+    return table
 
 
 def compare_to_truth(predictions, events):

@@ -31,11 +31,11 @@ from ctapipe_gammaphysnet.dl2.containers import (
     kinds_of_tasks,
 )
 from ctapipe_gammaphysnet.dl2.event import (
-    combine_core,
     fill_invalid,
     fill_telescope,
     invalidate_stereo,
 )
+from ctapipe_gammaphysnet.dl2.stereo import GammaPhysNetGeometryCombiner
 from ctapipe_gammaphysnet.tasks.direction import direction_to_target
 from ctapipe_gammaphysnet.tasks.energy import energy_to_target
 from ctapipe_gammaphysnet.tasks.impact import impact_from_target, impact_to_target
@@ -580,7 +580,10 @@ def stereo_event(cores, intensities, invalid=(), name="NetGeometry"):
 
 def combined(event, name="NetGeometry"):
     """Stereo core and its uncertainty in m."""
-    combine_core(event, name)
+    add = GammaPhysNetGeometryCombiner(
+        prefix=name, property=ReconstructionProperty.GEOMETRY
+    )
+    add(event)
     stereo = event.dl2.stereo.geometry[name]
     stereo.validate()
     return tuple(

@@ -4,14 +4,10 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import AltAz
-from ctapipe.containers import ArrayEventContainer, ReconstructedGeometryContainer
 from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
-from ctapipe.reco import StereoMeanCombiner
-from ctapipe.reco.reconstructor import ReconstructionProperty
 
 from ctapipe_gammaphysnet.dl2.stereo import (
-    combine_cores,
-    combine_directions,
+    combine_geometry,
     weighted_mean,
 )
 
@@ -53,38 +49,13 @@ def test_an_unknown_weight_spoils_no_other_event():
     assert mean[1] == 2
 
 
-def test_directions_are_those_of_ctapipe(rng):
-    """Across north, and near the zenith."""
-    alt = rng.uniform(80, 90, size=7)
-    az = rng.uniform(-30, 30, size=7) % 360
-    found = combine_directions(alt, az, np.ones(7), EVENT, N_EVENTS)
-    combiner = StereoMeanCombiner(
-        prefix="test", property=ReconstructionProperty.GEOMETRY
-    )
-    for event in (0, 2, 3):
-        single = ArrayEventContainer()
-        for tel_id, row in enumerate(np.flatnonzero(event == EVENT), 1):
-            single.dl2.tel[tel_id].geometry["test"] = ReconstructedGeometryContainer(
-                alt=alt[row] * u.deg, az=az[row] * u.deg, is_valid=True
-            )
-        combiner(single)
-        expected = single.dl2.stereo.geometry["test"]
-        assert found[0][event] == pytest.approx(expected.alt.to_value(u.deg))
-        assert found[1][event] == pytest.approx(expected.az.to_value(u.deg))
-        if event != 3:
-            spread = expected.ang_distance_uncert.to_value(u.deg)
-            assert found[2][event] == pytest.approx(spread)
-    assert np.isnan(found[2][3])
-    assert np.isnan(np.array(found)[:, [1, 4]]).all()
-
-
 def test_cores_are_weighted_by_intensity(rng):
     x, y = rng.normal(scale=100, size=(2, 7))
     intensity = rng.uniform(50, 500, size=7)
     # An intensity of event 2 is not known: all of it weigh the same.
     intensity[4] = np.nan
     alt, az = np.linspace(60, 80, 5) * u.deg, np.linspace(0, 300, 5) * u.deg
-    columns = combine_cores(x, y, intensity, EVENT, alt, az)
+    columns = combine_geometry({"core_x": x, "core_y": y}, intensity, EVENT, alt, az)
     for event, weights in ((0, intensity), (2, np.ones(7)), (3, intensity)):
         of = event == EVENT
         mean = [np.average(v[of], weights=weights[of]) for v in (x, y)]

@@ -381,13 +381,27 @@ def test_weights_that_give_no_mean_give_no_valid_prediction(
         assert valid.any()
 
 
-def test_other_combiners_are_a_clear_error(toy_file, toy_model, tmp_path):
+def test_other_combiners_work_as_in_ctapipe_process(toy_file, toy_model, tmp_path):
     class OwnCombiner(StereoMeanCombiner):
-        """A combiner whose way with single events is not known here."""
+        """A combiner that is not ctapipe's."""
 
     option = "--GammaPhysNetReconstructor.stereo_combiner_cls=OwnCombiner"
-    with pytest.raises(ToolConfigurationError, match="StereoMeanCombiner only"):
+    expected = process(toy_file, toy_model, tmp_path / "p.dl2.h5", option)
+    output = apply(toy_file, toy_model, tmp_path / "a.dl2.h5", option)
+    assert_same_file(expected, output, toy_file)
+
+
+def test_combiners_of_single_events_are_a_clear_error(toy_file, toy_model, tmp_path):
+    class SingleEventCombiner(StereoMeanCombiner):
+        """A combiner without a way to combine many events at once."""
+
+        def predict_table(self, mono_predictions):
+            raise NotImplementedError
+
+    option = "--GammaPhysNetReconstructor.stereo_combiner_cls=SingleEventCombiner"
+    with pytest.raises(ToolConfigurationError, match="cannot combine many events"):
         apply(toy_file, toy_model, tmp_path / "a.dl2.h5", option)
+    assert_no_output(tmp_path)
 
 
 def test_cleaned_images(toy_file, toy_subarray, make_model, tmp_path):

@@ -1,0 +1,354 @@
+"""The telescopes' predictions to those of the array, of an event or of many.
+
+What combines them is a ctapipe `StereoCombiner`. Here is what holds whatever the
+combiner is: a prediction of the array is finite or not valid, a single telescope has no
+spread, and a table of many events gives what the events give one by one.
+"""
+
+import contextlib
+import warnings
+from itertools import chain
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Column, Table
+from ctapipe.core import ToolConfigurationError
+from ctapipe.reco import StereoCombiner, StereoMeanCombiner
+from ctapipe.reco.reconstructor import ReconstructionProperty
+
+from .columns import invalidate_array
+from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
+from .event import invalidate_stereo
+from .stereo import GammaPhysNetGeometryCombiner, weighted_mean
+
+__all__ = ["combine_event", "combine_table", "make_combiners", "telescope_table"]
+
+_KEYS = ("obs_id", "event_id", "tel_id")
+
+
+def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
+    """Make what combines the telescopes.
+
+    Parameters
+    ----------
+    kinds : collection of str
+        What is predicted: keys of `dl2.containers.CONTAINERS`.
+    prefix : str
+        Common stem of the groups' names.
+    name : str
+        Name of a `StereoCombiner`.
+    parent : ctapipe.core.Component, optional
+        Whose configuration counts.
+
+    Returns
+    -------
+    dict of str to tuple of ctapipe.reco.StereoCombiner
+        For each kind that the array has: the combiner and, for the geometry, a second
+        one that adds what the first one leaves out.
+    """
+    combiners = {}
+    for kind in kinds:
+        if kind in PROPERTIES:
+            settings = {"prefix": group_names(prefix)[kind], "parent": parent}
+            settings["property"] = PROPERTIES[kind]
+            combiners[kind] = (StereoCombiner.from_name(name, **settings),)
+            if kind == "geometry":
+                combiners[kind] += (GammaPhysNetGeometryCombiner(**settings),)
+    return combiners
+
+
+def combine_event(combiners, event):
+    """Combine one property of an event's telescopes.
+
+    Parameters
+    ----------
+    combiners : tuple of ctapipe.reco.StereoCombiner
+        Those of one kind, as `make_combiners` gives them.
+    event : ctapipe.containers.ArrayEventContainer
+        The event, with its DL1 parameters and its DL2 of the telescopes. What it had
+        of the array is replaced.
+
+    Returns
+    -------
+    bool
+        Whether the prediction of the array is valid.
+    """
+    combiner, *others = combiners
+    kind, name = kind_of(combiner), combiner.prefix
+    event.dl2.stereo[kind][name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    with warnings.catch_warnings():
+        # The spread over a single telescope is not defined: NaN is right.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        # Without any weight, or with negative ones, there is no mean.
+        if not _has_negative_weights(combiner, event, kind):
+            with contextlib.suppress(ZeroDivisionError):
+                combiner(event)
+    valid = invalidate_stereo(event, kind, name)
+    for other in others:
+        other(event)
+    stereo = event.dl2.stereo[kind][name]
+    if kind == "geometry" and len(stereo.telescopes) < 2:
+        stereo.ang_distance_uncert = np.nan * u.deg
+    return valid
+
+
+def _has_negative_weights(combiner, event, kind):
+    """Tell whether a telescope would count less than nothing, as in `weighted_mean`."""
+    if getattr(combiner, "weights", "none") == "none":
+        return False
+    return any(
+        dl2[kind][combiner.prefix].is_valid
+        and event.dl1.tel[tel_id].parameters.hillas.intensity < 0
+        for tel_id, dl2 in event.dl2.tel.items()
+    )
+
+
+def telescope_table(chunk, telescopes, prefix):
+    """Put telescope events into one table, as ctapipe's combiners take them.
+
+    Parameters
+    ----------
+    chunk : EventChunk
+        The events, with the parameters of their images.
+    telescopes : dict of int to dict of str to dict of str to numpy.ndarray
+        For each telescope and kind the columns of its container, one row for each event
+        that it triggered, in the container's units; fields may be missing.
+    prefix : str
+        Common stem of the groups' names.
+
+    Returns
+    -------
+    table : astropy.table.Table
+        ``obs_id``, ``event_id``, ``tel_id``, the parameters, the pointing of the array,
+        and the predictions after ``{prefix}_tel_``; in the order of the events.
+    event : numpy.ndarray
+        The event of each row, counted from the start of the chunk, shape (n,), int.
+    """
+    event = np.concatenate([[], *chunk.event.values()]).astype(int)
+    order = np.argsort(event, kind="stable")
+    event = event[order]
+    n_rows = [len(rows) for rows in chunk.event.values()]
+    columns = {
+        "obs_id": chunk.obs_id[event].astype(np.int64),
+        "event_id": chunk.event_id[event].astype(np.int64),
+        "tel_id": np.repeat([*chunk.event], n_rows)[order].astype(np.int64),
+        "array_altitude": chunk.array_alt[event],
+        "array_azimuth": chunk.array_az[event],
+    }
+    for name, parts in _parameters(chunk).items():
+        columns[name] = np.concatenate(parts)[order]
+    for kind in PROPERTIES:
+        parts = [telescopes[tel_id].get(kind) for tel_id in chunk.event]
+        if any(parts):
+            prefix_of_kind = f"{group_names(prefix)[kind]}_tel"
+            for field, values in _predictions_of(kind, parts, n_rows).items():
+                columns[f"{prefix_of_kind}_{field}"] = values[order]
+    return Table(columns), event
+
+
+def _parameters(chunk):
+    """Parameters that all telescopes' images have, telescope by telescope."""
+    # Older files have them in the camera frame, which changes no weight.
+    tables = [
+        {n.removeprefix("camera_frame_"): table[n] for n in table.colnames}
+        for table in (chunk.parameters[tel_id] for tel_id in chunk.event)
+    ]
+    names = [n for n in next(iter(tables), ()) if all(n in table for table in tables)]
+    return {n: [table[n] for table in tables] for n in names if n not in _KEYS}
+
+
+def _predictions_of(kind, parts, n_rows):
+    """Columns of a kind of all telescopes, one after the other."""
+    columns = {}
+    for field in dict.fromkeys([*needed_fields(kind), *chain.from_iterable(parts)]):
+        values = [
+            part.get(field, np.full(n, np.nan))
+            for part, n in zip(parts, n_rows, strict=True)
+        ]
+        unit = CONTAINERS[kind][0].fields[field].unit
+        columns[field] = Column(np.concatenate(values), unit=unit)
+    return columns
+
+
+def combine_table(combiners, table, event, n_events, tel_ids):
+    """Combine one property of the telescopes in many events.
+
+    Parameters
+    ----------
+    combiners : tuple of ctapipe.reco.StereoCombiner
+        Those of one kind, as `make_combiners` gives them.
+    table : astropy.table.Table
+        Telescope events as ctapipe's combiners take them, those of an event in a block.
+    event : numpy.ndarray
+        Number of the event of each, shape (n,), int.
+    n_events : int
+        Number of events.
+    tel_ids : sequence of int
+        The telescopes.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Fields of the container that are not all NaN, in its units, shape (n_events,),
+        and ``telescopes``, a mask, shape (n_events, n_telescopes), bool. Predictions
+        are those of `combine_event`, to rounding.
+
+    Raises
+    ------
+    ctapipe.core.ToolConfigurationError
+        If the combiner cannot combine tables.
+    """
+    combiner, *others = combiners
+    kind = kind_of(combiner)
+    columns = {field: np.full(n_events, np.nan) for field in needed_fields(kind)}
+    columns["is_valid"] = np.zeros(n_events, dtype=bool)
+    columns["telescopes"] = np.zeros((n_events, len(tel_ids)), dtype=bool)
+    if len(event) == 0:
+        return columns
+    index = np.zeros(max(tel_ids) + 1, dtype=int)
+    index[list(tel_ids)] = np.arange(len(tel_ids))
+    usable = _without_negative_weights(combiner, table, event)
+    for number, stereo in _predictions(combiner, *usable):
+        _fill(columns, kind, combiner.prefix, number, stereo)
+        _fill_telescopes(columns, combiner.prefix, number, stereo, index)
+    _mend_spreads(columns, combiner, table, event)
+    invalidate_array(kind, columns)
+    is_used = columns["telescopes"][event, index[table["tel_id"]]]
+    if is_used.any():
+        for other in others:
+            stereo = other.predict_table(table[is_used])
+            number = _numbers_of(stereo, table, event)
+            _fill(columns, kind, other.prefix, number, stereo)
+    return columns
+
+
+def _without_negative_weights(combiner, table, event):
+    """Leave out events in which a telescope would count less than nothing."""
+    if getattr(combiner, "weights", "none") == "none":
+        return table, event
+    valid = np.asarray(table[f"{combiner.prefix}_tel_is_valid"])
+    is_negative = valid & (np.asarray(table["hillas_intensity"]) < 0)
+    if not is_negative.any():
+        return table, event
+    usable = ~np.isin(event, event[is_negative])
+    return table[usable], event[usable]
+
+
+def _predictions(combiner, table, event):
+    """Predict from tables of which none is spoilt.
+
+    A weight that is not finite spoils ctapipe's means of all events in a table. Such
+    a table is halved, until it spoils those of its own event only.
+
+    Yields the numbers of events, and the combiner's table of them.
+    """
+    events = np.unique(event[np.asarray(table[f"{combiner.prefix}_tel_is_valid"])])
+    if len(events) == 0:
+        return
+    stereo = _predict_table(combiner, table)
+    if len(events) > 1 and not np.any(stereo[f"{combiner.prefix}_is_valid"]):
+        is_first = event < events[len(events) // 2]
+        for half in (is_first, ~is_first):
+            yield from _predictions(combiner, table[half], event[half])
+    else:
+        yield _numbers_of(stereo, table, event), stereo
+
+
+def _predict_table(combiner, table):
+    try:
+        with warnings.catch_warnings():
+            # What is not defined is NaN, as in `combine_event`.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return combiner.predict_table(table)
+    except NotImplementedError as error:
+        raise ToolConfigurationError(
+            f"GammaPhysNetReconstructor.stereo_combiner_cls is "
+            f"{type(combiner).__name__}, which cannot combine many events at once: use "
+            "another one, such as StereoMeanCombiner, or ctapipe-process"
+        ) from error
+
+
+def _numbers_of(stereo, table, event):
+    """Numbers of the events in a combiner's table: it may leave out some."""
+    _, first = np.unique(event, return_index=True)
+    keys = zip(*(table[key][first].tolist() for key in _KEYS[:2]), strict=True)
+    number = dict(zip(keys, event[first].tolist(), strict=True))
+    keys = zip(*(stereo[key].tolist() for key in _KEYS[:2]), strict=True)
+    return np.array([number[key] for key in keys], dtype=int)
+
+
+def _fill(columns, kind, prefix, number, stereo):
+    """Fill columns with the fields of a combiner's table."""
+    for name, field in CONTAINERS[kind][0].fields.items():
+        column = f"{prefix}_{name}"
+        if name in ("is_valid", "telescopes") or column not in stereo.colnames:
+            continue
+        values = u.Quantity(stereo[column], field.unit or u.one).value
+        columns.setdefault(name, np.full(len(columns["is_valid"]), np.nan))
+        columns[name][number] = values
+
+
+def _fill_telescopes(columns, prefix, number, stereo, index):
+    """Fill the flag and the mask of telescopes; ``index`` is that of each tel_id."""
+    columns["is_valid"][number] = stereo[f"{prefix}_is_valid"]
+    used = [list(tel_ids) for tel_ids in stereo[f"{prefix}_telescopes"]]
+    rows = np.repeat(number, [len(tel_ids) for tel_ids in used])
+    columns["telescopes"][rows, index[list(chain.from_iterable(used))]] = True
+
+
+def _mend_spreads(columns, combiner, table, event):
+    """Make the spreads of tables those of events.
+
+    A single telescope has none; and that of energies in ctapipe's tables is not
+    corrected for the number of telescopes.
+    """
+    if "ang_distance_uncert" in columns:
+        is_single = columns["telescopes"].sum(axis=1) < 2
+        columns["ang_distance_uncert"][is_single] = np.nan
+    is_mean = type(combiner).predict_table is StereoMeanCombiner.predict_table
+    if is_mean and "energy" in columns:
+        columns["energy_uncert"] = _energy_spread(combiner, table, event, columns)
+
+
+def _energy_spread(combiner, table, event, columns):
+    """Spread of the telescopes' energies, as `StereoMeanCombiner` has it of an event.
+
+    Shape (n_events,), in TeV.
+    """
+    valid = np.asarray(table[f"{combiner.prefix}_tel_is_valid"])
+    valid = valid & columns["is_valid"][event]
+    energy, event = (
+        np.asarray(table[f"{combiner.prefix}_tel_energy"])[valid],
+        event[valid],
+    )
+    weights = np.ones(len(event))
+    if combiner.weights != "none":
+        weights = _shares(combiner, table[valid], event)
+    if combiner.log_target:
+        energy = np.log(energy)
+    _, spread = weighted_mean(energy, weights, event, len(columns["is_valid"]))
+    # What is too large becomes infinite, and is then not valid.
+    with np.errstate(over="ignore"):
+        return np.exp(spread) if combiner.log_target else spread
+
+
+def _shares(combiner, table, event):
+    """Shares of telescopes in the weights of their events, shape (n,).
+
+    A share is the weighted mean of 1 for that telescope and 0 for the others.
+    """
+    mean = type(combiner)(
+        prefix="Share",
+        property=ReconstructionProperty.PARTICLE_TYPE,
+        weights=combiner.weights,
+    )
+    _, first, n_telescopes = np.unique(event, return_index=True, return_counts=True)
+    rank = np.arange(len(event)) - np.repeat(first, n_telescopes)
+    shares = np.empty(len(event))
+    planted = table.copy()
+    planted["Share_tel_is_valid"] = True
+    for one in range(n_telescopes.max(initial=0)):
+        planted["Share_tel_prediction"] = (rank == one).astype(float)
+        found = _predict_table(mean, planted)["Share_prediction"]
+        shares[rank == one] = np.asarray(found)[n_telescopes > one]
+    return shares
