@@ -5,7 +5,7 @@ import numpy as np
 
 from ..events.opening import open_events
 from .events import EvaluationError, find_rows, keys_of
-from .predictions import COLUMNS
+from .predictions import predicted_columns
 
 __all__ = ["find_groups", "named_groups", "read_dl2"]
 
@@ -63,7 +63,9 @@ def read_dl2(reader, level, groups, events):
     DL1FileError
         If the file cannot be read.
     """
-    predictions = {name: np.full((1, len(events)), np.nan) for name in COLUMNS}
+    predictions = {
+        name: np.full((1, len(events)), np.nan) for name in predicted_columns()
+    }
     for kind, group, tel_ids in _chosen_groups(reader, level, groups):
         for tel_id in tel_ids:
             name, table = reader.read_dl2(level, kind, group, tel_id)
@@ -141,7 +143,7 @@ def _fill(name, table, tel_id, kind, events, predictions):
     if "is_valid" in table.colnames:
         is_valid = np.asarray(table["is_valid"][found], dtype=bool)
         rows, found = rows[is_valid], found[is_valid]
-    for column, (its_kind, field, unit) in COLUMNS.items():
+    for column, (its_kind, field, unit) in predicted_columns().items():
         if its_kind == kind and field in table.colnames:
             values = u.Quantity(table[field][found])
             # Not all algorithms write units.

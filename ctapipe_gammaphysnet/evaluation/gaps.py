@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .metrics import METRICS
+from .metrics import all_metrics, metrics_in
 
 __all__ = ["describe_gaps", "find_gaps"]
 
@@ -27,13 +27,13 @@ def find_gaps(results, settings):
     return {
         (binning, name): _reason(results, binning, name, settings)
         for binning in _BINNED
-        for name in METRICS
+        for name in metrics_in(results["overall"])
         if not np.isfinite(results[binning][name]).any()
     }
 
 
 def _reason(results, binning, name, settings):
-    metric = METRICS[name]
+    metric = all_metrics()[name]
     overall = results["overall"]
     n_gammas, n_background = overall["n_gammas"].max(), overall["n_background"].max()
     if n_gammas == 0:
@@ -87,7 +87,7 @@ def describe_gaps(gaps):
     """
     by_reason = {}
     for (binning, name), reason in gaps.items():
-        by_reason.setdefault((binning, reason), []).append(METRICS[name].label)
+        by_reason.setdefault((binning, reason), []).append(all_metrics()[name].label)
     return [
         f"{', '.join(labels)} against {_BINNED[binning]}: {reason}"
         for (binning, reason), labels in by_reason.items()

@@ -5,188 +5,50 @@ neither weights nor resampled showers nor a smallest number of events. Without w
 both give the same.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
-from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
+
+from ..tasks import TASKS
 
 __all__ = [
-    "CONTAINMENT",
-    "METRICS",
-    "Metric",
+    "all_metrics",
     "compute_metric",
-    "containment",
     "dispersion",
     "label_of",
     "log_edges",
+    "metrics_in",
     "resampled_showers",
-    "weighted_quantile",
     "with_spread",
 ]
 
-#: Share of the events within a resolution, "68 %": that within one standard deviation
-#: of a normal distribution, as in pyirf.
-CONTAINMENT = norm.cdf(1) - norm.cdf(-1)
 
-
-def weighted_quantile(values, quantile, weights):
-    """Compute a quantile of weighted values.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        The values, shape (n,).
-    quantile : float
-        Between 0 and 1.
-    weights : numpy.ndarray
-        Their weights, which are not negative, shape (n,).
+def all_metrics():
+    """List the metrics of all tasks.
 
     Returns
     -------
-    float
-        The smallest of the values with at least this share of the weight at or below
-        it; NaN without any weight.
+    dict of str to Metric
+        The metrics, by the names of their columns.
     """
-    if not weights.sum() > 0:
-        return np.nan
-    return float(np.quantile(values, quantile, weights=weights, method="inverted_cdf"))
+    metrics = {name: m for task in TASKS.values() for name, m in task.metrics.items()}
+    # As the paper's Fig. 3 begins.
+    first = "angular_resolution"
+    return {first: metrics.pop(first), **metrics}
 
 
-def containment(values, weights):
-    """Compute the 68 % containment of values.
+def metrics_in(table):
+    """List the metrics that a table has.
 
     Parameters
     ----------
-    values : numpy.ndarray
-        Distances from the truth, shape (n,).
-    weights : numpy.ndarray
-        Weights, shape (n,).
+    table : astropy.table.Table
+        As `evaluate` gives it.
 
     Returns
     -------
-    float
-        What 68 % of them are within; NaN without any weight.
+    dict of str to Metric
+        The metrics, by the names of their columns.
     """
-    return weighted_quantile(values, CONTAINMENT, weights)
-
-
-def _distance(distance, energy, is_gamma, weights, cut):
-    return containment(distance, weights)
-
-
-def _energy_resolution(reconstructed, energy, is_gamma, weights, cut):
-    return containment(np.abs(reconstructed / energy - 1), weights)
-
-
-def _energy_bias(reconstructed, energy, is_gamma, weights, cut):
-    return weighted_quantile(reconstructed / energy - 1, 0.5, weights)
-
-
-def _auc(gammaness, energy, is_gamma, weights, cut):
-    if not (weights[is_gamma].sum() > 0 and weights[~is_gamma].sum() > 0):
-        return np.nan
-    return float(roc_auc_score(is_gamma, gammaness, sample_weight=weights))
-
-
-def _precision(gammaness, energy, is_gamma, weights, cut):
-    return _share(is_gamma, gammaness >= cut, weights)
-
-
-def _recall(gammaness, energy, is_gamma, weights, cut):
-    return _share(gammaness >= cut, is_gamma, weights)
-
-
-def _share(of_which, events, weights):
-    total = weights[events].sum()
-    return float(weights[events & of_which].sum() / total) if total > 0 else np.nan
-
-
-class Metric(NamedTuple):
-    """A number that says how good predictions are.
-
-    Attributes
-    ----------
-    prediction : str
-        What it is computed of: ``separation``, ``energy``, ``impact``, ``gammaness``.
-    unit : str
-        Its unit; empty without one.
-    label : str
-        What plots and printed tables call it.
-    description : str
-        What it is.
-    compares_classes : bool
-        Whether background is needed, too.
-    compute : callable
-        Function of the prediction, the true energy in TeV, whether the events are
-        gammas, and their weights, shape (n,) each, and of the smallest gammaness of
-        what is taken for a gamma.
-    """
-
-    prediction: str
-    unit: str
-    label: str
-    description: str
-    compares_classes: bool
-    compute: Callable
-
-
-#: All metrics, by the names of their columns.
-METRICS = {
-    "angular_resolution": Metric(
-        "separation",
-        "deg",
-        "Angular resolution",
-        "68 % containment of the angle between reconstructed and true direction",
-        False,
-        _distance,
-    ),
-    "energy_resolution": Metric(
-        "energy",
-        "",
-        "Energy resolution",
-        "68 % containment of |E/E_true - 1|",
-        False,
-        _energy_resolution,
-    ),
-    "energy_bias": Metric(
-        "energy", "", "Energy bias", "median of E/E_true - 1", False, _energy_bias
-    ),
-    "impact_resolution": Metric(
-        "impact",
-        "m",
-        "Impact resolution",
-        "68 % containment of the distance between reconstructed and true impact point "
-        "on the ground",
-        False,
-        _distance,
-    ),
-    "auc": Metric(
-        "gammaness",
-        "",
-        "AUC",
-        "area under the ROC curve of the gammaness",
-        True,
-        _auc,
-    ),
-    "precision": Metric(
-        "gammaness",
-        "",
-        "Precision",
-        "share of gammas in what is taken for gammas",
-        True,
-        _precision,
-    ),
-    "recall": Metric(
-        "gammaness",
-        "",
-        "Recall",
-        "share of the gammas that are taken for gammas",
-        False,
-        _recall,
-    ),
-}
+    return {name: m for name, m in all_metrics().items() if name in table.colnames}
 
 
 def label_of(metric):

@@ -14,7 +14,7 @@ from ..model.file import read_model, warn_incomplete
 from ..model.predictor import Predictor
 from ..model.telescope import check_telescopes
 from .events import EvaluationError
-from .predictions import COLUMNS
+from .predictions import predicted_columns
 
 __all__ = [
     "Network",
@@ -226,7 +226,9 @@ def predict_file(reader, networks, events, progress=None):
     """
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
-    predictions = {name: np.full((n_rows, len(events)), np.nan) for name in COLUMNS}
+    predictions = {
+        name: np.full((n_rows, len(events)), np.nan) for name in predicted_columns()
+    }
     types = {str(telescope) for telescope in reader.subarray.telescope_types}
     for network in networks:
         name = network.card.telescope.type
@@ -277,8 +279,8 @@ def to_quantities(outputs, pointing_alt, pointing_az, position):
     Returns
     -------
     dict of str to numpy.ndarray
-        The `COLUMNS` in their units, NaN where not valid, shape (n_rows, n). The first
-        row is the mean over the members; of several members they follow.
+        The `predicted_columns` in their units, NaN where not valid, shape (n_rows, n).
+        The first row is the mean over the members; of several members they follow.
     """
     n_members = len(next(iter(outputs.values())))
     members = [slice(None)]
@@ -294,10 +296,11 @@ def to_quantities(outputs, pointing_alt, pointing_az, position):
         for which in members
     ]
     predictions = {
-        name: np.full((len(rows), len(position)), np.nan) for name in COLUMNS
+        name: np.full((len(rows), len(position)), np.nan)
+        for name in predicted_columns()
     }
     for number, row in enumerate(rows):
-        for name, (kind, field, unit) in COLUMNS.items():
+        for name, (kind, field, unit) in predicted_columns().items():
             if field in row.get(kind, ()):
                 predictions[name][number] = u.Quantity(row[kind][field]).to_value(unit)
     return predictions

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from ..figures.drawing import figure_style
 from ..figures.panels import (
     NAME_WIDTH,
-    TASK_COLOURS,
     curve_styles,
     draw_band,
     legend_entries,
@@ -16,17 +15,11 @@ from ..figures.panels import (
     say_empty,
     set_logarithmic,
 )
-from .metrics import METRICS, label_of, with_spread
+from ..tasks import TASKS
+from .metrics import label_of, with_spread
 
 __all__ = ["PUBLISHED_SOURCE", "draw_all"]
 
-#: Task of the network that a prediction belongs to.
-_TASKS = {
-    "separation": "direction",
-    "energy": "energy",
-    "impact": "impact",
-    "gammaness": "class",
-}
 #: What a band shows.
 _MEMBERS = "members, mean ± standard deviation"
 #: Performance of LST-1, for orientation: edges of the bins in TeV, values.
@@ -68,9 +61,10 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
     """
     styles = curve_styles(dict.fromkeys(results["overall"]["algorithm"].tolist()))
     plots = {}
+    optional = [name for t in TASKS.values() if t.optional for name in t.metrics]
     for name, metrics in (
         ("resolution", ("angular_resolution", "energy_resolution")),
-        ("bias_impact", ("energy_bias", "impact_resolution")),
+        ("bias_impact", ("energy_bias", "impact_resolution", *optional)),
     ):
         metrics = [m for m in metrics if _is_known(results["energy"], m)]
         if metrics:
@@ -88,7 +82,8 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
 
 
 def _is_known(table, name):
-    return len(table) > 0 and bool(np.isfinite(table[name]).any())
+    is_there = len(table) > 0 and name in table.colnames
+    return is_there and bool(np.isfinite(table[name]).any())
 
 
 def _new_figure(n_columns, n_rows=1, **kwargs):
@@ -105,9 +100,9 @@ def _finish(axis, x_label, y_label):
 
 def _label(axis, x_label, name):
     """Label the axes of a metric, in the colour of its task."""
-    metric = METRICS[name]
-    _finish(axis, x_label, label_of(metric))
-    axis.yaxis.label.set_color(TASK_COLOURS[_TASKS[metric.prediction]])
+    (task,) = (task for task in TASKS.values() if name in task.metrics)
+    _finish(axis, x_label, label_of(task.metrics[name]))
+    axis.yaxis.label.set_color(task.colour)
 
 
 def _legend(figure, axes, names=()):
@@ -134,7 +129,7 @@ def _draw_against_energy(results, names, styles, members, published):
         if published and name in _PUBLISHED:
             _draw_published(axis, name)
         set_logarithmic(axis.xaxis)
-        if name == "energy_bias":
+        if "bias" in name:
             axis.axhline(0, color="black", linewidth=0.8)
         else:
             axis.set_ylim(bottom=0)

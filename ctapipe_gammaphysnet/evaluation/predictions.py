@@ -6,24 +6,28 @@ model or a single one, so that several algorithms can be compared on the same ev
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import angular_separation
 from astropy.table import Column, Table
 
-from ..compat import PARTICLE_TYPE
 from ..dl2.combination import combine_table, make_combiners
 from ..dl2.containers import PROPERTIES, group_names, needed_fields
+from ..tasks import TASKS
 
-__all__ = ["COLUMNS", "combine_telescopes", "compare_to_truth"]
+__all__ = ["combine_telescopes", "compare_to_truth", "predicted_columns"]
 
-#: What algorithms predict: kind of DL2 information, field of its container, unit.
-COLUMNS = {
-    "energy": ("energy", "energy", u.TeV),
-    "alt": ("geometry", "alt", u.deg),
-    "az": ("geometry", "az", u.deg),
-    "core_x": ("geometry", "core_x", u.m),
-    "core_y": ("geometry", "core_y", u.m),
-    "gammaness": (PARTICLE_TYPE, "prediction", u.one),
-}
+
+def predicted_columns():
+    """List what algorithms predict.
+
+    Returns
+    -------
+    dict of str to (str, str, astropy.units.Unit)
+        Kind of DL2 information, field of its container, and unit.
+    """
+    return {
+        name: (kind, field, u.Unit(unit))
+        for task in TASKS.values()
+        for name, (kind, field, unit) in task.columns.items()
+    }
 
 
 def combine_telescopes(predictions, intensity, event, n_events):
@@ -58,7 +62,7 @@ def combine_telescopes(predictions, intensity, event, n_events):
         table = _telescope_table(one, intensity, event)
         for kind, combiners in make_combiners(PROPERTIES, "").items():
             array = combine_table(combiners, table, event, n_events, [0])
-            for name, (of_kind, field, _) in COLUMNS.items():
+            for name, (of_kind, field, _) in predicted_columns().items():
                 if of_kind == kind and field in array:
                     combined[name][row] = array[field]
     return combined
@@ -79,7 +83,7 @@ def _telescope_table(predictions, intensity, event):
         }
     )
     groups = group_names("")
-    for name, (kind, field, unit) in COLUMNS.items():
+    for name, (kind, field, unit) in predicted_columns().items():
         column = f"{groups[kind]}_tel_{field}"
         table[column] = Column(predictions[name], unit=unit)
     for kind in PROPERTIES:
@@ -102,30 +106,13 @@ def compare_to_truth(predictions, events):
     Returns
     -------
     dict of str to numpy.ndarray
-        As in `Algorithm`, shape (n_rows, n_events). What is not finite, an energy that
-        is not positive, and a gammaness that is not between 0 and 1 are not valid: NaN.
+        For each task whose truth is known, as in `Algorithm`, shape (n_rows, n_events).
+        What is not finite, an energy that is not positive, and a gammaness that is not
+        between 0 and 1 are not valid: NaN.
     """
-    true = {
-        name: np.asarray(events[f"true_{name}"])
-        for name in ("alt", "az", "core_x", "core_y")
-    }
-    energy, gammaness = predictions["energy"], predictions["gammaness"]
     with np.errstate(invalid="ignore"):
-        is_energy = np.isfinite(energy) & (energy > 0)
-        is_share = (gammaness >= 0) & (gammaness <= 1)
-        separation = angular_separation(
-            np.deg2rad(predictions["az"]),
-            np.deg2rad(predictions["alt"]),
-            np.deg2rad(true["az"]),
-            np.deg2rad(true["alt"]),
-        )
-        impact = np.hypot(
-            predictions["core_x"] - true["core_x"],
-            predictions["core_y"] - true["core_y"],
-        )
-    return {
-        "energy": np.where(is_energy, energy, np.nan),
-        "separation": np.rad2deg(separation),
-        "impact": np.where(np.isfinite(impact), impact, np.nan),
-        "gammaness": np.where(is_share, gammaness, np.nan),
-    }
+        return {
+            task.compared: task.compare(predictions, events)
+            for task in TASKS.values()
+            if set(task.truth) <= set(events.colnames)
+        }

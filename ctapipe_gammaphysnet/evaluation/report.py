@@ -15,7 +15,7 @@ from ..files.hdf5_output import new_file
 from ..files.output import write_whole
 from . import plots
 from .gaps import describe_gaps, find_gaps
-from .metrics import METRICS, label_of, with_spread
+from .metrics import label_of, metrics_in, with_spread
 
 __all__ = [
     "FILES",
@@ -217,21 +217,21 @@ def summarise(overall):
         mean and standard deviation over the members; else the value and its
         statistical error.
     """
-    rows = []
+    rows, metrics = [], metrics_in(overall)
     for row in overall:
         name = row["algorithm"]
-        has_members = any(np.isfinite(row[f"{m}_members_mean"]) for m in METRICS)
+        has_members = any(np.isfinite(row[f"{m}_members_mean"]) for m in metrics)
         if has_members:
-            cells = _cells(row, "_members_mean", "_members_std")
+            cells = _cells(row, metrics, "_members_mean", "_members_std")
             rows.append((f"{name}: members", *cells))
             name = f"{name}: ensemble"
-        rows.append((name, *_cells(row, "", "_error")))
-    names = ["Algorithm", *(label_of(metric) for metric in METRICS.values())]
+        rows.append((name, *_cells(row, metrics, "", "_error")))
+    names = ["Algorithm", *(label_of(metric) for metric in metrics.values())]
     return Table(rows=rows, names=names)
 
 
-def _cells(row, value, spread):
-    return [with_spread(row[f"{m}{value}"], row[f"{m}{spread}"]) for m in METRICS]
+def _cells(row, metrics, value, spread):
+    return [with_spread(row[f"{m}{value}"], row[f"{m}{spread}"]) for m in metrics]
 
 
 def write_report(
@@ -277,7 +277,9 @@ def write_report(
         body += ["<h2>What is not shown</h2>", f"<ul>{items}</ul>"]
     body += [_html_figure(figure, published) for figure in figures]
     energy = results["energy"]
-    filled = [n for n in METRICS if len(energy) and np.isfinite(energy[n]).any()]
+    filled = [
+        n for n in metrics_in(energy) if len(energy) and np.isfinite(energy[n]).any()
+    ]
     if filled:
         body += [
             "<h2>In bins of true energy</h2>",
@@ -334,6 +336,6 @@ def _binned_summary(table, binning, names):
         for row in table
         if any(np.isfinite(row[name]) for name in names)
     ]
-    labels = [label_of(METRICS[name]) for name in names]
+    labels = [label_of(metrics_in(table)[name]) for name in names]
     header = ["Algorithm", "True energy / TeV", "Gammas", "Background", *labels]
     return Table(rows=rows, names=header)

@@ -7,8 +7,15 @@ from astropy.table import Column, Table
 from pyirf.binning import calculate_bin_indices
 from sklearn.metrics import roc_curve
 
+from ..tasks.particle import CLASS
 from .events import EvaluationError
-from .metrics import METRICS, compute_metric, dispersion, log_edges, resampled_showers
+from .metrics import (
+    all_metrics,
+    compute_metric,
+    dispersion,
+    log_edges,
+    resampled_showers,
+)
 
 __all__ = ["Settings", "bin_edges", "evaluate"]
 
@@ -145,6 +152,7 @@ def _binned(sample, name, edges, settings):
     bins, bin_columns = _bins(sample, name, edges)
     shower = np.asarray(sample.events["shower"])
     drawn, index = resampled_showers(shower, settings.n_resamples)
+    names = _metrics_of(sample)
     rows, member_rows = [], []
     for algorithm in sample.algorithms:
         for number, events in enumerate(bins):
@@ -158,8 +166,8 @@ def _binned(sample, name, edges, settings):
                 for seed, of_member in zip(algorithm.seeds, members, strict=True)
             ]
     return (
-        _table(rows, ["algorithm", *bin_columns, *_metric_columns()], bin_columns),
-        _table(member_rows, ["algorithm", "seed", *bin_columns, *METRICS], bin_columns),
+        _table(rows, ["algorithm", *bin_columns, *_metric_columns(names)], bin_columns),
+        _table(member_rows, ["algorithm", "seed", *bin_columns, *names], bin_columns),
     )
 
 
@@ -170,7 +178,7 @@ def _metrics(sample, algorithm, events, settings, drawn, index):
     weights = sample.weights[events]
     values = {"n_gammas": is_gamma.sum(), "n_background": (~is_gamma).sum()}
     members = [{} for _ in algorithm.seeds]
-    for name, metric in METRICS.items():
+    for name, metric in _metrics_of(sample).items():
         if metric.prediction not in algorithm.provided:
             values |= dict.fromkeys(_columns_of(name), np.nan)
             for of_member in members:
@@ -192,12 +200,18 @@ def _metrics(sample, algorithm, events, settings, drawn, index):
     return values, members
 
 
+def _metrics_of(sample):
+    """Metrics of what is compared with the truth."""
+    compared = sample.algorithms[0].predictions
+    return {n: m for n, m in all_metrics().items() if m.prediction in compared}
+
+
 def _columns_of(name):
     return [name, f"{name}_error", f"{name}_members_mean", f"{name}_members_std"]
 
 
-def _metric_columns():
-    return ["n_gammas", "n_background", *(c for m in METRICS for c in _columns_of(m))]
+def _metric_columns(names):
+    return ["n_gammas", "n_background", *(c for m in names for c in _columns_of(m))]
 
 
 def _table(rows, names, bin_columns):
@@ -211,7 +225,7 @@ def _table(rows, names, bin_columns):
     }
     for name, column in bin_columns.items():
         descriptions[name] = column.unit, column.description
-    for name, metric in METRICS.items():
+    for name, metric in all_metrics().items():
         texts = (
             metric.description,
             "statistical error by bootstrap over showers",
@@ -298,7 +312,7 @@ def _cuts(sample):
         sample,
         _CUTS,
         ("cut", "smallest gammaness of what is taken for a gamma"),
-        {name: METRICS[name].description for name in ("precision", "recall")},
+        {name: CLASS.metrics[name].description for name in ("precision", "recall")},
         compute,
     )
 

@@ -50,7 +50,7 @@ class Algorithm:
         """Events of which all that it predicts is known, shape (n_events,), bool."""
         is_known = self.is_known
         known = [is_known[name] for name in self.provided]
-        n_events = self.predictions["energy"].shape[1]
+        n_events = next(iter(self.predictions.values())).shape[1]
         return np.all(known, axis=0) if known else np.zeros(n_events, dtype=bool)
 
     def select(self, rows):

@@ -87,7 +87,6 @@ class _Direction(Task):
     name = "direction"
     needs_pointing = True
     meaning = "fov_lon, fov_lat / deg, TelescopeFrame"
-    truth = ("true_alt", "true_az")
     colour = "#117733"
     figures = {"angular resolution / deg": _resolution}
     columns = {"alt": ("geometry", "alt", "deg"), "az": ("geometry", "az", "deg")}

@@ -63,7 +63,6 @@ class _Energy(Task):
     name = "energy"
     path = "global"
     meaning = "log10(E/TeV)"
-    truth = ("true_energy",)
     colour = "#332288"
     figures = {
         "energy resolution": lambda *of: resolution(np.abs(_deviation(*of))),

@@ -102,7 +102,6 @@ class _Impact(Task):
     name = "impact"
     needs_pointing = True
     meaning = "core - telescope / km, TiltedGroundFrame of the telescope pointing"
-    truth = ("true_core_x", "true_core_y")
     colour = "#999933"
     figures = {
         "impact resolution / m": lambda predicted, true: resolution(

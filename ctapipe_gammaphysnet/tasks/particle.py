@@ -46,7 +46,6 @@ class _Class(Task):
     path = "local"
     of_gammas = False
     meaning = "logits of the classes"
-    truth = ()
     colour = "#882255"
     figures = {"AUC": _auc_of_logits}
     needed = True

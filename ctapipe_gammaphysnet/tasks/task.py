@@ -76,7 +76,7 @@ class Task:
     meaning : str
         Meaning of its outputs, for the model card.
     truth : tuple of str
-        Columns of the simulated showers that its truth is made of.
+        Columns of its truth that not all events have: without them it is not compared.
     colour : str
         Its colour in all figures: one of Tol's muted scheme, which colour-blind readers
         tell apart, and none of a curve's.
@@ -105,6 +105,7 @@ class Task:
     of_gammas = True
     needs_pointing = False
     needed = False
+    truth = ()
 
     def n_outputs(self, classes):
         """Count the outputs of a network.

@@ -10,13 +10,15 @@ from pyirf.benchmarks.energy_bias_resolution import energy_resolution_absolute_6
 from scipy.stats import norm
 
 from ctapipe_gammaphysnet.evaluation.metrics import (
-    CONTAINMENT,
-    METRICS,
+    all_metrics,
     compute_metric,
-    containment,
     dispersion,
     log_edges,
     resampled_showers,
+)
+from ctapipe_gammaphysnet.tasks.metric import (
+    CONTAINMENT,
+    containment,
     weighted_quantile,
 )
 
@@ -36,7 +38,11 @@ def test_the_quantiles_are_those_of_pyirf():
     is_gamma, ones = np.ones(5000, dtype=bool), np.ones(5000)
     found = {
         name: compute_metric(
-            METRICS[name], planted[METRICS[name].prediction], energy, is_gamma, ones
+            all_metrics()[name],
+            planted[all_metrics()[name].prediction],
+            energy,
+            is_gamma,
+            ones,
         )[0]
         for name in ("angular_resolution", "energy_resolution", "energy_bias")
     }
@@ -69,7 +75,7 @@ def test_without_any_weight_there_is_no_quantile():
 
 def test_one_event_is_its_own_resolution():
     arrays = np.array([0.3]), np.array([1.0]), np.array([True]), np.ones(1)
-    value, error = compute_metric(METRICS["angular_resolution"], *arrays)
+    value, error = compute_metric(all_metrics()["angular_resolution"], *arrays)
     assert value == 0.3
     assert np.isnan(error)
 
@@ -78,7 +84,7 @@ def test_too_few_events_give_nothing():
     arrays = np.full(9, 0.3), np.ones(9), np.ones(9, dtype=bool), np.ones(9)
     for minimum, expected in ((9, 0.3), (10, np.nan)):
         value, _ = compute_metric(
-            METRICS["angular_resolution"], *arrays, minimum=minimum
+            all_metrics()["angular_resolution"], *arrays, minimum=minimum
         )
         np.testing.assert_equal(value, expected)
 
@@ -87,7 +93,11 @@ def test_background_does_not_count_in_resolutions():
     is_gamma = np.array([True] * 50 + [False] * 50)
     separation = np.where(is_gamma, 0.1, 5.0)
     value, _ = compute_metric(
-        METRICS["angular_resolution"], separation, np.ones(100), is_gamma, np.ones(100)
+        all_metrics()["angular_resolution"],
+        separation,
+        np.ones(100),
+        is_gamma,
+        np.ones(100),
     )
     assert value == 0.1
 
@@ -101,8 +111,8 @@ def test_precision_and_recall_follow_the_cut(cut):
     is_gamma = np.repeat([True, False], n)
     arrays = gammaness, np.ones(2 * n), is_gamma, np.ones(2 * n), cut
     kept_gammas, kept_background = 1 - cut**2, 1 - cut
-    recall, _ = compute_metric(METRICS["recall"], *arrays)
-    precision, _ = compute_metric(METRICS["precision"], *arrays)
+    recall, _ = compute_metric(all_metrics()["recall"], *arrays)
+    precision, _ = compute_metric(all_metrics()["precision"], *arrays)
     assert recall == pytest.approx(kept_gammas, abs=1e-4)
     assert precision == pytest.approx(
         kept_gammas / (kept_gammas + kept_background), abs=1e-4
@@ -111,8 +121,8 @@ def test_precision_and_recall_follow_the_cut(cut):
 
 def test_nothing_taken_for_a_gamma_has_no_precision():
     arrays = np.zeros(4), np.ones(4), np.array([True, True, False, False]), np.ones(4)
-    assert np.isnan(compute_metric(METRICS["precision"], *arrays)[0])
-    assert compute_metric(METRICS["recall"], *arrays)[0] == 0
+    assert np.isnan(compute_metric(all_metrics()["precision"], *arrays)[0])
+    assert compute_metric(all_metrics()["recall"], *arrays)[0] == 0
 
 
 def test_the_bootstrap_gives_the_error_of_a_median():
@@ -121,7 +131,7 @@ def test_the_bootstrap_gives_the_error_of_a_median():
     ratio = 1 + 0.2 * rng.normal(size=n)
     drawn, index = resampled_showers(np.arange(n), 300)
     _, error = compute_metric(
-        METRICS["energy_bias"],
+        all_metrics()["energy_bias"],
         ratio,
         np.ones(n),
         np.ones(n, dtype=bool),
@@ -143,7 +153,9 @@ def test_images_of_one_shower_are_drawn_together():
         assert (drawn.sum(axis=1) == drawn.shape[1]).all()
         resamples = (times[index] for times in drawn)
         errors.append(
-            compute_metric(METRICS["energy_bias"], *arrays, resamples=resamples)[1]
+            compute_metric(all_metrics()["energy_bias"], *arrays, resamples=resamples)[
+                1
+            ]
         )
     assert errors[0] == pytest.approx(0.2 * np.sqrt(np.pi / 2 / n), rel=0.3)
     assert errors[0] > 2 * errors[1]
@@ -170,7 +182,7 @@ def test_auc_of_two_normal_distributions():
     is_gamma = np.repeat([True, False], 20_000)
     score = norm.cdf(rng.normal(size=40_000) + 1.2 * is_gamma)
     value, _ = compute_metric(
-        METRICS["auc"], score, np.ones(40_000), is_gamma, np.ones(40_000)
+        all_metrics()["auc"], score, np.ones(40_000), is_gamma, np.ones(40_000)
     )
     # Statistical error: 0.002.
     assert value == pytest.approx(norm.cdf(1.2 / np.sqrt(2)), abs=0.006)

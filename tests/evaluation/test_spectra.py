@@ -10,9 +10,9 @@ from pyirf.simulations import SimulatedEventsInfo
 from pyirf.spectral import CRAB_HEGRA
 
 from ctapipe_gammaphysnet.evaluation.events import EvaluationError
-from ctapipe_gammaphysnet.evaluation.metrics import weighted_quantile
 from ctapipe_gammaphysnet.evaluation.results import evaluate
 from ctapipe_gammaphysnet.evaluation.spectra import read_simulations, spectral_weights
+from ctapipe_gammaphysnet.tasks.metric import weighted_quantile
 
 
 def simulation(index, low, high, n_showers=1):
