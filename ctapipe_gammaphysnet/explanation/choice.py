@@ -4,7 +4,8 @@ import numpy as np
 from astropy.table import Table, vstack
 
 from ..events.telescope_events import KEYS
-from .statistics import ERROR_OF, errors_of
+from ..tasks import TASKS
+from .statistics import errors_of
 
 __all__ = [
     "choose",
@@ -16,9 +17,6 @@ __all__ = [
     "why_unranked",
 ]
 
-#: Tasks whose errors are known without the pointing of the telescope.
-_WITHOUT_POINTING = ("energy", "class")
-
 
 def list_images(batches, explainers, rank_by, progress):
     """List images, with the error of their reconstruction.
@@ -29,7 +27,7 @@ def list_images(batches, explainers, rank_by, progress):
         The images.
     explainers : dict of str to Explainer
         Those of a model, by telescope type.
-    rank_by : {"separation", "energy", "impact", "class"}
+    rank_by : str
         Which error, as `errors_of` names it.
     progress : callable
         Called with the number of images that are done.
@@ -68,7 +66,7 @@ def why_unranked(images, explainers, rank_by):
         As `list_images` gives them, at least one.
     explainers : dict of str to Explainer
         Those of the same model, by telescope type.
-    rank_by : {"separation", "energy", "impact", "class"}
+    rank_by : str
         Which error, as `errors_of` names it.
 
     Returns
@@ -80,13 +78,17 @@ def why_unranked(images, explainers, rank_by):
         return "there are no gammas whose truth is known"
     types = np.unique(images["type"])
     tasks = {task for name in types for task in explainers[name].card.network.tasks}
-    (task,) = (task for task, error in ERROR_OF.items() if error == rank_by)
-    if task in tasks:
-        reason = f"without the pointing no error of the {task} is known"
-        tasks.intersection_update(_WITHOUT_POINTING)
+    (ranked,) = (name for name, task in TASKS.items() if task.error == rank_by)
+    needs_pointing = ranked in tasks
+    if needs_pointing:
+        reason = f"without the pointing no error of the {ranked} is known"
     else:
-        reason = f"the model does not predict the {task}"
-    others = [error for task, error in ERROR_OF.items() if task in tasks]
+        reason = f"the model does not predict the {ranked}"
+    others = [
+        task.error
+        for name, task in TASKS.items()
+        if name in tasks and not (needs_pointing and task.needs_pointing)
+    ]
     return f"{reason}: --rank-by {' or '.join(others)}" if others else reason
 
 

@@ -13,16 +13,16 @@ from scipy.spatial import KDTree
 
 from ..figures.drawing import figure_style
 from ..figures.panels import (
-    TASK_COLOURS,
     curve_styles,
     legend_entries,
     place_legend,
     plain_text,
     say_empty,
 )
+from ..tasks import TASKS, class_first, default_tasks
 from ..tasks.direction import direction_to_target
 from .explainer import PRODUCT
-from .heatmaps import EMPTY, OUTPUTS
+from .heatmaps import EMPTY, all_outputs, outputs_of
 from .images import on_sky
 from .statistics import errors_of
 
@@ -58,7 +58,9 @@ def draw_event(batch, maps):
         are several; then the same of the attention maps, if there are any.
     """
     rows = [row for name, its_maps in maps.items() for row in _map_rows(name, its_maps)]
-    n_columns = max(len(OUTPUTS), *(len(panels) for _, panels in rows))
+    n_columns = max(
+        len(outputs_of(default_tasks())), *(len(panels) for _, panels in rows)
+    )
     facts = _facts(batch, maps)
     first = max(1, max(map(len, facts)) / _LINES)
     figure = Figure(
@@ -147,16 +149,17 @@ def _map_rows(name, maps):
 
 
 def _heatmap_panels(heatmaps, of):
+    outputs = all_outputs()
     return [
         _Panel(
-            OUTPUTS[output].label,
-            OUTPUTS[output].unit,
+            outputs[name].label,
+            outputs[name].unit,
             of(values[:, 0]),
             0,
-            TASK_COLOURS[OUTPUTS[output].task],
+            TASKS[outputs[name].task].colour,
             _said_of_empty(values[:, 0]),
         )
-        for output, values in heatmaps.items()
+        for name, values in heatmaps.items()
     ]
 
 
@@ -310,14 +313,10 @@ def _facts(batch, maps):
 
 def _predicted(batch, predictions):
     """What the mean over members predicts, and how wrong it is."""
-    errors = {name: rows[0, 0] for name, rows in errors_of(batch, predictions).items()}
-    texts = []
-    if "class" in predictions:
-        texts.append(f"gammaness {predictions['class'][:, 0, 0].mean():.2f}")
-    if "energy" in predictions:
-        texts.append(f"{10 ** predictions['energy'][:, 0, 0].mean():.3g} TeV")
-    if np.isfinite(errors["separation"]):
-        texts.append(f"{errors['separation']:.2f}° off the true direction")
-    if np.isfinite(errors["impact"]):
-        texts.append(f"{errors['impact']:.0f} m off the true impact point")
-    return [f"  {text}" for text in texts]
+    errors = errors_of(batch, predictions)
+    texts = [
+        task.fact(predictions[name][:, 0], errors[task.error][0, 0])
+        for name, task in class_first().items()
+        if name in predictions
+    ]
+    return [f"  {text}" for text in texts if text]

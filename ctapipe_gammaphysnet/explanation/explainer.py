@@ -25,7 +25,7 @@ class Maps:
     predictions : dict of str to numpy.ndarray
         As `Predictor` gives them, shape (n_members, n, n_outputs).
     heatmaps : dict of str to numpy.ndarray
-        For each of the network's `OUTPUTS` its heatmaps on the camera's pixels, in the
+        For each of the network's outputs its heatmaps on the camera's pixels, in the
         output's unit, shape (n_members, n, n_pixels), float32.
     attention : dict of str to numpy.ndarray
         Map of each stage (``stage_1``, ...) in [1, 2] and their ``product``, of the

@@ -11,7 +11,7 @@ from ctapipe.io import read_table, write_table
 from ..evaluation.report import write_ecsv
 from ..files.hdf5_output import new_file
 from .explainer import PRODUCT
-from .heatmaps import OUTPUTS
+from .heatmaps import all_outputs
 from .images import keys_of_events
 from .statistics import describe_events, describe_maps, summarise
 
@@ -135,10 +135,10 @@ def maps_table(events, maps):
         members, their standard deviation, ``energy_mean`` and ``energy_std``, shape
         (n, n_pixels); so for attention, ``stage_1`` and so on and their ``product``.
     """
-    table = keys_of_events(events)
+    table, outputs = keys_of_events(events), all_outputs()
     for name, values in (maps.heatmaps | maps.attention).items():
-        if name in OUTPUTS:
-            what, unit = f"heatmap of {OUTPUTS[name].label}", OUTPUTS[name].unit
+        if name in outputs:
+            what, unit = f"heatmap of {outputs[name].label}", outputs[name].unit
         elif name == PRODUCT:
             what, unit = "product of the attention maps", "none"
         else:

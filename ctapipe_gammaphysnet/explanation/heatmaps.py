@@ -10,50 +10,33 @@ direction further along its axis, not what makes it smaller. It is the paper's
 definition, and has the same meaning for each member.
 """
 
-from typing import NamedTuple
-
 import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
 from ..network.resnet import ResidualBlock
+from ..tasks import class_first
 
-__all__ = ["EMPTY", "OUTPUTS", "Output", "grad_cam", "last_block", "outputs_of"]
-
-
-class Output(NamedTuple):
-    """An output of the network.
-
-    Attributes
-    ----------
-    task : str
-        Task of the network.
-    column : int
-        Which of the task's outputs.
-    label : str
-        What it is, for figures.
-    unit : str
-        Its unit, and with it that of its heatmaps.
-    """
-
-    task: str
-    column: int
-    label: str
-    unit: str
+__all__ = ["EMPTY", "all_outputs", "grad_cam", "last_block", "outputs_of"]
 
 
-#: What heatmaps are made of. The network has no altitude and azimuth: fov_lat and
-#: fov_lon are the offsets from the pointing along them.
-OUTPUTS = {
-    "class": Output("class", 0, "Class (gamma)", "logit"),
-    "energy": Output("energy", 0, "Energy", "log10(E / TeV)"),
-    "fov_lat": Output("direction", 1, "Altitude (fov_lat)", "deg"),
-    "fov_lon": Output("direction", 0, "Azimuth (fov_lon)", "deg"),
-    "impact_x": Output("impact", 0, "Impact x", "km"),
-    "impact_y": Output("impact", 1, "Impact y", "km"),
-}
 #: What is said of a heatmap that is 0 everywhere.
 EMPTY = "empty: no pixel raises this output"
+
+
+def all_outputs():
+    """List the outputs that heatmaps can be made of.
+
+    Returns
+    -------
+    dict of str to Output
+        The outputs of all tasks, by the names of their heatmaps.
+    """
+    return {
+        name: output
+        for task in class_first().values()
+        for name, output in task.outputs.items()
+    }
 
 
 def outputs_of(tasks):
@@ -67,9 +50,9 @@ def outputs_of(tasks):
     Returns
     -------
     list of str
-        Names of the `OUTPUTS` that it has.
+        Names of those of `all_outputs` that it has.
     """
-    return [name for name, output in OUTPUTS.items() if output.task in tasks]
+    return [name for name, output in all_outputs().items() if output.task in tasks]
 
 
 def last_block(network):
@@ -97,7 +80,7 @@ class _End(nn.Module):
         stage = list(network.backbone.stages[-1])
         self.attention = nn.Sequential(*stage[stage.index(self.block) + 1 :])
         self._predict = network.predict
-        self._outputs = [OUTPUTS[name] for name in names]
+        self._outputs = [all_outputs()[name] for name in names]
 
     @property
     def last_convolution(self):
@@ -119,7 +102,7 @@ def grad_cam(network, features, names):
     features : torch.Tensor
         What enters its `last_block`, shape (batch, channels, positions).
     names : list of str
-        Which of the `OUTPUTS`.
+        Which of `all_outputs`.
 
     Returns
     -------

@@ -6,11 +6,11 @@ import numpy as np
 from astropy.table import Table
 
 from ..events.preparation import present_pixels
+from ..tasks import class_first
 from ..training.augmentation import add_night_sky, kill_pixels, noise_level
 
 __all__ = [
     "DISTURBANCES",
-    "MOVES",
     "disturb",
     "list_settings",
     "measure_movements",
@@ -24,13 +24,6 @@ DISTURBANCES = {
     "dead_pixels": ("Share of dead pixels", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
     "gain": ("Factor of the charge", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),
     "time": ("Shift of the peak times / ns", (-5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0)),
-}
-#: How predictions move: label for figures, task of the network.
-MOVES = {
-    "gammaness": ("Change of gammaness", "class"),
-    "energy": ("Energy / undisturbed energy − 1", "energy"),
-    "direction": ("Move of the direction / deg", "direction"),
-    "impact": ("Move of the impact point / m", "impact"),
 }
 
 
@@ -85,25 +78,18 @@ def movements(before, after):
     Returns
     -------
     dict of str to numpy.ndarray
-        For the network's tasks the `MOVES`: difference of the gammaness, relative
+        For the network's tasks each `Movement`: difference of the gammaness, relative
         difference of the energy, angle between the directions in deg, distance of the
         impact points in the tilted ground frame in m; and for each output its
         ``heatmap_`` and name: cosine similarity of the heatmaps. Shape (n_members, n);
         NaN where a heatmap is 0 everywhere.
     """
-    moved = {}
     old, new = before.predictions, after.predictions
-    if "class" in old:
-        moved["gammaness"] = new["class"][..., 0] - old["class"][..., 0]
-    if "energy" in old:
-        moved["energy"] = 10 ** (new["energy"] - old["energy"])[..., 0] - 1
-    if "direction" in old:
-        # Offsets are small: the sky is flat.
-        moved["direction"] = np.linalg.norm(
-            new["direction"] - old["direction"], axis=-1
-        )
-    if "impact" in old:
-        moved["impact"] = 1000 * np.linalg.norm(new["impact"] - old["impact"], axis=-1)
+    moved = {
+        task.movement.name: task.movement.compute(old[name], new[name])
+        for name, task in class_first().items()
+        if name in old
+    }
     for name, maps in before.heatmaps.items():
         moved[f"heatmap_{name}"] = _similarity(maps, after.heatmaps[name])
     return moved

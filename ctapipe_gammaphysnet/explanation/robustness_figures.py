@@ -3,10 +3,11 @@
 import numpy as np
 
 from ..figures.drawing import figure_style
-from ..figures.panels import TASK_COLOURS, curve_styles, say_empty
+from ..figures.panels import curve_styles, say_empty
+from ..tasks import TASKS, class_first
 from .curves import draw_curve, draw_legend, new_figure
-from .heatmaps import EMPTY, OUTPUTS
-from .robustness import DISTURBANCES, MOVES
+from .heatmaps import EMPTY, all_outputs
+from .robustness import DISTURBANCES
 
 __all__ = ["draw_robustness"]
 
@@ -26,8 +27,10 @@ def draw_robustness(table):
         ``robustness_predictions`` and ``robustness_heatmaps``: rows are quantities,
         columns what was done to the images.
     """
-    heatmaps = {f"heatmap_{k}": (out.label, out.task) for k, out in OUTPUTS.items()}
-    predictions, _ = _draw_movements(table, MOVES)
+    outputs, tasks = all_outputs(), class_first().items()
+    heatmaps = {f"heatmap_{k}": (out.label, out.task) for k, out in outputs.items()}
+    moves = {task.movement.name: (task.movement.label, name) for name, task in tasks}
+    predictions, _ = _draw_movements(table, moves)
     of_heatmaps, axes = _draw_movements(table, heatmaps)
     for axis in axes[:, 0]:
         axis.set_ylim(0, 1.05)
@@ -56,6 +59,6 @@ def _draw_movements(table, quantities):
             axis.grid(alpha=0.3)
         column[-1].set_xlabel(x_label)
     for axis, (label, task) in zip(axes[:, 0], quantities.values(), strict=True):
-        axis.set_ylabel(label, fontsize="small", color=TASK_COLOURS[task])
+        axis.set_ylabel(label, fontsize="small", color=TASKS[task].colour)
     draw_legend(figure, axes)
     return figure, axes

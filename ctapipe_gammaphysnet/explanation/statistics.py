@@ -13,12 +13,12 @@ from astropy.table import Column, Table
 
 from ..evaluation.networks import to_quantities
 from ..evaluation.predictions import compare_to_truth
-from .heatmaps import OUTPUTS
+from ..tasks import TASKS
+from .heatmaps import all_outputs
 from .images import keys_of_events
 
 __all__ = [
     "BINNED",
-    "ERROR_OF",
     "STATISTICS",
     "agreement",
     "centroid",
@@ -37,13 +37,6 @@ STATISTICS = {
     "share_edge": "Share at the camera's edge",
     "distance": "Centroid to shower's / length",
     "agreement": "Agreement of members (cosine)",
-}
-#: Name in `errors_of` of the error of each task of the network.
-ERROR_OF = {
-    "energy": "energy",
-    "direction": "separation",
-    "impact": "impact",
-    "class": "class",
 }
 #: What events are binned in: column of the events, label for figures, whether the
 #: bins are logarithmic. The error is that of the output itself.
@@ -210,11 +203,12 @@ def errors_of(batch, predictions):
     Returns
     -------
     dict of str to numpy.ndarray
-        ``energy``, \\|E/E_true - 1\\|; ``separation`` from the true direction in deg;
-        ``impact``, distance from the true impact point in m; ``class``, how far the
-        gammaness is from 1 for gammas and 0 for others; shape (n_rows, n), the first
-        row that of the mean prediction, which members follow if there are several. NaN
-        where there is no truth, the first three for all but gammas, too.
+        By the ``error`` of each task: ``energy``, \\|E/E_true - 1\\|; ``separation``
+        from the true direction in deg; ``impact``, distance from the true impact point
+        in m; ``class``, how far the gammaness is from 1 for gammas and 0 for others.
+        Shape (n_rows, n), the first row that of the mean prediction, which members
+        follow if there are several. NaN where there is no truth; for all but gammas,
+        all but ``class``, too.
     """
     events = batch.events
     quantities = to_quantities(
@@ -224,16 +218,13 @@ def errors_of(batch, predictions):
         events["position"],
     )
     compared = compare_to_truth(quantities, events)
-    label = np.asarray(events["label"])
-    true_energy = events["true_energy"].to_value(u.TeV)
-    errors = {
-        "energy": np.abs(compared["energy"] / true_energy - 1),
-        "separation": compared["separation"],
-        "impact": compared["impact"],
-    }
-    errors = {name: np.where(label == 0, rows, np.nan) for name, rows in errors.items()}
-    is_gamma = np.where(label < 0, np.nan, label == 0)
-    errors["class"] = np.abs(compared["gammaness"] - is_gamma)
+    is_gamma = np.asarray(events["label"]) == 0
+    errors = {}
+    for task in TASKS.values():
+        if task.compared in compared:
+            rows = task.error_of(compared[task.compared], events)
+            known = is_gamma if task.of_gammas else np.full(len(events), True)
+            errors[task.error] = np.where(known, rows, np.nan)
     return errors
 
 
@@ -268,7 +259,9 @@ def summarise(events, tables, n_bins=_N_QUANTILES):
 def _rows(events, tables, binning, n_bins):
     rows = []
     for model, table in tables.items():
-        outputs = [name for name in OUTPUTS if f"{name}_share_edge" in table.colnames]
+        outputs = [
+            name for name in all_outputs() if f"{name}_share_edge" in table.colnames
+        ]
         for output in outputs:
             bins = _bins(events, table, binning, output, n_bins)
             for (low, high, chosen), statistic in itertools.product(bins, STATISTICS):
@@ -312,7 +305,7 @@ def _bins(events, table, binning, output, n_bins):
         return [(np.nan, np.nan, np.ones(len(events), bool))]
     column, _, _ = BINNED[binning]
     if column is None:
-        error = ERROR_OF[OUTPUTS[output].task]
+        error = TASKS[all_outputs()[output].task].error
         values = np.asarray(table[f"error_{error}"])
     else:
         values = np.asarray(events[column])

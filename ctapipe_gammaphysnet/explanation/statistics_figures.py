@@ -6,15 +6,15 @@ from matplotlib.figure import Figure
 from ..figures.drawing import figure_style
 from ..figures.panels import (
     NAME_WIDTH,
-    TASK_COLOURS,
     curve_styles,
     mark_isolated,
     plain_text,
     say_empty,
     set_logarithmic,
 )
+from ..tasks import TASKS
 from .curves import draw_curve, draw_legend, new_figure
-from .heatmaps import EMPTY, OUTPUTS
+from .heatmaps import EMPTY, all_outputs
 from .statistics import BINNED, STATISTICS
 
 __all__ = ["draw_statistics"]
@@ -45,9 +45,14 @@ def draw_statistics(summary):
     }
 
 
+def _outputs_in(table):
+    """Outputs that a table has statistics of, by their names."""
+    return {k: out for k, out in all_outputs().items() if k in table["output"]}
+
+
 def _draw_overall(table):
     """Mean over members with its deviation, of each model side by side."""
-    outputs = [name for name in OUTPUTS if name in table["output"]]
+    outputs = _outputs_in(table)
     statistics = [name for name in STATISTICS if name in table["statistic"]]
     styles = curve_styles(dict.fromkeys(table["model"].tolist()))
     figure = Figure(figsize=(4.2 * len(statistics), 4.4), layout="constrained")
@@ -56,7 +61,7 @@ def _draw_overall(table):
     for axis, statistic in zip(axes.flat, statistics, strict=True):
         for number, (model, style) in enumerate(styles.items()):
             rows = table[(table["model"] == model) & (table["statistic"] == statistic)]
-            at = np.array([outputs.index(name) for name in rows["output"]])
+            at = np.array([list(outputs).index(name) for name in rows["output"]])
             at = at + step * (number - (len(styles) - 1) / 2)
             mean = np.asarray(rows["mean"])
             axis.errorbar(
@@ -74,12 +79,12 @@ def _draw_overall(table):
                 axis.axhline(area, color="0.5", linewidth=1, label=_EVERYWHERE)
         axis.set_xticks(
             range(len(outputs)),
-            [OUTPUTS[name].label for name in outputs],
+            [output.label for output in outputs.values()],
             rotation=40,
             ha="right",
         )
-        for text, name in zip(axis.get_xticklabels(), outputs, strict=True):
-            text.set_color(TASK_COLOURS[OUTPUTS[name].task])
+        for text, output in zip(axis.get_xticklabels(), outputs.values(), strict=True):
+            text.set_color(TASKS[output.task].colour)
         axis.set_xlim(-0.5, len(outputs) - 0.5)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
@@ -105,21 +110,20 @@ def _say_empty_at(axis, x, colour):
 
 def _draw_binned(table, binning):
     """Curves of all models: rows are statistics, columns outputs."""
-    outputs = [name for name in OUTPUTS if name in table["output"]]
+    outputs = _outputs_in(table)
     statistics = [name for name in STATISTICS if name in table["statistic"]]
     figure, axes = new_figure(len(statistics), len(outputs), "all")
     _, label, is_logarithmic = BINNED[binning]
     styles = curve_styles(dict.fromkeys(table["model"].tolist()))
-    for column, output in zip(axes.T, outputs, strict=True):
-        of_output = table[table["output"] == output]
+    for column, (name, output) in zip(axes.T, outputs.items(), strict=True):
+        of_output = table[table["output"] == name]
         for axis, statistic in zip(column, statistics, strict=True):
             _draw_panel(axis, of_output, statistic, binning, styles)
             if is_logarithmic:
                 set_logarithmic(axis.xaxis)
             axis.grid(alpha=0.3)
-        task = OUTPUTS[output].task
         column[0].set_title(
-            OUTPUTS[output].label, fontsize="medium", color=TASK_COLOURS[task]
+            output.label, fontsize="medium", color=TASKS[output.task].colour
         )
         column[-1].set_xlabel(label)
     for axis, statistic in zip(axes[:, 0], statistics, strict=True):

@@ -10,7 +10,6 @@ import numpy as np
 
 __all__ = [
     "NAME_WIDTH",
-    "TASK_COLOURS",
     "curve_styles",
     "draw_band",
     "legend_entries",
@@ -26,14 +25,6 @@ __all__ = [
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-#: A task has one colour in all figures, which is none of a curve's: those of Tol's
-#: muted scheme, which colour-blind readers tell apart, too.
-TASK_COLOURS = {
-    "class": "#882255",
-    "energy": "#332288",
-    "direction": "#117733",
-    "impact": "#999933",
-}
 #: Letters in a line of a name in a legend or a title.
 NAME_WIDTH = 40
 #: Height in inches of a line of a legend.

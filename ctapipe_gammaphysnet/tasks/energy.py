@@ -118,7 +118,7 @@ class _Energy(Task):
 
     def fact(self, output, error):
         """Say the energy."""
-        return "" if output is None else f"{10 ** output[:, 0].mean():.3g} TeV"
+        return f"{10 ** output[:, 0].mean():.3g} TeV"
 
 
 ENERGY = _Energy()

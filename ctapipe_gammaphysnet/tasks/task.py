@@ -255,8 +255,8 @@ class Task:
 
         Parameters
         ----------
-        output : numpy.ndarray or None
-            Outputs, shape (n_members, n_outputs); None if it is not predicted.
+        output : numpy.ndarray
+            Outputs, shape (n_members, n_outputs).
         error : float
             The error of the mean over members; NaN if it is not known.
 

@@ -10,6 +10,7 @@ from ..figures.drawing import collect_failures, write_figures
 from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
 from ..files.paths import Names, find_files, named_models, refuse_same_files
+from ..tasks import TASKS
 from . import options
 from .base import GammaPhysNetTool
 from .extras import require_modules
@@ -81,7 +82,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     n_random.tag(config=True)
 
     rank_by = traits.CaselessStrEnum(
-        ["separation", "energy", "impact", "class"],
+        [task.error for task in TASKS.values()],
         default_value="separation",
         help=(
             "Error by which images are the best or worst: angle to the true direction,"
@@ -396,13 +397,13 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     def _say_what_is_empty(self, what, maps):
         """Say which heatmaps of an image are 0 everywhere, of all members."""
-        from ..explanation.heatmaps import OUTPUTS
+        from ..explanation.heatmaps import all_outputs
 
         if maps.empty:
             self.log.info(
                 "%s: no pixel raises %s, the heatmaps are empty",
                 what,
-                ", ".join(OUTPUTS[output].label for output in maps.empty),
+                ", ".join(all_outputs()[output].label for output in maps.empty),
             )
 
     def _asked_for(self):

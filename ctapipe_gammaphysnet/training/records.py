@@ -10,12 +10,12 @@ from astropy.table import Table
 from ..figures.drawing import figure_style
 from ..figures.panels import (
     NAME_WIDTH,
-    TASK_COLOURS,
     place_legend,
     plain_text,
     say_empty,
 )
 from ..files.output import write_whole
+from ..tasks import TASKS, class_first
 
 __all__ = ["describe_epoch", "plot_histories", "summarise", "write_history"]
 
@@ -24,15 +24,12 @@ _CURVES = {
     "validation loss": "Validation loss",
     "weight": "Weight of the task",
 }
-#: Figures of validation, and the task of which they are.
-_FIGURES = {
-    "AUC": "class",
-    "energy resolution": "energy",
-    "energy bias": "energy",
-    "angular resolution / deg": "direction",
-    "impact resolution / m": "impact",
-}
 _LINES = ("-", "--", ":", "-.")
+
+
+def _task_of_figure():
+    """Task of each figure of merit on validation data."""
+    return {f: name for name, task in class_first().items() for f in task.figures}
 
 
 def write_history(history, path):
@@ -90,16 +87,21 @@ def summarise(histories):
     astropy.table.Table
         The figures after the last epoch, a row for each member.
     """
+    figures = [
+        f
+        for f, task in _task_of_figure().items()
+        if not TASKS[task].optional or any(f in h[-1] for h in histories.values() if h)
+    ]
     rows = [
         {
             "network": name,
-            **{f: history[-1].get(f, np.nan) for f in ("epoch", *_FIGURES)},
+            **{f: history[-1].get(f, np.nan) for f in ("epoch", *figures)},
         }
         for name, history in histories.items()
         if history
     ]
     table = Table(rows=rows)
-    for figure in _FIGURES:
+    for figure in figures:
         if figure in table.colnames:
             table[figure].format = ".4g"
     return table
@@ -122,7 +124,9 @@ def plot_histories(histories, path):
     from matplotlib.ticker import MaxNLocator
 
     present = [
-        f for f in _FIGURES if any(f in row for h in histories.values() for row in h)
+        f
+        for f in _task_of_figure()
+        if any(f in row for h in histories.values() for row in h)
     ]
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = [*_CURVES, *present]
@@ -150,6 +154,7 @@ def plot_histories(histories, path):
 def _draw(axis, panel, name, history, line):
     epochs = [row["epoch"] for row in history]
     columns = dict.fromkeys(name for row in history for name in row)
+    colours = {name: task.colour for name, task in TASKS.items()}
     for column in columns:
         if column != panel and not column.startswith(f"{panel} "):
             continue
@@ -158,7 +163,7 @@ def _draw(axis, panel, name, history, line):
             epochs,
             [row.get(column, np.nan) for row in history],
             line,
-            color=TASK_COLOURS.get(_FIGURES.get(panel, task), "black"),
+            color=colours.get(_task_of_figure().get(panel, task), "black"),
             marker=".",
             label=f"{task} {name}".strip(),
         )
@@ -172,9 +177,9 @@ def _legend(figure, histories):
 
     used = {line.get_color() for axis in figure.axes for line in axis.lines}
     entries = {
-        task: Line2D([], [], color=colour)
-        for task, colour in TASK_COLOURS.items()
-        if colour in used
+        name: Line2D([], [], color=task.colour)
+        for name, task in class_first().items()
+        if task.colour in used
     }
     for name, line in zip(histories, cycle(_LINES), strict=False):
         entries[plain_text(name, NAME_WIDTH)] = Line2D(

@@ -17,7 +17,7 @@ from ctapipe_gammaphysnet.explanation.robustness_figures import draw_robustness
 from ctapipe_gammaphysnet.explanation.statistics import STATISTICS, summarise
 from ctapipe_gammaphysnet.explanation.statistics_figures import draw_statistics
 from ctapipe_gammaphysnet.figures.drawing import write_figures
-from ctapipe_gammaphysnet.figures.panels import TASK_COLOURS
+from ctapipe_gammaphysnet.tasks import TASKS
 
 
 def one_event(n_members, attention=True, label=0):
@@ -284,7 +284,7 @@ def test_a_task_has_one_colour():
     ]
     colours = {a.title.get_color() for a in titles if a.get_title() == "Energy"}
     (label,) = statistics["statistics_overall"].axes[0].get_xticklabels()
-    assert colours == {label.get_color()} == {TASK_COLOURS["energy"]}
+    assert colours == {label.get_color()} == {TASKS["energy"].colour}
 
 
 @pytest.mark.parametrize("n_models", [1, 6])
@@ -321,5 +321,5 @@ def test_empty_movements_are_labelled_so():
     found = said(plots["robustness_heatmaps"])
     assert found["Energy"] == [[EMPTY]]
     (first, *_) = plots["robustness_predictions"].axes
-    assert first.yaxis.label.get_color() == TASK_COLOURS["impact"]
+    assert first.yaxis.label.get_color() == TASKS["impact"].colour
     assert not first.texts

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from ctapipe_gammaphysnet.figures.drawing import figure_style, write_figures
 from ctapipe_gammaphysnet.figures.panels import (
     NAME_WIDTH,
-    TASK_COLOURS,
     curve_styles,
     draw_band,
     legend_entries,
@@ -19,6 +18,7 @@ from ctapipe_gammaphysnet.figures.panels import (
     say_empty,
     set_logarithmic,
 )
+from ctapipe_gammaphysnet.tasks import TASKS
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,9 @@ def test_many_curves_with_long_names_leave_room_for_the_panel(tmp_path):
 
 def test_tasks_have_colours_that_no_curve_has():
     colours = {style["color"] for style in curve_styles(range(20)).values()}
-    assert len(set(TASK_COLOURS.values())) == 4
-    assert not colours & set(TASK_COLOURS.values())
+    of_tasks = {task.colour for task in TASKS.values()}
+    assert len(of_tasks) == len(TASKS)
+    assert not colours & of_tasks
 
 
 def test_an_empty_panel_says_why():

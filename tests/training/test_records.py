@@ -8,7 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from ctapipe_gammaphysnet.figures.panels import TASK_COLOURS
+from ctapipe_gammaphysnet.tasks import TASKS
 from ctapipe_gammaphysnet.training.records import (
     plot_histories,
     summarise,
@@ -237,7 +237,7 @@ def test_a_task_has_one_colour_in_all_panels(tmp_path, drawn):
     for axis in drawn[0].axes:
         for line in axis.lines:
             task = tasks.get(axis.get_ylabel(), line.get_label().removesuffix(" a"))
-            assert line.get_color() == TASK_COLOURS[task]
+            assert line.get_color() == TASKS[task].colour
 
 
 def test_names_of_telescopes_are_no_formulas(tmp_path, drawn):
