@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from ..network.config import NetworkConfig
+from ..tasks import TASKS
 from ..terminal import without_commands
 from .strict_json import StrictJsonError, check_size, strict_json
 
@@ -39,7 +40,6 @@ __all__ = [
     "NetworkCard",
     "NewerFormatError",
     "OpticsCard",
-    "TargetsCard",
     "TelescopeCard",
     "card_from_json",
     "card_to_json",
@@ -49,7 +49,13 @@ __all__ = [
 
 FORMAT = "ctapipe_gammaphysnet"
 #: Increases when older versions of this package could misunderstand a new file.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: What format 1 says of its outputs, whatever the network's tasks are.
+_TARGETS_1 = {
+    "energy": "log10(E/TeV)",
+    "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
+    "impact": "core - telescope / km, TiltedGroundFrame of the telescope pointing",
+}
 
 # Beyond this many errors, listing them takes more memory than the card.
 _MAX_LISTED_ERRORS = 1000
@@ -209,22 +215,8 @@ class InputCard(_Card):
         )
 
 
-class TargetsCard(_Card):
-    """What a network's outputs mean."""
-
-    energy: Literal["log10(E/TeV)"] = Field(
-        "log10(E/TeV)", description="Meaning of the output energy."
-    )
-    direction: Literal["fov_lon, fov_lat / deg, TelescopeFrame"] = Field(
-        "fov_lon, fov_lat / deg, TelescopeFrame",
-        description="Meaning of the two outputs direction.",
-    )
-    impact: Literal[
-        "core - telescope / km, TiltedGroundFrame of the telescope pointing"
-    ] = Field(
-        "core - telescope / km, TiltedGroundFrame of the telescope pointing",
-        description="Meaning of the two outputs impact.",
-    )
+def _meanings(tasks):
+    return {task: TASKS[task].meaning for task in tasks}
 
 
 class MemberCard(_Card):
@@ -244,7 +236,10 @@ class NetworkCard(_Card):
     telescope: TelescopeCard = Field(description="Telescope type it was trained for.")
     network: NetworkConfig = Field(description="Architecture of the network.")
     input: InputCard = Field(InputCard(), description="What enters the network.")
-    targets: TargetsCard = Field(TargetsCard(), description="What comes out of it.")
+    targets: dict[str, Text] = Field(
+        default_factory=lambda data: _meanings(data["network"].tasks),
+        description="What comes out of it: the meaning of the outputs of each task.",
+    )
     training: FreeForm = Field(
         default_factory=dict,
         description="How it was trained: settings, ranges of energy and pointing, "
@@ -253,6 +248,19 @@ class NetworkCard(_Card):
     members: Annotated[tuple[MemberCard, ...], Field(max_length=64), FailFast()] = (
         Field(description="Members of the ensemble, in the order of their weights.")
     )
+
+    @field_validator("targets")
+    @classmethod
+    def _meant(cls, targets, info):
+        if "network" not in info.data:
+            return targets
+        meanings = _meanings(info.data["network"].tasks)
+        for name, meaning in meanings.items():
+            if targets.get(name) != meaning:
+                raise ValueError(f"targets.{name} must be {meaning!r}")
+        if unknown := targets.keys() - meanings:
+            raise ValueError(f"targets.{min(unknown)}: the network has no such task")
+        return targets
 
     @field_validator("members")
     @classmethod
@@ -270,7 +278,7 @@ class ModelCard(_Card):
     format: Literal["ctapipe_gammaphysnet"] = Field(
         FORMAT, description="Names this kind of file."
     )
-    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = Field(
+    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = Field(
         FORMAT_VERSION, description="Version of the format of card and weights."
     )
     note: str = Field("", description="Free text, for example on the intended use.")
@@ -333,6 +341,17 @@ def _check_format(values):
         )
 
 
+def _of_this_format(text, values):
+    """Text of a card in the format of this version: format 1 becomes format 2."""
+    if type(values["format_version"]) is not int or values["format_version"] != 1:
+        return text
+    networks = values.get("networks")
+    for network in networks if isinstance(networks, list) else ():
+        if isinstance(network, dict) and network.get("targets") == _TARGETS_1:
+            del network["targets"]
+    return json.dumps(values | {"format_version": FORMAT_VERSION})
+
+
 def _describe(err):
     """Short text of a ValidationError: the first fields and what is wrong with them."""
     count = err.error_count()
@@ -356,7 +375,7 @@ def card_from_json(text):
     Parameters
     ----------
     text : str
-        JSON text, as `card_to_json` writes it.
+        JSON text, as `card_to_json` writes it, or as it wrote it in format 1.
 
     Returns
     -------
@@ -372,8 +391,10 @@ def card_from_json(text):
     """
     try:
         check_size(text)
-        _check_format(strict_json(text))
-    except StrictJsonError as err:
+        values = strict_json(text)
+        _check_format(values)
+        text = _of_this_format(text, values)
+    except (StrictJsonError, RecursionError) as err:
         raise CardError(str(err)) from None
     try:
         return ModelCard.model_validate_json(text)

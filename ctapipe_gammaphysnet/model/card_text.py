@@ -87,7 +87,7 @@ def _summary(network):
         },
         "architecture": network.network.model_dump(mode="json"),
         "input": network.input.model_dump(),
-        "targets": network.targets.model_dump(),
+        "targets": network.targets,
         "training": network.training,
         "members": {
             f"seed {member.seed}": member.training for member in network.members

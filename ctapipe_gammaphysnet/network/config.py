@@ -18,7 +18,9 @@ __all__ = ["NetworkConfig", "Task"]
 
 def _known(name):
     if name not in TASKS:
-        raise ValueError(f"should be one of {', '.join(TASKS)}")
+        raise ValueError(
+            f"was made with a task that this version does not know: {name}"
+        )
     return name
 
 

@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +25,12 @@ from ctapipe_gammaphysnet.model.card import (
     geometry_sha256,
 )
 from ctapipe_gammaphysnet.model.card_text import format_card
+from ctapipe_gammaphysnet.model.file import read_card
 from ctapipe_gammaphysnet.network import NetworkConfig
 
+MODEL = (
+    Path(__file__).parents[2] / "examples" / "data" / "lst_demonstration.safetensors"
+)
 X, Y = (-0.05, 0.0, 0.1, -0.0), (0.1 + 0.2, 1e-17, 0.05, 1 / 3)
 
 
@@ -122,11 +127,71 @@ def test_defaults_say_what_goes_in_and_out():
         "peak_time_rings": 0,
         "missing_pixels": "zero",
     }
-    assert network.targets.energy == "log10(E/TeV)"
-    assert network.targets.direction == "fov_lon, fov_lat / deg, TelescopeFrame"
-    assert network.targets.impact == (
-        "core - telescope / km, TiltedGroundFrame of the telescope pointing"
-    )
+    assert network.targets == {
+        "energy": "log10(E/TeV)",
+        "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
+        "impact": "core - telescope / km, TiltedGroundFrame of the telescope pointing",
+        "class": "logits of the classes",
+    }
+
+
+def test_targets_are_those_of_the_tasks():
+    network = make_card().networks[0]
+    values = network.model_dump(exclude={"targets"})
+    values["network"] = network.network.model_copy(update={"tasks": ("energy",)})
+    assert NetworkCard(**values).targets == {"energy": "log10(E/TeV)"}
+
+
+def card_of_format_1():
+    """JSON of a card as format 1 wrote it: a network without the class."""
+    values = json.loads(card_to_json(make_card())) | {"format_version": 1}
+    values["networks"][0]["network"]["tasks"] = ["direction", "energy"]
+    values["networks"][0]["targets"] = {
+        "energy": "log10(E/TeV)",
+        "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
+        "impact": "core - telescope / km, TiltedGroundFrame of the telescope pointing",
+    }
+    return values
+
+
+def test_format_1_is_read():
+    card = card_from_json(json.dumps(card_of_format_1()))
+    assert card.format_version == 2
+    assert card.networks[0].targets == {
+        "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
+        "energy": "log10(E/TeV)",
+    }
+    expected = make_card().networks[0]
+    assert card.networks[0].telescope == expected.telescope
+    assert card.networks[0].members == expected.members
+    assert card_from_json(card_to_json(card)) == card
+
+
+@pytest.mark.parametrize(
+    ("task", "meaning"), [("energy", "E/TeV"), ("class", "logits")]
+)
+def test_format_1_means_what_it_meant(task, meaning):
+    values = card_of_format_1()
+    values["networks"][0]["targets"][task] = meaning
+    with pytest.raises(CardError, match="targets"):
+        card_from_json(json.dumps(values))
+
+
+def test_format_1_is_as_strict():
+    for name, value in (("format_version", True), ("networks", {}), ("note", None)):
+        with pytest.raises(CardError, match=name):
+            card_from_json(json.dumps(card_of_format_1() | {name: value}))
+    values = card_of_format_1()
+    values["networks"][0]["network"]["blocks"] = 0
+    with pytest.raises(CardError, match="network.blocks"):
+        card_from_json(json.dumps(values))
+
+
+def test_the_committed_model_has_format_1():
+    text = MODEL.read_bytes()
+    assert b'\\"format_version\\": 1' in text
+    card = read_card(MODEL)
+    assert list(card.networks[0].targets) == list(card.networks[0].network.tasks)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +220,13 @@ def test_defaults_say_what_goes_in_and_out():
         ((*NETWORK, "input", "charge_scale"), 0.0, "input.charge_scale"),
         ((*NETWORK, "input", "peak_time_rings"), 11, "input.peak_time_rings"),
         ((*NETWORK, "targets", "energy"), "E/TeV", "targets.energy"),
+        ((*NETWORK, "targets", "energy"), ..., "targets.energy"),
+        ((*NETWORK, "targets", "depth"), "g/cm²", "targets.depth"),
+        (
+            (*NETWORK, "network", "tasks"),
+            ["energy", "depth"],
+            "was made with a task that this version does not know: depth",
+        ),
         ((*NETWORK, "members"), [], "members: Value error, there must be at least"),
         ((*NETWORK, "members"), [{"seed": s} for s in range(65)], "at most 64"),
         ((*NETWORK, "members", 1, "seed"), 11, "the same seed"),
@@ -198,11 +270,11 @@ def test_same_telescope_type_twice():
 
 
 def test_newer_format_comes_before_the_schema():
-    values = json.loads(edited(("format_version",), 2))
+    values = json.loads(edited(("format_version",), 3))
     values["something new"] = {}
     with pytest.raises(
         NewerFormatError,
-        match=r"newer ctapipe_gammaphysnet \(format 2\).* up to 1: upgrade",
+        match=r"newer ctapipe_gammaphysnet \(format 3\).* up to 2: upgrade",
     ):
         card_from_json(json.dumps(values))
 
@@ -285,7 +357,7 @@ def test_all_fields_are_described():
 def test_format_card():
     lines = format_card(make_card()).splitlines()
     for line in [
-        "Model of ctapipe_gammaphysnet, format 1",
+        "Model of ctapipe_gammaphysnet, format 2",
         "note: demonstration, not for science",
         "software:",
         "  torch: 2.9",

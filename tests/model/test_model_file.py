@@ -571,11 +571,11 @@ def test_swapped_tensors(content, path):
 
 def test_newer_format(content, path):
     card, tensors = parts(content)
-    newer = json.loads(card) | {"format_version": 2, "more": {}}
+    newer = json.loads(card) | {"format_version": 3, "more": {}}
     message = refusal(path, forge(json.dumps(newer), tensors))
     assert message == (
-        f"{path} was written by a newer ctapipe_gammaphysnet (format 2); "
-        "this version reads up to 1: upgrade ctapipe_gammaphysnet"
+        f"{path} was written by a newer ctapipe_gammaphysnet (format 3); "
+        "this version reads up to 2: upgrade ctapipe_gammaphysnet"
     )
 
 
