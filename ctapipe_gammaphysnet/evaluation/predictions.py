@@ -57,7 +57,7 @@ def combine_telescopes(predictions, intensity, event, n_events):
     combined = {
         name: np.full((len(v), n_events), np.nan) for name, v in predictions.items()
     }
-    for row in range(len(predictions["energy"])):
+    for row in range(len(next(iter(predictions.values())))):
         one = {name: values[row, order] for name, values in predictions.items()}
         table = _telescope_table(one, intensity, event)
         for kind, combiners in make_combiners(PROPERTIES, "").items():
