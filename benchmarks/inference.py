@@ -21,7 +21,12 @@ import torch
 from torch import nn
 
 from ctapipe_gammaphysnet.model.card import MemberCard, NetworkCard
-from ctapipe_gammaphysnet.model.predictor import Predictor, select_device, set_threads
+from ctapipe_gammaphysnet.model.predictor import (
+    DeviceError,
+    Predictor,
+    select_device,
+    set_threads,
+)
 from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import ENGINES
@@ -438,7 +443,7 @@ def use_machine(parser, args):
     """
     try:
         device = select_device(args.device)
-    except (RuntimeError, ValueError) as error:
+    except DeviceError as error:
         parser.error(str(error))
     set_threads(args.n_jobs)
     return device

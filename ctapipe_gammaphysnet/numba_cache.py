@@ -3,13 +3,23 @@
 import hashlib
 import pickle
 
+from ctapipe.core import ToolConfigurationError
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
 from numba.core.serialize import dumps
 
 from .announce import warn_once
 
-__all__ = ["keep_compiled", "require_compilation", "warn_not_kept"]
+__all__ = [
+    "CompilationError",
+    "keep_compiled",
+    "require_compilation",
+    "warn_not_kept",
+]
+
+
+class CompilationError(ToolConfigurationError, ValueError):
+    """Numba may not compile what must be compiled."""
 
 
 def keep_compiled(announcement, stamp=None):
@@ -58,11 +68,11 @@ def require_compilation(what, alternative=""):
 
     Raises
     ------
-    ValueError
+    CompilationError
         If ``NUMBA_DISABLE_JIT`` is set.
     """
     if config.DISABLE_JIT:
-        raise ValueError(
+        raise CompilationError(
             f"{what} needs compiled code, which NUMBA_DISABLE_JIT in the environment "
             f"switches off: unset it{alternative}"
         )

@@ -6,7 +6,7 @@ torch is imported when a reconstructor is made.
 
 import astropy.units as u
 import numpy as np
-from ctapipe.core import Provenance, ToolConfigurationError
+from ctapipe.core import ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
 from ctapipe.io import HDF5EventSource
 from ctapipe.reco import Reconstructor, StereoCombiner
@@ -22,8 +22,8 @@ from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.dl1_file import DL1File
 from .events.preparation import event_images
 from .events.quality import ImageQualityQuery
-from .files.input_file import sha256_of_file
 from .files.paths import FilePath
+from .model.errors import ModelFileError
 from .tasks import TASKS
 
 __all__ = ["GammaPhysNetReconstructor"]
@@ -145,7 +145,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.quality_query = ImageQualityQuery(parent=self)
         try:
             self._load_networks()
-        except ValueError as error:
+        except ModelFileError as error:
             # The kind of error that ctapipe's tools print without a traceback.
             raise ToolConfigurationError(str(error)) from error
         #: What combines the telescopes, by the kinds that the array has.
@@ -171,49 +171,31 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
-        from .model.file import read_model, warn_incomplete
-        from .model.predictor import Predictor, check_engine, select_device, set_threads
-        from .model.telescope import check_telescopes
+        from .model.loading import load_model
 
-        device = select_device(self.device)
-        check_engine(self.engine, device)
-        set_threads(self.n_jobs)
-        model = read_model(self.load_path)
-        warn_incomplete(self.load_path, model.card, self.log)
-        #: What the output names the model by.
-        self.model_name = ModelName(sha256_of_file(self.load_path), model.card.note)
-        Provenance().add_input_file(
+        model = load_model(
             self.load_path,
-            role="γ-PhysNet model",
-            reference_meta={"sha256": self.model_name.sha256},
+            {None: self.subarray},
+            # Telescopes of one name need not be alike: all of them are checked.
+            dict.fromkeys(str(t) for t in self.subarray.telescope_types),
+            on_missing=self._report_missing_networks,
+            log=self.log,
+            device=self.device,
+            precision=self.precision,
+            engine=self.engine,
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
         )
-        cards = {card.telescope.type: card for card in model.card.networks}
+        #: What the output names the model by.
+        self.model_name = ModelName(model.sha256, model.card.note)
         # Of all networks in the file, so that the output has the same tables whichever
         # telescopes there are.
-        kinds = {k for c in cards.values() for k in kinds_of_tasks(c.network.tasks)}
+        tasks = [card.network.tasks for card in model.card.networks]
+        kinds = {kind for of_network in tasks for kind in kinds_of_tasks(of_network)}
         #: Kinds of DL2 information that the networks give: keys of `CONTAINERS`.
         self.kinds = [kind for kind in CONTAINERS if kind in kinds]
-        weights = dict(zip(cards, model.weights, strict=True))
-        #: Card and predictor of each telescope type that has a network.
-        self._networks = {}
-        # Telescopes of one name need not be alike: all of them are checked.
-        names = dict.fromkeys(str(t) for t in self.subarray.telescope_types)
-        for name in names:
-            if name not in cards:
-                self._report_missing_network(name, list(cards))
-                continue
-            check_telescopes(self.subarray, cards[name].telescope)
-            self._networks[name] = (
-                cards[name],
-                Predictor(
-                    cards[name],
-                    weights[name],
-                    device,
-                    self.precision,
-                    self.engine,
-                    self.batch_size,
-                ),
-            )
+        #: Of each telescope type that has one.
+        self._networks = model.networks
         #: Telescopes without pointing of which a warning was given.
         self._warned_of_pointing = set()
         #: Name of the telescope type, for each telescope that has a network.
@@ -223,19 +205,21 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             if str(telescope) in self._networks
         }
 
-    def _report_missing_network(self, name, available):
-        message = (
-            f"{self.load_path} has no network for telescope type {name}, only for "
-            f"{', '.join(available)}"
-        )
-        if self.missing_network == "error":
-            raise ValueError(
-                f"{message}. Leave these telescopes out (EventSource.allowed_tels of "
-                "ctapipe-process), or set GammaPhysNetReconstructor.missing_network to "
-                "'warn' or 'ignore' to have their events written as not valid."
+    def _report_missing_networks(self, names, available):
+        for name in names:
+            message = (
+                f"{self.load_path} has no network for telescope type {name}, only for "
+                f"{', '.join(available)}"
             )
-        if self.missing_network == "warn":
-            self.log.warning("%s: its events will not be valid", message)
+            if self.missing_network == "error":
+                raise ToolConfigurationError(
+                    f"{message}. Leave these telescopes out (EventSource.allowed_tels "
+                    "of ctapipe-process), or set "
+                    "GammaPhysNetReconstructor.missing_network to 'warn' or 'ignore' "
+                    "to have their events written as not valid."
+                )
+            if self.missing_network == "warn":
+                self.log.warning("%s: its events will not be valid", message)
 
     def __call__(self, event):
         """Predict, and fill the DL2 containers of telescopes and array.
@@ -329,8 +313,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         bool
             Whether it predicts the direction or the impact point.
         """
-        card, _ = self._networks[name]
-        return any(TASKS[task].needs_pointing for task in card.network.tasks)
+        tasks = self._networks[name].card.network.tasks
+        return any(TASKS[task].needs_pointing for task in tasks)
 
     def preparation_of(self, name):
         """What makes the input of a telescope type's network of images.
@@ -345,7 +329,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         InputPreparation
             What the network's card says of its input.
         """
-        return self._networks[name][1].prepare
+        return self._networks[name].predictor.prepare
 
     def run_network(self, name, inputs):
         """Run the network of a telescope type.
@@ -363,8 +347,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         dict of str to numpy.ndarray
             Output of each task, shape (n_members, n, n_outputs).
         """
-        _, predict = self._networks[name]
-        return predict(inputs)
+        return self._networks[name].predictor(inputs)
 
     def columns(self, outputs, has_pixels, tel_ids, pointing_alt, pointing_az):
         """Make DL2 columns of a network's outputs, and count what is valid.

@@ -1,7 +1,5 @@
 """What the members of a model predict from the images of DL1 files."""
 
-from dataclasses import dataclass
-
 import astropy.units as u
 import numpy as np
 from scipy.stats import binom
@@ -10,14 +8,13 @@ from ..dl2.columns import telescope_columns
 from ..events.images import read_images
 from ..events.showers import is_among
 from ..events.telescope_events import check_pointing
-from ..model.file import read_model, warn_incomplete
-from ..model.predictor import Predictor
+from ..model.errors import ModelFileError
+from ..model.loading import load_model
 from ..model.telescope import check_telescopes
 from .events import EvaluationError
 from .predictions import predicted_columns
 
 __all__ = [
-    "Network",
     "check_showers",
     "check_unseen",
     "predict_file",
@@ -32,23 +29,7 @@ _BLOCK = 512
 _CHANCE = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class Network:
-    """The network of one telescope type.
-
-    Attributes
-    ----------
-    card : NetworkCard
-        What the model card says of it.
-    predictor : Predictor
-        Its members.
-    """
-
-    card: object
-    predictor: object
-
-
-def read_networks(path, types, arrays, device, precision, log):
+def read_networks(path, types, arrays, log, **settings):
     """Read the networks of a model for the telescopes of files.
 
     Parameters
@@ -59,46 +40,39 @@ def read_networks(path, types, arrays, device, precision, log):
         Telescope types.
     arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
         The array of each file.
-    device : torch.device
-        Where to compute.
-    precision : {"float32", "bfloat16"}
-        Precision of the convolutions.
     log : logging.Logger
         Where to warn of a model whose training was interrupted.
+    **settings
+        How to compute, as for `load_model`.
 
     Returns
     -------
-    list of Network
-        One for each type.
+    LoadedModel
+        With a network for each type.
 
     Raises
     ------
     EvaluationError
-        If the model has no network for a type, or members of different seeds.
-    ValueError
-        If the model cannot be read, or is not of the telescopes of the files.
+        If the file cannot be read, or has no network for a type, or members of
+        different seeds.
+    DeviceError
+        If this machine cannot compute so.
+    TelescopeMismatchError
+        If the model is not of the telescopes of the files.
     """
-    model = read_model(path)
-    warn_incomplete(path, model.card, log)
-    pairs = {
-        card.telescope.type: (card, weights)
-        for card, weights in zip(model.card.networks, model.weights, strict=True)
-    }
-    missing = set(types) - set(pairs)
-    if missing:
+
+    def refuse(missing, available):
         raise EvaluationError(
             f"{path} has no network for {', '.join(sorted(missing))}, only "
-            f"for {', '.join(pairs)}: choose with --telescope-types"
+            f"for {', '.join(available)}: choose with --telescope-types"
         )
-    pairs = [pairs[name] for name in types]
-    for card, _ in pairs:
-        for source, subarray in arrays.items():
-            check_telescopes(subarray, card.telescope, source)
-    seeds_of([card for card, _ in pairs])
-    return [
-        Network(card, Predictor(card, weights, device, precision))
-        for card, weights in pairs
-    ]
+
+    try:
+        model = load_model(path, arrays, types, on_missing=refuse, log=log, **settings)
+    except ModelFileError as error:
+        raise EvaluationError(str(error)) from error
+    seeds_of([network.card for network in model.networks.values()])
+    return model
 
 
 def seeds_of(cards):

@@ -24,6 +24,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..network.lattice import LatticeError
 from ..terminal import print_anything
 from .card import (
     CardError,
@@ -33,6 +34,7 @@ from .card import (
     card_to_json,
 )
 from .card_text import format_card, incomplete_members
+from .errors import ModelFileError
 from .header import (
     FEW_TENSORS,
     MAX_TENSORS,
@@ -46,7 +48,6 @@ from .header import (
 
 __all__ = [
     "Model",
-    "ModelFileError",
     "main",
     "read_card",
     "read_model",
@@ -66,10 +67,6 @@ _LOOKS_LIKE = (
     (re.compile(rb"PK\x03\x04"), "a zip archive, such as torch.save writes"),
     (re.compile(rb"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
 )
-
-
-class ModelFileError(ValueError):
-    """A model file cannot be read or written; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +258,7 @@ def _check_fits(path, card, tensors):
         telescope = network.telescope
         try:
             shapes = parameter_shapes(network.network, telescope.camera)
-        except ValueError as err:
+        except LatticeError as err:
             raise ModelFileError(
                 f"{path}: no network can be built for {telescope.type}: {err}"
             ) from err

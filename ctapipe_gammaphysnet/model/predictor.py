@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from ctapipe.core import ToolConfigurationError
 
 from ..events.preparation import InputPreparation
 from ..network.checks import check_array
@@ -14,10 +15,12 @@ from ..network.gammaphysnet import GammaPhysNet
 from ..network.gpu_inference import gpu_backbone
 from ..network.inference import InferenceBackbone
 from ..network.lattice import CameraLattice
-from ..numba_cache import require_compilation
+from ..numba_cache import CompilationError, require_compilation
 from ..tasks import TASKS
+from .errors import ModelError
 
 __all__ = [
+    "DeviceError",
     "Predictor",
     "calling_threads",
     "check_engine",
@@ -31,6 +34,10 @@ BATCH_SIZE = 256
 _IMAGES_PER_THREAD = 16
 #: PyTorch's threads, and its settings, serve one caller at a time.
 _PYTORCH = threading.RLock()
+
+
+class DeviceError(ToolConfigurationError, ModelError):
+    """This machine cannot compute as asked for; the message says why."""
 
 
 def select_device(name):
@@ -49,24 +56,25 @@ def select_device(name):
 
     Raises
     ------
-    ValueError
+    DeviceError
         If there is no such device on this machine.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
-        raise ValueError(
+        raise DeviceError(
             f"device {name!r} is not known: use 'cpu', 'cuda', 'cuda:1', or 'auto' to "
             "take a GPU only where there is one"
         )
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
+    # PyTorch counts devices beyond 127 from the first one again.
+    number = int(name.partition(":")[2] or 0)
+    if name != "cpu" and number >= torch.cuda.device_count():
+        raise DeviceError(
             f"device {name!r} is not on this machine: PyTorch {torch.__version__} "
             f"sees {torch.cuda.device_count()} CUDA devices. Use device 'cpu', or "
             "'auto' to take a GPU only where there is one."
         )
-    return device
+    return torch.device(name)
 
 
 def check_engine(engine, device):
@@ -81,15 +89,19 @@ def check_engine(engine, device):
 
     Raises
     ------
-    ValueError
+    DeviceError
         If it needs compiled code, and ``NUMBA_DISABLE_JIT`` is set.
     """
-    if (device.type, engine) == ("cpu", "lattice"):
+    if (device.type, engine) != ("cpu", "lattice"):
+        return
+    try:
         require_compilation(
             "the engine 'lattice' on a CPU",
             ", or, in ctapipe-process and ctapipe-apply-gammaphysnet, use the engine "
             "'indexed' (GammaPhysNetReconstructor.engine, --engine indexed)",
         )
+    except CompilationError as error:
+        raise DeviceError(str(error)) from error
 
 
 def set_threads(n_jobs):
@@ -102,13 +114,13 @@ def set_threads(n_jobs):
 
     Raises
     ------
-    ValueError
+    DeviceError
         If it is not positive.
     """
     if n_jobs is None:
         return
     if n_jobs < 1:
-        raise ValueError(
+        raise DeviceError(
             f"n_jobs must be at least 1, got {n_jobs}: leave it out for all cores"
         )
     torch.set_num_threads(n_jobs)
@@ -177,7 +189,7 @@ class Predictor:
 
     Raises
     ------
-    ValueError
+    DeviceError
         If the engine cannot compute there: see `check_engine`.
     """
 

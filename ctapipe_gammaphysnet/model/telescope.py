@@ -11,6 +11,7 @@ from ctapipe.core import ToolConfigurationError
 from scipy.spatial import KDTree
 
 from .card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
+from .errors import ModelError
 
 __all__ = [
     "TelescopeMismatchError",
@@ -31,7 +32,7 @@ ROTATION_TOLERANCE_DEG = 0.2
 OPTICS_TOLERANCE = 0.01
 
 
-class TelescopeMismatchError(ToolConfigurationError, ValueError):
+class TelescopeMismatchError(ToolConfigurationError, ModelError):
     """A telescope differs from the one that a network was trained for."""
 
 

@@ -117,10 +117,7 @@ class AirShowerEventSource(EventSource):
         from .card import read_card
         from .instruments import SITES, make_subarray
 
-        try:
-            require_compilation("the simulation of air showers")
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
+        require_compilation("the simulation of air showers")
         self.card = read_card(self.input_url)
         self._name = printable(str(self.input_url))
         Provenance().add_input_file(

@@ -6,7 +6,6 @@ from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ..configuration.traits import FiniteFloat
 from ..events.opening import read_subarray
 from ..events.quality import TrainingQualityQuery
-from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
 from ..files.paths import (
     Names,
@@ -342,26 +341,22 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             return
         # Only now: it takes a while.
         from ..evaluation.networks import read_networks
-        from ..model.predictor import select_device, set_threads
 
-        try:
-            device = select_device(self.device)
-            set_threads(self.n_jobs)
-            for name, path in self.model_paths.items():
-                networks = read_networks(
-                    path, self.types, self.arrays, device, self.precision, self.log
-                )
-                sha256 = sha256_of_file(path)
-                self.networks[name] = networks
-                self.models_in_words[name] = (
-                    f"{path.name}, SHA-256 {sha256[:16]}…, "
-                    f"{len(networks[0].card.members)} members"
-                )
-                Provenance().add_input_file(
-                    path, role="γ-PhysNet model", reference_meta={"sha256": sha256}
-                )
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
+        for name, path in self.model_paths.items():
+            model = read_networks(
+                path,
+                self.types,
+                self.arrays,
+                self.log,
+                device=self.device,
+                precision=self.precision,
+                n_jobs=self.n_jobs,
+            )
+            networks = self.networks[name] = list(model.networks.values())
+            self.models_in_words[name] = (
+                f"{path.name}, SHA-256 {model.sha256[:16]}…, "
+                f"{len(networks[0].card.members)} members"
+            )
 
     def start(self):
         """Read the events, predict, and compute all metrics."""

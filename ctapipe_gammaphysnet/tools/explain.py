@@ -7,7 +7,6 @@ from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..events.quality import TrainingQualityQuery
 from ..figures.drawing import collect_failures, write_figures
-from ..files.input_file import sha256_of_file
 from ..files.output import check_folder, whole_folder
 from ..files.paths import Names, find_files, named_models, refuse_same_files
 from ..tasks import TASKS
@@ -223,38 +222,34 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         # Only now: it takes a while.
         from ..evaluation.networks import read_networks
         from ..explanation.explainer import Explainer
-        from ..model.predictor import select_device, set_threads
 
         #: For each model what explains it, by telescope type, and hash of its file.
         self.explainers, self.sha256 = {}, {}
-        try:
-            device = select_device(self.device)
-            set_threads(self.n_jobs)
-            for name, path in self.model_paths.items():
-                networks = read_networks(
-                    path, self.types, self.arrays, device, "float32", self.log
+        for name, path in self.model_paths.items():
+            model = read_networks(
+                path,
+                self.types,
+                self.arrays,
+                self.log,
+                device=self.device,
+                n_jobs=self.n_jobs,
+            )
+            self.sha256[name] = model.sha256
+            self.explainers[name] = {
+                telescope_type: Explainer(
+                    network.card, network.predictor, self.upsampling
                 )
-                if len(networks[0].card.members) == 1:
-                    self.log.info(
-                        "%s has a single member: nothing is said of deviations", name
-                    )
-                for network in networks:
-                    if not network.card.network.attention:
-                        self.log.info("%s has no attention: no maps of it", name)
-                self.explainers[name] = {
-                    network.card.telescope.type: Explainer(
-                        network.card, network.predictor, self.upsampling
-                    )
-                    for network in networks
-                }
-                self.sha256[name] = sha256_of_file(path)
-                Provenance().add_input_file(
-                    path,
-                    role="γ-PhysNet model",
-                    reference_meta={"sha256": self.sha256[name]},
-                )
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
+                for telescope_type, network in model.networks.items()
+            }
+            self._say_what_it_lacks(name, model.networks.values())
+
+    def _say_what_it_lacks(self, name, networks):
+        """Say which parts of an explanation a model cannot have."""
+        if any(len(network.card.members) == 1 for network in networks):
+            self.log.info("%s has a single member: nothing is said of deviations", name)
+        for network in networks:
+            if not network.card.network.attention:
+                self.log.info("%s has no attention: no maps of it", name)
 
     def start(self):
         """Explain, and write all that is found."""

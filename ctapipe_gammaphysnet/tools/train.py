@@ -264,14 +264,11 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             )
         except ValidationError as error:
             raise ToolConfigurationError(_describe(error)) from error
-        try:
-            self.hardware = choose_hardware(
-                self.device, self.devices, self.nodes, self.precision
-            )
-            self.is_first_process = check_environment(self.hardware) == 0
-            set_threads(self.n_jobs)
-        except ValueError as error:
-            raise ToolConfigurationError(str(error)) from error
+        self.hardware = choose_hardware(
+            self.device, self.devices, self.nodes, self.precision
+        )
+        self.is_first_process = check_environment(self.hardware) == 0
+        set_threads(self.n_jobs)
         self._collect_telescopes()
         self.outputs = Outputs(
             self.output_path,

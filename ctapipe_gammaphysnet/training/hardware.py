@@ -13,7 +13,7 @@ from lightning.pytorch.plugins.environments import (
 )
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..model.predictor import check_engine, select_device
+from ..model.predictor import DeviceError, check_engine, select_device
 
 __all__ = ["Hardware", "check_environment", "choose_hardware", "quiet_lightning"]
 
@@ -71,12 +71,12 @@ def choose_hardware(device, devices, nodes, precision):
 
     Raises
     ------
-    ValueError
+    DeviceError
         If it is not there, or several devices are asked for, but one is named.
     """
     chosen = select_device(device)
     if chosen.index is not None and devices > 1:
-        raise ValueError(
+        raise DeviceError(
             f"--device {device} is one device, but --devices is {devices}: leave out "
             "its number"
         )
@@ -106,7 +106,7 @@ def check_environment(hardware):
 
     Raises
     ------
-    ValueError
+    DeviceError
         If another number of processes was started; the message says how many.
     """
     if hardware.n_processes == 1:
@@ -122,7 +122,7 @@ def check_environment(hardware):
                     hardware.devices_per_node, hardware.nodes
                 )
             except RuntimeError as error:
-                raise ValueError(str(error)) from error
+                raise DeviceError(str(error)) from error
             break
     return rank_zero_only.rank or 0
 

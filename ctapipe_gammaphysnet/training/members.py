@@ -1,6 +1,7 @@
 """Members that are added to a model file."""
 
 from ..model.card import is_complete
+from ..model.errors import ModelFileError
 from ..model.file import Model, read_model
 
 __all__ = ["add_members", "check_alike_training"]
@@ -18,13 +19,13 @@ def check_alike_training(path, old, new):
 
     Raises
     ------
-    ValueError
+    ModelFileError
         If telescope, architecture, input or training differ; the message names the
         file and what differs.
     """
     for part in ("telescope", "network", "input", "targets", "training"):
         if getattr(old, part) != getattr(new, part):
-            raise ValueError(
+            raise ModelFileError(
                 f"{path}: its members for {new.telescope.type} differ from the new "
                 f"ones in '{part}' of the model card: train with the same files and "
                 "settings, or into another file"
@@ -53,7 +54,7 @@ def add_members(path, model, resumed=()):
 
     Raises
     ------
-    ValueError
+    ModelFileError
         If the file's networks are for other telescopes, or have another architecture
         or training than the new ones, or have members of their seeds already.
     """
@@ -61,7 +62,7 @@ def add_members(path, model, resumed=()):
     old = {card.telescope.type: card for card in before.card.networks}
     new = {card.telescope.type: card for card in model.card.networks}
     if set(old) != set(new):
-        raise ValueError(
+        raise ModelFileError(
             f"{path} has networks for {', '.join(old)}, the new members are for "
             f"{', '.join(new)}: train for the same telescope types"
         )
@@ -72,7 +73,7 @@ def add_members(path, model, resumed=()):
         complete = {m.seed for m in old[name].members if is_complete(m)}
         twice = (seeds & complete).difference(resumed)
         if twice:
-            raise ValueError(
+            raise ModelFileError(
                 f"{path} has members of the seeds {sorted(twice)} for {name}"
             )
         number = list(old).index(name)

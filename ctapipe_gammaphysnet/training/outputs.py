@@ -17,7 +17,8 @@ from ctapipe.core import ToolConfigurationError
 from ..files.locks import locked
 from ..files.output import OutputError, check_file, real_path
 from ..model.card import is_complete
-from ..model.file import Model, ModelFileError, read_card, write_model
+from ..model.errors import ModelFileError
+from ..model.file import Model, read_card, write_model
 from .members import add_members, check_alike_training
 
 __all__ = ["Outputs", "Paths"]
@@ -263,7 +264,7 @@ class Outputs:
         try:
             for new in networks:
                 check_alike_training(self.model, old[new.telescope.type], new)
-        except ValueError as error:
+        except ModelFileError as error:
             raise ToolConfigurationError(str(error)) from error
 
     def _interrupted(self):
@@ -330,13 +331,13 @@ class Outputs:
         trial = output.with_name(f"trial.{secrets.token_hex(4)}.part")
         try:
             model = self._with_members_before(_untrained(card))
-        except ValueError as error:
+        except ModelFileError as error:
             raise ToolConfigurationError(
                 f"these members cannot be added: {error}"
             ) from error
         try:
             write_model(trial, model)
-        except ValueError as error:
+        except ModelFileError as error:
             raise ToolConfigurationError(
                 f"{self.model} could not be written after the training: {error}"
             ) from error
@@ -373,7 +374,7 @@ class Outputs:
                     self._with_members_before(model),
                     overwrite=self.add_members or self.resume or self.overwrite,
                 )
-        except (ValueError, OSError) as error:
+        except (ModelFileError, OutputError, OSError) as error:
             raise ToolConfigurationError(
                 f"{error}. What was trained is kept in {self.folder}: when this is "
                 "mended, the same command with --resume (without --overwrite) writes "

@@ -29,9 +29,9 @@ from ctapipe_gammaphysnet.model.card import (
     card_to_json,
     geometry_sha256,
 )
+from ctapipe_gammaphysnet.model.errors import ModelFileError
 from ctapipe_gammaphysnet.model.file import (
     Model,
-    ModelFileError,
     main,
     read_card,
     read_model,
@@ -885,7 +885,8 @@ def hostile_files(content):
 
 MEASURE = """
     import os, pathlib, sys
-    from ctapipe_gammaphysnet.model.file import ModelFileError, read_card
+    from ctapipe_gammaphysnet.model.errors import ModelFileError
+    from ctapipe_gammaphysnet.model.file import read_card
 
     def peak():
         status = pathlib.Path("/proc/self/status").read_text()

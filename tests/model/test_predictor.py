@@ -221,6 +221,8 @@ def test_gpus_are_chosen_by_number(monkeypatch):
     assert select_device("cuda") == torch.device("cuda")
     with pytest.raises(ValueError, match="'cuda:2' is not on this machine: .* sees 2"):
         select_device("cuda:2")
+    with pytest.raises(ValueError, match="'cuda:256' is not on this machine"):
+        select_device("cuda:256")
 
 
 def test_a_gpu_that_is_not_there_is_an_error_that_says_what_to_do():

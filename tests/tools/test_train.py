@@ -31,7 +31,8 @@ from traitlets import TraitError
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.showers import is_for_validation
 from ctapipe_gammaphysnet.files.locks import locked
-from ctapipe_gammaphysnet.model.file import ModelFileError, read_card, read_model
+from ctapipe_gammaphysnet.model.errors import ModelFileError
+from ctapipe_gammaphysnet.model.file import read_card, read_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools import train as train_tool

@@ -1,0 +1,142 @@
+"""Load a model for the telescopes whose images it is to reconstruct."""
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctapipe.core import Provenance
+from ctapipe.instrument import SubarrayDescription
+
+from ..files.input_file import sha256_of_file
+from .card import ModelCard, NetworkCard
+from .file import read_model, warn_incomplete
+from .predictor import (
+    BATCH_SIZE,
+    Predictor,
+    check_engine,
+    select_device,
+    set_threads,
+)
+from .telescope import check_telescopes
+
+__all__ = ["LoadedModel", "Network", "load_model"]
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The network of one telescope type.
+
+    Attributes
+    ----------
+    card : NetworkCard
+        What the model card says of it.
+    predictor : Predictor
+        Its members.
+    """
+
+    card: NetworkCard
+    predictor: Predictor
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model, ready to predict.
+
+    Attributes
+    ----------
+    card : ModelCard
+        The model card, with all networks of the file.
+    sha256 : str
+        The SHA-256 of the file, in hexadecimal digits.
+    networks : dict of str to Network
+        The networks that were asked for, by telescope type.
+    """
+
+    card: ModelCard
+    sha256: str
+    networks: dict[str, Network]
+
+
+def load_model(
+    path: str | Path,
+    arrays: Mapping[Path | None, SubarrayDescription],
+    types: Collection[str],
+    *,
+    on_missing: Callable[[list[str], list[str]], None],
+    log: logging.Logger,
+    device: str = "auto",
+    precision: str = "float32",
+    engine: str = "lattice",
+    batch_size: int = BATCH_SIZE,
+    n_jobs: int | None = None,
+) -> LoadedModel:
+    """Load the networks of a model file for the telescopes of arrays.
+
+    All telescopes of the types are compared with those of the training. The provenance
+    names the file as an input.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The model file.
+    arrays : mapping of pathlib.Path or None to SubarrayDescription
+        The array of each file of events, or of None if it is of no file.
+    types : collection of str
+        Telescope types whose networks are needed.
+    on_missing : callable
+        Called with the types that have no network, if there are any, and the types
+        that have one; it raises an error if that is one.
+    log : logging.Logger
+        Where to warn of a model whose training was interrupted.
+    device : str
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
+    precision : {"float32", "bfloat16"}
+        Precision of the convolutions.
+    engine : {"lattice", "indexed"}
+        How convolutions are computed.
+    batch_size : int
+        Images per forward pass.
+    n_jobs : int or None
+        Number of threads, in the whole process; None for one for each core.
+
+    Returns
+    -------
+    LoadedModel
+        The model, with the networks that are there.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read, or is no model file.
+    DeviceError
+        If this machine cannot compute so.
+    TelescopeMismatchError
+        If telescopes are not like those of the training.
+    """
+    chosen = select_device(device)
+    check_engine(engine, chosen)
+    set_threads(n_jobs)
+    model = read_model(path)
+    warn_incomplete(path, model.card, log)
+    sha256 = sha256_of_file(path)
+    Provenance().add_input_file(
+        path, role="γ-PhysNet model", reference_meta={"sha256": sha256}
+    )
+    available = {
+        card.telescope.type: (card, weights)
+        for card, weights in zip(model.card.networks, model.weights, strict=True)
+    }
+    missing = [name for name in types if name not in available]
+    if missing:
+        on_missing(missing, list(available))
+    wanted = [available[name] for name in types if name in available]
+    for card, _ in wanted:
+        for source, subarray in arrays.items():
+            check_telescopes(subarray, card.telescope, source)
+    settings = chosen, precision, engine, batch_size
+    networks = {
+        card.telescope.type: Network(card, Predictor(card, weights, *settings))
+        for card, weights in wanted
+    }
+    return LoadedModel(model.card, sha256, networks)
