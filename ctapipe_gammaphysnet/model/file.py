@@ -6,16 +6,14 @@ metadata of the safetensors file has two entries: ``card``, the model card as JS
 ``network{i}.member{j}.{parameter}``, where i and j count the card's networks and their
 members from 0.
 
-``python -m ctapipe_gammaphysnet.model.file FILE`` verifies a file and prints its card.
+``ctapipe-show-gammaphysnet FILE`` verifies a file and prints its card.
 """
 
-import argparse
 import errno
 import hashlib
 import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +23,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..network.lattice import LatticeError
-from ..terminal import print_anything
 from .card import (
     CardError,
     ModelCard,
@@ -33,7 +30,7 @@ from .card import (
     card_from_json,
     card_to_json,
 )
-from .card_text import format_card, incomplete_members
+from .card_text import incomplete_members
 from .errors import ModelFileError
 from .header import (
     FEW_TENSORS,
@@ -48,7 +45,6 @@ from .header import (
 
 __all__ = [
     "Model",
-    "main",
     "read_card",
     "read_model",
     "warn_incomplete",
@@ -446,42 +442,3 @@ def warn_incomplete(path, card, log):
     found = incomplete_members(card)
     if found:
         log.warning("%s: %s", path, found)
-
-
-def main(argv=None):
-    """Verify a model file and print its card.
-
-    Parameters
-    ----------
-    argv : list of str, optional
-        Arguments of the command line: the path of the file. Default: ``sys.argv``.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 1 if the file cannot be used.
-    """
-    print_anything()
-    parser = argparse.ArgumentParser(
-        prog="python -m ctapipe_gammaphysnet.model.file",
-        description="Verify a model file and print its model card.",
-    )
-    parser.add_argument("file", type=Path, help="path of the model file")
-    file = parser.parse_args(argv).file
-    try:
-        card = read_card(file)
-    except ModelFileError as err:
-        print(err, file=sys.stderr)
-        return 1
-    try:
-        print(format_card(card), flush=True)
-    except BrokenPipeError:
-        # Who reads has enough (``| head``): Python is not to write the rest at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if found := incomplete_members(card):
-        print(f"{file}: {found}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

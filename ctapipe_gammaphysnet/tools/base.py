@@ -22,7 +22,7 @@ from .command_line import check_options, mark_files, repeat_options, with_dashes
 from .ending import ending_when_terminated
 from .logs import check_log
 
-__all__ = ["GammaPhysNetTool"]
+__all__ = ["GammaPhysNetTool", "versions"]
 
 #: What files end in that tools write into their output folders.
 _OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
@@ -91,10 +91,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             "Show progress bars",
             "Show no progress bars",
         )
-        self.version = (
-            f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, "
-            f"ctapipe {version('ctapipe')}"
-        )
+        self.version = versions()
 
     def run(self, argv=None, raises=False):
         """Run the tool, and exit.
@@ -294,3 +291,14 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """
         disable = None if self.shows_progress and total != 0 else True
         return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
+
+
+def versions():
+    """Say which version this is, and of which host.
+
+    Returns
+    -------
+    str
+        The versions of this package and of ctapipe.
+    """
+    return ", ".join(f"{n} {version(n)}" for n in ("ctapipe_gammaphysnet", "ctapipe"))

@@ -11,6 +11,7 @@ from ctapipe_gammaphysnet.model.card_text import incomplete_members
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
+from ctapipe_gammaphysnet.tools.show import main as show_model
 
 MESSAGE = "its training was interrupted, these members are not complete: "
 
@@ -68,7 +69,7 @@ def test_a_card_tells(model):
 
 
 def test_who_looks_at_a_model_file_is_told(model, capsys):
-    assert model_file.main([str(model[0])]) == 0
+    assert show_model([str(model[0])]) == 0
     assert_said(capsys.readouterr().err, model)
 
 

@@ -32,7 +32,6 @@ from ctapipe_gammaphysnet.model.card import (
 from ctapipe_gammaphysnet.model.errors import ModelFileError
 from ctapipe_gammaphysnet.model.file import (
     Model,
-    main,
     read_card,
     read_model,
     write_model,
@@ -943,40 +942,3 @@ def test_large_network_is_not_built(content, path):
     assert "must be F32 of shape (1024, 2, 9), but is F32 of shape (2, 2, 9)" in message
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in kB
     assert growth < 100_000
-
-
-# --- the command
-
-
-def test_main(content, path, capsys):
-    path.write_bytes(content)
-    assert main([str(path)]) == 0
-    out, err = capsys.readouterr()
-    assert "telescope SST:" in out
-    assert err == ""
-
-    path.write_bytes(content[:-1])
-    assert main([str(path)]) == 1
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(str(path))
-    assert err.count("\n") == 1
-
-    with pytest.raises(SystemExit) as caught:
-        main([])
-    assert caught.value.code == 2
-
-
-@pytest.mark.parametrize("good", [True, False])
-def test_command_line(content, path, good):
-    if good:
-        path.write_bytes(content)
-    command = [sys.executable, "-W", "error", "-m", "ctapipe_gammaphysnet.model.file"]
-    done = subprocess.run([*command, path], capture_output=True, text=True)
-    assert done.returncode == (0 if good else 1)
-    if good:
-        assert "note: demonstration" in done.stdout
-        assert done.stderr == ""
-    else:
-        assert done.stderr == f"{path} does not exist: check the path\n"
-        assert done.stdout == ""

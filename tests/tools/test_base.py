@@ -15,11 +15,11 @@ from ctapipe.io import read_table
 from traitlets import TraitError
 
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
-from ctapipe_gammaphysnet.model.file import main as show_model
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.base import GammaPhysNetTool
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
+from ctapipe_gammaphysnet.tools.show import main as show_model
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
 ROOT = Path(__file__).parents[2]
