@@ -36,7 +36,7 @@ def disturb(batch, disturbance, value, rng):
         The images.
     disturbance : str
         One of the `DISTURBANCES`. ``"night_sky"`` adds noise, whose standard deviation
-        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` switches off
+        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` kills
         pixels with this probability, as `kill_pixels` does; ``"gain"`` multiplies the
         charge; ``"time"`` is added to the peak times, in ns.
     value : float

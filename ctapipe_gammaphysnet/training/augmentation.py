@@ -242,10 +242,9 @@ def _skewed_noise(variance, shape, rng):
 
 
 def kill_pixels(image, peak_time, mask, share, rng):
-    """Switch off pixels at random: charge and time 0, outside the mask.
+    """Kill pixels at random: they are missing, as broken ones of a real camera are.
 
-    That is what the network gets for missing pixels. Each pixel dies by itself; in
-    real cameras modules of several fail together, too.
+    Each pixel dies by itself; in real cameras modules of several fail together, too.
 
     Parameters
     ----------
@@ -261,11 +260,14 @@ def kill_pixels(image, peak_time, mask, share, rng):
     Returns
     -------
     image, peak_time, mask : numpy.ndarray
-        New arrays, as the given ones.
+        New arrays, as the given ones: NaN for dead pixels, which are outside the mask.
     """
     dead = rng.random(image.shape, dtype=np.float32) < share[:, np.newaxis]
-    zero = np.float32(0)
-    return np.where(dead, zero, image), np.where(dead, zero, peak_time), mask & ~dead
+    missing = np.float32(np.nan)
+    image, peak_time = (
+        np.where(dead, missing, values) for values in (image, peak_time)
+    )
+    return image, peak_time, mask & ~dead
 
 
 def find_turns(geometry):

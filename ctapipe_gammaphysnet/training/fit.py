@@ -156,7 +156,7 @@ def _make_streams(data, recipe, seed, rank, n_processes):
     prepare = InputPreparation(data.card.input, data.lattice)
 
     def training_batch(images, step):
-        # Now: augmentation makes zeros of some missing pixels.
+        # Now: in augmented images pixels are missing that the files have.
         _check_pixels(data.paths, data.training, images)
         # Each process draws its own, whatever the others do.
         rng = np.random.default_rng([seed, step, rank])

@@ -13,6 +13,9 @@ from ctapipe.io import TableLoader
 from numpy.testing import assert_allclose, assert_array_equal
 from traitlets.config import Config
 
+from ctapipe_gammaphysnet.events.preparation import InputPreparation
+from ctapipe_gammaphysnet.model.card import InputCard
+from ctapipe_gammaphysnet.network.lattice import CameraLattice
 from ctapipe_gammaphysnet.tasks.direction import direction_to_target
 from ctapipe_gammaphysnet.tasks.impact import impact_to_target
 from ctapipe_gammaphysnet.training.augmentation import (
@@ -281,11 +284,11 @@ def test_dead_pixels_are_as_many_as_asked_for():
     broken, new_time, new_mask = kill_pixels(
         image, peak_time, mask, share, np.random.default_rng(0)
     )
-    dead = broken == 0
+    dead = np.isnan(broken)
     assert_allclose(
         dead.reshape(4, -1).mean(axis=1), [0, 0.02, 0.3, 1], rtol=0.05, atol=1e-5
     )
-    assert (new_time[dead] == 0).all()
+    assert np.isnan(new_time[dead]).all()
     assert not new_mask[dead].any()
     for new, old in ((broken, image), (new_time, peak_time), (new_mask, mask)):
         assert_array_equal(new[~dead], old[~dead])
@@ -293,11 +296,65 @@ def test_dead_pixels_are_as_many_as_asked_for():
     assert dead[100:150].mean(axis=0).max() < 0.7
 
 
+@pytest.fixture(scope="module")
+def lst_lattice():
+    return CameraLattice.from_geometry(read_camera())
+
+
+@pytest.fixture(scope="module")
+def killed():
+    """Images with signal, and the same with dead pixels within the mask and outside."""
+    batch = make_batch(8, charge=20)
+    share = np.linspace(0, 0.5, 8)
+    return batch, kill_pixels(*batch, share, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("image", ["raw", "cleaned"])
+@pytest.mark.parametrize("charge", ["linear", "arcsinh"])
+@pytest.mark.parametrize("reference", ["none", "image"])
+@pytest.mark.parametrize(
+    ("pixels", "rings"), [("all", 0), ("cleaned", 0), ("cleaned", 1), ("cleaned", 3)]
+)
+def test_dead_pixels_enter_the_network_as_missing_ones(
+    killed, lst_lattice, image, charge, reference, pixels, rings
+):
+    """Whatever is made of charges and times: 0, and nothing of them in other pixels."""
+    card = InputCard(
+        image=image,
+        charge=charge,
+        charge_scale=2.0,
+        peak_time_reference=reference,
+        peak_time_scale=5.0,
+        peak_time_pixels=pixels,
+        peak_time_rings=rings,
+    )
+    prepare = InputPreparation(card, lst_lattice)
+    (charges, times, mask), (dead_charges, dead_times, dead_mask) = killed
+    dead = np.isnan(dead_charges)
+    assert (dead & mask).any()
+    assert (dead & ~mask).any()
+    inputs, has_pixels = prepare(dead_charges, dead_times, dead_mask)
+    assert (inputs.transpose(0, 2, 1)[dead] == 0).all()
+    assert has_pixels.all()
+    # The camera says so of the charge, of the time, or of both; the mask may not know.
+    for missing_charges, missing_times in (
+        (np.where(dead, np.nan, charges), times),
+        (charges, np.where(dead, np.nan, times)),
+        (np.where(dead, np.nan, charges), np.where(dead, np.nan, times)),
+    ):
+        expected, _ = prepare(missing_charges, missing_times, mask)
+        assert_array_equal(inputs, expected)
+    alive = ~dead.any(axis=1)
+    unharmed, _ = prepare(charges, times, mask)
+    assert_array_equal(inputs[alive], unharmed[alive])
+    assert not np.array_equal(inputs, unharmed)
+
+
 def test_the_share_of_dead_pixels_is_drawn_up_to_the_largest():
     image, peak_time, mask = make_batch(400)
     augmentation = Augmentation(read_camera(), dead_pixel_fraction=0.2)
     broken, *_ = augmentation(image, peak_time, mask, {}, np.random.default_rng(0))
-    share = (broken == 0).mean(axis=1)
+    share = np.isnan(broken).mean(axis=1)
     assert_allclose(np.quantile(share, [0, 0.5, 1]), [0, 0.1, 0.2], atol=0.03)
 
 
