@@ -292,7 +292,7 @@ def write_report(
         + "\n</body></html>\n"
     )
     # Names of files need not be text.
-    path.write_bytes(text.encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def _list(facts):

@@ -5,11 +5,13 @@ complete. A link is followed: what it points to is replaced. In a folder only fi
 replaced or removed that are in the list which was left there when they were written.
 
 Outputs are checked before anything is computed (`check_file`, `check_folder`), and
-written by `whole_file`, `write_whole` and `whole_folder`, whatever kind they are of.
+written by `whole_file`, whatever kind they are of: `write_whole` and `whole_folder`
+write files of known content, and the files of a folder, by the same rules.
 """
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -28,6 +30,8 @@ __all__ = [
     "check_file",
     "check_folder",
     "real_path",
+    "remove_unfinished",
+    "trial_path",
     "whole_file",
     "whole_folder",
     "write_whole",
@@ -36,6 +40,8 @@ __all__ = [
 
 #: How much of a file's name its temporary name repeats: no file system allows fewer.
 _REPEATED_BYTES = 100
+#: What temporary names end in.
+_UNFINISHED = ".part"
 
 
 class OutputError(ToolConfigurationError, ValueError):
@@ -181,7 +187,7 @@ def _refuse_input(real, path, inputs):
 
 def _try_folder(folder, path):
     """Try whether a file can be made in a folder."""
-    trial = _temporary(folder / "trial")
+    trial = trial_path(folder)
     try:
         trial.touch(exist_ok=False)
         trial.unlink()
@@ -194,8 +200,40 @@ def _try_folder(folder, path):
 
 def _temporary(path):
     """Another name in the same folder, of which no other process thinks."""
-    name = os.fsencode(path.name)[:_REPEATED_BYTES].decode(errors="ignore")
-    return path.with_name(f"{name}.{secrets.token_hex(4)}.part")
+    return path.with_name(f"{_repeated(path)}.{secrets.token_hex(4)}{_UNFINISHED}")
+
+
+def _repeated(path):
+    return os.fsencode(path.name)[:_REPEATED_BYTES].decode(errors="ignore")
+
+
+def trial_path(folder):
+    """Make up the name of a file with which writing is tried.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to write it.
+
+    Returns
+    -------
+    pathlib.Path
+        A path that does not exist.
+    """
+    return _temporary(folder / "trial")
+
+
+def remove_unfinished(path):
+    """Remove what is left of a file by processes that were killed while they wrote it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file. No other process may be writing it.
+    """
+    pattern = f"{glob.escape(_repeated(path))}.*{_UNFINISHED}"
+    for unfinished in path.parent.glob(pattern):
+        unfinished.unlink()
 
 
 @contextlib.contextmanager
@@ -231,12 +269,8 @@ def whole_file(path, replace=False):
     try:
         yield temporary
         with writing(path):
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
             _refuse_special(real, path)
-            if replace:
-                os.replace(temporary, real)
-            elif not _take_name(temporary, real):
+            if not _take_name(temporary, real, replace):
                 raise _MeanwhileError(
                     f"{path} was put there meanwhile: it stays, and what was to be "
                     f"written there is in {temporary}"
@@ -247,8 +281,13 @@ def whole_file(path, replace=False):
         raise
 
 
-def _take_name(temporary, real):
-    """Give a file its name, if no other one has it."""
+def _take_name(temporary, real, replace):
+    """Give a file its name, once it is on the disk; not if another one must stay."""
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    if replace:
+        os.replace(temporary, real)
+        return True
     try:
         os.link(temporary, real)
     except FileExistsError:
@@ -438,7 +477,7 @@ def _replace_files(source, folder, listing, names, ours):
     for name in ours - names:
         (folder / name).unlink()
     for name in names:
-        os.replace(source / name, folder / name)
+        _take_name(source / name, folder / name, replace=True)
     _write_listing(folder / listing, names)
 
 

@@ -11,6 +11,7 @@ which chromo does not change.
 """
 
 import argparse
+import io
 import json
 import platform
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files.output import write_whole
 from .hadrons import FORMAT, MOMENTUM_SCALE, PROJECTILES
 from .particles import MASS_GEV, Particle
 
@@ -227,8 +229,9 @@ def main():
         },
         "citations": _CITATIONS,
     }
+    content = io.BytesIO()
     np.savez_compressed(
-        args.output,
+        content,
         format=np.int64(FORMAT),
         energy_gev=ENERGY_GEV,
         cross_section_mb=cross_section,
@@ -237,6 +240,7 @@ def main():
         momentum=np.concatenate(momentum),
         provenance=json.dumps(provenance, ensure_ascii=False),
     )
+    write_whole(args.output, content.getvalue())
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
 
 

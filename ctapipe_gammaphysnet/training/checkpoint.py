@@ -2,14 +2,13 @@
 
 import contextlib
 import json
-import os
-import secrets
 import signal
 import threading
 
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 
+from ..files.output import OutputError, whole_file
 from .index import TrainingDataError
 from .processes import any_process
 from .records import write_history
@@ -117,17 +116,19 @@ class Keeper(Checkpoint):
         # Weights that are not finite must not replace the last good ones.
         module.check_finite()
         path = self._paths.checkpoint
-        unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+        if not trainer.is_global_zero:
+            # All processes take part, and the first one writes.
+            trainer.save_checkpoint(path)
+            return
         try:
-            trainer.save_checkpoint(unfinished)
-            if trainer.is_global_zero:
-                os.replace(unfinished, path)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with whole_file(path, replace=True) as unfinished:
+                trainer.save_checkpoint(unfinished)
+        except (OSError, OutputError) as error:
+            reason = error.__cause__ or error
             last = f"the last good one is {path}" if path.exists() else "there is none"
             raise TrainingError(
-                f"the checkpoint {path} cannot be written: {error}; {last}. Make room, "
-                "and go on with --resume"
+                f"the checkpoint {path} cannot be written: {reason}; {last}. Make "
+                "room, and go on with --resume"
             ) from error
 
 

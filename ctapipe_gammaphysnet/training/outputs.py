@@ -6,8 +6,6 @@ training goes on from it, or the user gave it up with ``--overwrite``.
 """
 
 import contextlib
-import glob
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,13 @@ import numpy as np
 from ctapipe.core import ToolConfigurationError
 
 from ..files.locks import locked
-from ..files.output import OutputError, check_file, real_path
+from ..files.output import (
+    OutputError,
+    check_file,
+    real_path,
+    remove_unfinished,
+    trial_path,
+)
 from ..model.card import is_complete
 from ..model.errors import ModelFileError
 from ..model.file import Model, read_card, write_model
@@ -200,9 +204,7 @@ class Outputs:
                 error.strerror,
             )
             return
-        for unfinished in self.folder.glob(f"{glob.escape(checkpoint.stem)}.*.part"):
-            # Of a process that was killed while it wrote.
-            unfinished.unlink()
+        remove_unfinished(checkpoint)
 
     def check_checkpoints(self):
         """Go on from the checkpoints that are there, or start anew, as asked for.
@@ -327,8 +329,7 @@ class Outputs:
         ToolConfigurationError
             If the model could not be written, or the members could not be added.
         """
-        output = real_path(self.model)
-        trial = output.with_name(f"trial.{secrets.token_hex(4)}.part")
+        trial = trial_path(real_path(self.model).parent)
         try:
             model = self._with_members_before(_untrained(card))
         except ModelFileError as error:

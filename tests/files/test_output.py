@@ -14,6 +14,7 @@ from ctapipe_gammaphysnet.files.output import (
     check_file,
     check_folder,
     real_path,
+    remove_unfinished,
     whole_file,
     whole_folder,
     write_whole,
@@ -342,3 +343,17 @@ def test_a_folder_that_is_a_link_is_written_through(tmp_path):
         assert (tmp_path / name).is_symlink()
         assert names_in(tmp_path / target) == ["report.files.json", "report.html"]
     assert names_in(tmp_path) == ["dangling", "elsewhere", "report", "scratch"]
+
+
+@pytest.mark.parametrize("name", ["[a] 1.ckpt", "x" * 200 + ".ckpt"])
+def test_what_was_left_unfinished_is_removed(tmp_path, name):
+    """Nothing else, as of a file whose name is alike."""
+    path, other = tmp_path / name, tmp_path / "a 1.ckpt"
+    with whole_file(other) as kept:
+        kept.write_bytes(b"being written")
+        # As a process that is killed leaves it.
+        whole_file(path).__enter__().write_bytes(b"half of")
+        assert len(list(tmp_path.iterdir())) == 2
+        remove_unfinished(path)
+        assert list(tmp_path.iterdir()) == [kept]
+    assert list(tmp_path.iterdir()) == [other]
