@@ -6,10 +6,14 @@ torch is imported when a reconstructor is made.
 
 import astropy.units as u
 import numpy as np
+from ctapipe.atmosphere import AtmosphereDensityProfile
+from ctapipe.containers import ArrayEventContainer
 from ctapipe.core import ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
+from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource
 from ctapipe.reco import Reconstructor, StereoCombiner
+from numpy.typing import ArrayLike
 from traitlets import TraitError, validate
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
@@ -20,7 +24,7 @@ from .dl2.combination import combine_event, make_combiners
 from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.dl1_file import DL1File
-from .events.preparation import event_images
+from .events.preparation import InputPreparation, event_images
 from .events.quality import ImageQualityQuery
 from .files.paths import FilePath
 from .model.errors import ModelFileError
@@ -132,7 +136,12 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     needs_atmosphere_profile = False
     classes = (ImageQualityQuery,)
 
-    def __init__(self, subarray, atmosphere_profile=None, **kwargs):
+    def __init__(
+        self,
+        subarray: SubarrayDescription,
+        atmosphere_profile: AtmosphereDensityProfile | None = None,
+        **kwargs,
+    ):
         if kwargs.get("parent") is not None:
             check_sections(tool_of(kwargs["parent"]).config)
         super().__init__(subarray, atmosphere_profile, **kwargs)
@@ -221,7 +230,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             if self.missing_network == "warn":
                 self.log.warning("%s: its events will not be valid", message)
 
-    def __call__(self, event):
+    def __call__(self, event: ArrayEventContainer) -> None:
         """Predict, and fill the DL2 containers of telescopes and array.
 
         All triggered telescopes and all events get containers, valid or not.
@@ -300,7 +309,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                     )
         return pointing
 
-    def needs_pointing(self, name):
+    def needs_pointing(self, name: str) -> bool:
         """Tell whether a network predicts what only a pointing makes sense of.
 
         Parameters
@@ -316,7 +325,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         tasks = self._networks[name].card.network.tasks
         return any(TASKS[task].needs_pointing for task in tasks)
 
-    def preparation_of(self, name):
+    def preparation_of(self, name: str) -> InputPreparation:
         """What makes the input of a telescope type's network of images.
 
         Parameters
@@ -331,7 +340,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """
         return self._networks[name].predictor.prepare
 
-    def run_network(self, name, inputs):
+    def run_network(self, name: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network of a telescope type.
 
         Parameters
@@ -349,7 +358,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """
         return self._networks[name].predictor(inputs)
 
-    def columns(self, outputs, has_pixels, tel_ids, pointing_alt, pointing_az):
+    def columns(
+        self,
+        outputs: dict[str, np.ndarray],
+        has_pixels: np.ndarray,
+        tel_ids: ArrayLike,
+        pointing_alt: u.Quantity,
+        pointing_az: u.Quantity,
+    ) -> dict[str, dict[str, np.ndarray | u.Quantity]]:
         """Make DL2 columns of a network's outputs, and count what is valid.
 
         Parameters

@@ -61,14 +61,14 @@ def read_networks(path, types, arrays, log, **settings):
         If the model is not of the telescopes of the files.
     """
 
-    def refuse(missing, available):
+    def _refuse(missing, available):
         raise EvaluationError(
             f"{path} has no network for {', '.join(sorted(missing))}, only "
             f"for {', '.join(available)}: choose with --telescope-types"
         )
 
     try:
-        model = load_model(path, arrays, types, on_missing=refuse, log=log, **settings)
+        model = load_model(path, arrays, types, on_missing=_refuse, log=log, **settings)
     except ModelFileError as error:
         raise EvaluationError(str(error)) from error
     seeds_of([network.card for network in model.networks.values()])

@@ -6,6 +6,7 @@ network is trained and applied through the same function.
 
 import numpy as np
 from ctapipe.core import ToolConfigurationError
+from numpy.typing import ArrayLike
 
 __all__ = [
     "InputPreparation",
@@ -48,7 +49,12 @@ class InputPreparation:
         self.needs_mask = card.needs_mask
         self.n_pixels = len(lattice)
 
-    def __call__(self, image, peak_time, image_mask=None):
+    def __call__(
+        self,
+        image: ArrayLike,
+        peak_time: ArrayLike,
+        image_mask: ArrayLike | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Stack charge and peak time, with zeros for what is not there.
 
         A pixel whose charge or peak time is not finite is missing: both become 0, as

@@ -12,6 +12,7 @@ members from 0.
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -281,7 +282,7 @@ def _kind(found):
     return "missing" if found is None else f"{found[0]} of shape {found[1]}"
 
 
-def read_card(path):
+def read_card(path: str | Path) -> ModelCard:
     """Verify a model file and read its card.
 
     Verifies everything but the names and shapes of the weights, which `read_model`
@@ -305,7 +306,7 @@ def read_card(path):
     return _read_path(Path(path)).card
 
 
-def read_model(path):
+def read_model(path: str | Path) -> Model:
     """Read a model file.
 
     Parameters
@@ -395,7 +396,7 @@ def _serialize(path, model):
     return content
 
 
-def write_model(path, model, overwrite=False):
+def write_model(path: str | Path, model: Model, overwrite: bool = False) -> None:
     """Write a model file, whole or not at all.
 
     Parameters
@@ -427,7 +428,7 @@ def write_model(path, model, overwrite=False):
         raise ModelFileError(str(err)) from err
 
 
-def warn_incomplete(path, card, log):
+def warn_incomplete(path: str | Path, card: ModelCard, log: logging.Logger) -> None:
     """Warn of a model whose training was interrupted.
 
     Parameters

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..network.inference import InferenceBackbone
 from ..network.lattice import CameraLattice
 from ..numba_cache import CompilationError, require_compilation
 from ..tasks import TASKS
+from .card import NetworkCard
 from .errors import ModelError
 
 __all__ = [
@@ -40,7 +42,7 @@ class DeviceError(ToolConfigurationError, ModelError):
     """This machine cannot compute as asked for; the message says why."""
 
 
-def select_device(name):
+def select_device(name: str) -> torch.device:
     """Find the device on which to compute.
 
     Parameters
@@ -77,7 +79,7 @@ def select_device(name):
     return torch.device(name)
 
 
-def check_engine(engine, device):
+def check_engine(engine: str, device: torch.device) -> None:
     """Check that an engine can compute on a device.
 
     Parameters
@@ -104,7 +106,7 @@ def check_engine(engine, device):
         raise DeviceError(str(error)) from error
 
 
-def set_threads(n_jobs):
+def set_threads(n_jobs: int | None) -> None:
     """Set the number of threads PyTorch computes with, in the whole process.
 
     Parameters
@@ -126,7 +128,7 @@ def set_threads(n_jobs):
     torch.set_num_threads(n_jobs)
 
 
-def calling_threads(n):
+def calling_threads(n: int) -> ThreadPoolExecutor:
     """Make threads that can call a predictor at once.
 
     Parameters
@@ -195,12 +197,12 @@ class Predictor:
 
     def __init__(
         self,
-        card,
-        weights,
-        device="cpu",
-        precision="float32",
-        engine="lattice",
-        batch_size=BATCH_SIZE,
+        card: NetworkCard,
+        weights: Sequence[Mapping[str, np.ndarray]],
+        device: str | torch.device = "cpu",
+        precision: str = "float32",
+        engine: str = "lattice",
+        batch_size: int = BATCH_SIZE,
     ):
         self.device = torch.device(device)
         check_engine(engine, self.device)
@@ -245,7 +247,7 @@ class Predictor:
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return contextlib.nullcontext()
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Predict with all members.
 
         Parameters
@@ -287,7 +289,9 @@ class Predictor:
         with torch.inference_mode():
             return self.finish(network, features(torch.from_numpy(batch)))
 
-    def finish(self, network, features):
+    def finish(
+        self, network: GammaPhysNet, features: torch.Tensor
+    ) -> dict[str, np.ndarray]:
         """Predict with a member from its feature maps.
 
         Parameters

@@ -4,10 +4,13 @@ A network sees pixels, not the sky: it is right only for a camera whose pixels h
 same positions in the same order, behind the same optics.
 """
 
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 from ctapipe.coordinates import TelescopeFrame
 from ctapipe.core import ToolConfigurationError
+from ctapipe.instrument import SubarrayDescription, TelescopeDescription
 from scipy.spatial import KDTree
 
 from .card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
@@ -36,7 +39,7 @@ class TelescopeMismatchError(ToolConfigurationError, ModelError):
     """A telescope differs from the one that a network was trained for."""
 
 
-def describe_telescope(telescope):
+def describe_telescope(telescope: TelescopeDescription) -> TelescopeCard:
     """Describe a telescope type for a model card.
 
     Parameters
@@ -74,7 +77,7 @@ def describe_telescope(telescope):
     )
 
 
-def check_telescope(telescope, card):
+def check_telescope(telescope: TelescopeDescription, card: TelescopeCard) -> None:
     """Check that a telescope is like the one a network was trained for.
 
     Pixels must lie within 0.1 pixel pitches of those of the training, in the same
@@ -103,7 +106,7 @@ def check_telescope(telescope, card):
         )
 
 
-def differences(telescope, card):
+def differences(telescope: TelescopeDescription, card: TelescopeCard) -> list[str]:
     """Find how a telescope differs from the one that a network was trained for.
 
     Parameters
@@ -121,7 +124,9 @@ def differences(telescope, card):
     return [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
 
 
-def check_telescopes(subarray, card, source=None):
+def check_telescopes(
+    subarray: SubarrayDescription, card: TelescopeCard, source: Path | None = None
+) -> None:
     """Check all telescopes of an array that are called like a network's telescope.
 
     Telescopes of one name need not be alike: each is compared.

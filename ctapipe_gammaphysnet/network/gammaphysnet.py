@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ..tasks import TASKS
+from .config import NetworkConfig
 from .lattice import CameraLattice
 from .resnet import ResNet
 
@@ -29,7 +30,9 @@ class GammaPhysNet(nn.Module):
         How convolutions are computed. The weights are the same.
     """
 
-    def __init__(self, config, lattice, engine="lattice"):
+    def __init__(
+        self, config: NetworkConfig, lattice: CameraLattice, engine: str = "lattice"
+    ):
         super().__init__()
         order = torch.from_numpy(lattice.order)
         self.register_buffer("order", order, persistent=False)
@@ -53,7 +56,7 @@ class GammaPhysNet(nn.Module):
             else:
                 self.heads[task.name] = nn.Linear(local_features, n_outputs)
 
-    def features(self, images):
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """Feature maps at the end of the backbone.
 
         Parameters
@@ -80,7 +83,7 @@ class GammaPhysNet(nn.Module):
             )
         return self.backbone(images[..., self.order])
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Predict all tasks.
 
         Parameters
@@ -97,7 +100,7 @@ class GammaPhysNet(nn.Module):
         """
         return self.predict(self.features(images))
 
-    def predict(self, features):
+    def predict(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
         """Predict all tasks from the feature maps.
 
         Parameters
@@ -129,7 +132,7 @@ def _in_order(names):
     return sorted(tasks, key=lambda task: paths.index(task.path))
 
 
-def parameter_shapes(config, camera):
+def parameter_shapes(config: NetworkConfig, camera) -> dict[str, tuple[int, ...]]:
     """Find the shapes of a network's weights without building it in memory.
 
     Parameters

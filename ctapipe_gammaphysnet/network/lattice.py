@@ -7,9 +7,11 @@ in axial coordinates, eight for square ones.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
-from scipy.sparse import coo_array
+from numpy.typing import ArrayLike
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 from scipy.spatial import KDTree
 
@@ -72,7 +74,7 @@ class CameraLattice:
     order: np.ndarray | None = None
 
     @classmethod
-    def from_positions(cls, pix_x, pix_y):
+    def from_positions(cls, pix_x: ArrayLike, pix_y: ArrayLike) -> Self:
         """Find the lattice on which the pixels lie.
 
         Parameters
@@ -98,7 +100,7 @@ class CameraLattice:
         return cls(kind, rows[order], cols[order], order)
 
     @classmethod
-    def from_geometry(cls, geometry):
+    def from_geometry(cls, geometry) -> Self:
         """Find the lattice of a camera.
 
         Only the positions of the pixels count: their order, the camera's name, and
@@ -127,21 +129,21 @@ class CameraLattice:
         except LatticeError as error:
             raise LatticeError(f"camera {geometry.name}: {error}") from error
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Number of rows and columns of the smallest rectangle around the lattice."""
         return int(self.rows.max()) + 1, int(self.cols.max()) + 1
 
     @property
-    def taps(self):
+    def taps(self) -> tuple[tuple[int, int], ...]:
         """Steps (row, column) to the taps of a 3×3 kernel: 7 or 9 of them."""
         return TAPS[self.kind]
 
     @cached_property
-    def index_matrix(self):
+    def index_matrix(self) -> np.ndarray:
         """Position in the list of pixels at each (row, column), -1 where there is none.
 
         Returns
@@ -153,7 +155,7 @@ class CameraLattice:
         matrix[self.rows, self.cols] = np.arange(len(self))
         return matrix
 
-    def adjacency(self):
+    def adjacency(self) -> csr_array:
         """Which pixels of the camera are neighbours on the lattice.
 
         Returns
@@ -175,7 +177,7 @@ class CameraLattice:
         entries = (np.ones(exists.sum(), bool), (pixel[exists], neighbor[exists]))
         return coo_array(entries, shape=(len(self), len(self))).tocsr()
 
-    def downsampled(self):
+    def downsampled(self) -> Self:
         """Keep every second row and every second column, from the first.
 
         Returns

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from .attention import DualAttention, SpatialAttention
+from .config import NetworkConfig
 from .convolution import ENGINES, BatchNorm
+from .lattice import CameraLattice
 
 __all__ = ["ResidualBlock", "ResNet"]
 
@@ -101,7 +103,9 @@ class ResNet(nn.Module):
         Number of features per position of the output.
     """
 
-    def __init__(self, config, lattice, engine="lattice"):
+    def __init__(
+        self, config: NetworkConfig, lattice: CameraLattice, engine: str = "lattice"
+    ):
         super().__init__()
         convolution = ENGINES[engine]
         channels = config.channels[0]
