@@ -14,11 +14,11 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource
 from ctapipe.reco import Reconstructor, StereoCombiner
 from numpy.typing import ArrayLike
-from traitlets import TraitError, validate
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
 from . import __version__ as __version__
 from .configuration.sections import CommandLineFirst, check_sections, tool_of
+from .configuration.traits import GroupName
 from .dl2.columns import telescope_columns
 from .dl2.combination import combine_event, make_combiners
 from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
@@ -58,24 +58,13 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         help="Model file with the trained networks, one per telescope type.",
     ).tag(config=True)
 
-    prefix = Unicode(
+    prefix = GroupName(
         default_value="GammaPhysNet",
         help=(
             "Common stem of the names of the DL2 groups and columns. To it is added"
             " ``Energy``, ``Geometry`` or ``Classifier``."
         ),
     ).tag(config=True)
-
-    @validate("prefix")
-    def _validate_prefix(self, proposal):
-        prefix = proposal["value"]
-        # Names of groups in HDF5, and of fields of containers.
-        if not (prefix.isascii() and f"{prefix}Energy".isidentifier()):
-            raise TraitError(
-                f"GammaPhysNetReconstructor.prefix is {prefix!r}: give ASCII letters, "
-                "digits and underscores, of which the first is no digit"
-            )
-        return prefix
 
     device = Unicode(
         default_value="auto",

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -113,9 +114,20 @@ def test_a_model_file_is_required(toy_subarray, tmp_path):
         GammaPhysNetReconstructor(toy_subarray, load_path=other)
 
 
+def test_a_pickled_reconstructor_predicts_the_same(toy_file, toy_subarray, toy_model):
+    """Processes of a pool get it so."""
+    made = GammaPhysNetReconstructor(toy_subarray, load_path=toy_model, prefix="Other")
+    (event,) = read_events(toy_file, max_events=1)
+    made(event)
+    energy = event.dl2.stereo.energy["OtherEnergy"].energy
+    pickle.loads(pickle.dumps(made))(event)
+    assert event.dl2.stereo.energy["OtherEnergy"].is_valid
+    assert event.dl2.stereo.energy["OtherEnergy"].energy == energy
+
+
 @pytest.mark.parametrize("prefix", ["a/b", "a b", "1a", "é", "a."])
 def test_a_prefix_is_a_name(toy_subarray, toy_model, prefix):
-    with pytest.raises(TraitError, match="prefix is .* underscores"):
+    with pytest.raises(TraitError, match="'prefix' .* underscores, .* no digit"):
         GammaPhysNetReconstructor(toy_subarray, load_path=toy_model, prefix=prefix)
 
 

@@ -1,10 +1,10 @@
-"""Traits for numbers that are finite or have limits."""
+"""Traits for numbers that are finite or have limits, and for names of groups."""
 
 import math
 
-from ctapipe.core.traits import Float, Int, TraitError
+from ctapipe.core.traits import Float, Int, TraitError, Unicode
 
-__all__ = ["FiniteFloat", "LimitedInt"]
+__all__ = ["FiniteFloat", "GroupName", "LimitedInt"]
 
 
 class _Limited:
@@ -79,3 +79,35 @@ class FiniteFloat(_Limited, Float):
         if not math.isfinite(number) or (self._positive and number <= 0):
             self.error(obj, value)
         return number
+
+
+class GroupName(Unicode):
+    """What names of groups in HDF5, and of fields of containers, can begin with."""
+
+    info_text = "ASCII letters, digits and underscores, the first no digit"
+
+    def validate(self, obj, value):
+        """Check a name.
+
+        Parameters
+        ----------
+        obj : traitlets.HasTraits
+            Owner of the trait.
+        value : object
+            The value.
+
+        Returns
+        -------
+        str
+            The name.
+
+        Raises
+        ------
+        traitlets.TraitError
+            If a group cannot have it.
+        """
+        name = super().validate(obj, value)
+        # Something follows it: nothing before that is right, too.
+        if not (name.isascii() and f"{name}_".isidentifier()):
+            self.error(obj, value)
+        return name

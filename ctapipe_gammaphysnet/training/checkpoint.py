@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 from ..files.output import OutputError, whole_file
+from .describe import list_differences
 from .index import TrainingDataError
 from .processes import any_process
 from .records import write_history
@@ -155,23 +156,12 @@ def check_resumable(checkpoint, settings):
             f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
             "start anew with --overwrite"
         ) from error
-    changes = "; ".join(_differences(before, json.loads(json.dumps(settings))))
+    changes = "; ".join(list_differences(before, json.loads(json.dumps(settings))))
     if changes:
         raise TrainingError(
             f"{checkpoint} is of a training with other settings: {changes}. Use the "
             "same ones, or start anew with --overwrite"
         )
-
-
-def _differences(before, now, name=""):
-    """Describe the settings that differ, one by one."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in before | now:
-            yield from _differences(
-                before.get(key), now.get(key), f"{name}.{key}" if name else key
-            )
-    elif before != now:
-        yield f"{name} was {before}, is {now}"
 
 
 def _in_main_thread():

@@ -16,6 +16,7 @@ __all__ = [
     "describe_settings",
     "describe_software",
     "digest",
+    "list_differences",
 ]
 
 #: Images of which the noise is measured: that many stretches of the index.
@@ -181,3 +182,27 @@ def describe_software():
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
+
+
+def list_differences(before, now, name=""):
+    """Describe the settings that differ, one by one.
+
+    Parameters
+    ----------
+    before, now : JSON value
+        What to compare.
+    name : str
+        What to call it; the names of nested settings follow.
+
+    Yields
+    ------
+    str
+        Name and both values of a setting.
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before | now:
+            yield from list_differences(
+                before.get(key), now.get(key), f"{name}.{key}" if name else key
+            )
+    elif before != now:
+        yield f"{name} was {before}, is {now}"

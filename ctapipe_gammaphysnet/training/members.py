@@ -3,8 +3,12 @@
 from ..model.card import is_complete
 from ..model.errors import ModelFileError
 from ..model.file import Model, read_model
+from .describe import list_differences
 
 __all__ = ["add_members", "check_alike_training"]
+
+#: Differences that a message names, and letters of each.
+_LISTED, _LETTERS = 3, 200
 
 
 def check_alike_training(path, old, new):
@@ -23,12 +27,17 @@ def check_alike_training(path, old, new):
         If telescope, architecture, input or training differ; the message names the
         file and what differs.
     """
+    before, now = (card.model_dump(mode="json") for card in (old, new))
     for part in ("telescope", "network", "input", "targets", "training"):
         if getattr(old, part) != getattr(new, part):
+            found = list(list_differences(before[part], now[part]))
+            texts = [text[:_LETTERS] + "…" * (len(text) > _LETTERS) for text in found]
+            more = ["and more"] * (len(texts) > _LISTED)
             raise ModelFileError(
                 f"{path}: its members for {new.telescope.type} differ from the new "
-                f"ones in '{part}' of the model card: train with the same files and "
-                "settings, or into another file"
+                f"ones in '{part}' of the model card "
+                f"({'; '.join([*texts[:_LISTED], *more])}): train with the same files "
+                "and settings, or into another file"
             )
 
 

@@ -116,15 +116,24 @@ def test_other_networks_are_an_error(path, make_model, toycam):
 
 
 @pytest.mark.parametrize(
-    ("part", "value"),
+    ("part", "value", "difference"),
     [
-        ("input", InputCard(charge="arcsinh")),
-        ("training", {"recipe": {"epochs": 3}}),
+        ("input", InputCard(charge="arcsinh"), "charge was linear, is arcsinh"),
+        (
+            "training",
+            {"recipe": {"epochs": 3}},
+            "recipe was None, is {'epochs': 3}",
+        ),
     ],
 )
-def test_another_training_is_an_error(path, make_model, toycam, part, value):
+def test_another_training_is_an_error(
+    path, make_model, toycam, part, value, difference
+):
     new = change(make_model(toycam, seed=2), **{part: value})
-    message = f"model.safetensors: .* differ from the new ones in '{part}'"
+    message = (
+        f"model.safetensors: .* differ from the new ones in '{part}' of the model "
+        rf"card \({difference}\):"
+    )
     with pytest.raises(ValueError, match=message):
         add_members(path, new)
 
