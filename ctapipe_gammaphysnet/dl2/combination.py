@@ -93,7 +93,7 @@ def combine_event(combiners, event):
 
 
 def _has_negative_weights(combiner, event, kind):
-    """Tell whether a telescope would count less than nothing, as in `weighted_mean`."""
+    """Tell whether a telescope would count less than nothing, in a mean."""
     if getattr(combiner, "weights", "none") == "none":
         return False
     return any(
@@ -189,9 +189,9 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     Returns
     -------
     dict of str to numpy.ndarray
-        Fields of the container that are not all NaN, in its units, shape (n_events,),
-        and ``telescopes``, a mask, shape (n_events, n_telescopes), bool. Predictions
-        are those of `combine_event`, to rounding.
+        Fields of the container in its units, shape (n_events,), which are those of
+        `combine_event` to rounding, and ``telescopes``, a mask, shape (n_events,
+        n_telescopes), bool. Fields that nothing is known of may be missing.
 
     Raises
     ------
@@ -256,9 +256,8 @@ def _predictions(combiner, table, event):
 
 def _predict_table(combiner, table):
     try:
-        with warnings.catch_warnings():
-            # What is not defined is NaN, as in `combine_event`.
-            warnings.simplefilter("ignore", RuntimeWarning)
+        # What is not defined is NaN, as in `combine_event`.
+        with np.errstate(all="ignore"):
             return combiner.predict_table(table)
     except NotImplementedError as error:
         raise ToolConfigurationError(
@@ -317,16 +316,13 @@ def _energy_spread(combiner, table, event, columns):
     """
     valid = np.asarray(table[f"{combiner.prefix}_tel_is_valid"])
     valid = valid & columns["is_valid"][event]
-    energy, event = (
-        np.asarray(table[f"{combiner.prefix}_tel_energy"])[valid],
-        event[valid],
-    )
-    weights = np.ones(len(event))
-    if combiner.weights != "none":
-        weights = _shares(combiner, table[valid], event)
+    energy = np.asarray(table[f"{combiner.prefix}_tel_energy"])[valid]
     if combiner.log_target:
         energy = np.log(energy)
-    _, spread = weighted_mean(energy, weights, event, len(columns["is_valid"]))
+    weights = np.ones(len(energy))
+    if combiner.weights != "none":
+        weights = _shares(combiner, table[valid], event[valid])
+    _, spread = weighted_mean(energy, weights, event[valid], len(columns["is_valid"]))
     # What is too large becomes infinite, and is then not valid.
     with np.errstate(over="ignore"):
         return np.exp(spread) if combiner.log_target else spread

@@ -3,6 +3,8 @@
 A prediction here is of one telescope in one event; ``event`` numbers the events from 0.
 """
 
+from itertools import chain
+
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import AltAz
@@ -13,16 +15,20 @@ from ctapipe.reco import StereoCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 from ctapipe.reco.telescope_event_handling import get_subarray_index
 
+from ..tasks import TASKS
+
 __all__ = [
     "GammaPhysNetGeometryCombiner",
     "combine_geometry",
-    "intensity_weights",
     "weighted_mean",
 ]
 
-#: Fields of the geometry, and of their uncertainties, that are means over telescopes.
-#: A telescope knows all fields of a line, or none.
-_MEANS = ({"core_x": "core_uncert_x", "core_y": "core_uncert_y"},)
+#: Units of the geometry.
+_UNITS = {
+    name: field.unit
+    for name, field in ReconstructedGeometryContainer.fields.items()
+    if field.unit is not None
+}
 
 
 def weighted_mean(values, weights, event, n_events):
@@ -43,17 +49,14 @@ def weighted_mean(values, weights, event, n_events):
     -------
     mean, spread : numpy.ndarray
         Weighted mean and standard deviation, shape (n_events,). The mean is NaN without
-        values or with negative weights, and the standard deviation with fewer than two
-        values. It is that of `numpy.cov` with ``aweights``, which corrects for the
-        number of values.
+        values, and the standard deviation with fewer than two. It is that of
+        `numpy.cov` with ``aweights``, which corrects for the number of values.
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         total, of_values, of_squares = (
             np.bincount(event, weights=terms, minlength=n_events)
             for terms in (weights, weights * values, weights**2)
         )
-        is_negative = np.bincount(event, weights=weights < 0, minlength=n_events) > 0
-        total = np.where(is_negative, np.nan, total)
         mean = of_values / total
         deviations = weights * (values - mean[event]) ** 2
         deviations = np.bincount(event, weights=deviations, minlength=n_events)
@@ -62,39 +65,24 @@ def weighted_mean(values, weights, event, n_events):
         return mean, np.sqrt(np.where(several, variance, np.nan))
 
 
-def intensity_weights(intensity, event, n_events):
-    """Weights by the images' intensity, where it is known of all images of an event.
-
-    Parameters
-    ----------
-    intensity : numpy.ndarray
-        Intensity of the images, shape (n,).
-    event : numpy.ndarray
-        Event of each image, shape (n,), int.
-    n_events : int
-        Number of events.
-
-    Returns
-    -------
-    numpy.ndarray
-        The intensities; 1 for all images of an event where one of them is not positive
-        or not finite, shape (n,).
-    """
+def _intensity_weights(intensity, event, n_events):
+    """Intensities, or 1 in an event where one is not positive or not finite."""
     is_good = (intensity > 0) & np.isfinite(intensity)
     is_bad = np.bincount(event, weights=~is_good, minlength=n_events) > 0
     return np.where(is_bad[event], 1, intensity)
 
 
 def combine_geometry(values, intensity, event, array_alt, array_az):
-    """Average the impact points of each event, weighted by the images' intensity.
+    """Average fields of the telescopes' geometry, weighted by the images' intensity.
 
     Parameters
     ----------
     values : dict of str to numpy.ndarray
-        Fields of the telescopes' geometry, shape (n,): ``core_x`` and ``core_y`` in the
-        GroundFrame in m, NaN where a telescope does not know them; or none.
+        Fields that are not needed, such as the impact point, in the container's units,
+        shape (n,); NaN where a telescope does not know them.
     intensity : numpy.ndarray
-        Intensity of the images, shape (n,), for `intensity_weights`.
+        Intensity of the images, shape (n,). Where one of an event is not positive or
+        not finite, all of it weigh the same.
     event : numpy.ndarray
         Event of each, shape (n,), int.
     array_alt, array_az : astropy.units.Quantity
@@ -103,27 +91,43 @@ def combine_geometry(values, intensity, event, array_alt, array_az):
     Returns
     -------
     dict of str to numpy.ndarray
-        Fields of the array's geometry in m, shape (n_events,): ``core_x`` and
-        ``core_y``, the weighted standard deviations ``core_uncert_x`` and
-        ``core_uncert_y``, and ``core_tilted_x`` and ``core_tilted_y`` in the frame of
-        the array's pointing. Without any that a telescope knows, there are none.
+        Fields that a telescope knows, with their weighted standard deviations, shape
+        (n_events,). With the impact point come ``core_tilted_x`` and ``core_tilted_y``
+        in the frame of the array's pointing.
     """
     n_events, columns = len(array_alt), {}
-    for fields in _MEANS:
+    for fields in _averaged_fields(values):
         # A network without the task impact gives a direction, but no impact point.
-        nothing = np.full(len(event), np.nan)
-        known = [np.isfinite(values.get(field, nothing)) for field in fields]
-        known = np.all(known, axis=0)
+        known = np.all([np.isfinite(values[field]) for field in fields], axis=0)
         if not known.any():
             continue
-        weights = intensity_weights(intensity[known], event[known], n_events)
-        for field, uncertainty in fields.items():
-            columns[field], columns[uncertainty] = weighted_mean(
+        weights = _intensity_weights(intensity[known], event[known], n_events)
+        for field in fields:
+            columns[field], columns[_uncertainty(field)] = weighted_mean(
                 values[field][known], weights, event[known], n_events
             )
     if "core_x" in columns:
         columns |= _tilted(columns["core_x"], columns["core_y"], array_alt, array_az)
     return columns
+
+
+def _averaged_fields(available):
+    """Fields of each task that adds to the geometry without being needed for it.
+
+    A telescope knows all fields of a task, or none.
+    """
+    fields = (
+        [field for kind, field, _ in task.columns.values() if kind == "geometry"]
+        for task in TASKS.values()
+        if not task.needed
+    )
+    return [of_task for of_task in fields if of_task and {*of_task} <= {*available}]
+
+
+def _uncertainty(field):
+    """Name of an uncertainty in ctapipe's container."""
+    stem, _, axis = field.rpartition("_")
+    return f"{stem}_uncert_{axis}" if axis in ("x", "y") else f"{field}_uncert"
 
 
 def _tilted(core_x, core_y, array_alt, array_az):
@@ -177,20 +181,20 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
         if not stereo.is_valid:
             return
         mono = [event.dl2.tel[t].geometry[self.prefix] for t in stereo.telescopes]
-        dl1 = [event.dl1.tel[tel_id].parameters for tel_id in stereo.telescopes]
+        parameters = [event.dl1.tel[t].parameters for t in stereo.telescopes]
         pointing = event.monitoring.pointing
         columns = combine_geometry(
             {
-                field: u.Quantity([m[field] for m in mono]).to_value(u.m)
-                for field in _fields()
+                field: u.Quantity([m[field] for m in mono]).to_value(_UNITS[field])
+                for field in chain.from_iterable(_averaged_fields(_UNITS))
             },
-            np.array([parameters.hillas.intensity for parameters in dl1]),
+            np.array([p.hillas.intensity for p in parameters]),
             np.zeros(len(mono), dtype=int),
             np.atleast_1d(pointing.array_altitude),
             np.atleast_1d(pointing.array_azimuth),
         )
         for field, (value,) in columns.items():
-            stereo[field] = value * u.m
+            stereo[field] = u.Quantity(value, _UNITS[field])
 
     def predict_table(self, mono_predictions):
         """Combine the impact points of many events.
@@ -209,28 +213,21 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
             `combine_geometry` after the prefix.
         """
         obs_id, event_id, multiplicity, event = get_subarray_index(mono_predictions)
-        stereo = Table({"obs_id": obs_id, "event_id": event_id})
-        valid = np.asarray(mono_predictions[f"{self.prefix}_tel_is_valid"])
+        stem = f"{self.prefix}_tel_"
+        valid = np.asarray(mono_predictions[f"{stem}is_valid"])
+        values = {
+            field: mono_predictions[stem + field].quantity.to_value(unit)[valid]
+            for field, unit in _UNITS.items()
+            if stem + field in mono_predictions.colnames
+        }
         first = np.cumsum(multiplicity) - multiplicity
         columns = combine_geometry(
-            {
-                field: mono_predictions[name].quantity.to_value(u.m)[valid]
-                for field in _fields()
-                if (name := f"{self.prefix}_tel_{field}") in mono_predictions.colnames
-            },
+            values,
             np.asarray(mono_predictions["hillas_intensity"])[valid],
             event.astype(int)[valid],
             mono_predictions["array_altitude"].quantity[first],
             mono_predictions["array_azimuth"].quantity[first],
         )
-        for field, values in columns.items():
-            name = f"{self.prefix}_{field}"
-            stereo[name] = u.Quantity(values, u.m)
-            stereo[name].description = ReconstructedGeometryContainer.fields[
-                field
-            ].description
-        return stereo
-
-
-def _fields():
-    return [field for fields in _MEANS for field in fields]
+        stereo = {f: u.Quantity(v, _UNITS[f]) for f, v in columns.items()}
+        stereo = {f"{self.prefix}_{field}": value for field, value in stereo.items()}
+        return Table({"obs_id": obs_id, "event_id": event_id} | stereo)

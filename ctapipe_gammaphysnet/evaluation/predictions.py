@@ -54,13 +54,13 @@ def combine_telescopes(predictions, intensity, event, n_events):
     """
     order = np.argsort(event, kind="stable")
     intensity, event = intensity[order], event[order]
-    combined = {
-        name: np.full((len(v), n_events), np.nan) for name, v in predictions.items()
-    }
-    for row in range(len(next(iter(predictions.values())))):
+    shape = len(next(iter(predictions.values()))), n_events
+    combined = {name: np.full(shape, np.nan) for name in predictions}
+    all_combiners = make_combiners(PROPERTIES, "")
+    for row in range(shape[0]):
         one = {name: values[row, order] for name, values in predictions.items()}
         table = _telescope_table(one, intensity, event)
-        for kind, combiners in make_combiners(PROPERTIES, "").items():
+        for kind, combiners in all_combiners.items():
             array = combine_table(combiners, table, event, n_events, [0])
             for name, (of_kind, field, _) in predicted_columns().items():
                 if of_kind == kind and field in array:
@@ -70,18 +70,10 @@ def combine_telescopes(predictions, intensity, event, n_events):
 
 def _telescope_table(predictions, intensity, event):
     """Telescope events as combiners take them, whichever telescopes they are of."""
-    nowhere = Column(np.full(len(event), np.nan), unit=u.deg)
-    table = Table(
-        {
-            "obs_id": np.zeros(len(event), dtype=np.int64),
-            "event_id": event.astype(np.int64),
-            "tel_id": np.zeros(len(event), dtype=np.int64),
-            "hillas_intensity": intensity,
-            # Of use for the tilted impact point only.
-            "array_altitude": nowhere,
-            "array_azimuth": nowhere,
-        }
-    )
+    table = Table({"event_id": event.astype(np.int64), "hillas_intensity": intensity})
+    table["obs_id"] = table["tel_id"] = np.zeros(len(event), dtype=np.int64)
+    # Of use for the tilted impact point only.
+    table["array_altitude"] = table["array_azimuth"] = np.nan * u.deg
     groups = group_names("")
     for name, (kind, field, unit) in predicted_columns().items():
         column = f"{groups[kind]}_tel_{field}"

@@ -6,10 +6,9 @@ import pytest
 from astropy.coordinates import AltAz
 from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
 
-from ctapipe_gammaphysnet.dl2.stereo import (
-    combine_geometry,
-    weighted_mean,
-)
+from ctapipe_gammaphysnet.dl2.stereo import combine_geometry, weighted_mean
+from ctapipe_gammaphysnet.tasks import TASKS
+from ctapipe_gammaphysnet.tasks.task import Task
 
 # Event 1 has nothing, event 3 a single value.
 EVENT = np.array([0, 2, 0, 3, 2, 2, 0])
@@ -71,8 +70,23 @@ def test_cores_are_weighted_by_intensity(rng):
     assert np.isfinite(columns["core_uncert_y"][[0, 2]]).all()
 
 
-def test_negative_weights_give_no_mean():
-    values, weights = np.array([1.0, 2.0, 3.0]), np.array([5.0, -1.0, 1.0])
-    mean, spread = weighted_mean(values, weights, np.array([0, 0, 1]), 2)
-    np.testing.assert_array_equal(mean, [np.nan, 3])
-    assert np.isnan(spread).all()
+def test_other_tasks_of_the_geometry_are_averaged_alike(monkeypatch):
+    """Of those telescopes that know them."""
+
+    class _Height(Task):
+        columns = {"h_max": ("geometry", "h_max", "m")}
+
+    monkeypatch.setitem(TASKS, "h_max", _Height())
+    height = np.array([9e3, 8e3, 11e3, 7e3, np.nan, 10e3, 10e3])
+    intensity = np.array([1.0, 2, 3, 4, 5, 6, 6])
+    columns = combine_geometry(
+        {"h_max": height}, intensity, EVENT, [70] * 5 * u.deg, [0] * 5 * u.deg
+    )
+    assert set(columns) == {"h_max", "h_max_uncert"}
+    np.testing.assert_allclose(columns["h_max"], [10.2e3, np.nan, 9.5e3, 7e3, np.nan])
+    assert np.isfinite(columns["h_max_uncert"]).tolist() == [
+        True,
+        False,
+        True,
+        *[False] * 2,
+    ]
