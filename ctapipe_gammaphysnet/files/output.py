@@ -281,10 +281,14 @@ def whole_file(path, replace=False):
         raise
 
 
+def _sync(path):
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def _take_name(temporary, real, replace):
     """Give a file its name, once it is on the disk; not if another one must stay."""
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
+    _sync(temporary)
     if replace:
         os.replace(temporary, real)
         return True
@@ -447,6 +451,8 @@ def whole_folder(path, listing, patterns, overwrite=True):
         with writing(path):
             if is_new and not real.exists():
                 _write_listing(temporary / listing, names)
+                for name in names:
+                    _sync(temporary / name)
                 os.rename(temporary, real)
             else:
                 ours = _listed(real, listing, patterns)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -357,3 +358,25 @@ def test_what_was_left_unfinished_is_removed(tmp_path, name):
         remove_unfinished(path)
         assert list(tmp_path.iterdir()) == [kept]
     assert list(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_files_are_on_the_disk_before_they_have_their_names(
+    tmp_path, monkeypatch, is_new
+):
+    folder = tmp_path / "report"
+    if not is_new:
+        folder.mkdir()
+    synced = set()
+
+    def record(descriptor, original=os.fsync):
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        if name == "report.html":
+            assert not (folder / name).exists()
+        synced.add(name)
+        original(descriptor)
+
+    with whole_folder(folder, LISTING, PATTERNS) as temporary:
+        (temporary / "report.html").write_text("all of it")
+        monkeypatch.setattr(os, "fsync", record)
+    assert "report.html" in synced
