@@ -24,7 +24,14 @@ from .dl2.combination import combine_event, make_combiners
 from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.dl1_file import DL1File
-from .events.preparation import InputPreparation, event_images
+from .events.event import (
+    event_images,
+    image_parameters,
+    name_of,
+    telescope_pointing,
+    triggered_telescopes,
+)
+from .events.preparation import InputPreparation
 from .events.quality import ImageQualityQuery
 from .files.paths import FilePath
 from .model.errors import ModelFileError
@@ -236,7 +243,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         UnfitImagesError
             If images are not of the camera.
         """
-        for tel_id in event.trigger.tels_with_trigger:
+        for tel_id in triggered_telescopes(event):
             fill_invalid(event, tel_id, self.prefix, self.kinds)
         for name, tel_ids in self._select(event).items():
             self._predict(event, name, tel_ids)
@@ -248,22 +255,20 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     def _select(self, event):
         """Telescopes to reconstruct, by the telescope type whose network they need."""
         selected = {}
-        for tel_id in event.trigger.tels_with_trigger:
-            dl1 = event.dl1.tel[tel_id]
+        for tel_id in triggered_telescopes(event):
+            parameters = image_parameters(event, tel_id)
             # A telescope can trigger without data being read out.
-            has_data = dl1.parameters is not None
+            has_data = parameters is not None
             name = self.network_of.get(tel_id)
             self.quality_query.record("DL1 data", has_data)
             self.quality_query.record("network for telescope type", name is not None)
-            if has_data and self._is_good(dl1) and name is not None:
+            if has_data and self._is_good(parameters) and name is not None:
                 selected.setdefault(name, []).append(tel_id)
         return selected
 
-    def _is_good(self, dl1):
-        parameters = dl1.parameters.as_dict(
-            recursive=True, flatten=True, add_prefix=True
-        )
-        return self.quality_query(**parameters).all()
+    def _is_good(self, parameters):
+        columns = parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
+        return self.quality_query(**columns).all()
 
     def _predict(self, event, name, tel_ids):
         inputs, has_pixels = event_images(event, tel_ids, self.preparation_of(name))
@@ -278,23 +283,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _pointing(self, event, name, tel_ids):
         """Altitude and azimuth of telescopes at an event; warns if not known."""
-        of_telescopes = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
-        pointing = tuple(
-            u.Quantity([getattr(pointing, angle) for pointing in of_telescopes])
-            for angle in ("altitude", "azimuth")
-        )
+        pointing = telescope_pointing(event, tel_ids)
         if self.needs_pointing(name):
             is_known = np.isfinite(pointing[0]) & np.isfinite(pointing[1])
             for tel_id, known in zip(tel_ids, is_known, strict=True):
                 if not known and tel_id not in self._warned_of_pointing:
                     self._warned_of_pointing.add(tel_id)
                     self.log.warning(
-                        "the pointing of telescope %d is not known at event %d of "
-                        "observation %d: without it, directions and impact points are "
-                        "not valid",
+                        "the pointing of telescope %d is not known at %s: without it, "
+                        "directions and impact points are not valid",
                         tel_id,
-                        event.index.event_id,
-                        event.index.obs_id,
+                        name_of(event),
                     )
         return pointing
 

@@ -16,6 +16,12 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoCombiner, StereoMeanCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 
+from ..events.event import (
+    array_dl2,
+    image_parameters,
+    reconstructed_telescopes,
+    telescope_dl2,
+)
 from .columns import invalidate_array
 from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
 from .event import invalidate_stereo
@@ -75,7 +81,7 @@ def combine_event(combiners, event):
     """
     combiner, *others = combiners
     kind, name = kind_of(combiner), combiner.prefix
-    event.dl2.stereo[kind][name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    array_dl2(event, kind)[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
     with warnings.catch_warnings():
         # The spread over a single telescope is not defined: NaN is right.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -86,7 +92,7 @@ def combine_event(combiners, event):
     valid = invalidate_stereo(event, kind, name)
     for other in others:
         other(event)
-    stereo = event.dl2.stereo[kind][name]
+    stereo = array_dl2(event, kind)[name]
     if kind == "geometry" and len(stereo.telescopes) < 2:
         stereo.ang_distance_uncert = np.nan * u.deg
     return valid
@@ -97,9 +103,9 @@ def _has_negative_weights(combiner, event, kind):
     if getattr(combiner, "weights", "none") == "none":
         return False
     return any(
-        dl2[kind][combiner.prefix].is_valid
-        and event.dl1.tel[tel_id].parameters.hillas.intensity < 0
-        for tel_id, dl2 in event.dl2.tel.items()
+        telescope_dl2(event, tel_id, kind)[combiner.prefix].is_valid
+        and image_parameters(event, tel_id).hillas.intensity < 0
+        for tel_id in reconstructed_telescopes(event)
     )
 
 

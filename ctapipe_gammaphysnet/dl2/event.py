@@ -2,6 +2,7 @@
 
 import astropy.units as u
 
+from ..events.event import array_dl2, telescope_dl2, triggered_telescopes
 from .columns import are_usable
 from .containers import (
     CONTAINERS,
@@ -63,7 +64,7 @@ def fill_invalid(event, tel_id, prefix, kinds):
 def _set_container(event, tel_id, prefix, kind, values):
     name = group_names(prefix)[kind]
     container = telescope_container(prefix, kind, **values)
-    getattr(event.dl2.tel[tel_id], kind)[name] = container
+    telescope_dl2(event, tel_id, kind)[name] = container
 
 
 def invalidate_stereo(event, kind, name):
@@ -86,7 +87,7 @@ def invalidate_stereo(event, kind, name):
     bool
         Whether it is valid.
     """
-    containers = getattr(event.dl2.stereo, kind)
+    containers = array_dl2(event, kind)
     stereo = containers[name]
     needed = needed_fields(kind)
     columns = {
@@ -115,9 +116,9 @@ def name_model(event, prefix, kinds, model):
     """
     for kind in kinds:
         name = group_names(prefix)[kind]
-        for tel_id in event.trigger.tels_with_trigger:
-            event.dl2.tel[tel_id][kind][name].meta = model.attributes()
+        for tel_id in triggered_telescopes(event):
+            telescope_dl2(event, tel_id, kind)[name].meta = model.attributes()
         if kind in PROPERTIES:
-            array = event.dl2.stereo[kind]
+            array = array_dl2(event, kind)
             values = dict(array[name].items())
             array[name] = array_container(prefix, kind, model, **values)

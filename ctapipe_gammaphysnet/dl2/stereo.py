@@ -15,6 +15,12 @@ from ctapipe.reco import StereoCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 from ctapipe.reco.telescope_event_handling import get_subarray_index
 
+from ..events.event import (
+    array_dl2,
+    array_pointing,
+    image_parameters,
+    telescope_dl2,
+)
 from ..tasks import TASKS
 
 __all__ = [
@@ -177,12 +183,12 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
             telescopes that it names are averaged; if it is not valid, it stays as it
             is.
         """
-        stereo = event.dl2.stereo.geometry[self.prefix]
+        stereo = array_dl2(event, "geometry")[self.prefix]
         if not stereo.is_valid:
             return
-        mono = [event.dl2.tel[t].geometry[self.prefix] for t in stereo.telescopes]
-        parameters = [event.dl1.tel[t].parameters for t in stereo.telescopes]
-        pointing = event.monitoring.pointing
+        tel_ids = stereo.telescopes
+        mono = [telescope_dl2(event, t, "geometry")[self.prefix] for t in tel_ids]
+        parameters = [image_parameters(event, t) for t in tel_ids]
         columns = combine_geometry(
             {
                 field: u.Quantity([m[field] for m in mono]).to_value(_UNITS[field])
@@ -190,8 +196,7 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
             },
             np.array([p.hillas.intensity for p in parameters]),
             np.zeros(len(mono), dtype=int),
-            np.atleast_1d(pointing.array_altitude),
-            np.atleast_1d(pointing.array_azimuth),
+            *map(np.atleast_1d, array_pointing(event)),
         )
         for field, (value,) in columns.items():
             stereo[field] = u.Quantity(value, _UNITS[field])

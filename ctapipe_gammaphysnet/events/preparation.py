@@ -12,8 +12,8 @@ __all__ = [
     "InputPreparation",
     "MissingImagesError",
     "UnfitImagesError",
-    "event_images",
     "present_pixels",
+    "problem_of",
 ]
 
 
@@ -92,7 +92,7 @@ class InputPreparation:
             arrays["image_mask"] = image_mask = np.asarray(image_mask)
         shape = (len(image) if image.ndim > 0 else 0, self.n_pixels)
         for name, values in arrays.items():
-            problem = _problem(name, values, shape)
+            problem = problem_of(name, values, shape)
             if problem is not None:
                 raise UnfitImagesError(f"{problem}: images of another camera?")
         image = image.astype(np.float32, copy=False)
@@ -145,8 +145,23 @@ def present_pixels(image, peak_time):
     return np.isfinite(image) & np.isfinite(peak_time)
 
 
-def _problem(name, values, shape):
-    """What is wrong with an array of images, or None."""
+def problem_of(name, values, shape):
+    """Find what is wrong with images.
+
+    Parameters
+    ----------
+    name : {"image", "peak_time", "image_mask"}
+        What they are.
+    values : numpy.ndarray
+        The images.
+    shape : tuple of int
+        The shape that they must have.
+
+    Returns
+    -------
+    str or None
+        What is wrong; None if nothing is.
+    """
     if values.shape != shape:
         return f"{name} has the shape {values.shape}, but the camera needs {shape}"
     kind = "b" if name == "image_mask" else "f"
@@ -162,63 +177,3 @@ def _mean_peak_time(time, charge, mask):
     total = weight.sum(axis=1, keepdims=True)
     mean = (weight * time).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1)
     return mean.astype(np.float32)
-
-
-def event_images(event, tel_ids, prepare):
-    """Prepare the images of some telescopes of an event.
-
-    Parameters
-    ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event, with DL1 images.
-    tel_ids : list of int
-        Telescopes with the same camera.
-    prepare : InputPreparation
-        What makes a network's input of them.
-
-    Returns
-    -------
-    inputs, has_pixels : numpy.ndarray
-        As ``prepare`` gives them, in the order of ``tel_ids``.
-
-    Raises
-    ------
-    MissingImagesError
-        If a telescope has no image.
-    UnfitImagesError
-        If an image is of another camera, or does not hold charges and times.
-    """
-    dl1 = [event.dl1.tel[tel_id] for tel_id in tel_ids]
-    for tel_id, camera in zip(tel_ids, dl1, strict=True):
-        _check_camera(event, tel_id, camera, prepare)
-    return prepare(
-        [camera.image for camera in dl1],
-        [camera.peak_time for camera in dl1],
-        [camera.image_mask for camera in dl1] if prepare.needs_mask else None,
-    )
-
-
-def _check_camera(event, tel_id, camera, prepare):
-    """Check that a telescope has an image, and that it is of its camera."""
-    of_event = f"event {event.index.event_id} of observation {event.index.obs_id}"
-    if camera.image is None or camera.peak_time is None:
-        raise MissingImagesError(
-            f"{of_event} has no DL1 image of telescope {tel_id}: γ-PhysNet needs "
-            "images with charge and peak time, parameters are not enough. Make the "
-            "DL1 file with 'ctapipe-process --write-images', or process from R1."
-        )
-    if prepare.needs_mask and camera.image_mask is None:
-        raise MissingImagesError(
-            f"{of_event} has no image mask of telescope {tel_id}, which this network, "
-            "trained on cleaned images, needs. Process from DL1 images without "
-            "parameters or from R1, for ctapipe-process to clean the images."
-        )
-    names = ["image", "peak_time"] + ["image_mask"] * prepare.needs_mask
-    for name in names:
-        problem = _problem(name, np.asarray(camera[name]), (prepare.n_pixels,))
-        if problem is not None:
-            raise UnfitImagesError(
-                f"{of_event}, telescope {tel_id}: {problem}. The images are of another "
-                f"camera than telescope {tel_id} has, which has {prepare.n_pixels} "
-                "pixels, or their file is damaged: make it again"
-            )

@@ -8,11 +8,11 @@ from ctapipe.containers import (
     EventIndexContainer,
 )
 
+from ctapipe_gammaphysnet.events.event import event_images
 from ctapipe_gammaphysnet.events.preparation import (
     InputPreparation,
     MissingImagesError,
     UnfitImagesError,
-    event_images,
 )
 from ctapipe_gammaphysnet.model.card import InputCard
 from ctapipe_gammaphysnet.network import CameraLattice
