@@ -505,5 +505,5 @@ def test_importing_the_module_is_cheap():
     run = partial(subprocess.run, check=True, capture_output=True, text=True)
     new = set(run([sys.executable, "-c", code]).stdout.split())
     package = "ctapipe_gammaphysnet"
-    modules = "paths", "simulation", "simulation.source"
+    modules = "files", "files.paths", "simulation", "simulation.source"
     assert new == {package, *(f"{package}.{module}" for module in modules)}

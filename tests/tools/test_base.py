@@ -373,7 +373,7 @@ def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_pa
         "import sys\n"
         "from ctapipe.core import run_tool\n"
         "from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet as Tool\n"
-        "from ctapipe_gammaphysnet.model.file import main\n"
+        "from ctapipe_gammaphysnet.tools.show import main\n"
         f"assert main([{str(toy_model)!r}]) == 0\n"
         "assert main(['\\u03b3.safetensors']) == 1\n"
         "for argv, status in ((['--help-all'], 0), (['--input=\\u03b3'], 2)):\n"
@@ -397,7 +397,7 @@ def test_a_terminal_without_our_letters_gets_help_and_messages(toy_model, tmp_pa
 
 
 def test_a_reader_of_a_card_may_stop(toy_model):
-    program = "from ctapipe_gammaphysnet.model.file import main; main()"
+    program = "from ctapipe_gammaphysnet.tools.show import main; main()"
     reader, writer = os.pipe()
     os.close(reader)
     result = subprocess.run(
