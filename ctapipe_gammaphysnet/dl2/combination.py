@@ -213,8 +213,9 @@ def combine_table(combiners, table, event, n_events, tel_ids):
         return columns
     index = np.zeros(max(tel_ids) + 1, dtype=int)
     index[list(tel_ids)] = np.arange(len(tel_ids))
-    usable = _without_negative_weights(combiner, table, event)
-    for number, stereo in _predictions(combiner, *usable):
+    stereo = _predict(combiner, table, event)
+    if stereo is not None:
+        number = _numbers_of(stereo, table, event)
         _fill(columns, kind, combiner.prefix, number, stereo)
         _fill_telescopes(columns, combiner.prefix, number, stereo, index)
     _mend_spreads(columns, combiner, table, event)
@@ -228,36 +229,58 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     return columns
 
 
-def _without_negative_weights(combiner, table, event):
-    """Leave out events in which a telescope would count less than nothing."""
-    if getattr(combiner, "weights", "none") == "none":
-        return table, event
-    valid = np.asarray(table[f"{combiner.prefix}_tel_is_valid"])
-    is_negative = valid & (np.asarray(table["hillas_intensity"]) < 0)
-    if not is_negative.any():
-        return table, event
-    usable = ~np.isin(event, event[is_negative])
-    return table[usable], event[usable]
+def _predict(combiner, table, event):
+    """Predict from the events in which no weight is negative or not finite.
 
-
-def _predictions(combiner, table, event):
-    """Predict from tables of which none is spoilt.
-
-    A weight that is not finite spoils ctapipe's means of all events in a table. Such
-    a table is halved, until it spoils those of its own event only.
-
-    Yields the numbers of events, and the combiner's table of them.
+    The others have no mean, and one weight that is not finite would spoil all of
+    ctapipe's means in a table. Without any valid prediction it is None.
     """
-    events = np.unique(event[np.asarray(table[f"{combiner.prefix}_tel_is_valid"])])
-    if len(events) == 0:
-        return
-    stereo = _predict_table(combiner, table)
-    if len(events) > 1 and not np.any(stereo[f"{combiner.prefix}_is_valid"]):
-        is_first = event < events[len(events) // 2]
-        for half in (is_first, ~is_first):
-            yield from _predictions(combiner, table[half], event[half])
-    else:
-        yield _numbers_of(stereo, table, event), stereo
+    name = f"{combiner.prefix}_tel_is_valid"
+    has_weights = getattr(combiner, "weights", "none") != "none"
+    if has_weights:
+        is_negative = np.asarray(table[name] & (table["hillas_intensity"] < 0))
+        if is_negative.any():
+            table, event = _leave_out(table, event, is_negative)
+    stereo = _predict_table(combiner, table) if np.any(table[name]) else None
+    if has_weights and stereo is not None and not _any_valid(combiner, stereo):
+        table, event = _leave_out(table, event, _spoilers(combiner, table))
+        stereo = _predict_table(combiner, table) if np.any(table[name]) else None
+    return stereo
+
+
+def _leave_out(table, event, rows):
+    """Leave out whole events."""
+    kept = ~np.isin(event, event[rows])
+    return table[kept], event[kept]
+
+
+def _any_valid(combiner, stereo):
+    return np.any(stereo[f"{combiner.prefix}_is_valid"])
+
+
+def _spoilers(combiner, table):
+    """Find valid rows whose weight is not finite.
+
+    Whether it is finite depends on which parameters are 0 or not finite. One image of
+    each such pattern is tried, alone and together with one that is good alone, whose
+    mean it spoils or does not.
+    """
+    valid = np.flatnonzero(table[f"{combiner.prefix}_tel_is_valid"])
+    names = [n for n in table.colnames if n.startswith(("hillas_", "leakage_"))]
+    values = np.column_stack([np.asarray(table[n], dtype=float)[valid] for n in names])
+    is_odd = (values == 0) | ~np.isfinite(values)
+    _, first, pattern = np.unique(
+        is_odd, axis=0, return_index=True, return_inverse=True
+    )
+
+    def is_good(*rows):
+        return _any_valid(combiner, _predict_table(combiner, table[valid[[*rows]]]))
+
+    alone = [row for row in first if is_good(row)]
+    spoils = [
+        bool(alone) and row not in alone and not is_good(alone[0], row) for row in first
+    ]
+    return valid[np.array(spoils)[pattern.reshape(-1)]]
 
 
 def _predict_table(combiner, table):
