@@ -340,8 +340,9 @@ def muon_light(rng, production, position, pointing, energy_gev, height_m):
 
 
 # A gamma ray of CTAO's sixth production (public: test data of pyeventio,
-# gamma_prod6_lst_nectarcam): energy, altitude and azimuth in rad, core, slant depth of
-# the maximum, and for each telescope its camera, position and true photoelectrons.
+# gamma_prod6_lst_nectarcam): energy, altitude and azimuth in rad, core, vertical
+# depth of the maximum, and for each telescope its camera, position and true
+# photoelectrons.
 PUBLIC_EVENT = {
     "energy_gev": 1296.366,
     "alt_rad": 1.21900475,
@@ -474,8 +475,7 @@ def reconstruct(card):
             continue
         off = angular_separation(true.az, true.alt, reco.az, reco.alt)
         delta_az = (reco.az - true.az).wrap_at(180 * u.deg)
-        vertical = true.x_max * np.sin(true.alt)
-        true_height = profile.height_from_overburden(vertical)
+        true_height = profile.height_from_overburden(true.x_max)
         rows.append(
             (
                 true.energy.to_value(u.GeV),

@@ -52,7 +52,8 @@ class ArrayEvent:
     h_first_interaction_m: float
     """Above sea level; NaN if there was none."""
     x_max_g_cm2: float
-    """Slant depth at which most electrons and positrons radiate; NaN if none do."""
+    """Vertical depth at which most electrons and positrons radiate, as sim_telarray
+    has it; NaN if none do."""
     telescopes: dict
     """`TelescopeEvent` by tel_id: telescopes that triggered."""
 
@@ -125,7 +126,7 @@ class Production:
             tuple(-component for component in towards_sky),
         )
         ground = overburden(self._air.observation_height_m)
-        x_max = _x_max(cascade.radiating_electrons, ground) / towards_sky[2]
+        x_max = _x_max(cascade.radiating_electrons, ground)
         targets = cascade.photoelectrons.target
         n_telescopes = len(self._tel_ids)
         n_targets = len(primary.core_x_m) * n_telescopes
