@@ -137,7 +137,7 @@ def test_apply_writes_the_same_file(inputs, models, tmp_path):
         for level in ("subarray/{}/{}", "telescope/{}/{}/tel_002"):
             node = level.format(kind, f"GammaPhysNet{name}")
             assert_same_table(*files, f"/dl2/event/{node}")
-    assert_same_table(*files, "/dl1/event/telescope/parameters/tel_001")
+    assert_same_table(*files, "/simulation/event/subarray/shower")
 
 
 def test_evaluation_says_the_same(inputs, models, tmp_path, monkeypatch):
