@@ -11,7 +11,6 @@ from ctapipe.containers import ArrayEventContainer
 from ctapipe.core import ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, ComponentName, Int, Unicode
 from ctapipe.instrument import SubarrayDescription
-from ctapipe.io import HDF5EventSource
 from ctapipe.reco import Reconstructor, StereoCombiner
 from numpy.typing import ArrayLike
 
@@ -23,7 +22,6 @@ from .dl2.columns import telescope_columns
 from .dl2.combination import combine_event, make_combiners
 from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
-from .events.dl1_file import DL1File
 from .events.event import (
     event_images,
     image_parameters,
@@ -31,6 +29,7 @@ from .events.event import (
     telescope_pointing,
     triggered_telescopes,
 )
+from .events.opening import check_source
 from .events.preparation import InputPreparation
 from .events.quality import ImageQualityQuery
 from .files.paths import FilePath
@@ -158,7 +157,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
         )
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
-        self._check_input()
+        check_source(getattr(tool_of(self), "event_source", None))
         # All that is counted is in the table, in this order, even if it never happens.
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
@@ -166,13 +165,6 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         for name in ("valid {}", "valid {} of the array"):
             for kind in self.stereo_combiners:
                 self.quality_query.record(name.format(kind), 0)
-
-    def _check_input(self):
-        """Check a file of events as bulk does, before ctapipe's source reads it."""
-        source = getattr(tool_of(self), "event_source", None)
-        if isinstance(source, HDF5EventSource):
-            with DL1File(source.input_url, "EQUIVALENT", needed=()) as dl1:
-                dl1.check_rows()
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""

@@ -1,8 +1,10 @@
 """Opening a file of telescope events, of whatever kind it is."""
 
+from ctapipe.io import HDF5EventSource
+
 from .dl1_file import DL1File
 
-__all__ = ["READERS", "open_events", "open_images", "read_subarray"]
+__all__ = ["READERS", "check_source", "open_events", "open_images", "read_subarray"]
 
 #: Kinds of files, as `EventReader` describes them. The first one that can read a file
 #: does so; the last one says what is the matter if none can.
@@ -77,6 +79,24 @@ def read_subarray(path):
     """
     with open_events(path, "EQUIVALENT", needed=()) as reader:
         return reader.subarray
+
+
+def check_source(source):
+    """Check a file that ctapipe is about to read, as all files that we read.
+
+    Parameters
+    ----------
+    source : ctapipe.io.EventSource or None
+        What reads the file. Of sources other than `HDF5EventSource` nothing is known.
+
+    Raises
+    ------
+    DL1FileError
+        If the file is damaged, or rows are not where ctapipe looks for them.
+    """
+    if isinstance(source, HDF5EventSource):
+        with DL1File(source.input_url, "EQUIVALENT", needed=()) as dl1:
+            dl1.check_rows()
 
 
 def _reader_of(path):
