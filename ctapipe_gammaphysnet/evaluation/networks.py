@@ -18,6 +18,7 @@ __all__ = [
     "check_showers",
     "check_unseen",
     "predict_file",
+    "read_models",
     "read_networks",
     "seeds_of",
     "to_quantities",
@@ -73,6 +74,33 @@ def read_networks(path, types, arrays, log, **settings):
         raise EvaluationError(str(error)) from error
     seeds_of([network.card for network in model.networks.values()])
     return model
+
+
+def read_models(paths, types, arrays, log, **settings):
+    """Read several models, as `read_networks` does.
+
+    Parameters
+    ----------
+    paths : dict of str to pathlib.Path
+        The model files, by what they are called.
+    types : list of str
+        Telescope types.
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file.
+    log : logging.Logger
+        Where to warn of models whose training was interrupted.
+    **settings
+        How to compute, as for `load_model`.
+
+    Returns
+    -------
+    dict of str to LoadedModel
+        The models.
+    """
+    return {
+        name: read_networks(path, types, arrays, log, **settings)
+        for name, path in paths.items()
+    }
 
 
 def seeds_of(cards):

@@ -66,14 +66,16 @@ LISTING = "report.files.json"
 
 
 def describe_evaluation(
-    models, references, files, types, level, criteria, spectra, settings
+    paths, models, references, files, types, level, criteria, spectra, settings
 ):
     """Say in words what was evaluated, and how.
 
     Parameters
     ----------
-    models : dict of str to str
-        Which they are, by what they are called.
+    paths : dict of str to pathlib.Path
+        The model files, by what they are called.
+    models : dict of str to LoadedModel
+        What is in them.
     references : dict of str to list of str
         Groups of DL2, by what their algorithm is called.
     files : list of (pathlib.Path, int)
@@ -94,7 +96,10 @@ def describe_evaluation(
     dict of str to str
         Facts for `write_evaluation`.
     """
-    facts = {f"Model {name}": text for name, text in models.items()}
+    facts = {
+        f"Model {name}": _describe_model(path, models[name])
+        for name, path in paths.items()
+    }
     facts |= {f"DL2 of {name}": ", ".join(g) for name, g in references.items()}
     for label, name in enumerate(("Gammas", "Background")):
         facts[name] = ", ".join(p.name for p, of in files if of == label) or "none"
@@ -111,6 +116,11 @@ def describe_evaluation(
         f"ctapipe_gammaphysnet {version('ctapipe_gammaphysnet')}, ctapipe "
         f"{version('ctapipe')}",
     }
+
+
+def _describe_model(path, model):
+    n_members = len(next(iter(model.networks.values())).card.members)
+    return f"{path.name}, SHA-256 {model.sha256[:16]}…, {n_members} members"
 
 
 def write_evaluation(

@@ -32,13 +32,15 @@ _KEPT_ENTRIES = 10
 _MOST_BYTES = 60_000
 
 
-def describe_explanation(models, paths, configuration):
+def describe_explanation(model_paths, models, paths, configuration):
     """Describe what an explanation is made of, and by what.
 
     Parameters
     ----------
-    models : dict of str to tuple of pathlib.Path, str and NetworkCard
-        For each model its file, the SHA-256 of that, and the card of a network of it.
+    model_paths : dict of str to pathlib.Path
+        The model files, by what they are called.
+    models : dict of str to LoadedModel
+        What is in them.
     paths : list of pathlib.Path
         The input files.
     configuration : dict
@@ -56,14 +58,19 @@ def describe_explanation(models, paths, configuration):
         "models": {
             name: {
                 "file": str(path),
-                "sha256": sha256,
-                "seeds": [member.seed for member in card.members],
+                "sha256": models[name].sha256,
+                "seeds": _seeds(models[name]),
             }
-            for name, (path, sha256, card) in models.items()
+            for name, path in model_paths.items()
         },
         "inputs": [str(path) for path in paths],
         "configuration": configuration,
     }
+
+
+def _seeds(model):
+    network = next(iter(model.networks.values()))
+    return [member.seed for member in network.card.members]
 
 
 @contextmanager

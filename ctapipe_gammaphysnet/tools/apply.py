@@ -94,10 +94,9 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
             "Copy the images into the output",
             "Leave the images out of the output",
         ),
-        **options.switch(
-            "overwrite",
-            "ApplyGammaPhysNet.overwrite",
-            "Replace output files that exist",
+        **options.switches(
+            "ApplyGammaPhysNet",
+            overwrite="Replace output files that exist",
         ),
     }
 

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from importlib.metadata import version
 
 from ctapipe.core import Provenance, Tool, ToolConfigurationError, traits
 from tqdm.auto import tqdm
@@ -18,11 +17,17 @@ from ..configuration.sections import (
 )
 from ..files.paths import FilePath, Names, find_files, printable
 from ..terminal import print_anything
-from .command_line import check_options, mark_files, repeat_options, with_dashes
+from .command_line import (
+    check_options,
+    mark_files,
+    repeat_options,
+    versions,
+    with_dashes,
+)
 from .ending import ending_when_terminated
 from .logs import check_log
 
-__all__ = ["GammaPhysNetTool", "versions"]
+__all__ = ["GammaPhysNetTool"]
 
 #: What files end in that tools write into their output folders.
 _OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
@@ -291,14 +296,3 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         """
         disable = None if self.shows_progress and total != 0 else True
         return tqdm(desc=printable(what), total=total, unit=unit, disable=disable)
-
-
-def versions():
-    """Say which version this is, and of which host.
-
-    Returns
-    -------
-    str
-        The versions of this package and of ctapipe.
-    """
-    return ", ".join(f"{n} {version(n)}" for n in ("ctapipe_gammaphysnet", "ctapipe"))

@@ -3,10 +3,11 @@
 import os
 import re
 from difflib import get_close_matches
+from importlib.metadata import version
 
 from ctapipe.core import ToolConfigurationError
 
-__all__ = ["check_options", "mark_files", "repeat_options", "with_dashes"]
+__all__ = ["check_options", "mark_files", "repeat_options", "versions", "with_dashes"]
 
 
 def with_dashes(keys):
@@ -109,3 +110,14 @@ def repeat_options(argv, options):
             n_values += 1
         repeated.append(argument)
     return repeated
+
+
+def versions():
+    """Say which version this is, and of which host.
+
+    Returns
+    -------
+    str
+        The versions of this package and of ctapipe.
+    """
+    return ", ".join(f"{n} {version(n)}" for n in ("ctapipe_gammaphysnet", "ctapipe"))

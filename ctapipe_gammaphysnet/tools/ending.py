@@ -20,10 +20,10 @@ def ending_when_terminated():
         yield
         return
 
-    def end(number, frame):
+    def _end(number, frame):
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, _end)
     try:
         yield
     finally:

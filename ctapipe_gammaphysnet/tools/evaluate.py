@@ -1,34 +1,20 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
-import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
 from ..configuration.traits import FiniteFloat
+from ..evaluation.inputs import SPECTRA, choose_telescopes, name_algorithms
 from ..events.opening import read_subarray
 from ..events.quality import TrainingQualityQuery
+from ..files.inputs import find_inputs, with_labels
 from ..files.output import check_folder, whole_folder
-from ..files.paths import (
-    Names,
-    find_files,
-    named_models,
-    printable,
-    refuse_same_files,
-)
+from ..files.paths import Names, find_files
 from . import options
 from .base import GammaPhysNetTool
+from .ending import end_without_figures
 from .extras import require_modules
 
 __all__ = ["EvaluateGammaPhysNet", "main"]
-
-#: Spectra of pyirf that events can be weighted to. Not imported: pyirf may be missing.
-_SPECTRA = (
-    "CRAB_HEGRA",
-    "CRAB_MAGIC_JHEAP2015",
-    "PDG_ALL_PARTICLE",
-    "IRFDOC_PROTON_SPECTRUM",
-    "IRFDOC_ELECTRON_SPECTRUM",
-    "DAMPE_P_He_SPECTRUM",
-)
 
 
 class EvaluateGammaPhysNet(GammaPhysNetTool):
@@ -151,7 +137,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     signal_spectrum = traits.CaselessStrEnum(
-        _SPECTRA,
+        SPECTRA,
         default_value=None,
         allow_none=True,
         help=(
@@ -161,7 +147,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     background_spectrum = traits.CaselessStrEnum(
-        _SPECTRA,
+        SPECTRA,
         default_value=None,
         allow_none=True,
         help="The same for background.",
@@ -205,28 +191,13 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         "n-jobs": "EvaluateGammaPhysNet.n_jobs",
     }
 
-    flags = {
-        **options.switch(
-            "draw-members",
-            "EvaluateGammaPhysNet.draw_members",
-            "Draw the curve of each member, too",
-        ),
-        **options.switch(
-            "published",
-            "EvaluateGammaPhysNet.published",
-            "Draw published resolutions of LST-1, for orientation",
-        ),
-        **options.switch(
-            "allow-training-showers",
-            "EvaluateGammaPhysNet.allow_training_showers",
-            "Evaluate models on showers that they were trained on",
-        ),
-        **options.switch(
-            "overwrite",
-            "EvaluateGammaPhysNet.overwrite",
-            "Replace what was written into the output folder before",
-        ),
-    }
+    flags = options.switches(
+        "EvaluateGammaPhysNet",
+        draw_members="Draw the curve of each member, too",
+        published="Draw published resolutions of LST-1, for orientation",
+        allow_training_showers="Evaluate models on showers that they were trained on",
+        overwrite="Replace what was written into the output folder before",
+    )
 
     classes = [TrainingQualityQuery]
 
@@ -237,65 +208,26 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError(
                 "give the folder to write: --output-dir FOLDER"
             )
-        self._name_algorithms()
-        self._find_files()
-        self._check_output()
-        self._choose_bins()
-        self._find_telescopes()
-        self._find_groups()
-        self._load_models()
-
-    def _check_output(self):
+        # Only now: help must not wait for pyirf.
         from ..evaluation.report import FILES, LISTING
 
-        inputs = [*self.model_paths.values(), *(path for path, _ in self.files)]
-        check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
-
-    def _name_algorithms(self):
-        """Model files and groups of DL2, by what they are called."""
-        from ..evaluation.dl2_tables import named_groups
-
-        self.model_paths, self.groups = {}, {}
-        for text in self.models:
-            for name, path in named_models(text):
-                self._add(self.model_paths, name, path)
-        for text in self.references:
-            name, groups = named_groups(text)
-            self._add(self.groups, printable(name), groups)
-        if not (self.model_paths or self.groups):
-            raise ToolConfigurationError(
-                "give what to evaluate: --model FILE, --reference PREFIX, or both"
-            )
-
-    def _add(self, algorithms, name, value):
-        if name in self.model_paths or name in self.groups:
-            raise ToolConfigurationError(
-                f"two algorithms are called {name}: name one of them, NAME=..."
-            )
-        algorithms[name] = value
-
-    def _find_files(self):
-        if not self.signal:
-            raise ToolConfigurationError("give at least one file: --signal FILE")
+        paths, groups = name_algorithms(self.models, self.references)
+        background = [path for text in self.background for path in find_files(text)]
         #: Files, and their labels.
-        self.files = [
-            (path, label)
-            for label, patterns in enumerate((self.signal, self.background))
-            for pattern in patterns
-            for path in find_files(pattern)
-        ]
-        refuse_same_files([path for path, _ in self.files])
+        self.files = with_labels(
+            {"signal": find_inputs("signal", self.signal), "background": background}
+        )
+        inputs = [*paths.values(), *(path for path, _ in self.files)]
+        check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
+        self.evaluation = self._prepare(paths, groups, self._metrics())
 
-    def _choose_bins(self):
+    def _metrics(self):
         from ..evaluation.results import Settings, bin_edges
 
         energy = self.energy_min, self.energy_max, self.energy_bins_per_decade
-        intensity = (
-            self.intensity_min,
-            self.intensity_max,
-            self.intensity_bins_per_decade,
-        )
-        self.settings = Settings(
+        per_decade = self.intensity_bins_per_decade
+        intensity = self.intensity_min, self.intensity_max, per_decade
+        return Settings(
             bin_edges("energy", *energy),
             bin_edges("intensity", *intensity),
             self.gammaness_cut,
@@ -303,151 +235,58 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             self.n_bootstrap,
         )
 
-    def _find_telescopes(self):
-        """Telescopes of interest in each file, and their types."""
+    def _prepare(self, model_paths, groups, metrics):
+        """Look for telescopes and DL2 in the files, and load the models."""
+        from ..evaluation.dl2_tables import find_groups
+        from ..evaluation.networks import read_models
+        from ..evaluation.run import Evaluation
         from ..training.index import check_file
 
-        self.tel_ids, self.arrays, types = {}, {}, {}
-        for path, _ in self.files:
-            # Networks need the images, other algorithms only their DL2.
-            read = check_file if self.model_paths else read_subarray
-            subarray = read(path)
-            self.arrays[path] = subarray
-            names = {tel_id: str(t) for tel_id, t in subarray.tel.items()}
-            wanted = self.telescope_types or names.values()
-            for name in set(wanted) - set(names.values()):
-                raise ToolConfigurationError(
-                    f"{path} has no telescopes of type {name}, only "
-                    f"{', '.join(sorted(set(names.values())))}"
-                )
-            self.tel_ids[path] = [t for t, name in names.items() if name in wanted]
-            types |= dict.fromkeys(names[t] for t in self.tel_ids[path])
-        self.types = list(types)
-
-    def _find_groups(self):
-        """Groups of DL2 that are in the files, of those that there may be."""
-        from ..evaluation.dl2_tables import find_groups
-
-        paths = [path for path, _ in self.files]
-        self.groups = {
-            name: find_groups(paths, self.level, groups)
-            for name, groups in self.groups.items()
-        }
-
-    def _load_models(self):
-        #: Networks of each model, of the telescope types of interest.
-        self.networks, self.models_in_words = {}, {}
-        if not self.model_paths:
-            return
-        # Only now: it takes a while.
-        from ..evaluation.networks import read_networks
-
-        for name, path in self.model_paths.items():
-            model = read_networks(
-                path,
-                self.types,
-                self.arrays,
-                self.log,
-                device=self.device,
-                precision=self.precision,
-                n_jobs=self.n_jobs,
-            )
-            networks = self.networks[name] = list(model.networks.values())
-            self.models_in_words[name] = (
-                f"{path.name}, SHA-256 {model.sha256[:16]}…, "
-                f"{len(networks[0].card.members)} members"
-            )
+        # Networks need the images, other algorithms only their DL2.
+        read = check_file if model_paths else read_subarray
+        arrays = {path: read(path) for path, _ in self.files}
+        tel_ids, types = choose_telescopes(arrays, self.telescope_types)
+        settings = {"device": self.device, "n_jobs": self.n_jobs}
+        settings["precision"] = self.precision
+        return Evaluation(
+            files=self.files,
+            tel_ids=tel_ids,
+            types=types,
+            level=self.level,
+            groups={
+                name: find_groups(list(arrays), self.level, possible)
+                for name, possible in groups.items()
+            },
+            model_paths=model_paths,
+            models=read_models(model_paths, types, arrays, self.log, **settings),
+            spectra=(self.signal_spectrum, self.background_spectrum),
+            settings=metrics,
+        )
 
     def start(self):
         """Read the events, predict, and compute all metrics."""
-        from ..evaluation.events import read_events
-        from ..evaluation.networks import check_unseen
-        from ..evaluation.results import evaluate
-        from ..evaluation.sample import common_sample, read_sample
-        from ..evaluation.spectra import weight_events
-
-        self.query = TrainingQualityQuery(parent=self)
-        events = {}
-        for path, label in self.files:
+        for path, _ in self.files:
             Provenance().add_input_file(path, role="simulated events", add_meta=False)
-            of_file = read_events(path, label, self.query, self.tel_ids[path])
-            events[path] = of_file
-            if len(of_file) > 0 and np.isnan(of_file["intensity"]).all():
-                self.log.warning(
-                    "%s has no DL1 parameters: all of its telescope events are taken",
-                    path,
-                )
-        self.log.info("Selection of images:\n%s", self.query.to_table(functions=True))
-        for name, networks in self.networks.items():
-            check_unseen(name, networks, events, self.allow_training_showers, self.log)
-        n_images = sum(map(len, events.values())) * len(self.networks)
-        with self.progress("images", n_images, "im") as bar:
-            samples = [
-                read_sample(
-                    path,
-                    self.level,
-                    events[path],
-                    self.networks,
-                    self.groups,
-                    bar.update,
-                )
-                for path, _ in self.files
-            ]
-        sample, self.counts = common_sample(samples)
-        self.spectra = self.signal_spectrum, self.background_spectrum
-        sample = weight_events(sample, self.files, self.spectra)
-        self.results = evaluate(sample, self.settings)
+        self.evaluation.read(TrainingQualityQuery(parent=self), self.log)
+        self.evaluation.check_unseen(self.allow_training_showers, self.log)
+        with self.progress("images", self.evaluation.n_images, "im") as bar:
+            self.evaluation.compute(bar.update)
 
     def finish(self):
         """Write tables, figures and the report."""
-        from ..evaluation.report import FILES, LISTING, summarise, write_evaluation
+        from ..evaluation.report import FILES, LISTING
 
         with whole_folder(self.output_dir, LISTING, FILES, self.overwrite) as folder:
-            written, gaps, failures = write_evaluation(
-                folder,
-                self.results,
-                self.counts,
-                self.settings,
-                self._facts(),
-                self.draw_members,
-                self.published,
-                any(self.spectra),
+            written, failures = self.evaluation.write(
+                folder, self.draw_members, self.published, self.log
             )
         for path in [*written, folder / LISTING]:
             Provenance().add_output_file(
                 self.output_dir / path.name, role="evaluation", add_meta=False
             )
-        self.log.info("Valid predictions:\n%s", _text(self.counts))
-        self.log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
-        for gap in gaps:
-            self.log.warning("Not shown: %s", gap)
-        for failure in failures:
-            self.log.error("Not drawn: %s", failure)
         self.log.info("Wrote %s", self.output_dir / "report.html")
         if failures:
-            self.log.error(
-                "The tables are complete, but not all figures could be drawn"
-            )
-            raise SystemExit(1)
-
-    def _facts(self):
-        """What the report says of itself."""
-        from ..evaluation.report import describe_evaluation
-
-        return describe_evaluation(
-            self.models_in_words,
-            self.groups,
-            self.files,
-            self.types,
-            self.level,
-            [criterion for _, criterion in self.query.quality_criteria],
-            self.spectra,
-            self.settings,
-        )
-
-
-def _text(table):
-    return "\n".join(table.pformat(max_width=-1, max_lines=-1))
+            end_without_figures(self.log)
 
 
 def main():

@@ -14,7 +14,7 @@ __all__ = [
     "output_dir",
     "output_path",
     "precision",
-    "switch",
+    "switches",
     "telescope_types",
 ]
 
@@ -74,22 +74,22 @@ def telescope_types(purpose):
     )
 
 
-def switch(name, option, meaning):
-    """Make a flag that switches an option on.
+def switches(section, **meanings):
+    """Make flags that switch options on.
 
     Parameters
     ----------
-    name : str
-        The flag, without dashes.
-    option : str
-        The option, with its section.
-    meaning : str
-        Help.
+    section : str
+        Section of the options.
+    **meanings : str
+        Help for each option.
 
     Returns
     -------
     dict of str to tuple
-        The flag, as traitlets has it.
+        The flags, as traitlets has them.
     """
-    section, trait = option.split(".")
-    return {name: ({section: {trait: True}}, meaning)}
+    return {
+        option.replace("_", "-"): ({section: {option: True}}, meaning)
+        for option, meaning in meanings.items()
+    }

@@ -13,7 +13,7 @@ from ..model.card_text import format_card, incomplete_members
 from ..model.errors import ModelFileError
 from ..model.file import read_card
 from ..terminal import print_anything
-from .base import versions
+from .command_line import versions
 
 __all__ = ["main"]
 

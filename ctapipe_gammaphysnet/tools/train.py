@@ -1,49 +1,24 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
-import signal
-import sys
-from datetime import UTC, datetime
-
-from ctapipe.core import Provenance, ToolConfigurationError, traits
-from pydantic import ValidationError
-from tqdm.auto import tqdm
+from ctapipe.core import ToolConfigurationError, traits
 
 from ..configuration.traits import FiniteFloat, LimitedInt
 from ..events.quality import TrainingQualityQuery
+from ..files.inputs import find_inputs, with_labels
 from ..files.output import check_file as check_output_file
-from ..files.paths import Names, find_files, refuse_same_files
-from ..model.card import MemberCard, ModelCard, NetworkCard
-from ..model.file import Model
-from ..model.telescope import describe_telescope
-from ..network import CameraLattice, NetworkConfig
+from ..files.paths import Names
 from ..tasks import TASKS, default_tasks
+from ..training.architecture import choose_network
 from ..training.augmentation import Augmentation
-from ..training.describe import (
-    describe_data,
-    describe_results,
-    describe_settings,
-    describe_software,
-    digest,
-)
-from ..training.index import check_file
 from ..training.outputs import Outputs
 from ..training.recipe import InputTransformation, Recipe
-from ..training.records import describe_epoch, plot_histories, summarise
-from ..training.sample import (
-    check_batch_size,
-    check_training,
-    check_validation,
-    common_telescopes,
-    split_images,
-)
+from ..training.sample import read_telescopes
 from . import options
 from .base import GammaPhysNetTool
+from .ending import end_by_signal
 from .extras import require_modules
 
 __all__ = ["TrainGammaPhysNet", "main"]
-
-#: What the networks are to say of the files' particles.
-LABELS = {"signal": 0, "background": 1}
 
 
 class TrainGammaPhysNet(GammaPhysNetTool):
@@ -133,10 +108,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     validation_fraction = FiniteFloat(
-        0.1,
-        min=0,
-        max=0.9,
-        help="Share of the simulated showers kept for validation.",
+        0.1, min=0, max=0.9, help="Share of the simulated showers kept for validation."
     ).tag(config=True)
 
     note = traits.Unicode(
@@ -214,25 +186,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             "Train γ-PhysNet DA, with dual attention",
             "Train γ-PhysNet without attention",
         ),
-        **options.switch(
-            "resume",
-            "TrainGammaPhysNet.resume",
-            "Go on with a training that was interrupted",
-        ),
-        **options.switch(
-            "add-members",
-            "TrainGammaPhysNet.add_members",
-            "Add the members to the output if it exists",
-        ),
-        **options.switch(
-            "tensorboard",
-            "TrainGammaPhysNet.tensorboard",
-            "Write a log for TensorBoard",
-        ),
-        **options.switch(
-            "overwrite",
-            "TrainGammaPhysNet.overwrite",
-            "Replace the output file, and checkpoints, if they exist",
+        **options.switches(
+            "TrainGammaPhysNet",
+            resume="Go on with a training that was interrupted",
+            add_members="Add the members to the output if it exists",
+            tensorboard="Write a log for TensorBoard",
+            overwrite="Replace the output file, and checkpoints, if they exist",
         ),
     }
 
@@ -243,33 +202,31 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         require_modules("lightning", "matplotlib")
         if self.tensorboard:
             require_modules("tensorboard")
-        # Only now: help and complaints must not wait for Lightning.
-        from ..model.predictor import set_threads
-        from ..training.hardware import check_environment, choose_hardware
-
         self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
         self.recipe.check(
             self.tasks, self.validation_fraction, self.devices * self.nodes
         )
-        try:
-            self.network_config = NetworkConfig(
-                blocks=self.blocks,
-                channels=tuple(self.channels),
-                hidden=self.hidden,
-                attention=self.attention,
-                attention_ratio=self.attention_ratio,
-                tasks=tuple(self.tasks),
-            )
-        except ValidationError as error:
-            raise ToolConfigurationError(_describe(error)) from error
+        self.network = choose_network(
+            type(self).__name__,
+            blocks=self.blocks,
+            channels=tuple(self.channels),
+            hidden=self.hidden,
+            attention=self.attention,
+            attention_ratio=self.attention_ratio,
+            tasks=tuple(self.tasks),
+        )
+        # Only now: help and complaints must not wait for Lightning.
+        from ..model.predictor import set_threads
+        from ..training.hardware import check_environment, choose_hardware
+
         self.hardware = choose_hardware(
             self.device, self.devices, self.nodes, self.precision
         )
         self.is_first_process = check_environment(self.hardware) == 0
         set_threads(self.n_jobs)
-        self._collect_telescopes()
+        self.telescopes = read_telescopes(self.paths, self.telescope_types)
         self.outputs = Outputs(
             self.output_path,
             [(name, seed) for name in self.telescopes for seed in self.seeds],
@@ -285,16 +242,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     def _find_files(self):
         """Files of signal, and of background where the class is learnt."""
         # Without the class there is nothing to learn from background.
-        options = ["signal", "background"] if "class" in self.tasks else ["signal"]
-        self.files = {}
-        for option in options:
-            patterns = getattr(self, option)
-            if not patterns:
-                raise ToolConfigurationError(f"give at least one file: --{option} FILE")
-            self.files[option] = [path for p in patterns for path in find_files(p)]
-        self.paths = [path for paths in self.files.values() for path in paths]
-        self.labels = [LABELS[o] for o, paths in self.files.items() for _ in paths]
-        refuse_same_files(self.paths)
+        names = ["signal", "background"] if "class" in self.tasks else ["signal"]
+        self.files = {name: find_inputs(name, getattr(self, name)) for name in names}
+        self.paths = [path for path, _ in with_labels(self.files)]
 
     def _check_options(self):
         if len(set(self.seeds)) < len(self.seeds):
@@ -307,13 +257,6 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             )
         check_output_file(self.output_path, self.paths)
 
-    def _collect_telescopes(self):
-        arrays = {}
-        for path in self.paths:
-            arrays[path] = check_file(path)
-            Provenance().add_input_file(path, role="DL1 images for training")
-        self.telescopes = common_telescopes(arrays, self.telescope_types)
-
     def _check_outputs(self):
         """Never lose a file that the user did not give up."""
         self.enter_context(self.outputs.claimed(self.paths, self.log))
@@ -325,190 +268,27 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def start(self):
         """Find the images of all telescope types, then train all their members."""
-        self.networks, self.histories = [], {}
-        #: Number of the signal, or the error, that ended the training too early.
-        self.interrupted = self.failure = None
-        prepared = {name: self._prepare(name) for name in self.telescopes}
-        cards = [data.card for data, _ in prepared.values()]
-        if self.has_all:
-            self.outputs.check_same_training(cards)
-            self.log.info(
-                "%s is complete, it has all these members: nothing is left to train",
-                self.output_path,
-            )
-            return
-        self._check_checkpoints(prepared)
-        if self.is_first_process:
-            self.outputs.try_to_write(self._card(cards))
-        for name, (data, settings) in prepared.items():
-            if self.interrupted is None and self.failure is None:
-                self._train_telescope(name, data, settings)
+        from ..training.plan import Plan
+        from ..training.run import TrainingRun
 
-    def _check_checkpoints(self, prepared):
-        """Check all before the first one is gone on with."""
-        from ..training.checkpoint import check_resumable
-
-        for (name, _), paths in self.outputs.paths.items():
-            if paths.checkpoint.exists():
-                _, settings = prepared[name]
-                check_resumable(paths.checkpoint, settings)
-
-    def _prepare(self, name):
-        """What the networks of a telescope type are trained on, and all settings."""
-        from ..training.fit import TrainingSet
-
-        query = TrainingQualityQuery(parent=self)
-        training, validation = split_images(
-            self.paths,
-            self.labels,
-            name,
-            query,
-            self.validation_fraction,
-            self.tasks,
-        )
-        selection = query.to_table(functions=True)
-        counts = "\n".join(selection.pformat(max_lines=-1, max_width=-1))
-        self.log.info("Selection of images of %s:\n%s", name, counts)
-        n_classes = len(set(self.labels))
-        check_training(name, training, n_classes, counts)
-        check_batch_size(name, training, self.recipe, self.log)
-        if self.validation_fraction > 0:
-            check_validation(
-                name,
-                validation,
-                n_classes,
-                self.hardware.n_processes,
-                needed=self.recipe.patience is not None,
-                log=self.log,
-            )
-        geometry = self.telescopes[name].camera.geometry
-        augmentation = Augmentation(geometry=geometry, parent=self)
-        settings = describe_settings(
-            self.recipe,
-            augmentation,
-            self.precision,
+        plan = Plan(
             self.files,
-            selection,
+            self.telescopes,
+            self.seeds,
+            self.network,
+            self.recipe,
             self.validation_fraction,
+            self.hardware,
         )
-        card = NetworkCard(
-            telescope=describe_telescope(self.telescopes[name]),
-            network=self.network_config,
-            input=InputTransformation(parent=self).card(),
-            training=settings | describe_data(self.paths, training, validation),
-            members=tuple(MemberCard(seed=seed) for seed in self.seeds),
-        )
-        data = TrainingSet(
-            paths=self.paths,
-            training=training,
-            validation=validation,
-            card=card,
-            lattice=CameraLattice.from_geometry(geometry),
-            augmentation=augmentation,
-        )
-        settings |= {
-            "network": card.network.model_dump(mode="json"),
-            "input": card.input.model_dump(mode="json"),
-            "images": digest([training.shower.tolist(), training.row.tolist()]),
-        }
-        return data, settings
-
-    def _train_telescope(self, name, data, settings):
-        """Train the members of one telescope type, until something ends it."""
-        from ..training.fit import fit
-
+        self.training = TrainingRun(plan, self.outputs, self.note, self)
         progress = self.log.info if self.shows_progress else None
-        members, weights = [], []
-        for seed in self.seeds:
-            self.log.info(
-                "Training %s, seed %d, on %d images", name, seed, len(data.training)
-            )
-            try:
-                trained, history, self.interrupted = fit(
-                    data,
-                    self.recipe,
-                    seed,
-                    self.hardware,
-                    self.outputs.paths[name, seed],
-                    settings,
-                    self._report,
-                    progress,
-                )
-            except ToolConfigurationError as error:
-                # Not yet raised: members that were trained before are written.
-                self.failure = error
-                break
-            self.histories[f"{name} seed {seed}"] = history
-            results = describe_results(history, self.interrupted is None)
-            members.append(MemberCard(seed=seed, training=results))
-            weights.append(trained)
-            if self.interrupted is not None:
-                break
-        if members:
-            card = data.card.model_copy(update={"members": tuple(members)})
-            self.networks.append((card, tuple(weights)))
-
-    def _report(self, figures):
-        """Log the figures after an epoch, above the progress bar if there is one."""
-        with tqdm.external_write_mode(sys.stderr):
-            self.log.info("After the epoch:\n%s", describe_epoch(figures))
+        self.training.run(self.has_all, self.is_first_process, progress)
 
     def finish(self):
-        """Write the model file; then the curves and the summary."""
-        # Members are added for all telescope types of a file, or not yet.
-        is_whole = len(self.networks) == len(self.telescopes)
-        writes = self.networks and (is_whole or not self.add_members)
-        if self.is_first_process and writes:
-            self._write_results()
-        if self.failure is not None:
-            raise self.failure
-        if self.interrupted is not None:
-            self.log.warning(
-                "Interrupted: %s has %s. Go on with %s",
-                self.output_path if writes else self.outputs.folder,
-                "what was trained so far" if writes else "the checkpoints",
-                "--resume --add-members" if self.add_members else "--resume",
-            )
-            # The exit status of a process that the signal ended.
-            if self.interrupted == signal.SIGINT:
-                raise KeyboardInterrupt
-            raise SystemExit(128 + self.interrupted)
-
-    def _write_results(self):
-        cards, weights = zip(*self.networks, strict=True)
-        self.outputs.write(Model(self._card(cards), weights))
-        Provenance().add_output_file(
-            self.output_path, role="γ-PhysNet model", add_meta=False
-        )
-        self.log.info("Wrote %s", self.output_path)
-        if self.interrupted is None and self.failure is None:
-            self.outputs.remove_checkpoints()
-        try:
-            plot_histories(self.histories, self.outputs.curves)
-        except Exception as error:
-            # The model and the figures (CSV) are there, whatever a drawing needs.
-            self.log.warning("The curves could not be drawn: %s", error)
-        summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
-        self.log.info("Validation after the last epoch:\n%s", summary)
-
-    def _card(self, cards):
-        """Model card of networks."""
-        return ModelCard(
-            note=self.note,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            software=describe_software(),
-            networks=tuple(cards),
-        )
-
-
-def _describe(error):
-    """Say what is wrong with the network asked for, as pydantic found it."""
-    first = error.errors(include_url=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:
-        return message
-    value = f"{first['input']} {message.replace('Input should', 'should')}"
-    return f"TrainGammaPhysNet.{first['loc'][0]}: {value}"
+        """Write what was trained, and end as the training did."""
+        self.training.finish(self.is_first_process)
+        if self.training.interrupted is not None:
+            end_by_signal(self.training.interrupted)
 
 
 def main():

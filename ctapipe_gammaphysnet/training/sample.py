@@ -1,19 +1,42 @@
 """What is trained on: the telescope types of files, and the images of each."""
 
 import numpy as np
-from ctapipe.core import ToolConfigurationError
+from ctapipe.core import Provenance, ToolConfigurationError
 
 from ..events.showers import is_for_validation
 from ..model.telescope import check_alike
-from .index import EventIndex, TrainingDataError, read_index
+from .index import EventIndex, TrainingDataError, check_file, read_index
 
 __all__ = [
     "check_batch_size",
     "check_training",
     "check_validation",
     "common_telescopes",
+    "read_telescopes",
     "split_images",
 ]
+
+
+def read_telescopes(paths, names):
+    """Read the telescope types of files that have all that training needs.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files.
+    names : list of str
+        The telescope types to find; all if it is empty.
+
+    Returns
+    -------
+    dict of str to ctapipe.instrument.TelescopeDescription
+        The telescope types, as `common_telescopes` gives them.
+    """
+    arrays = {}
+    for path in paths:
+        arrays[path] = check_file(path)
+        Provenance().add_input_file(path, role="DL1 images for training")
+    return common_telescopes(arrays, names)
 
 
 def common_telescopes(arrays, names):

@@ -19,6 +19,7 @@ from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.explanation import (
     event_figure,
     robustness,
+    run,
     statistics_figures,
 )
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
@@ -30,7 +31,6 @@ from ctapipe_gammaphysnet.explanation.statistics import (
 )
 from ctapipe_gammaphysnet.model.file import read_model, write_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
-from ctapipe_gammaphysnet.tools import explain as explain_tool
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 
@@ -63,7 +63,7 @@ def draw_nothing(patch):
             for suffix in ("png", "pdf"):
                 (folder / f"{name}.{suffix}").touch()
 
-    patch.setattr(explain_tool, "write_figures", touch)
+    patch.setattr(run, "write_figures", touch)
     patch.setattr(event_figure, "draw_event", lambda batch, maps: None)
 
 

@@ -35,10 +35,9 @@ from ctapipe_gammaphysnet.model.errors import ModelFileError
 from ctapipe_gammaphysnet.model.file import read_card, read_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.tools import extras
-from ctapipe_gammaphysnet.tools import train as train_tool
 from ctapipe_gammaphysnet.tools.command_line import repeat_options
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
-from ctapipe_gammaphysnet.training import fit, outputs
+from ctapipe_gammaphysnet.training import fit, outputs, run
 from ctapipe_gammaphysnet.training.checkpoint import TrainingError
 from ctapipe_gammaphysnet.training.index import (
     EventIndex,
@@ -667,7 +666,7 @@ def test_a_drawing_that_fails_costs_nothing_else(few, tmp_path, monkeypatch, cap
     def plot(histories, path):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(train_tool, "plot_histories", plot)
+    monkeypatch.setattr(run, "plot_histories", plot)
     output = train(few, tmp_path / "model.safetensors", *SHORT)
     assert read_card(output).networks[0].members[0].training["complete"]
     assert "could not be drawn: no font" in capsys.readouterr().err
@@ -986,7 +985,7 @@ def test_records_are_above_the_bar(monkeypatch):
     tool.log.parent.handlers[0].setStream(screen)
     with tqdm(total=3, file=screen) as bar:
         bar.update()
-        tool._report({"epoch": 1})
+        run.report_epoch(tool.log, {"epoch": 1})
     text = screen.getvalue()
     before, _, _ = text.partition("After the epoch")
     # The line is empty when the record begins.

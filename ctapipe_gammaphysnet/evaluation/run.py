@@ -1,0 +1,183 @@
+"""An evaluation: events are read and predicted, metrics computed and written."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .events import read_events
+from .networks import check_unseen
+from .report import describe_evaluation, summarise, write_evaluation
+from .results import evaluate
+from .sample import common_sample, read_sample
+from .spectra import weight_events
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """What is evaluated, and what was found.
+
+    Attributes
+    ----------
+    files : list of tuple of pathlib.Path and int
+        Files of events, and their labels: 0 for gammas, 1 for background.
+    tel_ids : dict of pathlib.Path to list of int
+        Telescopes of interest in each file.
+    types : list of str
+        Their types.
+    level : {"telescope", "array"}
+        Whose predictions are evaluated.
+    model_paths : dict of str to pathlib.Path
+        The model files, by what they are called.
+    models : dict of str to LoadedModel
+        What is in them.
+    groups : dict of str to list of str
+        Groups of DL2, by what their algorithm is called.
+    spectra : tuple of (str or None)
+        Spectra of gammas and of background, as for `weight_events`.
+    settings : Settings
+        How metrics are computed.
+    criteria : list of str
+        What images are selected by, once they are read.
+    events : dict of pathlib.Path to astropy.table.Table
+        The events of each file, as `read_events` gives them.
+    results : dict of str to astropy.table.Table
+        As `evaluate` gives them.
+    counts : astropy.table.Table or None
+        As `count_valid` gives them.
+    """
+
+    files: list
+    tel_ids: dict
+    types: list
+    level: str
+    model_paths: dict
+    models: dict
+    groups: dict
+    spectra: tuple
+    settings: object
+    criteria: list = field(default_factory=list)
+    events: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    counts: object = None
+
+    @property
+    def n_images(self):
+        """Number of images to predict from, of all models."""
+        return sum(map(len, self.events.values())) * len(self.models)
+
+    def read(self, query, log):
+        """Read the events of all files.
+
+        Parameters
+        ----------
+        query : ImageQualityQuery
+            Selects them, and counts them.
+        log : logging.Logger
+            Where to warn of files without DL1 parameters.
+        """
+        self.criteria = [criterion for _, criterion in query.quality_criteria]
+        for path, label in self.files:
+            events = read_events(path, label, query, self.tel_ids[path])
+            if len(events) > 0 and np.isnan(events["intensity"]).all():
+                log.warning(
+                    "%s has no DL1 parameters: all of its telescope events are taken",
+                    path,
+                )
+            self.events[path] = events
+        log.info("Selection of images:\n%s", query.to_table(functions=True))
+
+    def _networks(self):
+        return {name: list(m.networks.values()) for name, m in self.models.items()}
+
+    def check_unseen(self, allow, log):
+        """Refuse showers that a model was trained on.
+
+        Parameters
+        ----------
+        allow : bool
+            Whether to warn only.
+        log : logging.Logger
+            Where to warn.
+        """
+        for name, networks in self._networks().items():
+            check_unseen(name, networks, self.events, allow, log)
+
+    def compute(self, progress):
+        """Predict the events, and compute all metrics.
+
+        Parameters
+        ----------
+        progress : callable
+            Called with the number of images that are done.
+        """
+        networks = self._networks()
+        samples = [
+            read_sample(
+                path,
+                self.level,
+                self.events[path],
+                networks,
+                self.groups,
+                progress,
+            )
+            for path, _ in self.files
+        ]
+        sample, self.counts = common_sample(samples)
+        sample = weight_events(sample, self.files, self.spectra)
+        self.results = evaluate(sample, self.settings)
+
+    def write(self, folder, members, published, log):
+        """Write tables, figures and the report.
+
+        Parameters
+        ----------
+        folder : pathlib.Path
+            Where to write them.
+        members : bool
+            Whether to draw the curve of each member, too.
+        published : bool
+            Whether to draw published resolutions of LST-1, for orientation.
+        log : logging.Logger
+            Is told the results, and what could not be shown.
+
+        Returns
+        -------
+        written : list of pathlib.Path
+            All files.
+        failures : list of str
+            What could not be drawn, and why.
+        """
+        facts = describe_evaluation(
+            self.model_paths,
+            self.models,
+            self.groups,
+            self.files,
+            self.types,
+            self.level,
+            self.criteria,
+            self.spectra,
+            self.settings,
+        )
+        written, gaps, failures = write_evaluation(
+            folder,
+            self.results,
+            self.counts,
+            self.settings,
+            facts,
+            members,
+            published,
+            any(self.spectra),
+        )
+        log.info("Valid predictions:\n%s", _text(self.counts))
+        log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
+        for gap in gaps:
+            log.warning("Not shown: %s", gap)
+        for failure in failures:
+            log.error("Not drawn: %s", failure)
+        return written, failures
+
+
+def _text(table):
+    return "\n".join(table.pformat(max_width=-1, max_lines=-1))

@@ -1,0 +1,134 @@
+"""What is to be trained, on which images, and how: checked before it begins."""
+
+from dataclasses import dataclass
+
+from ..events.quality import TrainingQualityQuery
+from ..files.inputs import with_labels
+from ..model.card import MemberCard, NetworkCard
+from ..model.telescope import describe_telescope
+from ..network import CameraLattice
+from .augmentation import Augmentation
+from .describe import describe_data, describe_settings, digest
+from .fit import TrainingSet
+from .recipe import InputTransformation
+from .sample import check_batch_size, check_training, check_validation, split_images
+
+__all__ = ["Plan", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is to be trained, and how.
+
+    Attributes
+    ----------
+    files : dict of str to list of pathlib.Path
+        ``"signal"`` and, unless the class is left out, ``"background"``.
+    telescopes : dict of str to ctapipe.instrument.TelescopeDescription
+        The telescope types, by their names.
+    seeds : list of int
+        Seeds of the members.
+    network : NetworkConfig
+        Architecture.
+    recipe : Recipe
+        Epochs, batch size, learning rates, weight decay.
+    validation_fraction : float
+        Share of the showers kept for validation.
+    hardware : Hardware
+        Where to compute.
+    """
+
+    files: dict
+    telescopes: dict
+    seeds: list
+    network: object
+    recipe: object
+    validation_fraction: float
+    hardware: object
+
+    @property
+    def labelled(self):
+        """The files, each with its label."""
+        return with_labels(self.files)
+
+
+def prepare(plan, name, parent):
+    """Find what the networks of a telescope type are trained on, and all settings.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be trained.
+    name : str
+        Telescope type.
+    parent : ctapipe.core.Tool
+        Has the configuration of the components, and the log.
+
+    Returns
+    -------
+    data : TrainingSet
+        The images, and the network.
+    settings : dict
+        All that must not change when a training is resumed, as JSON values.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are too few images.
+    """
+    training, validation, selection = _select(plan, name, parent)
+    paths = [path for path, _ in plan.labelled]
+    geometry = plan.telescopes[name].camera.geometry
+    augmentation = Augmentation(geometry=geometry, parent=parent)
+    settings = describe_settings(
+        plan.recipe,
+        augmentation,
+        plan.hardware.precision,
+        plan.files,
+        selection,
+        plan.validation_fraction,
+    )
+    card = NetworkCard(
+        telescope=describe_telescope(plan.telescopes[name]),
+        network=plan.network,
+        input=InputTransformation(parent=parent).card(),
+        training=settings | describe_data(paths, training, validation),
+        members=tuple(MemberCard(seed=seed) for seed in plan.seeds),
+    )
+    lattice = CameraLattice.from_geometry(geometry)
+    data = TrainingSet(paths, training, validation, card, lattice, augmentation)
+    return data, settings | {
+        "network": card.network.model_dump(mode="json"),
+        "input": card.input.model_dump(mode="json"),
+        "images": digest([training.shower.tolist(), training.row.tolist()]),
+    }
+
+
+def _select(plan, name, parent):
+    """Images for training and for validation, and counts of the selection."""
+    paths, labels = zip(*plan.labelled, strict=True)
+    query = TrainingQualityQuery(parent=parent)
+    training, validation = split_images(
+        paths, labels, name, query, plan.validation_fraction, plan.network.tasks
+    )
+    selection = query.to_table(functions=True)
+    _check_images(plan, name, training, validation, selection, parent.log)
+    return training, validation, selection
+
+
+def _check_images(plan, name, training, validation, selection, log):
+    """Check that there are enough images, of all classes."""
+    counts = "\n".join(selection.pformat(max_lines=-1, max_width=-1))
+    log.info("Selection of images of %s:\n%s", name, counts)
+    n_classes = len({label for _, label in plan.labelled})
+    check_training(name, training, n_classes, counts)
+    check_batch_size(name, training, plan.recipe, log)
+    if plan.validation_fraction > 0:
+        check_validation(
+            name,
+            validation,
+            n_classes,
+            plan.hardware.n_processes,
+            needed=plan.recipe.patience is not None,
+            log=log,
+        )

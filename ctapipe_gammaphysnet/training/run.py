@@ -1,0 +1,197 @@
+"""A training: all members of a plan, one after the other, until something ends it."""
+
+import sys
+from datetime import UTC, datetime
+from functools import partial
+
+from ctapipe.core import Provenance, ToolConfigurationError
+from tqdm.auto import tqdm
+
+from ..model.card import MemberCard, ModelCard
+from ..model.file import Model
+from . import fit
+from .checkpoint import check_resumable
+from .describe import describe_results, describe_software
+from .plan import prepare
+from .records import describe_epoch, plot_histories, summarise
+
+__all__ = ["TrainingRun", "report_epoch"]
+
+
+class TrainingRun:
+    """Trains the members of a plan, and writes what was trained.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be trained.
+    outputs : Outputs
+        Where it goes.
+    note : str
+        Free text for the model card.
+    parent : ctapipe.core.Tool
+        Has the configuration of the components, and the log.
+
+    Attributes
+    ----------
+    prepared : dict of str to tuple of TrainingSet and dict
+        What `prepare` gives for each telescope type.
+    networks : list of tuple of NetworkCard and tuple of dict
+        Card and weights of the members that were trained, of each telescope type.
+    histories : dict of str to list of dict
+        The figures after each epoch, by member.
+    interrupted : int or None
+        Number of the signal that ended the training too early.
+    failure : ToolConfigurationError or None
+        The error that did. Members that were trained before are written.
+    """
+
+    def __init__(self, plan, outputs, note, parent):
+        self.plan, self.outputs = plan, outputs
+        self.note, self.log = note, parent.log
+        self.prepared = {name: prepare(plan, name, parent) for name in plan.telescopes}
+        self.networks, self.histories = [], {}
+        self.interrupted = self.failure = None
+
+    def run(self, has_all, is_first_process, progress):
+        """Train all members, until something ends it.
+
+        Parameters
+        ----------
+        has_all : bool
+            Whether the model file has them all: then they are only compared.
+        is_first_process : bool
+            Whether this process is the one that writes.
+        progress : callable or None
+            Is told a line now and then, as for `fit`.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If a member in the model file, or a checkpoint, is of another training, or
+            the model could not be written.
+        """
+        cards = [data.card for data, _ in self.prepared.values()]
+        if has_all:
+            self.outputs.check_same_training(cards)
+            self.log.info(
+                "%s is complete, it has all these members: nothing is left to train",
+                self.outputs.model,
+            )
+            return
+        self._check_checkpoints()
+        if is_first_process:
+            self.outputs.try_to_write(self._model_card(cards))
+        for name in self.prepared:
+            self._train_members(name, progress)
+
+    def _check_checkpoints(self):
+        """Check all before the first one is gone on with."""
+        for (name, _), paths in self.outputs.paths.items():
+            if paths.checkpoint.exists():
+                _, settings = self.prepared[name]
+                check_resumable(paths.checkpoint, settings)
+
+    def _train_members(self, name, progress):
+        """Train the members of a telescope type, until something ends it."""
+        members = []
+        for seed in self.plan.seeds:
+            if self.interrupted is None and self.failure is None:
+                members += self._train_member(name, seed, progress)
+        if members:
+            cards, weights = zip(*members, strict=True)
+            card = self.prepared[name][0].card.model_copy(update={"members": cards})
+            self.networks.append((card, weights))
+
+    def _train_member(self, name, seed, progress):
+        """Card and weights of a member: a list of one, or of none if that failed."""
+        data, settings = self.prepared[name]
+        self.log.info(
+            "Training %s, seed %d, on %d images", name, seed, len(data.training)
+        )
+        try:
+            weights, history, self.interrupted = fit.fit(
+                data,
+                self.plan.recipe,
+                seed,
+                self.plan.hardware,
+                self.outputs.paths[name, seed],
+                settings,
+                partial(report_epoch, self.log),
+                progress,
+            )
+        except ToolConfigurationError as error:
+            self.failure = error
+            return []
+        self.histories[f"{name} seed {seed}"] = history
+        results = describe_results(history, self.interrupted is None)
+        return [(MemberCard(seed=seed, training=results), weights)]
+
+    def finish(self, is_first_process):
+        """Write what was trained, and say how to go on with what was not.
+
+        Parameters
+        ----------
+        is_first_process : bool
+            Whether this process is the one that writes.
+
+        Raises
+        ------
+        ToolConfigurationError
+            If a training failed, or the model cannot be written. The checkpoints stay.
+        """
+        adds = self.outputs.add_members
+        # Members are added for all telescope types of a file, or not yet.
+        is_whole = len(self.networks) == len(self.prepared)
+        writes = self.networks and (is_whole or not adds)
+        if is_first_process and writes:
+            self._write()
+        if self.failure is not None:
+            raise self.failure
+        if self.interrupted is not None:
+            self.log.warning(
+                "Interrupted: %s has %s. Go on with %s",
+                self.outputs.model if writes else self.outputs.folder,
+                "what was trained so far" if writes else "the checkpoints",
+                "--resume --add-members" if adds else "--resume",
+            )
+
+    def _write(self):
+        """Write the model file; then the curves and the summary."""
+        cards, weights = zip(*self.networks, strict=True)
+        self.outputs.write(Model(self._model_card(cards), weights))
+        Provenance().add_output_file(
+            self.outputs.model, role="γ-PhysNet model", add_meta=False
+        )
+        self.log.info("Wrote %s", self.outputs.model)
+        if self.interrupted is None and self.failure is None:
+            self.outputs.remove_checkpoints()
+        try:
+            plot_histories(self.histories, self.outputs.curves)
+        except Exception as error:
+            # The model and the figures (CSV) are there, whatever a drawing needs.
+            self.log.warning("The curves could not be drawn: %s", error)
+        summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
+        self.log.info("Validation after the last epoch:\n%s", summary)
+
+    def _model_card(self, cards):
+        return ModelCard(
+            note=self.note,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            software=describe_software(),
+            networks=tuple(cards),
+        )
+
+
+def report_epoch(log, figures):
+    """Log the figures after an epoch, above the progress bar if there is one.
+
+    Parameters
+    ----------
+    log : logging.Logger
+        Where to log.
+    figures : dict of str to float
+        The figures.
+    """
+    with tqdm.external_write_mode(sys.stderr):
+        log.info("After the epoch:\n%s", describe_epoch(figures))
