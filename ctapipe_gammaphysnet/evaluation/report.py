@@ -2,7 +2,6 @@
 
 import base64
 import html
-import io
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -11,6 +10,7 @@ from astropy.table import Table
 from ctapipe.io import write_table
 
 from ..figures.drawing import collect_failures, write_figures
+from ..files.ecsv import write_ecsv
 from ..files.hdf5_output import new_file
 from ..files.output import write_whole
 from . import plots
@@ -22,7 +22,6 @@ __all__ = [
     "LISTING",
     "describe_evaluation",
     "summarise",
-    "write_ecsv",
     "write_evaluation",
     "write_report",
     "write_tables",
@@ -169,21 +168,6 @@ def write_evaluation(
     written.append(folder / "report.html")
     write_report(written[-1], facts, results, counts, images, published, gaps, failures)
     return written, describe_gaps(gaps), failures
-
-
-def write_ecsv(table, path):
-    """Write a table as text, whole or not at all.
-
-    Parameters
-    ----------
-    table : astropy.table.Table
-        The table.
-    path : pathlib.Path
-        The file.
-    """
-    text = io.StringIO()
-    table.write(text, format="ascii.ecsv")
-    write_whole(path, text.getvalue().encode())
 
 
 def write_tables(results, folder):

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from astropy.table import Column, vstack
 from ctapipe.io import read_table, write_table
 
-from ..evaluation.report import write_ecsv
+from ..files.ecsv import write_ecsv
 from ..files.hdf5_output import new_file
 from .explainer import PRODUCT
 from .heatmaps import all_outputs
