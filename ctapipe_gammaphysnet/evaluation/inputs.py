@@ -4,7 +4,6 @@ from ctapipe.core import ToolConfigurationError
 
 from ..files.inputs import refuse_same_names
 from ..files.paths import named_models, printable
-from .dl2_tables import named_groups
 
 __all__ = ["SPECTRA", "choose_telescopes", "name_algorithms"]
 
@@ -41,6 +40,9 @@ def name_algorithms(models, references):
     ToolConfigurationError
         If there is no algorithm, or if two are called the same.
     """
+    # Only now: the tool's help must not wait for PyTorch.
+    from .dl2_tables import named_groups
+
     paths = [pair for text in models for pair in named_models(text)]
     groups = [(printable(n), g) for n, g in map(named_groups, references)]
     if not (paths or groups):
