@@ -15,8 +15,9 @@ from itertools import chain, islice
 import astropy.units as u
 import numpy as np
 
-from .dl2.combination import combine_table, telescope_table
+from .dl2.combination import combine_table
 from .dl2.file import DL2File
+from .dl2.telescope_table import telescope_table
 from .events.images import prepare_images
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file

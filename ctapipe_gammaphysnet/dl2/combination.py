@@ -11,7 +11,6 @@ from itertools import chain
 
 import astropy.units as u
 import numpy as np
-from astropy.table import Column, Table
 from ctapipe.core import ToolConfigurationError
 from ctapipe.reco import StereoCombiner, StereoMeanCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
@@ -27,9 +26,9 @@ from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fie
 from .event import invalidate_stereo
 from .stereo import GammaPhysNetGeometryCombiner, weighted_mean
 
-__all__ = ["combine_event", "combine_table", "make_combiners", "telescope_table"]
+__all__ = ["combine_event", "combine_table", "make_combiners"]
 
-_KEYS = ("obs_id", "event_id", "tel_id")
+_KEYS = ("obs_id", "event_id")
 
 
 def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
@@ -109,73 +108,6 @@ def _has_negative_weights(combiner, event, kind):
     )
 
 
-def telescope_table(chunk, telescopes, prefix):
-    """Put telescope events into one table, as ctapipe's combiners take them.
-
-    Parameters
-    ----------
-    chunk : EventChunk
-        The events, with the parameters of their images.
-    telescopes : dict of int to dict of str to dict of str to numpy.ndarray
-        For each telescope and kind the columns of its container, one row for each event
-        that it triggered, in the container's units; fields may be missing.
-    prefix : str
-        Common stem of the groups' names.
-
-    Returns
-    -------
-    table : astropy.table.Table
-        ``obs_id``, ``event_id``, ``tel_id``, the parameters, the pointing of the array,
-        and the predictions after ``{prefix}_tel_``; in the order of the events.
-    event : numpy.ndarray
-        The event of each row, counted from the start of the chunk, shape (n,), int.
-    """
-    event = np.concatenate([[], *chunk.event.values()]).astype(int)
-    order = np.argsort(event, kind="stable")
-    event = event[order]
-    n_rows = [len(rows) for rows in chunk.event.values()]
-    columns = {
-        "obs_id": chunk.obs_id[event].astype(np.int64),
-        "event_id": chunk.event_id[event].astype(np.int64),
-        "tel_id": np.repeat([*chunk.event], n_rows)[order].astype(np.int64),
-        "array_altitude": chunk.array_alt[event],
-        "array_azimuth": chunk.array_az[event],
-    }
-    for name, parts in _parameters(chunk).items():
-        columns[name] = np.concatenate(parts)[order]
-    for kind in PROPERTIES:
-        parts = [telescopes[tel_id].get(kind) for tel_id in chunk.event]
-        if any(parts):
-            prefix_of_kind = f"{group_names(prefix)[kind]}_tel"
-            for field, values in _predictions_of(kind, parts, n_rows).items():
-                columns[f"{prefix_of_kind}_{field}"] = values[order]
-    return Table(columns), event
-
-
-def _parameters(chunk):
-    """Parameters that all telescopes' images have, telescope by telescope."""
-    # Older files have them in the camera frame, which changes no weight.
-    tables = [
-        {n.removeprefix("camera_frame_"): table[n] for n in table.colnames}
-        for table in (chunk.parameters[tel_id] for tel_id in chunk.event)
-    ]
-    names = [n for n in next(iter(tables), ()) if all(n in table for table in tables)]
-    return {n: [table[n] for table in tables] for n in names if n not in _KEYS}
-
-
-def _predictions_of(kind, parts, n_rows):
-    """Columns of a kind of all telescopes, one after the other."""
-    columns = {}
-    for field in dict.fromkeys([*needed_fields(kind), *chain.from_iterable(parts)]):
-        values = [
-            part.get(field, np.full(n, np.nan))
-            for part, n in zip(parts, n_rows, strict=True)
-        ]
-        unit = CONTAINERS[kind][0].fields[field].unit
-        columns[field] = Column(np.concatenate(values), unit=unit)
-    return columns
-
-
 def combine_table(combiners, table, event, n_events, tel_ids):
     """Combine one property of the telescopes in many events.
 
@@ -184,7 +116,7 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     combiners : tuple of ctapipe.reco.StereoCombiner
         Those of one kind, as `make_combiners` gives them.
     table : astropy.table.Table
-        Telescope events as ctapipe's combiners take them, those of an event in a block.
+        Telescope events, as `telescope_table` gives them.
     event : numpy.ndarray
         Number of the event of each, shape (n,), int.
     n_events : int
@@ -299,9 +231,9 @@ def _predict_table(combiner, table):
 def _numbers_of(stereo, table, event):
     """Numbers of the events in a combiner's table: it may leave out some."""
     _, first = np.unique(event, return_index=True)
-    keys = zip(*(table[key][first].tolist() for key in _KEYS[:2]), strict=True)
+    keys = zip(*(table[key][first].tolist() for key in _KEYS), strict=True)
     number = dict(zip(keys, event[first].tolist(), strict=True))
-    keys = zip(*(stereo[key].tolist() for key in _KEYS[:2]), strict=True)
+    keys = zip(*(stereo[key].tolist() for key in _KEYS), strict=True)
     return np.array([number[key] for key in keys], dtype=int)
 
 

@@ -22,7 +22,6 @@ from ctapipe_gammaphysnet.dl2.combination import (
     combine_event,
     combine_table,
     make_combiners,
-    telescope_table,
 )
 from ctapipe_gammaphysnet.dl2.containers import (
     CONTAINERS,
@@ -32,6 +31,7 @@ from ctapipe_gammaphysnet.dl2.containers import (
     telescope_container,
 )
 from ctapipe_gammaphysnet.dl2.stereo import GammaPhysNetGeometryCombiner
+from ctapipe_gammaphysnet.dl2.telescope_table import telescope_table
 
 TEL_IDS = [1, 3, 7, 12]
 N_EVENTS = 40
