@@ -16,10 +16,9 @@ from ctapipe.reco import StereoCombiner, StereoMeanCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 
 from ..events.event import (
-    array_dl2,
     image_parameters,
+    predictions_of,
     reconstructed_telescopes,
-    telescope_dl2,
 )
 from .columns import invalidate_array
 from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
@@ -80,7 +79,7 @@ def combine_event(combiners, event):
     """
     combiner, *others = combiners
     kind, name = kind_of(combiner), combiner.prefix
-    array_dl2(event, kind)[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    predictions_of(event, kind)[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
     with warnings.catch_warnings():
         # The spread over a single telescope is not defined: NaN is right.
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -91,7 +90,7 @@ def combine_event(combiners, event):
     valid = invalidate_stereo(event, kind, name)
     for other in others:
         other(event)
-    stereo = array_dl2(event, kind)[name]
+    stereo = predictions_of(event, kind)[name]
     if kind == "geometry" and len(stereo.telescopes) < 2:
         stereo.ang_distance_uncert = np.nan * u.deg
     return valid
@@ -102,7 +101,7 @@ def _has_negative_weights(combiner, event, kind):
     if getattr(combiner, "weights", "none") == "none":
         return False
     return any(
-        telescope_dl2(event, tel_id, kind)[combiner.prefix].is_valid
+        predictions_of(event, kind, tel_id)[combiner.prefix].is_valid
         and image_parameters(event, tel_id).hillas.intensity < 0
         for tel_id in reconstructed_telescopes(event)
     )

@@ -2,7 +2,7 @@
 
 import astropy.units as u
 
-from ..events.event import array_dl2, telescope_dl2, triggered_telescopes
+from ..events.event import predictions_of, triggered_telescopes
 from .columns import are_usable
 from .containers import (
     CONTAINERS,
@@ -64,7 +64,7 @@ def fill_invalid(event, tel_id, prefix, kinds):
 def _set_container(event, tel_id, prefix, kind, values):
     name = group_names(prefix)[kind]
     container = telescope_container(prefix, kind, **values)
-    telescope_dl2(event, tel_id, kind)[name] = container
+    predictions_of(event, kind, tel_id)[name] = container
 
 
 def invalidate_stereo(event, kind, name):
@@ -87,7 +87,7 @@ def invalidate_stereo(event, kind, name):
     bool
         Whether it is valid.
     """
-    containers = array_dl2(event, kind)
+    containers = predictions_of(event, kind)
     stereo = containers[name]
     needed = needed_fields(kind)
     columns = {
@@ -117,8 +117,8 @@ def name_model(event, prefix, kinds, model):
     for kind in kinds:
         name = group_names(prefix)[kind]
         for tel_id in triggered_telescopes(event):
-            telescope_dl2(event, tel_id, kind)[name].meta = model.attributes()
+            predictions_of(event, kind, tel_id)[name].meta = model.attributes()
         if kind in PROPERTIES:
-            array = array_dl2(event, kind)
+            array = predictions_of(event, kind)
             values = dict(array[name].items())
             array[name] = array_container(prefix, kind, model, **values)

@@ -16,10 +16,9 @@ from ctapipe.reco.reconstructor import ReconstructionProperty
 from ctapipe.reco.telescope_event_handling import get_subarray_index
 
 from ..events.event import (
-    array_dl2,
     array_pointing,
     image_parameters,
-    telescope_dl2,
+    predictions_of,
 )
 from ..tasks import TASKS
 
@@ -183,11 +182,11 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
             telescopes that it names are averaged; if it is not valid, it stays as it
             is.
         """
-        stereo = array_dl2(event, "geometry")[self.prefix]
+        stereo = predictions_of(event, "geometry")[self.prefix]
         if not stereo.is_valid:
             return
         tel_ids = stereo.telescopes
-        mono = [telescope_dl2(event, t, "geometry")[self.prefix] for t in tel_ids]
+        mono = [predictions_of(event, "geometry", t)[self.prefix] for t in tel_ids]
         parameters = [image_parameters(event, t) for t in tel_ids]
         columns = combine_geometry(
             {

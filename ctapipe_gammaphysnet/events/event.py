@@ -6,13 +6,12 @@ import numpy as np
 from .preparation import MissingImagesError, UnfitImagesError, problem_of
 
 __all__ = [
-    "array_dl2",
     "array_pointing",
     "event_images",
     "image_parameters",
     "name_of",
+    "predictions_of",
     "reconstructed_telescopes",
-    "telescope_dl2",
     "telescope_pointing",
     "triggered_telescopes",
 ]
@@ -123,28 +122,8 @@ def reconstructed_telescopes(event):
     return list(event.dl2.tel)
 
 
-def telescope_dl2(event, tel_id, kind):
-    """Find the predictions for a telescope.
-
-    Parameters
-    ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event.
-    tel_id : int
-        The telescope.
-    kind : str
-        Kind of DL2 information, such as ``"energy"``.
-
-    Returns
-    -------
-    ctapipe.core.Map
-        Containers by the names of their groups, to be read and filled.
-    """
-    return event.dl2.tel[tel_id][kind]
-
-
-def array_dl2(event, kind):
-    """Find the predictions for the array.
+def predictions_of(event, kind, tel_id=None):
+    """Find the predictions for a telescope or the array, to be read and filled.
 
     Parameters
     ----------
@@ -152,13 +131,15 @@ def array_dl2(event, kind):
         The event.
     kind : str
         Kind of DL2 information, such as ``"energy"``.
+    tel_id : int, optional
+        The telescope. Default: the array.
 
     Returns
     -------
     ctapipe.core.Map
-        Containers by the names of their groups, to be read and filled.
+        Containers by the names of their groups.
     """
-    return event.dl2.stereo[kind]
+    return (event.dl2.stereo if tel_id is None else event.dl2.tel[tel_id])[kind]
 
 
 def event_images(event, tel_ids, prepare):
