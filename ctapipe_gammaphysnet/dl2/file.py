@@ -17,9 +17,10 @@ from ctapipe.containers import (
 )
 from ctapipe.io import DataLevel, HDF5TableWriter, write_table
 from ctapipe.io.datawriter import write_reference_metadata_headers
+from ctapipe.io.hdf5dataformat import DL1_TEL_IMAGES_GROUP as IMAGES
+from ctapipe.io.hdf5dataformat import DL1_TEL_PARAMETERS_GROUP as PARAMETERS
 from ctapipe.io.tableio import TelListToMaskTransform
 
-from ..events.dl1_format import IMAGES, PARAMETERS
 from ..files.hdf5_output import verified
 from ..files.input_file import CACHE_BYTES, DL1FileError, reading
 from ..files.output import writing
