@@ -13,8 +13,8 @@ from ctapipe_gammaphysnet.events import opening
 from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import telescope_events
+from ctapipe_gammaphysnet.explanation import run as explanation
 from ctapipe_gammaphysnet.model.file import read_model
-from ctapipe_gammaphysnet.tools import explain
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
@@ -158,7 +158,7 @@ def test_evaluation_says_the_same(inputs, models, tmp_path, monkeypatch):
 
 def test_explanations_are_the_same(inputs, models, tmp_path, monkeypatch):
     # Drawing takes longer than all the rest.
-    monkeypatch.setattr(explain, "write_figures", lambda *arguments: None)
+    monkeypatch.setattr(explanation, "write_figures", lambda *arguments: None)
     folders = both(
         ExplainGammaPhysNet,
         inputs,
