@@ -32,6 +32,7 @@ from .events.event import (
 from .events.opening import check_source
 from .events.preparation import InputPreparation
 from .events.quality import ImageQualityQuery
+from .events.telescope_events import altitudes_of
 from .files.paths import FilePath
 from .model.errors import ModelFileError
 from .tasks import TASKS
@@ -157,6 +158,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
         )
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
+        self._altitudes = altitudes_of(self.subarray)
         check_source(getattr(tool_of(self), "event_source", None))
         # All that is counted is in the table, in this order, even if it never happens.
         self.quality_query.record("DL1 data", 0)
@@ -366,11 +368,13 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             As `dl2.columns.telescope_columns` gives them.
         """
         self.quality_query.record("image with finite pixels", has_pixels.sum())
+        index = self.subarray.tel_ids_to_indices(tel_ids)
         columns = telescope_columns(
             outputs,
             pointing_alt,
             pointing_az,
-            self._positions[self.subarray.tel_ids_to_indices(tel_ids)],
+            self._positions[index],
+            self._altitudes[index],
         )
         for kind, values in columns.items():
             if "is_valid" in values:

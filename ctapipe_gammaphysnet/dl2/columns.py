@@ -29,6 +29,8 @@ class Images:
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
         Telescope of each image in the GroundFrame, shape (n, 3).
+    altitude : astropy.units.Quantity, optional
+        Altitude of the telescope above sea level, shape (n,).
 
     Attributes
     ----------
@@ -38,8 +40,8 @@ class Images:
         Positions for all rows of `rows` one after another.
     """
 
-    def __init__(self, outputs, pointing_alt, pointing_az, position):
-        self.outputs = outputs
+    def __init__(self, outputs, pointing_alt, pointing_az, position, altitude=None):
+        self.outputs, self.altitude = outputs, altitude
         n_rows = 1 + len(next(iter(outputs.values())))
         # ctapipe's tables have pointings in float32: too coarse to compute with.
         self.pointing = [
@@ -72,7 +74,7 @@ class Images:
         )
 
 
-def telescope_columns(outputs, pointing_alt, pointing_az, position):
+def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=None):
     """Turn the outputs of one telescope type's networks into DL2 columns.
 
     Parameters
@@ -83,6 +85,8 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position):
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
         Telescope of each image in the GroundFrame, shape (n, 3).
+    altitude : astropy.units.Quantity, optional
+        Altitude of the telescope above sea level, shape (n,), for heights.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position):
         the TiltedGroundFrame of the telescope's pointing. Where ``is_valid`` is False
         all others are NaN.
     """
-    images = Images(outputs, pointing_alt, pointing_az, position)
+    images = Images(outputs, pointing_alt, pointing_az, position, altitude)
     columns = {}
     for name, task in TASKS.items():
         for kind, values in task.dl2(images).items() if name in outputs else ():

@@ -7,6 +7,7 @@ from ctapipe.core import ToolConfigurationError
 
 from ..events.opening import open_events
 from ..events.telescope_events import telescope_events
+from ..tasks import TASKS
 
 __all__ = [
     "EvaluationError",
@@ -38,6 +39,10 @@ _COLUMNS = {
         None,
         "light in the image in photoelectrons; of the array: in all",
     ),
+}
+#: Columns of truth that not all files have.
+_TRUTH = {
+    "true_h_max": (float, u.m, "true height of the shower maximum above sea level")
 }
 
 
@@ -80,7 +85,7 @@ def find_rows(keys, table, where):
     return row[number[: len(keys)]]
 
 
-def read_events(path, label, quality_query, tel_ids):
+def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
     """Read the telescope events of a file with their truth.
 
     Parameters
@@ -93,6 +98,10 @@ def read_events(path, label, quality_query, tel_ids):
         Selects them by their DL1 parameters, where the file has them, and counts them.
     tel_ids : collection of int
         Telescopes that are of interest.
+    tasks : collection of str
+        Optional tasks whose truth must be known.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of the file.
 
     Returns
     -------
@@ -103,7 +112,7 @@ def read_events(path, label, quality_query, tel_ids):
     Raises
     ------
     EvaluationError
-        If the file has no simulated showers.
+        If the file has no simulated showers, or does not say what must be known.
     DL1FileError
         If it cannot be read, or its particles or truth are not what they must be.
     """
@@ -120,16 +129,23 @@ def read_events(path, label, quality_query, tel_ids):
                 _CHUNK,
                 parameters=["intensity"],
                 label=label,
+                atmosphere=atmosphere,
             )
         )
-    events = _join(parts)
+    truth = {name: TASKS[task] for task in tasks for name in TASKS[task].truth}
+    for name, task in truth.items():
+        if parts and name not in parts[0].colnames:
+            raise EvaluationError(
+                f"{path} does not say the {name} of its showers: {task.advice}"
+            )
+    events = _join(parts, _COLUMNS | {name: _TRUTH[name] for name in truth})
     return events[np.lexsort((events["row"], events["tel_id"]))]
 
 
-def _join(parts):
+def _join(parts, descriptions):
     """A table of telescope events from parts of it, of which there may be none."""
     columns = []
-    for name, (dtype, unit, description) in _COLUMNS.items():
+    for name, (dtype, unit, description) in descriptions.items():
         values = [np.asarray(part[name], dtype) for part in parts]
         values = np.concatenate([np.empty(0, dtype), *values])
         columns.append(Column(values, name, unit=unit, description=description))

@@ -7,7 +7,7 @@ from scipy.stats import binom
 from ..dl2.columns import telescope_columns
 from ..events.images import read_images
 from ..events.showers import is_among
-from ..events.telescope_events import check_pointing
+from ..events.telescope_events import altitudes_of, check_pointing
 from ..model.errors import ModelFileError
 from ..model.loading import load_model
 from ..model.telescope import check_telescopes
@@ -255,18 +255,20 @@ def _predict(reader, predictor, events):
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     inputs, has_pixels = predictor.prepare(*read_images(reader, *keys))
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
+    index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
         predictor(inputs),
         events["pointing_alt"].quantity,
         events["pointing_az"].quantity,
-        positions[reader.subarray.tel_ids_to_indices(events["tel_id"])],
+        positions[index],
+        altitudes_of(reader.subarray)[index],
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
     return predictions
 
 
-def to_quantities(outputs, pointing_alt, pointing_az, position):
+def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):
     """Take outputs of networks to quantities, of their mean and of each member.
 
     Parameters
@@ -277,6 +279,8 @@ def to_quantities(outputs, pointing_alt, pointing_az, position):
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
         Telescope of each image in the GroundFrame, shape (n, 3).
+    altitude : astropy.units.Quantity, optional
+        Altitude of the telescope above sea level, shape (n,), for heights.
 
     Returns
     -------
@@ -294,6 +298,7 @@ def to_quantities(outputs, pointing_alt, pointing_az, position):
             pointing_alt,
             pointing_az,
             position,
+            altitude,
         )
         for which in members
     ]

@@ -63,7 +63,7 @@ def combine_telescopes(predictions, intensity, event, n_events):
         for kind, combiners in all_combiners.items():
             array = combine_table(combiners, table, event, n_events, [0])
             for name, (of_kind, field, _) in predicted_columns().items():
-                if of_kind == kind and field in array:
+                if of_kind == kind and field in array and name in combined:
                     combined[name][row] = array[field]
     return combined
 
@@ -76,8 +76,9 @@ def _telescope_table(predictions, intensity, event):
     table["array_altitude"] = table["array_azimuth"] = np.nan * u.deg
     groups = group_names("")
     for name, (kind, field, unit) in predicted_columns().items():
-        column = f"{groups[kind]}_tel_{field}"
-        table[column] = Column(predictions[name], unit=unit)
+        if name in predictions:
+            column = f"{groups[kind]}_tel_{field}"
+            table[column] = Column(predictions[name], unit=unit)
     for kind in PROPERTIES:
         needed = needed_fields(kind)
         known = [np.isfinite(table[f"{groups[kind]}_tel_{field}"]) for field in needed]

@@ -1,9 +1,11 @@
 """An evaluation: events are read and predicted, metrics computed and written."""
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
+from ..events.opening import read_atmosphere
 from .events import read_events
 from .networks import check_unseen
 from .report import describe_evaluation, summarise, write_evaluation
@@ -38,6 +40,8 @@ class Evaluation:
         Spectra of gammas and of background, as for `weight_events`.
     settings : Settings
         How metrics are computed.
+    atmosphere : pathlib.Path or None
+        File that has the atmosphere of the showers; None if each has its own.
     criteria : list of str
         What images are selected by, once they are read.
     events : dict of pathlib.Path to astropy.table.Table
@@ -57,6 +61,7 @@ class Evaluation:
     groups: dict
     spectra: tuple
     settings: object
+    atmosphere: object = None
     criteria: list = field(default_factory=list)
     events: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
@@ -78,8 +83,13 @@ class Evaluation:
             Where to warn of files without DL1 parameters.
         """
         self.criteria = [criterion for _, criterion in query.quality_criteria]
+        atmosphere = read_atmosphere(self.atmosphere)
+        networks = chain.from_iterable(self._networks().values())
+        tasks = {task for n in networks for task in n.card.network.tasks}
         for path, label in self.files:
-            events = read_events(path, label, query, self.tel_ids[path])
+            events = read_events(
+                path, label, query, self.tel_ids[path], tasks, atmosphere
+            )
             if len(events) > 0 and np.isnan(events["intensity"]).all():
                 log.warning(
                     "%s has no DL1 parameters: all of its telescope events are taken",

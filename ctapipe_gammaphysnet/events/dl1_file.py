@@ -7,6 +7,7 @@ ctapipe's `HDF5EventSource` assumes too.
 import numpy as np
 from astropy.table import QTable
 from ctapipe.io import read_table
+from ctapipe.io.hdf5eventsource import read_atmosphere_density_profile
 
 from ..files.input_file import DL1FileError
 from .dl1_array import subarray_of
@@ -263,6 +264,10 @@ class DL1File(DL1Images, EventReader):
                 f"{chunk.obs_id[0]} on"
             )
         return showers
+
+    def read_atmosphere(self):
+        with self.reading():
+            return read_atmosphere_density_profile(self.h5file)
 
     def read_runs(self):
         if RUNS not in self:

@@ -2,9 +2,17 @@
 
 from ctapipe.io import HDF5EventSource
 
+from ..files.input_file import DL1FileError
 from .dl1_file import DL1File
 
-__all__ = ["READERS", "check_source", "open_events", "open_images", "read_subarray"]
+__all__ = [
+    "READERS",
+    "check_source",
+    "open_events",
+    "open_images",
+    "read_atmosphere",
+    "read_subarray",
+]
 
 #: Kinds of files, as `EventReader` describes them. The first one that can read a file
 #: does so; the last one says what is the matter if none can.
@@ -57,6 +65,36 @@ def open_images(path):
         If it cannot be opened.
     """
     return _reader_of(path).open_images(path)
+
+
+def read_atmosphere(path):
+    """Read the atmosphere of a file of simulations.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        The file; None if there is none.
+
+    Returns
+    -------
+    ctapipe.atmosphere.AtmosphereDensityProfile or None
+        The atmosphere; None without a file.
+
+    Raises
+    ------
+    DL1FileError
+        If the file cannot be read, or has no atmosphere.
+    """
+    if path is None:
+        return None
+    with open_events(path, "EQUIVALENT", needed=()) as reader:
+        atmosphere = reader.read_atmosphere()
+    if atmosphere is None:
+        raise DL1FileError(
+            f"{path} does not say in which atmosphere its showers were simulated: give "
+            "a file that ctapipe-process wrote, before it was merged"
+        )
+    return atmosphere
 
 
 def read_subarray(path):

@@ -239,6 +239,20 @@ class EventReader(Protocol):
             If the file is damaged, or has other showers there.
         """
 
+    def read_atmosphere(self):
+        """Read the atmosphere that the showers were simulated in.
+
+        Returns
+        -------
+        ctapipe.atmosphere.AtmosphereDensityProfile or None
+            The atmosphere; None if the file does not say.
+
+        Raises
+        ------
+        DL1FileError
+            If the file is damaged.
+        """
+
     def read_runs(self):
         """Read how the showers were simulated.
 

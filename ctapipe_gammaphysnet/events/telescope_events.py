@@ -9,7 +9,7 @@ from .quality import INTENSITY
 from .showers import shower_numbers
 from .truth import TRUTH, check_particles, check_truth, labels_of
 
-__all__ = ["KEYS", "check_pointing", "telescope_events"]
+__all__ = ["KEYS", "altitudes_of", "check_pointing", "telescope_events"]
 
 #: What tells a telescope event from all others: the number of its file, too, since a
 #: gamma and a proton can have the same numbers.
@@ -28,7 +28,15 @@ _WHERE_KNOWN = {"true_x_max": u.g / u.cm**2}
 
 
 def telescope_events(
-    reader, tel_ids, query, size, number=0, parameters=(), label=None, wanted=None
+    reader,
+    tel_ids,
+    query,
+    size,
+    number=0,
+    parameters=(),
+    label=None,
+    wanted=None,
+    atmosphere=None,
 ):
     """Select telescope events of a file.
 
@@ -53,17 +61,21 @@ def telescope_events(
     wanted : callable, optional
         Tells from a table with the `KEYS` which of the events are wanted at all, shape
         (n,), bool. Default: all.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of the file.
 
     Yields
     ------
     astropy.table.QTable
         Selected events of one telescope, in the order of the file: the `KEYS`; ``row``
         of the image among all of the telescope; ``pointing_alt``, ``pointing_az`` in
-        deg, NaN if not known; ``position`` of the telescope in m, shape (n, 3);
+        deg, NaN if not known; ``position`` of the telescope in m, shape (n, 3), and
+        ``altitude`` in m above sea level;
         ``label``, 0 for gammas, 1 for others and -1 if it is not known; ``shower``, its
         number; ``true_energy`` in TeV, ``true_alt``, ``true_az`` in deg,
         ``true_core_x``, ``true_core_y`` in m, NaN if not known; ``true_x_max`` in
-        g / cm² if the file has it; and the parameters: ``intensity`` in p.e.,
+        g / cm² if the file has it, and with an atmosphere ``true_h_max``, the height of
+        the maximum in m above sea level; and the parameters: ``intensity`` in p.e.,
         ``cog_x``, ``cog_y``, ``length`` in deg, or in m in old files; NaN if the file
         has none.
 
@@ -75,6 +87,7 @@ def telescope_events(
     """
     if reader.is_simulation:
         reader.check_truth()
+    atmosphere = atmosphere or reader.read_atmosphere()
     for chunk in reader.chunks(size):
         showers = reader.read_showers(chunk) if reader.has_truth else None
         if label is not None:
@@ -89,7 +102,26 @@ def telescope_events(
                 _add_parameters(events, reader, chunk, tel_id, rows, parameters)
                 event = chunk.event[tel_id][rows]
                 _add_truth(events, reader, showers, event)
+                if atmosphere is not None and "true_x_max" in events.colnames:
+                    events["true_h_max"] = _height(atmosphere, events["true_x_max"])
                 yield events
+
+
+def altitudes_of(subarray):
+    """Find the altitudes of telescopes.
+
+    Parameters
+    ----------
+    subarray : ctapipe.instrument.SubarrayDescription
+        The telescopes.
+
+    Returns
+    -------
+    astropy.units.Quantity
+        Altitudes above sea level in m, shape (n_telescopes,).
+    """
+    site = subarray.reference_location.geodetic.height
+    return (subarray.tel_coords.z + site).to(u.m)
 
 
 def _describe(reader, chunk, tel_id, number):
@@ -109,6 +141,7 @@ def _describe(reader, chunk, tel_id, number):
             "pointing_alt": alt.to(u.deg),
             "pointing_az": az.to(u.deg),
             "position": np.tile(position, (n, 1)),
+            "altitude": np.tile(altitudes_of(reader.subarray)[index], n),
         }
     )
 
@@ -159,6 +192,14 @@ def _add_truth(events, reader, showers, event):
     for name, unit in (TRUTH | _WHERE_KNOWN).items():
         if name in showers.colnames:
             events[name] = u.Quantity(showers[name], unit, dtype=float)
+
+
+def _height(atmosphere, x_max):
+    """Heights in m above sea level with so much air above; NaN of what has none."""
+    known = x_max > 0
+    height = u.Quantity(np.full(len(x_max), np.nan), u.m)
+    height[known] = atmosphere.height_from_overburden(x_max[known])
+    return height
 
 
 def check_pointing(path, events):

@@ -54,7 +54,8 @@ def _errors(batch, explainer, rank_by):
     if (batch.events["label"] < 0).all():
         return np.full(len(batch), np.nan)
     predictions = explainer.predictor(explainer.prepare(batch))
-    return errors_of(batch, predictions)[rank_by][0]
+    errors = errors_of(batch, predictions)
+    return errors[rank_by][0] if rank_by in errors else np.full(len(batch), np.nan)
 
 
 def why_unranked(images, explainers, rank_by):

@@ -216,15 +216,19 @@ def errors_of(batch, predictions):
         events["pointing_alt"],
         events["pointing_az"],
         events["position"],
+        events["altitude"] if "altitude" in events.colnames else None,
     )
     compared = compare_to_truth(quantities, events)
     is_gamma = np.asarray(events["label"]) == 0
     errors = {}
-    for task in TASKS.values():
+    for name, task in TASKS.items():
+        if task.optional and name not in predictions:
+            continue
+        rows = np.full_like(next(iter(compared.values())), np.nan)
         if task.compared in compared:
             rows = task.error_of(compared[task.compared], events)
-            known = is_gamma if task.of_gammas else np.full(len(events), True)
-            errors[task.error] = np.where(known, rows, np.nan)
+        known = is_gamma if task.of_gammas else np.full(len(events), True)
+        errors[task.error] = np.where(known, rows, np.nan)
     return errors
 
 

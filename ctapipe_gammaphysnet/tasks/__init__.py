@@ -6,6 +6,7 @@ Importing it imports neither torch nor ctapipe nor astropy.
 
 from .direction import DIRECTION
 from .energy import ENERGY
+from .h_max import H_MAX
 from .impact import IMPACT
 from .particle import CLASS
 
@@ -13,7 +14,7 @@ __all__ = ["TASKS", "class_first", "default_tasks"]
 
 #: All properties by name. Those of the array need others before them: the distance of
 #: the impact point needs the direction.
-TASKS = {task.name: task for task in (ENERGY, DIRECTION, IMPACT, CLASS)}
+TASKS = {task.name: task for task in (ENERGY, DIRECTION, IMPACT, CLASS, H_MAX)}
 
 
 def default_tasks():

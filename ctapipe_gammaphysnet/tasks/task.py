@@ -77,6 +77,8 @@ class Task:
         Meaning of its outputs, for the model card.
     truth : tuple of str
         Columns of its truth that not all events have: without them it is not compared.
+    advice : str
+        What to do if these are missing.
     colour : str
         Its colour in all figures: one of Tol's muted scheme, which colour-blind readers
         tell apart, and none of a curve's.
@@ -106,6 +108,7 @@ class Task:
     needs_pointing = False
     needed = False
     truth = ()
+    advice = ""
 
     def n_outputs(self, classes):
         """Count the outputs of a network.

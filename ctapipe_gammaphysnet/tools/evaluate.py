@@ -170,6 +170,8 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         help="Evaluate models on showers that they were trained on.",
     ).tag(config=True)
 
+    atmosphere = options.atmosphere().tag(config=True)
+
     device = options.device().tag(config=True)
 
     precision = options.precision().tag(config=True)
@@ -187,6 +189,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         "gammaness-cut": "EvaluateGammaPhysNet.gammaness_cut",
         "min-events": "EvaluateGammaPhysNet.min_events",
         "device": "EvaluateGammaPhysNet.device",
+        "atmosphere": "EvaluateGammaPhysNet.atmosphere",
         "precision": "EvaluateGammaPhysNet.precision",
         "n-jobs": "EvaluateGammaPhysNet.n_jobs",
     }
@@ -261,6 +264,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
             models=read_models(model_paths, types, arrays, self.log, **settings),
             spectra=(self.signal_spectrum, self.background_spectrum),
             settings=metrics,
+            atmosphere=self.atmosphere,
         )
 
     def start(self):

@@ -8,6 +8,7 @@ from ctapipe.instrument import FocalLengthKind
 from ..files.paths import FilePath
 
 __all__ = [
+    "atmosphere",
     "device",
     "focal_length_choice",
     "n_jobs",
@@ -33,6 +34,17 @@ focal_length_choice = partial(
     help=(
         "Which focal length the telescopes have: for old productions that know only"
         " the equivalent one, ``EQUIVALENT``."
+    ),
+)
+atmosphere = partial(
+    FilePath,
+    default_value=None,
+    allow_none=True,
+    directory_ok=False,
+    exists=True,
+    help=(
+        "File that has the atmosphere of the showers, for the height of their maximum"
+        " (task ``h_max``). By default each file has its own; ctapipe-merge loses it."
     ),
 )
 device = partial(

@@ -115,6 +115,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         "", help="Free text for the model card, such as what the model is for."
     ).tag(config=True)
 
+    atmosphere = options.atmosphere().tag(config=True)
+
     device = options.device().tag(config=True)
 
     devices = traits.Int(
@@ -170,6 +172,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         "channels": "TrainGammaPhysNet.channels",
         "hidden": "TrainGammaPhysNet.hidden",
         "tasks": "TrainGammaPhysNet.tasks",
+        "atmosphere": "TrainGammaPhysNet.atmosphere",
         "epochs": "Recipe.epochs",
         "batch-size": "Recipe.batch_size",
         "device": "TrainGammaPhysNet.device",
@@ -279,6 +282,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             self.recipe,
             self.validation_fraction,
             self.hardware,
+            self.atmosphere,
         )
         self.training = TrainingRun(plan, self.outputs, self.note, self)
         progress = self.log.info if self.shows_progress else None

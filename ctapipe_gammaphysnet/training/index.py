@@ -157,7 +157,9 @@ def _check_content(reader):
     reader.check_truth()
 
 
-def read_index(path, number, telescope, label, quality_query, tasks=None):
+def read_index(
+    path, number, telescope, label, quality_query, tasks=None, atmosphere=None
+):
     """Find the images of one telescope type in a file, with their truth.
 
     Parameters
@@ -174,6 +176,8 @@ def read_index(path, number, telescope, label, quality_query, tasks=None):
         Selects the images by their DL1 parameters, and counts them.
     tasks : collection of str, optional
         What networks learn; by default all that they do unless told otherwise.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of the file.
 
     Returns
     -------
@@ -184,6 +188,8 @@ def read_index(path, number, telescope, label, quality_query, tasks=None):
     ------
     DL1FileError
         If particles are not what the label says, or truth or pointing is not known.
+    TrainingDataError
+        If what is to be learnt is not known.
     """
     # The class is the label, which the index has anyway.
     learnt = [TASKS[t] for t in tasks or default_tasks() if TASKS[t].of_gammas]
@@ -192,10 +198,17 @@ def read_index(path, number, telescope, label, quality_query, tasks=None):
     with open_events(path, "EQUIVALENT") as reader:
         tel_ids = reader.subarray.get_tel_ids_for_type(telescope)
         for events in telescope_events(
-            reader, tel_ids, quality_query, _CHUNK, number, label=label
+            reader,
+            tel_ids,
+            quality_query,
+            _CHUNK,
+            number,
+            label=label,
+            atmosphere=atmosphere,
         ):
             check_pointing(path, events)
-            parts.append(_index_events(events, learnt))
+            targets = {task.name: _target(path, events, task) for task in learnt}
+            parts.append(_index_events(events, targets))
     index = EventIndex.concatenate(parts)
     return index.select(np.lexsort((index.row, index.tel_id)))
 
@@ -216,7 +229,25 @@ def _empty_index(tasks):
     )
 
 
-def _index_events(events, tasks):
+def _target(path, events, task):
+    missing = set(task.truth) - set(events.colnames)
+    if missing:
+        names = ", ".join(missing)
+        raise TrainingDataError(
+            f"{path} does not say the {names} of its showers: {task.advice}"
+        )
+    target = task.to_target(events).astype(np.float32)
+    unknown = np.flatnonzero(~np.isfinite(target).all(axis=1))
+    if len(unknown) > 0:
+        event = events[unknown[0]]
+        raise TrainingDataError(
+            f"{path}: the {task.name} of event {event['event_id']} of observation "
+            f"{event['obs_id']} is not known: leave the file out, or simulate it again"
+        )
+    return target
+
+
+def _index_events(events, targets):
     """Index of telescope events, as `telescope_events` gives them."""
     pointing = np.column_stack(
         [events[name].to_value(u.deg) for name in ("pointing_alt", "pointing_az")]
@@ -230,6 +261,6 @@ def _index_events(events, tasks):
         label=events["label"],
         shower=events["shower"],
         energy=energy_to_target(events["true_energy"]).astype(np.float32),
-        targets={t.name: t.to_target(events).astype(np.float32) for t in tasks},
+        targets=targets,
         pointing=pointing.astype(np.float32),
     )

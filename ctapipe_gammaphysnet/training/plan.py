@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..events.opening import read_atmosphere
 from ..events.quality import TrainingQualityQuery
 from ..files.inputs import with_labels
 from ..model.card import MemberCard, NetworkCard
@@ -36,6 +37,8 @@ class Plan:
         Share of the showers kept for validation.
     hardware : Hardware
         Where to compute.
+    atmosphere : pathlib.Path or None
+        File that has the atmosphere of the showers; None if each has its own.
     """
 
     files: dict
@@ -45,6 +48,7 @@ class Plan:
     recipe: object
     validation_fraction: float
     hardware: object
+    atmosphere: object = None
 
     @property
     def labelled(self):
@@ -88,6 +92,8 @@ def prepare(plan, name, parent):
         selection,
         plan.validation_fraction,
     )
+    if plan.atmosphere is not None:
+        settings["atmosphere"] = plan.atmosphere.name
     card = NetworkCard(
         telescope=describe_telescope(plan.telescopes[name]),
         network=plan.network,
@@ -109,7 +115,13 @@ def _select(plan, name, parent):
     paths, labels = zip(*plan.labelled, strict=True)
     query = TrainingQualityQuery(parent=parent)
     training, validation = split_images(
-        paths, labels, name, query, plan.validation_fraction, plan.network.tasks
+        paths,
+        labels,
+        name,
+        query,
+        plan.validation_fraction,
+        plan.network.tasks,
+        read_atmosphere(plan.atmosphere),
     )
     selection = query.to_table(functions=True)
     _check_images(plan, name, training, validation, selection, parent.log)

@@ -78,7 +78,9 @@ def common_telescopes(arrays, names):
     return telescopes
 
 
-def split_images(paths, labels, telescope, query, validation_fraction, tasks):
+def split_images(
+    paths, labels, telescope, query, validation_fraction, tasks, atmosphere=None
+):
     """Select the images of a telescope type, and split them by their showers.
 
     Parameters
@@ -95,6 +97,8 @@ def split_images(paths, labels, telescope, query, validation_fraction, tasks):
         Share of the showers kept for validation.
     tasks : collection of str
         What is learnt.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of each file.
 
     Returns
     -------
@@ -103,7 +107,7 @@ def split_images(paths, labels, telescope, query, validation_fraction, tasks):
     """
     index = EventIndex.concatenate(
         [
-            read_index(path, number, telescope, label, query, tasks)
+            read_index(path, number, telescope, label, query, tasks, atmosphere)
             for number, (path, label) in enumerate(zip(paths, labels, strict=True))
         ]
     )

@@ -1,0 +1,105 @@
+"""The height of the shower maximum of a gamma, above the telescope."""
+
+import numpy as np
+
+from .metric import Metric, containment, resolution, weighted_quantile
+from .task import Movement, Output, Task, mean_and_spread
+
+__all__ = ["H_MAX"]
+
+
+def _resolution(deviation, energy, is_gamma, weights, cut):
+    median = weighted_quantile(deviation, 0.5, weights)
+    return containment(np.abs(deviation - median), weights)
+
+
+def _bias(deviation, energy, is_gamma, weights, cut):
+    return weighted_quantile(deviation, 0.5, weights)
+
+
+def _deviation(predicted, true):
+    return 1000 * (predicted - true)
+
+
+class _HMax(Task):
+    """The height at which most particles are.
+
+    What is learnt is the height above the telescope: that is what an image shows,
+    whatever the altitude of the site. DL2 has it above sea level, as ctapipe does.
+    """
+
+    name = "h_max"
+    optional = True
+    meaning = "height of the shower maximum above the telescope / km"
+    truth = ("true_h_max",)
+    advice = (
+        "true_x_max and an atmosphere are needed, which ctapipe-merge leaves out. Give "
+        "a file that has it with --atmosphere, or do without the task h_max"
+    )
+    colour = "#AA4499"
+    figures = {
+        "h_max resolution / m": lambda predicted, true: resolution(
+            np.abs(_deviation(predicted, true) - np.median(_deviation(predicted, true)))
+        ),
+        "h_max bias / m": lambda *of: float(np.median(_deviation(*of))),
+    }
+    columns = {"h_max": ("geometry", "h_max", "m")}
+    compared = error = "h_max"
+    metrics = {
+        "h_max_resolution": Metric(
+            "h_max",
+            "m",
+            "Resolution of the height of the maximum",
+            "68 % containment of the deviation from the true height of the shower "
+            "maximum about its median",
+            False,
+            _resolution,
+        ),
+        "h_max_bias": Metric(
+            "h_max",
+            "m",
+            "Bias of the height of the maximum",
+            "median deviation from the true height of the shower maximum",
+            False,
+            _bias,
+        ),
+    }
+    outputs = {"h_max": Output("h_max", 0, "Height of the maximum", "km")}
+    movement = Movement(
+        "h_max",
+        "Move of the maximum / m",
+        lambda old, new: 1000 * (new - old)[..., 0],
+    )
+
+    def to_target(self, events):
+        """Make heights above the telescope; those of background that has none are 0."""
+        height = events["true_h_max"] - events["altitude"]
+        height = height.to_value("km")
+        is_unused = ~np.isfinite(height) & (np.asarray(events["label"]) != 0)
+        return np.where(is_unused, 0, height)[:, np.newaxis]
+
+    def dl2(self, images):
+        """Make heights above sea level, and the spread over the members."""
+        if "direction" not in images.outputs or images.altitude is None:
+            return {}
+        import astropy.units as u
+
+        height = u.Quantity(images.rows("h_max")[..., 0], u.km)
+        h_max, spread = mean_and_spread((images.altitude + height).to(u.m))
+        return {"geometry": {"h_max": h_max, "h_max_uncert": spread}}
+
+    def compare(self, predictions, events):
+        """Compute the deviation from the true height in m, with its sign."""
+        deviation = predictions["h_max"] - np.asarray(events["true_h_max"])
+        return np.where(np.isfinite(deviation), deviation, np.nan)
+
+    def error_of(self, compared, events):
+        """Compute by how much the height is wrong."""
+        return np.abs(compared)
+
+    def fact(self, output, error):
+        """Say the height above the telescope."""
+        return f"maximum {output[:, 0].mean():.1f} km above the telescope"
+
+
+H_MAX = _HMax()
