@@ -1,1 +1,1 @@
-"""Models: card, file, fit to a telescope, and prediction."""
+"""Models: card, file, check of the telescopes, and prediction."""

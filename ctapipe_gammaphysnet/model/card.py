@@ -1,9 +1,9 @@
-"""The model card: all a model says about itself, next to its weights.
+"""The model card: a model's description of itself, stored with its weights.
 
-The card names the telescopes, cameras and optics a model was trained for, its networks'
-architecture, what goes in and what comes out, and how it was trained. It is stored as
-JSON inside the model file (see `ctapipe_gammaphysnet.model.file`). Importing this
-module imports neither torch nor ctapipe.
+The card describes the telescopes, cameras and optics that a model was trained for, and
+the architecture, inputs, outputs and training of its networks. It is stored as JSON
+inside the model file (see `ctapipe_gammaphysnet.model.file`). Importing this module
+imports neither torch nor ctapipe.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ __all__ = [
 FORMAT = "ctapipe_gammaphysnet"
 #: Increases when older versions of this package could misunderstand a new file.
 FORMAT_VERSION = 2
-#: What format 1 says of its outputs, whatever the network's tasks are.
+#: Meaning of the outputs in format 1, whatever the network's tasks are.
 _TARGETS_1 = {
     "energy": "log10(E/TeV)",
     "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
@@ -80,7 +80,7 @@ def geometry_sha256(x, y):
     Returns
     -------
     str
-        SHA-256 over the little-endian float64 bytes of x, then y, as 64 hexadecimal
+        SHA-256 of the little-endian float64 bytes of x, then y, as 64 hexadecimal
         digits.
     """
     digest = hashlib.sha256()
@@ -162,52 +162,50 @@ class TelescopeCard(_Card):
 
 
 class InputCard(_Card):
-    """What enters a network: charge and peak time of each pixel.
+    """Input of a network: charge and peak time of each pixel.
 
-    The defaults are the paper's: both as they are, of all pixels.
+    The defaults are the paper's: both unchanged, for all pixels.
     """
 
     image: Literal["raw", "cleaned"] = Field(
         "raw",
-        description="All pixels (raw), or only those of the image mask (cleaned): "
-        "pixels outside the mask enter as 0 in both channels.",
+        description="All pixels (raw), or only those in the image mask (cleaned): "
+        "pixels outside the mask are 0 in both channels.",
     )
     charge_unit: Literal["p.e."] = Field("p.e.", description="Unit of the charge.")
     charge: Literal["linear", "arcsinh"] = Field(
         "linear",
-        description="How the charge enters: divided by charge_scale (linear), or the "
+        description="Scaling of the charge: divided by charge_scale (linear), or the "
         "inverse hyperbolic sine of that (arcsinh).",
     )
-    charge_scale: PositiveFloat = Field(
-        1.0, description="What the charge is divided by, p.e."
-    )
+    charge_scale: PositiveFloat = Field(1.0, description="Divisor of the charge, p.e.")
     peak_time_unit: Literal["ns"] = Field("ns", description="Unit of the peak time.")
     peak_time_reference: Literal["none", "image"] = Field(
         "none",
-        description="What is subtracted from the peak times: nothing, or the mean over "
-        "the pixels of the image mask, weighted with their charge (image); nothing "
-        "where they have no charge.",
+        description="Time subtracted from the peak times: none, or the mean over the "
+        "pixels in the image mask, weighted by charge (image); none if they have no "
+        "charge.",
     )
     peak_time_scale: PositiveFloat = Field(
-        1.0, description="What the peak time is then divided by, ns."
+        1.0, description="Divisor of the peak time after that, ns."
     )
     peak_time_pixels: Literal["all", "cleaned"] = Field(
         "all",
-        description="Which pixels' peak times enter: all, or those of the image mask "
-        "and around it (cleaned); the others' enter as 0.",
+        description="Pixels whose peak times are used: all, or those in the image mask "
+        "and around it (cleaned); the other peak times are 0.",
     )
     peak_time_rings: Annotated[int, Field(ge=0, le=10)] = Field(
-        0, description="With cleaned, how many rings of neighbours around the mask."
+        0, description="With cleaned, number of rings of neighbours around the mask."
     )
     missing_pixels: Literal["zero"] = Field(
         "zero",
-        description="What a pixel whose charge or peak time is not finite enters as, "
-        "in both channels.",
+        description="Value of both channels in a pixel whose charge or peak time is "
+        "not finite.",
     )
 
     @property
     def needs_mask(self):
-        """Whether the image mask, which the image cleaning makes, is needed."""
+        """Whether the image mask, from the image cleaning, is needed."""
         return (
             self.image == "cleaned"
             or self.peak_time_reference == "image"
@@ -223,7 +221,7 @@ class MemberCard(_Card):
     """One member of an ensemble: the same network, trained from another seed."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        description="Seed of the member's initial weights and order of the images."
+        description="Seed of the member's initial weights and of its order of images."
     )
     training: FreeForm = Field(
         default_factory=dict, description="Results of this member's training."
@@ -235,15 +233,15 @@ class NetworkCard(_Card):
 
     telescope: TelescopeCard = Field(description="Telescope type it was trained for.")
     network: NetworkConfig = Field(description="Architecture of the network.")
-    input: InputCard = Field(InputCard(), description="What enters the network.")
+    input: InputCard = Field(InputCard(), description="Input of the network.")
     targets: dict[str, Text] = Field(
         default_factory=lambda data: _meanings(data["network"].tasks),
-        description="What comes out of it: the meaning of the outputs of each task.",
+        description="Meaning of the outputs of each task.",
     )
     training: FreeForm = Field(
         default_factory=dict,
-        description="How it was trained: settings, ranges of energy and pointing, "
-        "noise, files, counts.",
+        description="Training: settings, ranges of energy and pointing, noise, files, "
+        "counts.",
     )
     members: Annotated[tuple[MemberCard, ...], Field(max_length=64), FailFast()] = (
         Field(description="Members of the ensemble, in the order of their weights.")
@@ -276,15 +274,15 @@ class ModelCard(_Card):
     """Card of a model: one entry per telescope type."""
 
     format: Literal["ctapipe_gammaphysnet"] = Field(
-        FORMAT, description="Names this kind of file."
+        FORMAT, description="Identifies this kind of file."
     )
     format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = Field(
         FORMAT_VERSION, description="Version of the format of card and weights."
     )
     note: str = Field("", description="Free text, for example on the intended use.")
-    created: str = Field(description="When it was written: ISO 8601, UTC.")
+    created: str = Field(description="Time of writing: ISO 8601, UTC.")
     software: dict[str, str] = Field(
-        description="Versions of the software it was trained with, by name."
+        description="Versions of the software used for the training, by name."
     )
     networks: Annotated[tuple[NetworkCard, ...], Field(max_length=64), FailFast()] = (
         Field(description="Networks, in the order of their weights.")
@@ -315,7 +313,7 @@ class ModelCard(_Card):
 
 
 def is_complete(member):
-    """Tell whether a member was trained to the end.
+    """Check whether a member is fully trained.
 
     Parameters
     ----------
@@ -342,7 +340,7 @@ def _check_format(values):
 
 
 def _of_this_format(text, values):
-    """Text of a card in the format of this version: format 1 becomes format 2."""
+    """Return the text of a card in the current format: format 1 becomes format 2."""
     if type(values["format_version"]) is not int or values["format_version"] != 1:
         return text
     networks = values.get("networks")
@@ -353,7 +351,7 @@ def _of_this_format(text, values):
 
 
 def _describe(err):
-    """Short text of a ValidationError: the first fields and what is wrong with them."""
+    """Summarise a ValidationError: the first fields and their errors."""
     count = err.error_count()
     if count > _MAX_LISTED_ERRORS:
         return f"{count} fields are wrong"
@@ -375,7 +373,7 @@ def card_from_json(text):
     Parameters
     ----------
     text : str
-        JSON text, as `card_to_json` writes it, or as it wrote it in format 1.
+        JSON text, as written by `card_to_json` in this format or in format 1.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A model card as people read it."""
+"""A model card as readable text."""
 
 from ..terminal import without_commands
 from .card import is_complete
@@ -11,7 +11,7 @@ _MAX_LISTED_CHARACTERS = 2000
 
 
 def incomplete_members(card):
-    """Describe the members of a model that were not trained to the end.
+    """Describe the members of a model that are not fully trained.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def incomplete_members(card):
         if numbers
     )
     return found and (
-        f"its training was interrupted, these members are not complete: {found}. Go on "
-        "with 'ctapipe-train-gammaphysnet --resume'"
+        f"its training was interrupted, these members are not complete: {found}. "
+        "Continue with 'ctapipe-train-gammaphysnet --resume'"
     )
 
 
@@ -107,7 +107,7 @@ def format_card(card):
     -------
     str
         Lines of text. Long lists are cut, pixel lists are left out, and characters
-        that a terminal could take for commands are replaced.
+        that a terminal could interpret as commands are replaced.
     """
     lines = [f"Model of {card.format}, format {card.format_version}"]
     lines += _tree("note", " ".join(card.note.split()) or None, 0)

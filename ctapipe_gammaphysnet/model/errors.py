@@ -1,14 +1,13 @@
-"""What is wrong with a model, or with the use that is made of it.
+"""Errors in a model, or in its use.
 
-Needs no ctapipe. Nothing else is one of these: an error in the code itself is never
-taken for one.
+They need no ctapipe. A bug in the code is never reported as one of them.
 """
 
 __all__ = ["ModelError", "ModelFileError"]
 
 
 class ModelError(ValueError):
-    """A model cannot be used as asked for; the message says why."""
+    """A model cannot be used as requested; the message says why."""
 
 
 class ModelFileError(ModelError):

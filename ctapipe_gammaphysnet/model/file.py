@@ -57,7 +57,9 @@ MAX_HEADER_BYTES = 16 * 1024**2
 _DTYPES = {np.dtype("<f4"): "F32", np.dtype("<i8"): "I64"}
 _CHUNK_BYTES = 1024**2
 _DAMAGED = "the file was changed or damaged after it was written: get a fresh copy"
-_NO_MODEL_FILE = "it was changed or damaged after it was written, or is no model file"
+_NO_MODEL_FILE = (
+    "it was changed or damaged after it was written, or is not a model file"
+)
 #: First bytes of files that could be mistaken for a model file.
 _LOOKS_LIKE = (
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle"),
@@ -75,8 +77,8 @@ class Model:
     card : ModelCard
         The model card.
     weights : tuple
-        For each network of the card a tuple that has, for each of its members, a
-        dict from parameter names to arrays: float32, or int64 for names that end in
+        For each network of the card, a tuple with one dict per member, from parameter
+        names to arrays: float32, or int64 for names that end in
         ``num_batches_tracked``.
     """
 
@@ -110,7 +112,7 @@ def _read_header(path, file):
     if size < 8:
         raise ModelFileError(
             f"{path} is {'empty' if size == 0 else f'only {size} bytes long'}: "
-            "it is cut short, or no model file"
+            "it is cut short, or is not a model file"
         )
     raise ModelFileError(
         f"{path}: its header would be {length} bytes long, in a file of {size} bytes "
@@ -129,7 +131,7 @@ def _chunks(file, begin, end):
 
 
 def _digest(card_text, tensors):
-    """Digest of a model, and the name of a tensor with NaN or infinities, or None.
+    """Return a model's digest, and the name of a tensor that is not finite, or None.
 
     `tensors` yields name, dtype, shape and an iterable of bytes, sorted by name. The
     text's length comes first and each shape before its bytes, so that no two models
@@ -155,9 +157,9 @@ def _check_finite(path, not_finite):
 
 
 def _check_count(text):
-    """Refuse a header of many tensors that are not the card's, without parsing them.
+    """Refuse a header with many tensors that the card does not describe.
 
-    That takes no time, where parsing a hundred thousand of them takes seconds.
+    They are only counted: parsing a hundred thousand of them takes seconds.
     """
     n_tensors = count_tensors(text)
     if n_tensors <= FEW_TENSORS:
@@ -169,18 +171,18 @@ def _check_count(text):
     except NewerFormatError:
         raise
     except CardError:
-        raise HeaderError(f"it has {n_tensors} tensors, and no card of them") from None
+        raise HeaderError(f"it has {n_tensors} tensors, but no valid card") from None
     described = sum(
         len(network.members) * network.network.n_tensors for network in card.networks
     )
     if n_tensors != described:
         raise HeaderError(
-            f"it has {n_tensors} tensors, and its card describes {described}"
+            f"it has {n_tensors} tensors, but its card describes {described}"
         )
 
 
 def _read_content(path, file):
-    """Verify all of an open file that can be verified without building a network."""
+    """Verify an open file as far as possible without building a network."""
     text, begin, end = _read_header(path, file)
     try:
         _check_count(text)
@@ -199,8 +201,8 @@ def _read_content(path, file):
     if metadata.keys() != {"card", "sha256"}:
         raise ModelFileError(f"{path}: its metadata is not complete: {_DAMAGED}")
 
-    # A newer format may change everything that follows, so it is told first. What
-    # else is wrong with the card is told only if the card is as it was written.
+    # A newer format may change everything that follows, so it is reported first. Other
+    # errors of the card are reported only if the card is as it was written.
     problem = card = None
     try:
         card = card_from_json(metadata["card"])
@@ -414,7 +416,7 @@ def write_model(path: str | Path, model: Model, overwrite: bool = False) -> None
         If the file exists already, the weights do not fit the card or are not
         finite, or the file cannot be written. An existing file is then left as it is.
     """
-    # Only now: whoever reads a model needs no ctapipe.
+    # Imported here: reading a model needs no ctapipe.
     from ..files.output import OutputError, write_whole
 
     path = Path(path)
@@ -429,7 +431,7 @@ def write_model(path: str | Path, model: Model, overwrite: bool = False) -> None
 
 
 def warn_incomplete(path: str | Path, card: ModelCard, log: logging.Logger) -> None:
-    """Warn of a model whose training was interrupted.
+    """Warn about a model whose training was interrupted.
 
     Parameters
     ----------
@@ -438,7 +440,7 @@ def warn_incomplete(path: str | Path, card: ModelCard, log: logging.Logger) -> N
     card : ModelCard
         Its card.
     log : logging.Logger
-        Where to.
+        Receives the warning.
     """
     found = incomplete_members(card)
     if found:

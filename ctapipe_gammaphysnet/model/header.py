@@ -1,7 +1,7 @@
 """Parse the header of a safetensors file of unknown origin.
 
-The header is JSON: an object that has, for each tensor, its type, its shape and where
-in the data it begins and ends, and ``__metadata__``, which has texts.
+The header is JSON: an object with the type, the shape and the position in the data of
+each tensor, and ``__metadata__``, which has texts.
 """
 
 import math
@@ -25,20 +25,20 @@ __all__ = [
 #: Enough for 20 telescope types with 10 members each of a ResNet-56 with attention,
 #: which has 437 tensors.
 MAX_TENSORS = 100_000
-#: A header of no more tensors is parsed in a few hundredths of a second: of more, their
-#: number is compared with the model card's before.
+#: A header with up to this many tensors is parsed in a few hundredths of a second. With
+#: more, their number is first compared with the model card.
 FEW_TENSORS = 1000
 _ITEM_BYTES = {"F32": 4, "I64": 8}
 
-# The tokens of the header. It is taken apart token by token: parsing all of it at once
-# could take a hundred times its size in memory.
+# The tokens of the header. It is parsed token by token: parsing all of it at once could
+# take a hundred times its size in memory.
 _SPACE = r"[ \t\n\r]*+"
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
 _BEGIN = re.compile(rf"(\{{){_SPACE}")
 _KEY = re.compile(rf"({_STRING}){_SPACE}:{_SPACE}")
 _TENSOR = re.compile(r"\{[^{}]{0,500}+\}")
-# Texts have no \u escapes: a model card is ASCII, and one character beyond the basic
-# plane would make all of a text take four bytes each.
+# Texts have no \u escapes: a model card is ASCII, and with a single character beyond
+# the basic plane, every character of a text would take four bytes.
 _PLAIN = r'"(?:[^"\\]++|\\[^u])*+"'
 _METADATA = re.compile(
     rf"\{{(?:{_SPACE}{_PLAIN}{_SPACE}:{_SPACE}{_PLAIN}{_SPACE},?){{0,100}}+"
@@ -48,11 +48,11 @@ _SEPARATOR = re.compile(rf"{_SPACE}([,}}]){_SPACE}")
 
 
 class HeaderError(ValueError):
-    """A header is damaged, or not of a model file."""
+    """A header is damaged, or does not belong to a model file."""
 
 
 class Tensor(NamedTuple):
-    """Type, shape and place of a tensor.
+    """Type, shape and position of a tensor.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ def _parse_tensor(text):
         and all(type(number) is int and number >= 0 for number in shape + offsets)
     ):
         raise HeaderError(f"an entry has values of a wrong kind: {text!r}")
-    # Interned, since the same few texts come thousands of times.
+    # Interned, since the same few texts occur thousands of times.
     return Tensor(sys.intern(dtype), tuple(shape), *offsets)
 
 
@@ -125,14 +125,14 @@ def count_tensors(text):
     Returns
     -------
     int
-        Number of tensors, if it is written as safetensors writes it.
+        Number of tensors, if safetensors wrote the header.
     """
     # Within a text, such as the card, the quotes would be escaped.
     return text.count('"data_offsets"')
 
 
 def first_metadata(text):
-    """Parse nothing but the metadata, which safetensors writes before all tensors.
+    """Parse only the metadata, which safetensors writes before all tensors.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def parse_header(text):
         If the text is not the header of a safetensors file, or has a name twice, or
         too many tensors.
     """
-    # More than are counted there are only if safetensors did not write the header.
+    # There can be more than counted only if safetensors did not write the header.
     max_tensors = min(MAX_TENSORS, max(count_tensors(text), FEW_TENSORS))
     entries = {}
     separator = _token(_BEGIN, text, 0)
@@ -195,7 +195,7 @@ def parse_header(text):
             entries[name] = _parse_tensor(value[0])
         separator = _token(_SEPARATOR, text, value.end())
     if separator.end() != len(text):
-        raise HeaderError(f"it goes on after its end, at byte {separator.end()}")
+        raise HeaderError(f"it continues after its end, at byte {separator.end()}")
     return entries.pop("__metadata__", {}), entries
 
 

@@ -1,4 +1,4 @@
-"""Load a model for the telescopes whose images it is to reconstruct."""
+"""Load a model for the telescopes whose images it will reconstruct."""
 
 import logging
 from collections.abc import Callable, Collection, Mapping
@@ -30,7 +30,7 @@ class Network:
     Attributes
     ----------
     card : NetworkCard
-        What the model card says of it.
+        Its entry in the model card.
     predictor : Predictor
         Its members.
     """
@@ -50,7 +50,7 @@ class LoadedModel:
     sha256 : str
         The SHA-256 of the file, in hexadecimal digits.
     networks : dict of str to Network
-        The networks that were asked for, by telescope type.
+        The requested networks, by telescope type.
     """
 
     card: ModelCard
@@ -73,22 +73,22 @@ def load_model(
 ) -> LoadedModel:
     """Load the networks of a model file for the telescopes of arrays.
 
-    All telescopes of the types are compared with those of the training. The provenance
-    names the file as an input.
+    All telescopes of the types are compared with those of the training. The file is
+    recorded as an input in the provenance.
 
     Parameters
     ----------
     path : str or pathlib.Path
         The model file.
     arrays : mapping of pathlib.Path or None to SubarrayDescription
-        The array of each file of events, or of None if it is of no file.
+        The array of each event file; the key is None for an array without a file.
     types : collection of str
         Telescope types whose networks are needed.
     on_missing : callable
-        Called with the types that have no network, if there are any, and the types
-        that have one; it raises an error if that is one.
+        Called if some types have no network, with these types and the types of the
+        file's networks. It raises if this is an error.
     log : logging.Logger
-        Where to warn of a model whose training was interrupted.
+        Receives a warning about a model whose training was interrupted.
     device : str
         Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"auto"``.
     precision : {"float32", "bfloat16"}
@@ -98,21 +98,21 @@ def load_model(
     batch_size : int
         Images per forward pass.
     n_jobs : int or None
-        Number of threads, in the whole process; None for one for each core.
+        Number of threads in the whole process; None for one per core.
 
     Returns
     -------
     LoadedModel
-        The model, with the networks that are there.
+        The model, with the networks that the file has.
 
     Raises
     ------
     ModelFileError
-        If the file cannot be read, or is no model file.
+        If the file cannot be read, or is not a model file.
     DeviceError
-        If this machine cannot compute so.
+        If this machine cannot compute with these settings.
     TelescopeMismatchError
-        If telescopes are not like those of the training.
+        If telescopes differ from those of the training.
     """
     chosen = select_device(device)
     check_engine(engine, chosen)

@@ -30,20 +30,20 @@ __all__ = [
     "set_threads",
 ]
 
-#: Images per forward pass, by default. On a CPU more are not faster.
+#: Default number of images per forward pass. On a CPU, more are not faster.
 BATCH_SIZE = 256
-#: For so many images more, the heads may have another thread.
+#: The heads may use one more thread for each this many images.
 _IMAGES_PER_THREAD = 16
-#: PyTorch's threads, and its settings, serve one caller at a time.
+#: PyTorch's threads and settings serve one caller at a time.
 _PYTORCH = threading.RLock()
 
 
 class DeviceError(ToolConfigurationError, ModelError):
-    """This machine cannot compute as asked for; the message says why."""
+    """This machine cannot compute as requested; the message says why."""
 
 
 def select_device(name: str) -> torch.device:
-    """Find the device on which to compute.
+    """Find the device to compute on.
 
     Parameters
     ----------
@@ -66,15 +66,15 @@ def select_device(name: str) -> torch.device:
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", name):
         raise DeviceError(
             f"device {name!r} is not known: use 'cpu', 'cuda', 'cuda:1', or 'auto' to "
-            "take a GPU only where there is one"
+            "use a GPU only if there is one"
         )
-    # PyTorch counts devices beyond 127 from the first one again.
+    # PyTorch's device numbers wrap around after 127.
     number = int(name.partition(":")[2] or 0)
     if name != "cpu" and number >= torch.cuda.device_count():
         raise DeviceError(
             f"device {name!r} is not on this machine: PyTorch {torch.__version__} "
             f"sees {torch.cuda.device_count()} CUDA devices. Use device 'cpu', or "
-            "'auto' to take a GPU only where there is one."
+            "'auto' to use a GPU only if there is one."
         )
     return torch.device(name)
 
@@ -87,12 +87,12 @@ def check_engine(engine: str, device: torch.device) -> None:
     engine : {"lattice", "indexed"}
         How convolutions are computed.
     device : torch.device
-        Where.
+        The device.
 
     Raises
     ------
     DeviceError
-        If it needs compiled code, and ``NUMBA_DISABLE_JIT`` is set.
+        If the engine needs compiled code, and ``NUMBA_DISABLE_JIT`` is set.
     """
     if (device.type, engine) != ("cpu", "lattice"):
         return
@@ -107,12 +107,12 @@ def check_engine(engine: str, device: torch.device) -> None:
 
 
 def set_threads(n_jobs: int | None) -> None:
-    """Set the number of threads PyTorch computes with, in the whole process.
+    """Set the number of PyTorch's threads in the whole process.
 
     Parameters
     ----------
     n_jobs : int or None
-        Number of threads; with None PyTorch decides: one for each core.
+        Number of threads; with None PyTorch decides: one per core.
 
     Raises
     ------
@@ -129,20 +129,20 @@ def set_threads(n_jobs: int | None) -> None:
 
 
 def calling_threads(n: int) -> ThreadPoolExecutor:
-    """Make threads that can call a predictor at once.
+    """Make threads that can call a predictor at the same time.
 
     Parameters
     ----------
     n : int
-        Number of threads. They share those that PyTorch computes with.
+        Number of threads. They share PyTorch's own threads.
 
     Returns
     -------
     concurrent.futures.ThreadPoolExecutor
         The threads.
     """
-    # A new thread would find the number of PyTorch's threads as it happens to be, which
-    # may be that for the heads of few images.
+    # A new thread would start with PyTorch's current number of threads, which may be
+    # the one for the heads of few images.
     return ThreadPoolExecutor(
         n, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
     )
@@ -150,10 +150,10 @@ def calling_threads(n: int) -> ThreadPoolExecutor:
 
 @contextlib.contextmanager
 def _few_threads(n_images):
-    """Let PyTorch compute with no more threads than the heads of some images need.
+    """Limit PyTorch's threads to what the heads of some images need.
 
-    Its threads wait for each other in a loop. If another program takes the time of one
-    of them, that is ten milliseconds; the heads of an image take half of one.
+    The threads wait for each other in a loop. If another program takes the core of one
+    of them, this costs ten milliseconds; the heads of an image take half a millisecond.
     """
     with _PYTORCH:
         before = torch.get_num_threads()
@@ -185,14 +185,14 @@ class Predictor:
     Attributes
     ----------
     prepare : InputPreparation
-        What makes the input of images, as the card says.
+        Makes the input from images, as the card says.
     members : list of GammaPhysNet
-        The networks. Changes of their weights do not change the predictions.
+        The networks. Changes to their weights do not change the predictions.
 
     Raises
     ------
     DeviceError
-        If the engine cannot compute there: see `check_engine`.
+        If the engine cannot compute on the device: see `check_engine`.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class Predictor:
         return network.eval().to(self.device)
 
     def _backbone(self, network, engine):
-        """What computes the feature maps of a member."""
+        """Return the function that computes the feature maps of a member."""
         if (self.device.type, engine) == ("cpu", "lattice"):
             return InferenceBackbone(network, self.precision == "bfloat16")
         compute = None
@@ -239,7 +239,7 @@ class Predictor:
 
     @property
     def arithmetic(self):
-        """Context in which the backbone computes with the precision asked for."""
+        """Context in which the backbone computes with the requested precision."""
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         if self.device.type == "cuda":
@@ -253,13 +253,13 @@ class Predictor:
         Parameters
         ----------
         inputs : numpy.ndarray
-            What `prepare` makes of images, shape (n, 2, n_pixels), float32.
+            Images prepared by `prepare`, shape (n, 2, n_pixels), float32.
 
         Returns
         -------
         dict of str to numpy.ndarray
             Output of each task, shape (n_members, n, n_outputs), float64. For
-            ``"class"`` these are probabilities, which add up to 1.
+            ``"class"`` these are probabilities that add up to 1.
 
         Raises
         ------
@@ -292,7 +292,7 @@ class Predictor:
     def finish(
         self, network: GammaPhysNet, features: torch.Tensor
     ) -> dict[str, np.ndarray]:
-        """Predict with a member from its feature maps.
+        """Compute a member's predictions from its feature maps.
 
         Parameters
         ----------
@@ -304,7 +304,7 @@ class Predictor:
         Returns
         -------
         dict of str to numpy.ndarray
-            Output of each task, shape (n, n_outputs), as all members give them.
+            Output of each task, shape (n, n_outputs), as in a call with all members.
         """
         with torch.no_grad(), _few_threads(len(features)):
             outputs = network.predict(features.float())

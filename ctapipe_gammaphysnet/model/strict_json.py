@@ -1,4 +1,4 @@
-"""Parse JSON of unknown origin: strictly, and in little memory."""
+"""Parse JSON of unknown origin: strictly, and with little memory."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 
 
 class StrictJsonError(ValueError):
-    """A text is not JSON, or not of the strict kind, or too large."""
+    """A text is not strict JSON, or is too large."""
 
 
 def _unique_keys(pairs):
@@ -26,7 +26,7 @@ def _unique_keys(pairs):
 
 
 def _refuse_constant(name):
-    raise StrictJsonError(f"its JSON contains {name}, which is no JSON value")
+    raise StrictJsonError(f"its JSON contains {name}, which is not a JSON value")
 
 
 _DECODER = json.JSONDecoder(
@@ -50,8 +50,8 @@ def strict_json(text):
     Raises
     ------
     StrictJsonError
-        If the text is not JSON, is nested too deeply, has an object with a key twice,
-        NaN or Infinity, or an integer of thousands of digits.
+        If the text is not JSON, is nested too deeply, or has an object with a key
+        twice, NaN or Infinity, or an integer of thousands of digits.
     """
     try:
         return _DECODER.decode(text)

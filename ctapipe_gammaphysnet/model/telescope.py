@@ -1,4 +1,4 @@
-"""Telescopes: described for a model card, and checked against one.
+"""Describe telescopes for a model card, and check them against one.
 
 A network sees pixels, not the sky: it is right only for a camera whose pixels have the
 same positions in the same order, behind the same optics.
@@ -25,11 +25,11 @@ __all__ = [
     "differences",
 ]
 
-#: Largest distance between a pixel and the one the network was trained with, in pixel
-#: pitches. Far below any real change of a camera, far above the rounding of positions.
+#: Largest distance between a pixel and that of the training, in pixel pitches. Far
+#: below any real change of a camera, far above the rounding of positions.
 POSITION_TOLERANCE = 0.1
-#: Largest rotation of the camera with respect to the one of the training, in deg:
-#: moves a direction two degrees off-axis by less than 0.01°.
+#: Largest rotation of the camera relative to that of the training, in deg: it moves a
+#: direction two degrees off-axis by less than 0.01°.
 ROTATION_TOLERANCE_DEG = 0.2
 #: Largest relative difference of focal lengths and mirror area.
 OPTICS_TOLERANCE = 0.01
@@ -82,8 +82,8 @@ def check_telescope(telescope: TelescopeDescription, card: TelescopeCard) -> Non
 
     Pixels must lie within 0.1 pixel pitches of those of the training, in the same
     order; the camera may be rotated by no more than 0.2°; focal lengths and mirror
-    area may differ by no more than 1 %. An effective focal length that one of the two
-    does not know is not compared.
+    area may differ by no more than 1 %. The effective focal length is compared only if
+    it is known for both.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def check_telescope(telescope: TelescopeDescription, card: TelescopeCard) -> Non
     Raises
     ------
     TelescopeMismatchError
-        If it is not, with what differs and by how much.
+        If it is not; the message says what differs and by how much.
     """
     problems = differences(telescope, card)
     if problems:
@@ -107,7 +107,7 @@ def check_telescope(telescope: TelescopeDescription, card: TelescopeCard) -> Non
 
 
 def differences(telescope: TelescopeDescription, card: TelescopeCard) -> list[str]:
-    """Find how a telescope differs from the one that a network was trained for.
+    """Find how a telescope differs from the one a network was trained for.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def differences(telescope: TelescopeDescription, card: TelescopeCard) -> list[st
 def check_telescopes(
     subarray: SubarrayDescription, card: TelescopeCard, source: Path | None = None
 ) -> None:
-    """Check all telescopes of an array that are called like a network's telescope.
+    """Check all telescopes of an array that have the name of a network's telescope.
 
-    Telescopes of one name need not be alike: each is compared.
+    Telescopes of one name may differ: each is compared.
 
     Parameters
     ----------
@@ -138,12 +138,13 @@ def check_telescopes(
     card : TelescopeCard
         The telescope of the training.
     source : pathlib.Path, optional
-        The file that the array is from, for messages.
+        File of the array, for messages.
 
     Raises
     ------
     TelescopeMismatchError
-        If one of them differs, with its number, what differs and by how much.
+        If one of them differs; the message has its number, what differs and by how
+        much.
     """
     for numbers, telescope in _telescopes_called(card.type, subarray):
         try:
@@ -154,7 +155,7 @@ def check_telescopes(
 
 
 def check_alike(arrays, name):
-    """Check that telescopes of one name are alike, within a file and between files.
+    """Check that telescopes of one name are the same, within and between files.
 
     Parameters
     ----------
@@ -172,7 +173,8 @@ def check_alike(arrays, name):
     ------
     TelescopeMismatchError
         If some differ from the first by more than `check_telescope` tolerates: one
-        network cannot be trained for both. It names files, telescopes and what differs.
+        network cannot be trained for both. The message names files, telescopes and
+        what differs.
     """
     first = None
     for path, subarray in arrays.items():
@@ -183,8 +185,8 @@ def check_alike(arrays, name):
             problems = differences(telescope, card)
             if problems:
                 raise TelescopeMismatchError(
-                    f"{which}, and {named}, are all called {name}, but differ: of the "
-                    f"former {'; '.join(problems)}. Train for one kind of them only: "
+                    f"{which}, and {named}, are all called {name}, but differ. The "
+                    f"former: {'; '.join(problems)}. Train for one kind of them only: "
                     "make files without the others (ctapipe-process "
                     "--EventSource.allowed_tels)"
                 )
@@ -192,12 +194,12 @@ def check_alike(arrays, name):
 
 
 def _telescopes_called(name, subarray):
-    """Telescopes of a name: the numbers of those that are the same, and one of them."""
+    """Yield telescopes of a name: numbers of identical ones, and one of them."""
     same = {}
     for tel_id, telescope in sorted(subarray.tel.items()):
         if str(telescope) == name:
             geometry = telescope.camera.geometry
-            # To ctapipe, a camera that is rotated is equal: it compares pixels.
+            # ctapipe compares only pixels: to it, a rotated camera is equal.
             key = (
                 telescope.optics,
                 geometry_sha256(*_positions_m(telescope)),
@@ -224,7 +226,7 @@ def _positions_m(telescope):
 
 
 def _rotation_deg(geometry):
-    """How much further than the pixel positions say the camera is rotated."""
+    """Rotation of the camera beyond that in the pixel positions."""
     frame_rotation = getattr(geometry.frame, "rotation", 0 * u.deg)
     return float((geometry.cam_rotation + frame_rotation).to_value(u.deg))
 
@@ -271,7 +273,7 @@ def _fitted_rotation(here, there):
 
 
 def _position_problem(name, here, there, pitch, distance):
-    """Say how the pixels moved: reordered, rotated, or otherwise."""
+    """Describe how the pixels moved: reordered, rotated, or otherwise."""
     closest, pixel = KDTree(there).query(here)
     reordered = closest.max() < POSITION_TOLERANCE * pitch
     if reordered and len(np.unique(pixel)) == len(there):

@@ -285,7 +285,7 @@ def test_not_finite(number, place):
     text = card_to_json(make_card())
     old = '"epochs": 2' if place == "training" else '"pix_rotation_deg": 100.893'
     assert old in text
-    message = "not valid" if number == "1e999" else "no JSON value"
+    message = "not valid" if number == "1e999" else "not a JSON value"
     with pytest.raises(CardError, match=message):
         card_from_json(text.replace(old, f"{old.split(':')[0]}: {number}"))
 

@@ -453,9 +453,9 @@ def test_torch_save_is_not_opened(path, tmp_path):
     [
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "looks like an HDF5 file"),
         (b"\x80\x04N.", "looks like a Python pickle"),
-        (b"SIMPLE  =                    T", "is no model file"),
-        (bytes(1000), "is no model file"),
-        (b"\xff" * 1000, "is no model file"),
+        (b"SIMPLE  =                    T", "is not a model file"),
+        (bytes(1000), "is not a model file"),
+        (b"\xff" * 1000, "is not a model file"),
     ],
     ids=range(5),
 )
@@ -736,7 +736,7 @@ METADATA = '"__metadata__":{"card":"{}","sha256":""}'
     ids=range(42),
 )
 def test_malformed_header(path, header):
-    assert "is no model file" in refusal(path, pack(header, bytes(4)))
+    assert "is not a model file" in refusal(path, pack(header, bytes(4)))
 
 
 @pytest.mark.parametrize(
@@ -789,9 +789,9 @@ def many_tensors(card, key="data_offsets"):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (many_tensors, "50000 tensors, and its card describes 23"),
-        (lambda _: many_tensors(None), "50000 tensors, and no card"),
-        (lambda _: many_tensors("{}"), "50000 tensors, and no card"),
+        (many_tensors, "50000 tensors, but its card describes 23"),
+        (lambda _: many_tensors(None), "50000 tensors, but no valid card"),
+        (lambda _: many_tensors("{}"), "50000 tensors, but no valid card"),
         (
             lambda card: many_tensors(card, r"data\u005foffsets"),
             "more than 1000 tensors",
