@@ -1,1 +1,1 @@
-"""Files and paths: read, written whole, and named as users name them."""
+"""Files and paths: how they are read, written whole, and named by users."""

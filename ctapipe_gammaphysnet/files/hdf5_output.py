@@ -1,7 +1,7 @@
-"""An HDF5 file is compared with what was written to it.
+"""Compare an HDF5 file with what was written to it.
 
-HDF5 gives no error if it cannot write all of a file when it closes it: on a full disk
-tables can be missing from a file that opens and reads well.
+HDF5 reports no error if it cannot write all of a file when it closes it: on a full
+disk, tables can be missing from a file that opens and reads well.
 """
 
 import contextlib
@@ -15,22 +15,22 @@ from .output import OutputError, writing
 
 __all__ = ["contents", "new_file", "verified"]
 
-#: How much of a table is read at once.
+#: Bytes of a table to read at once.
 _READ_BYTES = 2**24
-#: What HDF5 may remember of each table; each is read once, from its start.
+#: HDF5's cache for each table; each is read once, from its start.
 _CACHE_BYTES = 2**20
 
 
 @contextlib.contextmanager
 def verified(file, path):
-    """Close a file that was written, and compare it with what was written to it.
+    """Close a file after writing, and compare it with what was written to it.
 
     Parameters
     ----------
     file : tables.File
         The file. It is closed when the context is left, whatever happens.
     path : pathlib.Path
-        What to call it in messages.
+        Its name in messages.
 
     Yields
     ------
@@ -64,7 +64,7 @@ def verified(file, path):
 
 @contextlib.contextmanager
 def new_file(path):
-    """Make a new file, to be `verified`, in which any name may be given.
+    """Make a new file that is `verified`, and in which any name is allowed.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ def new_file(path):
         warnings.catch_warnings(),
         verified(tables.open_file(path, "w"), path) as file,
     ):
-        # Names of models, and ctapipe's names of attributes, are not Python's.
+        # Names of models and of ctapipe's attributes need not be Python names.
         warnings.simplefilter("ignore", tables.NaturalNameWarning)
         yield file
 
 
 def contents(file):
-    """Summarise all that is in a file.
+    """Summarise the content of a file.
 
     Parameters
     ----------
@@ -101,8 +101,8 @@ def contents(file):
     Returns
     -------
     dict of str to tuple
-        For each group and table what tells it from any other: type, attributes, and
-        number, type and checksum of its rows.
+        For each group and table: type, attributes, and number, type and checksum of
+        its rows.
     """
     return {
         node._v_pathname: (*_attributes(node), *_rows(node))

@@ -1,4 +1,4 @@
-"""Opening the HDF5 files of ctapipe, and saying what is the matter if that fails."""
+"""Open ctapipe's HDF5 files, and report the reason if that fails."""
 
 import contextlib
 import hashlib
@@ -19,10 +19,10 @@ __all__ = [
     "sha256_of_file",
 ]
 
-#: What HDF5 may remember of each table. Tables are read and written from their start to
-#: their end: the default, 16 MiB, would only fill the memory.
+#: HDF5's cache for each table. Tables are read and written from start to end: the
+#: default, 16 MiB, would only fill the memory.
 CACHE_BYTES = 2**20
-#: What is said where a file has something that ctapipe does not write.
+#: Message for a file with content that ctapipe does not write.
 DAMAGED = "the file is damaged. Make it again, or copy it again"
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -34,7 +34,7 @@ class DL1FileError(ToolConfigurationError, ValueError):
 
 
 def open_input(path):
-    """Open a file of ctapipe for reading.
+    """Open a ctapipe file for reading.
 
     Parameters
     ----------
@@ -44,13 +44,13 @@ def open_input(path):
     Returns
     -------
     tables.File
-        The open file, which is a context manager, too.
+        The open file, which is also a context manager.
 
     Raises
     ------
     DL1FileError
-        If it is not there, is no file, is locked, cannot be read, or is not a file
-        that this version of ctapipe can read; the message says which.
+        If it does not exist, is not a file, is locked, cannot be read, or is not a
+        file that this version of ctapipe can read; the message says which.
     """
     with reading(path):
         _check_is_hdf5(Path(path))
@@ -84,9 +84,9 @@ def _check_is_hdf5(path):
         str(path).encode()
     except UnicodeEncodeError:
         raise DL1FileError(
-            f"{ascii(str(path))} cannot be opened by PyTables: its name is not text in "
-            "UTF-8, or Python does not take it for that (set PYTHONUTF8=1). Give it "
-            "another name, or a link of another name"
+            f"{ascii(str(path))} cannot be opened by PyTables: its name is not UTF-8, "
+            "or Python does not read it as UTF-8 (set PYTHONUTF8=1). Rename it, or "
+            "make a link with another name"
         ) from None
 
 
@@ -111,7 +111,7 @@ def _check_data_model(path, file):
 
 @contextlib.contextmanager
 def reading(path):
-    """Say which file it is if something cannot be read, and why.
+    """Report the file, and the reason, if something cannot be read.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def reading(path):
     except (ToolConfigurationError, MemoryError):
         raise
     except Exception as error:
-        # What PyTables, ctapipe and astropy raise about damaged bytes is of any kind.
+        # On damaged bytes, PyTables, ctapipe and astropy raise errors of any kind.
         raise DL1FileError(f"{path} cannot be read: {_reason(error)}") from error
 
 
@@ -153,13 +153,13 @@ def _reason(error):
     if not isinstance(error, tables.HDF5ExtError):
         last = f"{type(error).__name__}: {last}"
     return (
-        f"it is damaged, or was not written to its end ({last}). Make it again, or "
+        f"it is damaged, or was not written completely ({last}). Make it again, or "
         "copy it again"
     )
 
 
 def sha256_of_file(path):
-    """Compute the hash by which a file is known.
+    """Compute the hash that identifies a file.
 
     Parameters
     ----------

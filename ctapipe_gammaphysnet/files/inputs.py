@@ -1,4 +1,4 @@
-"""Inputs as tools are given them: files by patterns and labels, and by names."""
+"""Inputs of tools: files by patterns, their labels, and names."""
 
 from collections import Counter
 
@@ -8,12 +8,12 @@ from .paths import find_files, refuse_same_files
 
 __all__ = ["LABELS", "find_inputs", "refuse_same_names", "with_labels"]
 
-#: What networks are to say of the particles in files.
+#: Label of the particles in each kind of file.
 LABELS = {"signal": 0, "background": 1}
 
 
 def find_inputs(option, patterns):
-    """Find the files of an option that must be given.
+    """Find the files of a required option.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def refuse_same_names(names, what, advice):
     names : iterable of str
         The names.
     what : str
-        What is called so, in the plural.
+        What has these names, in the plural.
     advice : str
-        What to do.
+        What the user should do.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Locks: what only one process at a time may do."""
+"""Locks: files for one process at a time."""
 
 import contextlib
 import fcntl
@@ -7,7 +7,7 @@ import os
 
 __all__ = ["locked"]
 
-#: A lock is named like its file, unless that is longer.
+#: A lock has the name of its file, unless that is longer.
 _LONGEST_NAME_BYTES = 100
 
 
@@ -15,8 +15,8 @@ _LONGEST_NAME_BYTES = 100
 def locked(path, wait=True):
     """Let one process at a time use a file.
 
-    The lock is a file beside it, ``PATH.lock`` (of a long name its checksum), which is
-    removed with the lock. If the process dies, so does its lock.
+    The lock is a file next to it, ``PATH.lock`` (for a long name, its checksum), which
+    is removed with the lock. If the process dies, so does its lock.
 
     Parameters
     ----------
@@ -33,16 +33,16 @@ def locked(path, wait=True):
     Raises
     ------
     BlockingIOError
-        If another process has the lock, and it is not waited for.
+        If another process has the lock, and ``wait`` is False.
     OSError
-        If there are no locks in this file system, or it cannot be written to.
+        If the file system does not support locks, or cannot be written to.
     """
     lock = path.with_name(f"{_short(path.name)}.lock")
     file = _acquire(lock, wait)
     try:
         yield
     finally:
-        # Before the lock goes: after that it may be another one's.
+        # Before the lock is released: after that, the file may be another process's.
         lock.unlink(missing_ok=True)
         file.close()
 
@@ -63,7 +63,7 @@ def _acquire(lock, wait):
         except BaseException:
             file.close()
             raise
-        # Whoever had the lock has removed its file: then this one is nobody's.
+        # If the last owner has removed the lock's file, this one locks nothing.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(lock)):
                 return file

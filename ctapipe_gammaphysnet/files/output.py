@@ -1,12 +1,12 @@
-"""How an output appears: whole, under its name, and in nobody's way.
+"""Outputs appear whole, under their name, and do no harm to other files.
 
-A file is written under another name in its folder, and gets its own when it is
-complete. A link is followed: what it points to is replaced. In a folder only files are
-replaced or removed that are in the list which was left there when they were written.
+A file is written under a temporary name in its folder, and gets its own when it is
+complete. A link is followed: its target is replaced. In a folder, files are replaced or
+removed only if they are in the list that was left there when they were written.
 
-Outputs are checked before anything is computed (`check_file`, `check_folder`), and
-written by `whole_file`, whatever kind they are of: `write_whole` and `whole_folder`
-write files of known content, and the files of a folder, by the same rules.
+Outputs of all kinds are checked before anything is computed (`check_file`,
+`check_folder`), and written by `whole_file`. `write_whole` writes a file of known
+content, and `whole_folder` the files of a folder, by the same rules.
 """
 
 import contextlib
@@ -38,9 +38,9 @@ __all__ = [
     "writing",
 ]
 
-#: How much of a file's name its temporary name repeats: no file system allows fewer.
+#: Bytes of a file's name in its temporary name: all file systems allow that many.
 _REPEATED_BYTES = 100
-#: What temporary names end in.
+#: Suffix of temporary names.
 _UNFINISHED = ".part"
 
 
@@ -54,7 +54,7 @@ class _MeanwhileError(OutputError):
 
 @contextlib.contextmanager
 def writing(path):
-    """Say which output it is if something cannot be written.
+    """Report the output, and the reason, if something cannot be written.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def writing(path):
     except (tables.HDF5ExtError, OSError) as error:
         reason = getattr(error, "strerror", None)
         if reason is None:
-            # HDF5 does not say.
+            # HDF5 gives no reason.
             last_line = str(error).strip().splitlines()[-1]
             reason = f"is the disk full? ({last_line})"
         raise OutputError(f"{path} cannot be written: {reason}") from error
@@ -98,7 +98,7 @@ def real_path(path):
     Raises
     ------
     OutputError
-        If there is no such place: links in a circle, or a file in place of a folder.
+        If there is no such place: links in a circle, or a file instead of a folder.
     """
     real = Path(os.path.realpath(path))
     try:
@@ -113,7 +113,7 @@ def real_path(path):
 
 
 def check_file(path, inputs=()):
-    """Check that a file can be written, before it takes hours to make its content.
+    """Check that a file can be written, before hours are spent on its content.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def check_file(path, inputs=()):
     Raises
     ------
     OutputError
-        If it is no plain file (a folder, a device, a socket), if it is one of the
-        inputs, under whatever name, if another program is writing it, or if its folder
-        cannot be written to.
+        If it is not a plain file (a folder, a device, a socket), if it is one of the
+        inputs, under any name, if another program is writing it, or if its folder is
+        not writable.
     """
     real = real_path(path)
     _refuse_special(real, path)
@@ -146,7 +146,7 @@ def check_file(path, inputs=()):
 
 
 def _refuse_special(real, path):
-    """Refuse what is there if it is no plain file."""
+    """Refuse an existing path that is not a plain file."""
     if real.exists() and not real.is_file():
         raise OutputError(
             f"{path} is {_kind(real)}, which is not replaced: give the path of a file"
@@ -161,13 +161,13 @@ def _is_being_written(path):
     except BlockingIOError:
         return True
     except OSError:
-        # Some file systems have no locks; and what cannot be read can be replaced.
+        # Some file systems have no locks; and an unreadable file can be replaced.
         return False
     return False
 
 
 def _kind(path):
-    """What something is called that is no plain file."""
+    """Name the kind of a path that is not a plain file."""
     mode = os.stat(path).st_mode
     kinds = {
         "a folder": stat.S_ISDIR,
@@ -186,7 +186,7 @@ def _refuse_input(real, path, inputs):
 
 
 def _try_folder(folder, path):
-    """Try whether a file can be made in a folder."""
+    """Check by trial whether a file can be made in a folder."""
     trial = trial_path(folder)
     try:
         trial.touch(exist_ok=False)
@@ -199,7 +199,7 @@ def _try_folder(folder, path):
 
 
 def _temporary(path):
-    """Another name in the same folder, of which no other process thinks."""
+    """Make up a name in the same folder that no other process uses."""
     return path.with_name(f"{_repeated(path)}.{secrets.token_hex(4)}{_UNFINISHED}")
 
 
@@ -208,7 +208,7 @@ def _repeated(path):
 
 
 def trial_path(folder):
-    """Make up the name of a file with which writing is tried.
+    """Make up a file name for a trial of writing.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def trial_path(folder):
 
 
 def remove_unfinished(path):
-    """Remove what is left of a file by processes that were killed while they wrote it.
+    """Remove unfinished versions of a file, left by processes that were killed.
 
     Parameters
     ----------
@@ -244,23 +244,22 @@ def whole_file(path, replace=False):
     ----------
     path : pathlib.Path
         The file. Its folder must exist; a file of that name is replaced, and so is
-        what a link of that name points to.
+        the target of a link.
     replace : bool
-        Whether that goes for a file which is put there meanwhile, too.
+        Whether to replace also a file that appears there meanwhile.
 
     Yields
     ------
     pathlib.Path
-        Where to write it: under another name in the same folder, which ends in
-        ``.part``. It gets its own name when the context is left without error, and is
-        removed otherwise.
+        Where to write it: a temporary name in the same folder, which ends in
+        ``.part``. The file gets its own name when the context is left without error,
+        and is removed otherwise.
 
     Raises
     ------
     OutputError
-        If there is something else than a plain file, or the disk is full; if something
-        was put there meanwhile, which stays: then what was written keeps its other
-        name.
+        If the path is not a plain file, or the disk is full; or if another file
+        appeared there meanwhile: it stays, and the new one keeps its temporary name.
     """
     real = real_path(path)
     _refuse_special(real, path)
@@ -272,8 +271,8 @@ def whole_file(path, replace=False):
             _refuse_special(real, path)
             if not _take_name(temporary, real, replace):
                 raise _MeanwhileError(
-                    f"{path} was put there meanwhile: it stays, and what was to be "
-                    f"written there is in {temporary}"
+                    f"{path} was written meanwhile by another program: it stays, and "
+                    f"the new file is {temporary}"
                 )
     except BaseException as error:
         if not isinstance(error, _MeanwhileError):
@@ -287,7 +286,7 @@ def _sync(path):
 
 
 def _take_name(temporary, real, replace):
-    """Give a file its name, once it is on the disk; not if another one must stay."""
+    """Give a file its name once it is on disk, unless another one must stay."""
     _sync(temporary)
     if replace:
         os.replace(temporary, real)
@@ -314,14 +313,14 @@ def write_whole(path, content):
     path : pathlib.Path
         The file, as for `whole_file`.
     content : bytes
-        What to write; it is read again before the file gets its name.
+        What to write; it is read back before the file gets its name.
 
     Raises
     ------
     OutputError
         If it cannot be written.
     """
-    # Written in a moment; of processes that do so at once the last one wins.
+    # This takes a moment; if several processes do it at once, the last one wins.
     with whole_file(path, replace=True) as temporary, writing(path):
         temporary.write_bytes(content)
         if temporary.read_bytes() != content:
@@ -329,12 +328,12 @@ def write_whole(path, content):
 
 
 def check_folder(path, listing, patterns, inputs=(), overwrite=True):
-    """Check that files can be written into a folder, and that none is lost by it.
+    """Check that files can be written into a folder without losing others.
 
     Parameters
     ----------
     path : pathlib.Path
-        The folder; it may exist, with files of others, or be a link.
+        The folder; it may exist, with other files, or be a link.
     listing : str
         Name of the file in it that lists what was written before.
     patterns : iterable of str
@@ -347,9 +346,9 @@ def check_folder(path, listing, patterns, inputs=(), overwrite=True):
     Raises
     ------
     OutputError
-        If it is no folder, if it cannot be written to, or if it has something of a
-        name that may be written, which is not in the list, no plain file, or an input;
-        without ``overwrite`` also if it has a file that is in the list.
+        If it is not a writable folder, or if something in it has a name that may be
+        written, but is not in the list, not a plain file, or an input; without
+        ``overwrite`` also if it has a file that is in the list.
     """
     real = real_path(path)
     if not real.exists():
@@ -357,8 +356,8 @@ def check_folder(path, listing, patterns, inputs=(), overwrite=True):
         return
     if not real.is_dir():
         raise OutputError(
-            f"{path} is {_kind(real)}, not a folder, and not replaced: give the path "
-            "of a folder"
+            f"{path} is {_kind(real)}, not a folder, and is not replaced: give the "
+            "path of a folder"
         )
     ours = _listed(real, listing, patterns)
     for entry in sorted(real.iterdir()):
@@ -366,7 +365,7 @@ def check_folder(path, listing, patterns, inputs=(), overwrite=True):
             continue
         if entry.name not in ours:
             raise OutputError(
-                f"{entry} would be replaced, but is not of those files that were "
+                f"{entry} would be replaced, but is not one of the files that were "
                 f"written here before ({listing}): move it, or choose another folder"
             )
         _refuse_input(entry, entry, inputs)
@@ -399,8 +398,8 @@ def _listed(folder, listing, patterns):
         raise problem from error
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise problem
-    # Whoever wrote the list: it can name files of this folder only, and only such as
-    # are written here.
+    # The list may be from anywhere: of its names, only files in this folder count, and
+    # only names that may be written here.
     present = {entry.name for entry in folder.iterdir() if _is_plain(entry)}
     return {n for n in present & set(names) if _may_be_written(n, patterns)}
 
@@ -413,12 +412,12 @@ def _is_plain(path):
 def whole_folder(path, listing, patterns, overwrite=True):
     """Write the files of a folder, which appear when all are complete.
 
-    Files that were written there before go; files of others stay.
+    Files that were written there before are removed; other files stay.
 
     Parameters
     ----------
     path : pathlib.Path
-        The folder. It is made if it does not exist; its own folder must exist.
+        The folder. It is made if it does not exist; its parent must exist.
     listing : str
         Name of the file in it that lists what was written.
     patterns : iterable of str
@@ -429,17 +428,17 @@ def whole_folder(path, listing, patterns, overwrite=True):
     Yields
     ------
     pathlib.Path
-        Where to write the files: in another folder, which is removed at the end.
+        Where to write the files: a temporary folder, which is removed at the end.
 
     Raises
     ------
     OutputError
-        If the files cannot be written, or would replace files of others, or files that
-        may not be replaced: in these cases they stay in the other folder.
+        If the files cannot be written, or would replace other files, or files that may
+        not be replaced: in these two cases they stay in the temporary folder.
     """
     real = real_path(path)
     is_new = not real.exists()
-    # A folder that exists may be a disk of its own: then only inside it.
+    # An existing folder may be a disk of its own: the temporary one must be inside it.
     temporary = _temporary(real if is_new else real / "new")
     with writing(path):
         temporary.mkdir()
@@ -467,18 +466,18 @@ def whole_folder(path, listing, patterns, overwrite=True):
 
 
 def _refuse_new(source, folder, names):
-    """Refuse to replace files that nobody looked at beforehand."""
+    """Refuse to replace files that were not checked beforehand."""
     for name in sorted(names):
         if os.path.lexists(folder / name):
             raise _MeanwhileError(
-                f"{folder / name} was put there meanwhile: it stays, and what was "
-                f"to be written there is in {source}"
+                f"{folder / name} was written meanwhile by another program: it stays, "
+                f"and the new files are in {source}"
             )
 
 
 def _replace_files(source, folder, listing, names, ours):
-    """Move files into a folder, in place of those that were written there before."""
-    # All in the list, in case that this is interrupted.
+    """Move files into a folder, replacing those that were written there before."""
+    # All are listed first, in case this is interrupted.
     _write_listing(folder / listing, names | ours)
     for name in ours - names:
         (folder / name).unlink()

@@ -1,9 +1,8 @@
 """Paths as users write them: with variables, ``~``, wildcards, and any name.
 
 They mean the same on the command line and in configuration files, for all tools and for
-`GammaPhysNetReconstructor` in ``ctapipe-process``. What exists under the very name that
-was written is what was meant; only otherwise are variables, ``~`` and wildcards looked
-for in it.
+`GammaPhysNetReconstructor` in ``ctapipe-process``. A file that has exactly the name as
+written is used; only if there is none are variables, ``~`` and wildcards replaced.
 """
 
 import glob
@@ -25,33 +24,33 @@ __all__ = [
     "resolve",
 ]
 
-#: As `os.path.expandvars` understands them.
+#: As in `os.path.expandvars`.
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
-#: What ctapipe downloads.
+#: Beginnings of addresses that ctapipe opens or downloads.
 _REMOTE = ("http://", "https://", "dataset://", "file://")
 _WILDCARDS = "*?["
 
 
 def resolve(text):
-    """Find out which path is meant, whether it exists or not.
+    """Resolve a path as users write it, whether it exists or not.
 
     Parameters
     ----------
     text : str or pathlib.Path
-        What the user wrote.
+        The path as written.
 
     Returns
     -------
     pathlib.Path
         The absolute path, with variables and ``~`` replaced unless there is a file of
-        that very name. Wildcards stay.
+        exactly that name. Wildcards stay.
 
     Raises
     ------
     ToolConfigurationError
         If it is empty, or has a variable that is not set.
     """
-    # Of files that were written as UTF-8, whatever the terminal's letters are.
+    # File names are written as UTF-8, whatever the encoding of the terminal.
     text = os.fsdecode(os.fspath(text).encode(errors="surrogateescape"))
     if os.path.lexists(text):
         return Path(text).absolute()
@@ -83,12 +82,12 @@ def find_files(text):
     Raises
     ------
     ToolConfigurationError
-        If there is none, or if something is a folder.
+        If there is none, or if one is a folder.
     """
     if os.fspath(text).startswith(_REMOTE) and not os.path.lexists(text):
         return [traits.Path().validate(None, text)]
     path = resolve(text)
-    # Brackets in the names of folders that exist are no wildcards.
+    # Brackets in the names of existing folders are not wildcards.
     existing = path
     while not os.path.lexists(existing):
         existing = existing.parent
@@ -143,18 +142,19 @@ def find_file(text):
     paths = find_files(text)
     if len(paths) > 1:
         raise ToolConfigurationError(
-            f"{text} are {len(paths)} files, {paths[0].name} and others: give one"
+            f"{text} matches {len(paths)} files, {paths[0].name} and others: give one"
         )
     return paths[0]
 
 
 def named_models(text):
-    """Find model files, and what they are called.
+    """Find model files and their names.
 
     Parameters
     ----------
     text : str
-        A path or pattern, or ``NAME=FILE``. A file of the whole name wins.
+        A path or pattern, or ``NAME=FILE``. A file that has the whole text as its name
+        wins.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def named_models(text):
 
 
 def is_same_file(path, other):
-    """Say whether two paths lead to one file, by whatever links.
+    """Check whether two paths lead to the same file, through any links.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def is_same_file(path, other):
     Returns
     -------
     bool
-        Whether what is written to one changes the other.
+        Whether writing to one changes the other.
     """
     if os.path.exists(path) and os.path.exists(other):
         return os.path.samefile(path, other)
@@ -225,14 +225,14 @@ def refuse_same_files(paths):
 
 def _identity(path):
     status = os.stat(path)
-    # Numbers of files are not reliable everywhere: only where there are hard links.
+    # Inode numbers are not reliable everywhere: use them only for hard links.
     if status.st_nlink > 1:
         return status.st_dev, status.st_ino
     return os.path.realpath(path)
 
 
 def printable(text):
-    """Write a name, or what was read, so that it is one line that can be printed.
+    """Make text of unknown origin printable on one line.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def printable(text):
     Returns
     -------
     str
-        The same, with ``\\`` and a number for control characters and for bytes that are
+        The text, with ``\\`` and a number for control characters and for bytes that are
         not UTF-8.
     """
     return "".join(c if c.isprintable() else _escape(c) for c in text)
@@ -258,8 +258,8 @@ def _escape(character):
 class FilePath(traits.Path):
     """Path of a file or folder, of any name.
 
-    ctapipe's own takes what follows ``?``, ``#`` or ``:`` in a name for parts of an
-    address, and does not know ``~``.
+    ctapipe's own trait treats what follows ``?``, ``#`` or ``:`` in a name as part of
+    a URL, and does not expand ``~``.
     """
 
     def from_string(self, s):
@@ -278,14 +278,14 @@ class FilePath(traits.Path):
         return s
 
     def validate(self, obj, value):
-        """Find out which path is meant, and whether it is as it must be.
+        """Resolve the path, and check that it fits the trait.
 
         Parameters
         ----------
         obj : traitlets.HasTraits
-            Whose trait it is.
+            The owner of the trait.
         value : str, bytes, pathlib.Path or None
-            What the user wrote.
+            The path as written.
 
         Returns
         -------
@@ -295,12 +295,12 @@ class FilePath(traits.Path):
         Raises
         ------
         traitlets.TraitError
-            If it is not: the message says why.
+            If it does not; the message says why.
         """
         if isinstance(value, bytes):
             value = os.fsdecode(value)
         if not isinstance(value, str | Path):
-            # None, or what is no path.
+            # None, or something that is not a path.
             return super().validate(obj, value)
         try:
             path = find_file(value) if self._must_be_file() else resolve(value)
@@ -320,7 +320,7 @@ class FilePath(traits.Path):
 
 
 class Names(traits.List):
-    """List of texts, which are taken as they are: brackets and quotes are part of them.
+    """List of texts, kept as they are: brackets and quotes are part of them.
 
     Parameters
     ----------

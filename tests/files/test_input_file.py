@@ -90,7 +90,7 @@ def test_the_message_says_what_is_the_matter(toy_file, tmp_path, spoil, reader):
 def test_names_that_hdf5_cannot_open_are_said_to_be_such(toy_file, tmp_path):
     path = tmp_path / os.fsdecode(b"m\xe9.dl1.h5")
     shutil.copy(toy_file, path)
-    with pytest.raises(DL1FileError, match=r"m\\udce9.dl1.h5' .*is not text in UTF-8"):
+    with pytest.raises(DL1FileError, match=r"m\\udce9.dl1.h5' .*is not UTF-8"):
         open_input(path)
 
 

@@ -70,7 +70,7 @@ def test_what_was_put_there_meanwhile_stays(tmp_path, monkeypatch, links):
     temporary = writing.__enter__()
     temporary.write_text("computed")
     path.write_text("precious")
-    with pytest.raises(OutputError, match="a was put there meanwhile") as info:
+    with pytest.raises(OutputError, match="a was written meanwhile") as info:
         writing.__exit__(None, None, None)
     assert path.read_text() == "precious"
     assert str(temporary) in str(info.value)
@@ -284,7 +284,7 @@ def test_a_report_that_appears_meanwhile_stays(tmp_path):
     before = names_in(folder)
     other = whole_folder(folder, LISTING, PATTERNS, overwrite=False)
     (other.__enter__() / "figure.png").write_text("second")
-    with pytest.raises(OutputError, match="report.html was put there meanwhile"):
+    with pytest.raises(OutputError, match="report.html was written meanwhile"):
         other.__exit__(None, None, None)
     assert (folder / "report.html").read_text() == "first"
     assert_kept(folder, before, ["figure.png"])

@@ -107,9 +107,9 @@ def test_patterns_are_sorted_and_a_single_file_must_be_one(tmp_path):
     assert find_files("*.h5") == [tmp_path / "a.h5", tmp_path / "b.h5"]
     assert Reader(file="*.txt").file == tmp_path / "c.txt"
     assert [name for name, _ in named_models("*.h5")] == ["a", "b"]
-    with pytest.raises(TraitError, match=r"\*.h5 are 2 files"):
+    with pytest.raises(TraitError, match=r"\*.h5 matches 2 files"):
         Reader(file="*.h5")
-    with pytest.raises(ToolConfigurationError, match="are 2 files"):
+    with pytest.raises(ToolConfigurationError, match="matches 2 files"):
         named_models("DA=*.h5")
 
 
