@@ -1,8 +1,8 @@
-"""Figures in our own settings: tried beforehand, drawn and written.
+"""Draw and write figures with our own settings, after a trial.
 
-Users have settings of matplotlib of their own, for papers or for their screens. Figures
-here neither look like that nor fail because of it (LaTeX that is not there, fonts that
-are not known): all that draws or writes a figure does so in `figure_style`.
+Users have their own settings of matplotlib, for papers or for their screens. These
+neither change figures here nor make them fail (no LaTeX, unknown fonts): everything
+that draws or writes a figure does so in `figure_style`.
 """
 
 import contextlib
@@ -20,16 +20,16 @@ from ..files.output import write_whole
 __all__ = ["check_drawing", "collect_failures", "figure_style", "write_figures"]
 
 _DPI = 150
-#: Pixels along a side that matplotlib can draw.
+#: Most pixels along a side that matplotlib can draw.
 _MOST_PIXELS = 2**16 - 1
 
 
 @contextlib.contextmanager
 def figure_style():
-    """Draw in our own settings, whatever those of the user are.
+    """Draw with our own settings, whatever the user's are.
 
-    Figures must be drawn and written in it: matplotlib looks up some settings as it
-    makes parts of a figure, others as it writes it. Also a decorator.
+    Figures must be drawn and written in this context: matplotlib reads some settings
+    when it makes parts of a figure, others when it writes it. Also a decorator.
 
     Yields
     ------
@@ -38,18 +38,18 @@ def figure_style():
     """
     import matplotlib
 
-    # matplotlib's own settings are ours. The backend is of no use without a screen.
+    # Ours are matplotlib's defaults, but for the backend, which may need a screen.
     settings = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
     with contextlib.ExitStack() as stack:
         with warnings.catch_warnings():
-            # Of settings that will go; they have their defaults.
+            # About deprecated settings; they have their defaults.
             warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
             stack.enter_context(matplotlib.rc_context(settings))
         yield
 
 
 def check_drawing():
-    """Check that figures can be drawn, before it takes hours to compute their content.
+    """Check that figures can be drawn, before hours are spent on their content.
 
     Raises
     ------
@@ -62,15 +62,15 @@ def check_drawing():
     except Exception as error:
         raise ToolConfigurationError(
             f"figures cannot be drawn: {_message(error)}. Check the installation of "
-            "matplotlib, and that MPLCONFIGDIR or TMPDIR is a folder to write to"
+            "matplotlib, and that MPLCONFIGDIR or TMPDIR is a writable folder"
         ) from error
 
 
 def _import_matplotlib():
-    """Import matplotlib, without the user's settings where they prevent it.
+    """Import matplotlib, without the user's settings if they prevent it.
 
-    matplotlib reads them as it is imported, and gives up at a file that is no text, at
-    a backend or a locale that it does not know.
+    matplotlib reads them when it is imported, and fails on a file that is not text, and
+    on an unknown backend or locale.
     """
     try:
         importlib.import_module("matplotlib.pyplot")
@@ -83,7 +83,7 @@ def _import_matplotlib():
 
 @contextlib.contextmanager
 def _no_settings():
-    """Let matplotlib find no settings, wherever it looks for them."""
+    """Hide the user's settings from matplotlib, wherever it looks for them."""
     names = ("MPLCONFIGDIR", "MATPLOTLIBRC", "MPLBACKEND")
     before = {name: os.environ[name] for name in names if name in os.environ}
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -114,12 +114,12 @@ def _message(error):
 
 @contextlib.contextmanager
 def collect_failures(failures, what):
-    """Go on where something cannot be drawn: what was computed is worth more.
+    """Continue if something cannot be drawn: what was computed is worth more.
 
     Parameters
     ----------
     failures : list of str
-        Where to add what failed, and why.
+        Failures and their reasons are added here.
     what : str
         What is drawn.
 
@@ -145,12 +145,13 @@ def write_figures(plots, folder, failures=None):
     folder : pathlib.Path
         Where to write them.
     failures : list of str, optional
-        Where to add which plots cannot be drawn, and why. Without it that is an error.
+        Plots that cannot be drawn are added here, with the reason. Without it, one is
+        an error.
 
     Returns
     -------
     list of pathlib.Path
-        What was written.
+        The written files.
     """
     paths = []
     for name, figure in plots.items():
@@ -168,7 +169,7 @@ def write_figures(plots, folder, failures=None):
 
 def _render(figure):
     """Content of the files of a figure, by their suffix."""
-    # Of very large figures fewer pixels: there is a limit.
+    # Very large figures get a lower resolution: their pixels are limited.
     dpi = min(_DPI, int(_MOST_PIXELS / max(figure.get_size_inches())))
     content = {}
     for suffix in ("png", "pdf"):

@@ -1,6 +1,6 @@
-"""Parts of panels, alike in all figures: colours, curves, bands, axes, texts, legends.
+"""Parts of panels, for all figures: colours, curves, bands, axes, texts, legends.
 
-To be used in `drawing.figure_style`.
+Use them in `drawing.figure_style`.
 """
 
 import textwrap
@@ -20,34 +20,34 @@ __all__ = [
     "set_logarithmic",
 ]
 
-#: Colours of curves: those of Okabe and Ito, which colour-blind readers tell apart.
-#: Line styles and markers say the same again.
+#: Colours of curves by Okabe and Ito, which colour-blind readers can distinguish.
+#: Line styles and markers distinguish the curves, too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-#: Letters in a line of a name in a legend or a title.
+#: Characters per line of a name in a legend or a title.
 NAME_WIDTH = 40
 #: Height in inches of a line of a legend.
 _LINE_HEIGHT = 0.19
-#: Letters in a line of what is said in an empty panel.
+#: Characters per line of the text in an empty panel.
 _WRAPPED = 28
 
 
 def plain_text(text, width=None):
-    """Make matplotlib show a text letter by letter, such as the name of a file.
+    """Make matplotlib show a text literally, such as the name of a file.
 
     Parameters
     ----------
     text : str
-        The text. What it has between dollars is no formula, and what the font does not
-        have (or no font, such as the end of a line) is shown by its number.
+        The text. Dollar signs do not make a formula, and characters that the font (or
+        any font, such as a line break) does not have are shown by their number.
     width : int, optional
-        Break lines after so many letters.
+        Break lines after this many characters.
 
     Returns
     -------
     str
-        What to give to matplotlib.
+        The text for matplotlib.
     """
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
@@ -64,7 +64,7 @@ def plain_text(text, width=None):
         for start in range(0, len(letters), width)
     ]
     shown = "\n".join(lines)
-    # matplotlib keeps labels that begin with an underscore for itself.
+    # matplotlib leaves labels that begin with an underscore out of legends.
     return f" {shown}" if shown.startswith("_") else shown
 
 
@@ -74,7 +74,7 @@ def curve_styles(names):
     Parameters
     ----------
     names : iterable of str
-        What there are curves of.
+        Names of the curves.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def curve_styles(names):
 
 
 def legend_entries(axes):
-    """Collect what a legend of several panels says, each label once.
+    """Collect the legend entries of several panels, each label once.
 
     Parameters
     ----------
@@ -142,9 +142,9 @@ def place_legend(figure, entries, n_columns, where="lower"):
 
 
 def set_logarithmic(axis):
-    """Make an axis logarithmic, with a few numbers at it as one writes them.
+    """Make an axis logarithmic, with a few numbers in plain notation.
 
-    To be called when all that it shows is drawn.
+    Call it when everything on the axis is drawn.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def set_logarithmic(axis):
 
 
 def mark_isolated(values):
-    """Choose the markers of a line that has none: where there is no line, either.
+    """Choose markers for the values of a line that has no segment there.
 
     Parameters
     ----------
@@ -193,11 +193,11 @@ def draw_band(axis, x, mean, deviation, colour, label=None, step=None):
     x, mean, deviation : numpy.ndarray
         Positions, middle and half height of the band, shape (n,).
     colour : str
-        Colour, of which the band is a light one.
+        Colour; the band has a light shade of it.
     label : str, optional
-        What a legend says.
+        Label in a legend.
     step : {"pre", "post", "mid"}, optional
-        How it steps, for that of a histogram.
+        How it steps, for the band of a histogram.
     """
     shade = {"color": colour, "alpha": 0.2}
     ends = mean - deviation, mean + deviation
@@ -217,7 +217,7 @@ def say_empty(axis, reason, below=False):
     reason : str
         Why.
     below : bool
-        Whether to say it below the panel, for which room is made.
+        Whether to say it below the panel, where room is made for it.
     """
     box = {"facecolor": "white", "edgecolor": "0.5", "alpha": 0.9}
     text = axis.text(
