@@ -1,10 +1,10 @@
-"""Outputs of the networks as columns of DL2, and which rows of them are valid.
+"""Outputs of the networks as columns of DL2, and their valid rows.
 
-The columns are those of ctapipe's containers, in their units. The mean over the members
-is taken of what the networks regress (log10 of the energy, offsets in the telescope and
-in the tilted ground frame) and of the probabilities of the classes. The spread of the
-members, where a container has a field for it, is the standard deviation of the physical
-quantity over the members; with a single member it is NaN.
+The columns are those of ctapipe's containers, in their units. The outputs of the
+networks are averaged over the members: log10 of the energy, offsets in the telescope
+and in the tilted ground frame, probabilities of the classes. The spread of the members,
+if a container has a field for it, is the standard deviation of the physical quantity
+over the members; with a single member it is NaN.
 """
 
 from functools import cached_property
@@ -19,7 +19,7 @@ __all__ = ["Images", "are_usable", "invalidate_array", "telescope_columns"]
 
 
 class Images:
-    """Outputs of members for images, and where the images were taken.
+    """Outputs of members for images, with pointing and position of the telescopes.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class Images:
     pointing_alt, pointing_az : astropy.units.Quantity
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
-        Telescope of each image in the GroundFrame, shape (n, 3).
+        Position of each image's telescope in the GroundFrame, shape (n, 3).
     altitude : astropy.units.Quantity, optional
         Altitude of the telescope above sea level, shape (n,).
 
@@ -51,7 +51,7 @@ class Images:
         self.position = np.tile(position, (n_rows, 1))
 
     def rows(self, task):
-        """Put the mean over the members before them.
+        """Return the mean over the members, then the members.
 
         Parameters
         ----------
@@ -80,11 +80,11 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=Non
     Parameters
     ----------
     outputs : dict of str to numpy.ndarray
-        For each task, shape (n_members, n, n_outputs), as the predictor gives them.
+        For each task, shape (n_members, n, n_outputs), as the predictor returns them.
     pointing_alt, pointing_az : astropy.units.Quantity
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
-        Telescope of each image in the GroundFrame, shape (n, 3).
+        Position of each image's telescope in the GroundFrame, shape (n, 3).
     altitude : astropy.units.Quantity, optional
         Altitude of the telescope above sea level, shape (n,), for heights.
 
@@ -103,13 +103,13 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=Non
             columns.setdefault(kind, {}).update(values)
     for container in columns.values():
         _invalidate(container)
-    # The container of impact distances has no flag: NaN says it all.
+    # The container of impact distances has no flag: NaN marks what is not valid.
     columns.get("impact", {}).pop("is_valid", None)
     return columns
 
 
 def _invalidate(columns):
-    """Set the validity flags: a row is valid if all it predicts is finite."""
+    """Set the validity flags: a row is valid if all its predictions are finite."""
     valid = are_usable(columns, [name for name in columns if "uncert" not in name])
     for value in columns.values():
         value[~valid] = np.nan
@@ -117,9 +117,9 @@ def _invalidate(columns):
 
 
 def are_usable(columns, needed):
-    """Find the rows in which all that is needed is finite, and nothing is infinite.
+    """Find the rows in which needed values are finite, and no value is infinite.
 
-    What is not known is NaN: the spread of a single member, for example.
+    Unknown values are NaN: the spread of a single member, for example.
 
     Parameters
     ----------
@@ -138,17 +138,17 @@ def are_usable(columns, needed):
 
 
 def invalidate_array(kind, columns):
-    """Make predictions of the array invalid that are not finite.
+    """Mark predictions of the array that are not finite as invalid.
 
     Parameters
     ----------
     kind : str
-        Which: a key of `PROPERTIES`.
+        Kind of prediction: a key of `PROPERTIES`.
     columns : dict of str to numpy.ndarray
         Columns of its container, shape (n_events,), and ``telescopes``, a mask, shape
         (n_events, n_telescopes), bool. They are changed: rows that are not valid, or
         not finite, become NaN, without telescopes and with ``is_valid`` False. An
-        uncertainty or an impact point that is not known may be NaN.
+        unknown uncertainty or impact point may be NaN.
     """
     telescopes, valid = columns.pop("telescopes"), columns.pop("is_valid")
     valid = valid & are_usable(columns, needed_fields(kind))

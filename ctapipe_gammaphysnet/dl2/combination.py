@@ -1,8 +1,8 @@
-"""The telescopes' predictions to those of the array, of an event or of many.
+"""Combine the telescopes' predictions into those of the array, for one event or many.
 
-What combines them is a ctapipe `StereoCombiner`. Here is what holds whatever the
-combiner is: a prediction of the array is finite or not valid, a single telescope has no
-spread, and a table of many events gives what the events give one by one.
+They are combined by a ctapipe `StereoCombiner`. This module makes sure that for any
+combiner a prediction of the array is finite or not valid, a single telescope has no
+spread, and a table of many events has the same results as the events one by one.
 """
 
 import contextlib
@@ -31,18 +31,18 @@ _KEYS = ("obs_id", "event_id")
 
 
 def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
-    """Make what combines the telescopes.
+    """Make the combiners of the telescopes.
 
     Parameters
     ----------
     kinds : collection of str
-        What is predicted: keys of `dl2.containers.CONTAINERS`.
+        Kinds of predictions: keys of `dl2.containers.CONTAINERS`.
     prefix : str
         Common stem of the groups' names.
     name : str
         Name of a `StereoCombiner`.
     parent : ctapipe.core.Component, optional
-        Whose configuration counts.
+        Component whose configuration is used.
 
     Returns
     -------
@@ -67,10 +67,10 @@ def combine_event(combiners, event):
     Parameters
     ----------
     combiners : tuple of ctapipe.reco.StereoCombiner
-        Those of one kind, as `make_combiners` gives them.
+        Those of one kind, from `make_combiners`.
     event : ctapipe.containers.ArrayEventContainer
-        The event, with its DL1 parameters and its DL2 of the telescopes. What it had
-        of the array is replaced.
+        The event, with its DL1 parameters and its DL2 of the telescopes. Its DL2 of
+        the array is replaced.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def combine_event(combiners, event):
 
 
 def _has_negative_weights(combiner, event, kind):
-    """Tell whether a telescope would count less than nothing, in a mean."""
+    """Check whether a telescope would have a negative weight in a mean."""
     if getattr(combiner, "weights", "none") == "none":
         return False
     return any(
@@ -113,11 +113,11 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     Parameters
     ----------
     combiners : tuple of ctapipe.reco.StereoCombiner
-        Those of one kind, as `make_combiners` gives them.
+        Those of one kind, from `make_combiners`.
     table : astropy.table.Table
-        Telescope events, as `telescope_table` gives them.
+        Telescope events, from `telescope_table`.
     event : numpy.ndarray
-        Number of the event of each, shape (n,), int.
+        Number of the event of each row, shape (n,), int.
     n_events : int
         Number of events.
     tel_ids : sequence of int
@@ -126,9 +126,9 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     Returns
     -------
     dict of str to numpy.ndarray
-        Fields of the container in its units, shape (n_events,), which are those of
+        Fields of the container in its units, shape (n_events,), which agree with
         `combine_event` to rounding, and ``telescopes``, a mask, shape (n_events,
-        n_telescopes), bool. Fields that nothing is known of may be missing.
+        n_telescopes), bool. Unknown fields may be missing.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _predict(combiner, table, event):
     """Predict from the events in which no weight is negative or not finite.
 
     The others have no mean, and one weight that is not finite would spoil all of
-    ctapipe's means in a table. Without any valid prediction it is None.
+    ctapipe's means in a table. Return None if there is no valid prediction.
     """
     name = f"{combiner.prefix}_tel_is_valid"
     has_weights = getattr(combiner, "weights", "none") != "none"
@@ -193,8 +193,8 @@ def _spoilers(combiner, table):
     """Find valid rows whose weight is not finite.
 
     Whether it is finite depends on which parameters are 0 or not finite. One image of
-    each such pattern is tried, alone and together with one that is good alone, whose
-    mean it spoils or does not.
+    each such pattern is tried: alone, and, if that fails, together with one that is
+    good alone, to see whether it spoils the mean.
     """
     valid = np.flatnonzero(table[f"{combiner.prefix}_tel_is_valid"])
     names = [n for n in table.colnames if n.startswith(("hillas_", "leakage_"))]
@@ -216,7 +216,7 @@ def _spoilers(combiner, table):
 
 def _predict_table(combiner, table):
     try:
-        # What is not defined is NaN, as in `combine_event`.
+        # Undefined values are NaN, as in `combine_event`.
         with np.errstate(all="ignore"):
             return combiner.predict_table(table)
     except NotImplementedError as error:
@@ -228,7 +228,7 @@ def _predict_table(combiner, table):
 
 
 def _numbers_of(stereo, table, event):
-    """Numbers of the events in a combiner's table: it may leave out some."""
+    """Numbers of the events in a combiner's table, which may leave out some."""
     _, first = np.unique(event, return_index=True)
     keys = zip(*(table[key][first].tolist() for key in _KEYS), strict=True)
     number = dict(zip(keys, event[first].tolist(), strict=True))
@@ -248,7 +248,7 @@ def _fill(columns, kind, prefix, number, stereo):
 
 
 def _fill_telescopes(columns, prefix, number, stereo, index):
-    """Fill the flag and the mask of telescopes; ``index`` is that of each tel_id."""
+    """Fill the flag and the mask of telescopes; ``index`` is by tel_id."""
     columns["is_valid"][number] = stereo[f"{prefix}_is_valid"]
     used = [list(tel_ids) for tel_ids in stereo[f"{prefix}_telescopes"]]
     rows = np.repeat(number, [len(tel_ids) for tel_ids in used])
@@ -256,10 +256,10 @@ def _fill_telescopes(columns, prefix, number, stereo, index):
 
 
 def _mend_spreads(columns, combiner, table, event):
-    """Make the spreads of tables those of events.
+    """Correct the spreads of tables to those of events.
 
-    A single telescope has none; and that of energies in ctapipe's tables is not
-    corrected for the number of telescopes.
+    A single telescope has none; and ctapipe's tables do not correct the spread of
+    energies for the number of telescopes.
     """
     if "ang_distance_uncert" in columns:
         is_single = columns["telescopes"].sum(axis=1) < 2
@@ -270,7 +270,7 @@ def _mend_spreads(columns, combiner, table, event):
 
 
 def _energy_spread(combiner, table, event, columns):
-    """Spread of the telescopes' energies, as `StereoMeanCombiner` has it of an event.
+    """Spread of the telescopes' energies, as in `StereoMeanCombiner` for an event.
 
     Shape (n_events,), in TeV.
     """
@@ -283,7 +283,7 @@ def _energy_spread(combiner, table, event, columns):
     if combiner.weights != "none":
         weights = _shares(combiner, table[valid], event[valid])
     _, spread = weighted_mean(energy, weights, event[valid], len(columns["is_valid"]))
-    # What is too large becomes infinite, and is then not valid.
+    # Values that are too large become infinite, and are then not valid.
     with np.errstate(over="ignore"):
         return np.exp(spread) if combiner.log_target else spread
 

@@ -33,7 +33,7 @@ _MODEL = "Model file: first digits of its SHA-256"
 
 
 class ModelName(NamedTuple):
-    """What a model file is known by.
+    """Identification of a model file.
 
     Attributes
     ----------
@@ -81,14 +81,14 @@ CONTAINERS = {
     PARTICLE_TYPE: (ParticleClassificationContainer, "Classifier"),
     "impact": (TelescopeImpactParameterContainer, "Geometry"),
 }
-#: The property by which ctapipe's combiners know each kind.
+#: The property of each kind in ctapipe's combiners.
 PROPERTIES = {
     "energy": ReconstructionProperty.ENERGY,
     "geometry": ReconstructionProperty.GEOMETRY,
     PARTICLE_TYPE: ReconstructionProperty.PARTICLE_TYPE,
 }
-#: Containers of the array, which name the model in each row: attributes of tables that
-#: are merged are those of the first file.
+#: Containers of the array, which name the model in each row: merged tables have only
+#: the attributes of the first file.
 _ARRAY_CONTAINERS = {
     "energy": _ArrayEnergy,
     "geometry": _ArrayGeometry,
@@ -97,7 +97,7 @@ _ARRAY_CONTAINERS = {
 
 
 def kinds_of_tasks(tasks):
-    """Find which kinds of DL2 information a network's tasks give.
+    """Find the kinds of DL2 information that a network's tasks predict.
 
     Parameters
     ----------
@@ -107,8 +107,8 @@ def kinds_of_tasks(tasks):
     Returns
     -------
     list of str
-        Keys of `CONTAINERS`: energy; geometry, where there is a direction; the particle
-        type; and the impact distance, where there are direction and impact point.
+        Keys of `CONTAINERS`: energy; geometry, if there is a direction; the particle
+        type; and the impact distance, if there are direction and impact point.
     """
     found = set().union(*(TASKS[task].kinds(tasks) for task in tasks))
     return [kind for kind in CONTAINERS if kind in found]
@@ -117,12 +117,12 @@ def kinds_of_tasks(tasks):
 def needed_fields(kind):
     """Find the fields without which a prediction of the array is not valid.
 
-    The impact point may be missing: a network can be without that task.
+    The impact point may be missing: a network may not have that task.
 
     Parameters
     ----------
     kind : str
-        Which: a key of `PROPERTIES`.
+        Kind of prediction: a key of `PROPERTIES`.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def needed_fields(kind):
 
 
 def kind_of(combiner):
-    """Find which kind of DL2 information a combiner combines.
+    """Find the kind of DL2 information that a combiner combines.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def group_names(prefix):
     Returns
     -------
     dict of str to str
-        Name of the group, and prefix of its columns, of each kind.
+        Name of the group, and prefix of its columns, for each kind.
     """
     return {kind: prefix + name for kind, (_, name) in CONTAINERS.items()}
 
@@ -178,7 +178,7 @@ def telescope_container(prefix, kind, **values):
     prefix : str
         Common stem of the groups' names.
     kind : str
-        Which: a key of `CONTAINERS`.
+        Kind of prediction: a key of `CONTAINERS`.
     **values
         The container's fields. Without any, nothing is predicted: NaN, and ``is_valid``
         False.
@@ -200,7 +200,7 @@ def array_container(prefix, kind, model, **values):
     prefix : str
         Common stem of the groups' names.
     kind : str
-        Which: a key of `PROPERTIES`.
+        Kind of prediction: a key of `PROPERTIES`.
     model : ModelName
         The model, which the container names.
     **values

@@ -1,4 +1,4 @@
-"""DL2 in ctapipe's events: filled, and not valid where it is not finite."""
+"""Fill DL2 into ctapipe's events, and mark what is not finite as not valid."""
 
 import astropy.units as u
 
@@ -33,7 +33,7 @@ def fill_telescope(event, tel_id, prefix, columns, row):
     prefix : str
         Common stem of the groups' names.
     columns : dict of str to dict of str to array
-        As `dl2.columns.telescope_columns` gives them.
+        Columns from `dl2.columns.telescope_columns`.
     row : int
         The telescope's row in the columns.
     """
@@ -68,17 +68,17 @@ def _set_container(event, tel_id, prefix, kind, values):
 
 
 def invalidate_stereo(event, kind, name):
-    """Make the prediction of the array of an event invalid if it is not finite.
+    """Mark the prediction of the array in an event as invalid if it is not finite.
 
-    Whatever combines telescopes may give NaN: with weights that are not finite, such
-    as ``length / width`` of an image that is a line.
+    Any combiner may return NaN: with weights that are not finite, such as
+    ``length / width`` of an image that is a line.
 
     Parameters
     ----------
     event : ctapipe.containers.ArrayEventContainer
         The event.
     kind : str
-        Which prediction: a key of `PROPERTIES`.
+        Kind of prediction: a key of `PROPERTIES`.
     name : str
         Name of its group.
 
@@ -101,7 +101,7 @@ def invalidate_stereo(event, kind, name):
 
 
 def name_model(event, prefix, kinds, model):
-    """Have the DL2 containers of an event name the model that they are from.
+    """Name the model in the DL2 containers of an event.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""A ctapipe DL2 file, made of a DL1 file and tables of predictions.
+"""A ctapipe DL2 file, made from a DL1 file and tables of predictions.
 
-The file holds all that the DL1 file does, but for images, unless they are asked for,
-and waveforms.
+The file holds everything in the DL1 file except waveforms, and images only if they are
+requested.
 """
 
 import json
@@ -29,11 +29,11 @@ from .containers import PROPERTIES, array_container, group_names, telescope_cont
 __all__ = ["DL2File", "differences"]
 
 _STATISTICS = "/dl2/service/tel_event_statistics/GammaPhysNetReconstructor"
-#: Attributes of the file that tell from what it was made, and how.
+#: Attributes that record the file's input, model and settings.
 _INPUT = "CONTEXT GAMMAPHYSNET INPUT ID"
 _MODEL = "CONTEXT GAMMAPHYSNET MODEL SHA256"
 _SETTINGS = "CONTEXT GAMMAPHYSNET SETTINGS"
-#: Characters of a setting that are kept: all of them fit into an attribute of HDF5.
+#: Characters kept of a setting, so that all settings fit into an attribute of HDF5.
 _SETTING_LENGTH = 1000
 #: Characters of the list of observations in the header, for the same reason.
 _OBSERVATIONS_LENGTH = 10_000
@@ -47,7 +47,7 @@ class DL2File:
     path : pathlib.Path
         Where to write.
     name : pathlib.Path
-        What to call it in messages.
+        Its name in messages.
     subarray : ctapipe.instrument.SubarrayDescription
         The telescopes.
     prefix : str
@@ -58,7 +58,7 @@ class DL2File:
     Raises
     ------
     OutputError
-        If it cannot be written, also when it is closed: see
+        If it cannot be written; this may show only when it is closed, see
         `files.hdf5_output.verified`.
     """
 
@@ -92,14 +92,14 @@ class DL2File:
         return self._writer.h5file
 
     def copy(self, reader, images):
-        """Copy what the input holds, but for waveforms and predictions like ours.
+        """Copy the input, except waveforms and predictions under the same names.
 
         Parameters
         ----------
         reader : EventReader
             The input.
         images : bool
-            Whether to copy the images, true ones included.
+            Whether to copy the images, including true images.
         """
         reader.copy_to(self.h5file, self.name, images, self._is_left_out)
 
@@ -111,9 +111,9 @@ class DL2File:
         return f"{path}/".startswith(f"{_STATISTICS}/")
 
     def make_tables(self, kinds, tel_ids):
-        """Make tables without rows, where no event will be appended.
+        """Make tables without rows, for a file to which no event will be appended.
 
-        Files without events can only be merged with others if they have the tables.
+        A file without events can be merged with others only if it has the tables.
 
         Parameters
         ----------
@@ -136,14 +136,14 @@ class DL2File:
         Parameters
         ----------
         kind : str
-            Which: a key of `dl2.containers.CONTAINERS`.
+            Kind of prediction: a key of `dl2.containers.CONTAINERS`.
         tel_id : int
             The telescope.
         index : dict of str to numpy.ndarray
             ``obs_id`` and ``event_id``, shape (n,), int.
         columns : dict of str to numpy.ndarray
-            Fields of the container, shape (n,), in its units; fields that are not
-            there keep their defaults.
+            Fields of the container, shape (n,), in its units; missing fields keep
+            their defaults.
         """
         name = group_names(self._prefix)[kind]
         container = telescope_container(self._prefix, kind)
@@ -163,7 +163,7 @@ class DL2File:
         Parameters
         ----------
         kind : str
-            Which: a key of `dl2.containers.PROPERTIES`.
+            Kind of prediction: a key of `dl2.containers.PROPERTIES`.
         index : dict of str to numpy.ndarray
             ``obs_id`` and ``event_id``, shape (n,), int.
         columns : dict of str to numpy.ndarray
@@ -182,8 +182,8 @@ class DL2File:
     def _append(self, table_name, index_class, container, index, columns):
         with writing(self.name):
             if table_name not in self._templates:
-                # ctapipe makes the table, for one row, from its containers; the row is
-                # then the template of all rows.
+                # ctapipe makes the table, with one row, from its containers; the row
+                # is then the template for all rows.
                 zeros = {name: values.dtype.type() for name, values in index.items()}
                 self._writer.write(table_name, [index_class(**zeros), container])
                 table = self.h5file.root[table_name]
@@ -208,11 +208,11 @@ class DL2File:
         statistics : astropy.table.Table
             Counts of the selection.
         settings : dict of str to object
-            What else the content depends on, for `differences`.
+            Settings on which the content depends, for `differences`.
         contact : ctapipe.io.metadata.Contact
             Who to contact about it.
         instrument : ctapipe.io.metadata.Instrument
-            What took the data.
+            The instrument that took the data.
         """
         levels = {
             DataLevel.DL1_IMAGES: IMAGES,
@@ -242,15 +242,15 @@ class DL2File:
 
 
 def _short_list(obs_ids):
-    """Numbers of observations for the header: all of them, if there is room."""
+    """Numbers of observations for the header: all of them, if they fit."""
     if len(",".join(map(str, obs_ids))) <= _OBSERVATIONS_LENGTH:
         return obs_ids
-    # All are in the table of the observations.
+    # The table of the observations has all of them.
     return [f"{min(obs_ids)}-{max(obs_ids)}"]
 
 
 def _short_settings(settings):
-    """Settings of which each fits, with all others, into an attribute."""
+    """Shorten long settings, so that all of them fit into an attribute."""
     settings = {"version": version("ctapipe_gammaphysnet"), **settings}
     texts = {name: json.dumps(v, default=str) for name, v in settings.items()}
     return {
@@ -262,14 +262,14 @@ def _short_settings(settings):
 
 
 def differences(path, settings):
-    """Tell in what a DL2 file differs from what would be written now.
+    """Find how a DL2 file differs from the one that would be written now.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file, which was written as a whole if it was written by this package.
+        The file; it is complete if this package wrote it.
     settings : dict of str to object
-        What the content depends on, as for `DL2File.finish`.
+        Settings on which the content depends, as for `DL2File.finish`.
 
     Returns
     -------

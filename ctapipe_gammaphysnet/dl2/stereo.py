@@ -1,6 +1,7 @@
-"""What ctapipe's combiners leave out of the geometry, as a combiner of its own.
+"""A combiner for the part of the geometry that ctapipe's combiners leave out.
 
-A prediction here is of one telescope in one event; ``event`` numbers the events from 0.
+A prediction here is that of one telescope in one event; ``event`` numbers the events
+from 0.
 """
 
 from itertools import chain
@@ -84,25 +85,25 @@ def combine_geometry(values, intensity, event, array_alt, array_az):
     ----------
     values : dict of str to numpy.ndarray
         Fields that are not needed, such as the impact point, in the container's units,
-        shape (n,); NaN where a telescope does not know them.
+        shape (n,); NaN if unknown.
     intensity : numpy.ndarray
-        Intensity of the images, shape (n,). Where one of an event is not positive or
-        not finite, all of it weigh the same.
+        Intensity of the images, shape (n,). If one in an event is not positive or not
+        finite, all images of that event have the same weight.
     event : numpy.ndarray
-        Event of each, shape (n,), int.
+        Event of each image, shape (n,), int.
     array_alt, array_az : astropy.units.Quantity
         Pointing of the array at each event, shape (n_events,).
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Fields that a telescope knows, with their weighted standard deviations, shape
-        (n_events,). With the impact point come ``core_tilted_x`` and ``core_tilted_y``
-        in the frame of the array's pointing.
+        Fields known for any telescope, with their weighted standard deviations, shape
+        (n_events,). The impact point comes with ``core_tilted_x`` and
+        ``core_tilted_y`` in the frame of the array's pointing.
     """
     n_events, columns = len(array_alt), {}
     for fields in _averaged_fields(values):
-        # A network without the task impact gives a direction, but no impact point.
+        # A network without the task impact predicts a direction, but no impact point.
         known = np.all([np.isfinite(values[field]) for field in fields], axis=0)
         if not known.any():
             continue
@@ -117,9 +118,9 @@ def combine_geometry(values, intensity, event, array_alt, array_az):
 
 
 def _averaged_fields(available):
-    """Fields of each task that adds to the geometry without being needed for it.
+    """Fields of each task that belongs to the geometry, but is not needed for it.
 
-    A telescope knows all fields of a task, or none.
+    For a telescope, all fields of a task are known, or none.
     """
     fields = (
         [field for kind, field, _ in task.columns.values() if kind == "geometry"]
@@ -151,8 +152,8 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
 
     ctapipe's combiners leave it out. It is the mean over the telescopes in the
     GroundFrame, weighted by the intensity of their images; its uncertainty is the
-    weighted standard deviation. The tilted impact point is that in the frame of the
-    array's pointing.
+    weighted standard deviation. The tilted impact point is the same point in the frame
+    of the array's pointing.
 
     Parameters
     ----------
@@ -179,8 +180,8 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
         ----------
         event : ctapipe.containers.ArrayEventContainer
             The event, with its DL2 of the telescopes and a geometry of the array. The
-            telescopes that it names are averaged; if it is not valid, it stays as it
-            is.
+            mean is over the telescopes that the geometry names; if it is not valid, it
+            stays as it is.
         """
         stereo = predictions_of(event, "geometry")[self.prefix]
         if not stereo.is_valid:
@@ -206,9 +207,10 @@ class GammaPhysNetGeometryCombiner(StereoCombiner):
         Parameters
         ----------
         mono_predictions : astropy.table.Table
-            Telescope events, those of an event in a block: ``obs_id``, ``event_id``,
-            ``hillas_intensity``, the geometry with ``{prefix}_tel_is_valid``, and the
-            pointing of the array, ``array_altitude`` and ``array_azimuth``.
+            Telescope events, with those of one event in consecutive rows: ``obs_id``,
+            ``event_id``, ``hillas_intensity``, the geometry with
+            ``{prefix}_tel_is_valid``, and the pointing of the array,
+            ``array_altitude`` and ``array_azimuth``.
 
         Returns
         -------

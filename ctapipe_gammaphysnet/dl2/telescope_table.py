@@ -1,4 +1,4 @@
-"""A table of telescope events, as ctapipe's combiners take it."""
+"""A table of telescope events, as ctapipe's combiners expect it."""
 
 from itertools import chain
 
@@ -13,7 +13,7 @@ _KEYS = ("obs_id", "event_id", "tel_id")
 
 
 def telescope_table(chunk, telescopes, prefix):
-    """Put telescope events into one table, as ctapipe's combiners take them.
+    """Collect telescope events in one table, as ctapipe's combiners expect it.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def telescope_table(chunk, telescopes, prefix):
         The events, with the parameters of their images.
     telescopes : dict of int to dict of str to dict of str to numpy.ndarray
         For each telescope and kind the columns of its container, one row for each event
-        that it triggered, in the container's units; fields may be missing.
+        that triggered it, in the container's units; fields may be missing.
     prefix : str
         Common stem of the groups' names.
 
@@ -29,7 +29,7 @@ def telescope_table(chunk, telescopes, prefix):
     -------
     table : astropy.table.Table
         ``obs_id``, ``event_id``, ``tel_id``, the parameters, the pointing of the array,
-        and the predictions after ``{prefix}_tel_``; in the order of the events.
+        and the predictions, prefixed ``{prefix}_tel_``; in the order of the events.
     event : numpy.ndarray
         The event of each row, counted from the start of the chunk, shape (n,), int.
     """
