@@ -1,10 +1,10 @@
 """γ-PhysNet on whole DL1 files: many images at once, instead of event by event.
 
 The results are those of `GammaPhysNetReconstructor` in ``ctapipe-process``, whose
-configuration, networks and counts are used. What is done here is to keep the networks
-busy: images are read in blocks, whatever events and telescopes they belong to, and the
-networks compute with one block while others are read and written. The rest is done in
-arrays of many events.
+configuration, networks and counts are used. This module keeps the networks busy: images
+are read in blocks, whatever events and telescopes they belong to, and the networks
+process one block while others are read and written. The rest is done in arrays of many
+events.
 """
 
 from collections import deque
@@ -26,12 +26,12 @@ __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
-#: Blocks that are computed at once: one goes on where the other one has to wait.
+#: Blocks that are computed at once: one computes while the other has to wait.
 _BLOCKS_AT_ONCE = 2
-#: Blocks in memory, with one that is ready when another one is done.
+#: Blocks in memory, including one that is ready when another one is done.
 _BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
-#: Options on which the content does not depend. The model is compared by its hash, and
-#: without a network there are no predictions, warning or not.
+#: Options that do not change the content. The model is compared by its hash, and
+#: without a network there are no predictions, with or without a warning.
 _NO_SETTINGS = {"load_path", "missing_network", "device", "n_jobs", "batch_size"}
 
 
@@ -47,7 +47,8 @@ def reconstruct_file(
     path : pathlib.Path
         The DL2 file to write; it appears whole or not at all.
     reconstructor : GammaPhysNetReconstructor
-        The reconstructor, made for the file's telescopes. Its quality query counts.
+        The reconstructor, made for the file's telescopes. Its quality query counts the
+        events.
     chunk_size : int
         Events to read at once.
     images : bool
@@ -55,9 +56,9 @@ def reconstruct_file(
     contact : ctapipe.io.metadata.Contact
         Who to contact about the file.
     instrument : ctapipe.io.metadata.Instrument
-        What took the data.
+        The instrument that took the data.
     progress : callable, optional
-        Called with the number of events that were written, after each chunk.
+        Called after each chunk with its number of events.
     """
     _check_pointing(dl1, reconstructor)
     settings = settings_of(dl1, reconstructor, images, contact, instrument)
@@ -67,7 +68,7 @@ def reconstruct_file(
         DL2File(temporary, path, dl1.subarray, reconstructor.prefix, name) as dl2,
     ):
         with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
-            # The networks go on computing while the tables are copied.
+            # The networks compute while the tables are copied.
             first = list(islice(results, 1))
             dl2.copy(dl1, images)
             for chunk, telescopes, array in chain(first, results):
@@ -82,9 +83,9 @@ def reconstruct_file(
 
 
 def settings_of(dl1, reconstructor, images, contact, instrument):
-    """Collect all that the content of a DL2 file depends on.
+    """Collect everything on which the content of a DL2 file depends.
 
-    Hardware, batches and chunks do not belong to it: they change nothing but rounding.
+    Hardware, batches and chunks are not part of it: they change only rounding.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
     contact : ctapipe.io.metadata.Contact
         Who to contact about the file.
     instrument : ctapipe.io.metadata.Instrument
-        What took the data.
+        The instrument that took the data.
 
     Returns
     -------
@@ -142,7 +143,7 @@ def reconstruct_chunks(dl1, reconstructor, size):
         Some events.
     telescopes : dict of int to dict of str to dict of str to numpy.ndarray
         For each telescope and kind the columns of its container, one row for each event
-        that it triggered, in TeV, deg and m.
+        that triggered it, in TeV, deg and m.
     array : dict of str to dict of str to numpy.ndarray
         For each kind the columns of its container, one row for each event.
     """
@@ -164,10 +165,10 @@ def reconstruct_chunks(dl1, reconstructor, size):
 
 
 def _start_blocks(dl1, chunk, reconstructor, executor, running):
-    """Read the images of a chunk, and have the networks compute with them.
+    """Read the images of a chunk, and start the networks on them.
 
-    Returns for each block tel_ids, rows, has_pixels and what will be the outputs.
-    ``running`` are the outputs of all blocks that may still be computed.
+    Return tel_ids, rows, has_pixels and the future outputs of each block. ``running``
+    has the future outputs of all blocks that may not be finished.
     """
     selected, blocks = _select(dl1.path, chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
@@ -186,7 +187,7 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
 
 
 def _finish_chunk(reconstructor, chunk, blocks):
-    """Wait for the networks, and make columns of what they give."""
+    """Wait for the networks, and make columns from their outputs."""
     telescopes = {
         tel_id: _invalid_columns(reconstructor.kinds, len(events))
         for tel_id, events in chunk.event.items()
@@ -197,7 +198,7 @@ def _finish_chunk(reconstructor, chunk, blocks):
 
 
 def _select(path, chunk, reconstructor):
-    """Rows to reconstruct of each telescope with a network, counted as event-wise."""
+    """Find each telescope's rows to reconstruct, with the counts of single events."""
     query, selected = reconstructor.quality_query, {}
     for tel_id, parameters in chunk.parameters.items():
         is_good = query.mask(parameters, path)
@@ -218,8 +219,10 @@ def _check_is_finite(path, chunk, tel_id, rows):
         raise DL1FileError(
             f"{path}: the pointing of telescope {tel_id} is not known at event "
             f"{chunk.event_id[event]} of observation {chunk.obs_id[event]}: directions "
-            "and impact points cannot be known without it. Make the file again, or use "
-            "a model without the tasks direction and impact"
+            "and impact points cannot be known without it. Attach the monitoring data "
+            "('ctapipe-merge MONITORING --attach-monitoring --append --output FILE', "
+            "ctapipe newer than 0.28), or use a model without the tasks direction and "
+            "impact"
         )
 
 
@@ -228,14 +231,14 @@ def _invalid_columns(kinds, n):
     columns = {kind: {} for kind in kinds}
     for values in columns.values():
         values["is_valid"] = np.zeros(n, dtype=bool)
-    # The container of impact distances has no flag: NaN says it all.
+    # The container of impact distances has no flag: NaN marks what is not valid.
     if "impact" in columns:
         del columns["impact"]["is_valid"]
     return columns
 
 
 def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
-    """Images of one telescope type, many at once whatever telescope they are of.
+    """Read images of one telescope type, many at once, from one or more telescopes.
 
     Yields lists of tel_id, rows, inputs, has_pixels.
     """
@@ -257,7 +260,7 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
 
 
 def _fill_columns(chunk, reconstructor, block, telescopes):
-    """Fill the telescopes' columns with what a network gives of a block."""
+    """Fill the telescopes' columns with a network's outputs for a block."""
     tel_ids, parts, has_pixels, outputs = block
     pointing = (
         np.concatenate(
@@ -283,7 +286,7 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
 
 
 def _check_pointing(dl1, reconstructor):
-    """Check that the pointing of telescopes is known, where it is needed."""
+    """Check that the pointing of telescopes is known if it is needed."""
     tel_ids = dl1.without_pointing(
         tel_id
         for tel_id, name in reconstructor.network_of.items()
@@ -294,8 +297,9 @@ def _check_pointing(dl1, reconstructor):
             f"{dl1.path} does not have the pointing of "
             f"{'telescope' if len(tel_ids) == 1 else 'telescopes'} "
             f"{', '.join(map(str, tel_ids))}: directions and impact points cannot be "
-            "known without it. Make the file again, or use a model without the tasks "
-            "direction and impact"
+            "known without it. Attach the monitoring data ('ctapipe-merge MONITORING "
+            "--attach-monitoring --append --output FILE', ctapipe newer than 0.28), or "
+            "use a model without the tasks direction and impact"
         )
 
 

@@ -1,4 +1,4 @@
-"""γ-PhysNet as a ctapipe `Reconstructor`: what ``ctapipe-process`` calls.
+"""γ-PhysNet as a ctapipe `Reconstructor`, for ``ctapipe-process``.
 
 Importing this module must stay cheap, because every ctapipe tool does it: what needs
 torch is imported when a reconstructor is made.
@@ -14,7 +14,7 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.reco import Reconstructor, StereoCombiner
 from numpy.typing import ArrayLike
 
-# `ctapipe-info --plugins` shows the version that the module of a plugin has.
+# `ctapipe-info --plugins` shows the version in a plugin's module.
 from . import __version__ as __version__
 from .configuration.sections import CommandLineFirst, check_sections, tool_of
 from .configuration.traits import GroupName
@@ -41,7 +41,7 @@ __all__ = ["GammaPhysNetReconstructor"]
 
 
 class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
-    """Energy, direction, impact point and gammaness from DL1 images, by γ-PhysNet.
+    """Energy, direction, impact point and gammaness from DL1 images with γ-PhysNet.
 
     Each telescope type is reconstructed by its own network, all from one model file.
     Each property has a group of its own in the DL2 tables: with the default prefix
@@ -68,8 +68,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     prefix = GroupName(
         default_value="GammaPhysNet",
         help=(
-            "Common stem of the names of the DL2 groups and columns. To it is added"
-            " ``Energy``, ``Geometry`` or ``Classifier``."
+            "Common stem of the names of the DL2 groups and columns, which continue"
+            " with ``Energy``, ``Geometry`` or ``Classifier``."
         ),
     ).tag(config=True)
 
@@ -85,9 +85,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         ["float32", "bfloat16"],
         default_value="float32",
         help=(
-            "Precision of the convolutions. ``bfloat16`` rounds what they multiply to 8"
-            " binary digits, with which GPUs compute faster. On a CPU it is as fast as"
-            " ``float32``: use it there to see what the rounding does to predictions."
+            "Precision of the convolutions. ``bfloat16`` rounds their factors to 8"
+            " binary digits, which is faster on GPUs. On a CPU it is as fast as"
+            " ``float32``: use it there to see how the rounding changes predictions."
         ),
     ).tag(config=True)
 
@@ -104,9 +104,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         default_value=256,
         min=1,
         help=(
-            "Images per forward pass. More take more memory; on a CPU they are not"
-            " faster. In ``ctapipe-process``, which asks for one event at a time, there"
-            " are never that many."
+            "Images per forward pass. More need more memory; on a CPU they are not"
+            " faster. ``ctapipe-process`` never has that many, since it processes one"
+            " event at a time."
         ),
     ).tag(config=True)
 
@@ -115,8 +115,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         default_value="error",
         help=(
             "What to do if the subarray has a telescope type for which the model file"
-            " has no network: stop, or go on with or without a warning. Events of such"
-            " telescopes are then written as not valid, and counted."
+            " has no network: stop, or continue with or without a warning. Events of"
+            " such telescopes are then written as not valid, and counted."
         ),
     ).tag(config=True)
 
@@ -153,14 +153,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         except ModelFileError as error:
             # The kind of error that ctapipe's tools print without a traceback.
             raise ToolConfigurationError(str(error)) from error
-        #: What combines the telescopes, by the kinds that the array has.
+        #: Combiners of the telescopes, by the kinds that the array has.
         self.stereo_combiners = make_combiners(
             self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
         )
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
         self._altitudes = altitudes_of(self.subarray)
         check_source(getattr(tool_of(self), "event_source", None))
-        # All that is counted is in the table, in this order, even if it never happens.
+        # The table has all counts, in this order, even those that stay 0.
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
         self.quality_query.record("image with finite pixels", 0)
@@ -175,7 +175,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         model = load_model(
             self.load_path,
             {None: self.subarray},
-            # Telescopes of one name need not be alike: all of them are checked.
+            # Telescopes of one name may differ: all of them are checked.
             dict.fromkeys(str(t) for t in self.subarray.telescope_types),
             on_missing=self._report_missing_networks,
             log=self.log,
@@ -185,17 +185,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
         )
-        #: What the output names the model by.
+        #: Identification of the model in the output.
         self.model_name = ModelName(model.sha256, model.card.note)
-        # Of all networks in the file, so that the output has the same tables whichever
-        # telescopes there are.
+        # Of all networks in the file, so that the output has the same tables for any
+        # telescopes.
         tasks = [card.network.tasks for card in model.card.networks]
         kinds = {kind for of_network in tasks for kind in kinds_of_tasks(of_network)}
-        #: Kinds of DL2 information that the networks give: keys of `CONTAINERS`.
+        #: Kinds of DL2 information that the networks predict: keys of `CONTAINERS`.
         self.kinds = [kind for kind in CONTAINERS if kind in kinds]
-        #: Of each telescope type that has one.
+        #: Networks, by telescope type.
         self._networks = model.networks
-        #: Telescopes without pointing of which a warning was given.
+        #: Telescopes for which a warning of unknown pointing was given.
         self._warned_of_pointing = set()
         #: Name of the telescope type, for each telescope that has a network.
         self.network_of = {
@@ -235,7 +235,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         MissingImagesError
             If there are DL1 parameters, but no images.
         UnfitImagesError
-            If images are not of the camera.
+            If images do not fit the camera.
         """
         for tel_id in triggered_telescopes(event):
             fill_invalid(event, tel_id, self.prefix, self.kinds)
@@ -276,7 +276,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             fill_telescope(event, tel_ids[row], self.prefix, columns, row)
 
     def _pointing(self, event, name, tel_ids):
-        """Altitude and azimuth of telescopes at an event; warns if not known."""
+        """Altitude and azimuth of telescopes at an event; warn if unknown."""
         pointing = telescope_pointing(event, tel_ids)
         if self.needs_pointing(name):
             is_known = np.isfinite(pointing[0]) & np.isfinite(pointing[1])
@@ -292,7 +292,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         return pointing
 
     def needs_pointing(self, name: str) -> bool:
-        """Tell whether a network predicts what only a pointing makes sense of.
+        """Check whether a network's predictions need the pointing.
 
         Parameters
         ----------
@@ -308,7 +308,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         return any(TASKS[task].needs_pointing for task in tasks)
 
     def preparation_of(self, name: str) -> InputPreparation:
-        """What makes the input of a telescope type's network of images.
+        """Return the preparation of images for a telescope type's network.
 
         Parameters
         ----------
@@ -318,7 +318,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         InputPreparation
-            What the network's card says of its input.
+            The preparation that the network's card describes.
         """
         return self._networks[name].predictor.prepare
 
@@ -330,7 +330,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         name : str
             The telescope type.
         inputs : numpy.ndarray
-            What `preparation_of` the type makes of images, shape (n, 2, n_pixels),
+            Images prepared by `preparation_of` the type, shape (n, 2, n_pixels),
             float32.
 
         Returns
@@ -348,14 +348,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         pointing_alt: u.Quantity,
         pointing_az: u.Quantity,
     ) -> dict[str, dict[str, np.ndarray | u.Quantity]]:
-        """Make DL2 columns of a network's outputs, and count what is valid.
+        """Make DL2 columns from a network's outputs, and count valid predictions.
 
         Parameters
         ----------
         outputs : dict of str to numpy.ndarray
-            As `run_network` gives them.
+            Outputs from `run_network`.
         has_pixels : numpy.ndarray
-            False for images without any pixel, whose predictions mean nothing, shape
+            False for images without any pixel, whose predictions are meaningless, shape
             (n,), bool.
         tel_ids : array_like of int
             Telescope of each image, shape (n,).
@@ -365,7 +365,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         dict of str to dict of str to array
-            As `dl2.columns.telescope_columns` gives them.
+            As `dl2.columns.telescope_columns` returns them.
         """
         self.quality_query.record("image with finite pixels", has_pixels.sum())
         index = self.subarray.tel_ids_to_indices(tel_ids)
