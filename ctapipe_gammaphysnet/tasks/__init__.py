@@ -12,8 +12,7 @@ from .particle import CLASS
 
 __all__ = ["TASKS", "class_first", "default_tasks"]
 
-#: All properties by name. Those of the array need others before them: the distance of
-#: the impact point needs the direction.
+#: All properties by name.
 TASKS = {task.name: task for task in (ENERGY, DIRECTION, IMPACT, CLASS, H_MAX)}
 
 
