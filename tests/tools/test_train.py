@@ -134,7 +134,7 @@ def test_energy_direction_and_class_are_learnt(files, model):
     assert roc_auc_score(sample.label == 0, gammaness) > 0.8
     gammas = sample.label == 0
     for task, factor in (("energy", 4), ("direction", 1.7), ("impact", 1.2)):
-        truth = getattr(sample, task)[gammas]
+        truth = sample.targets[task][gammas]
         error = np.abs(outputs[task][gammas] - truth).mean()
         constant = np.abs(np.median(truth, axis=0) - truth).mean()
         assert error < constant / factor
