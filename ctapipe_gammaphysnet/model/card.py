@@ -341,7 +341,8 @@ def _check_format(values):
 
 def _of_this_format(text, values):
     """Return the text of a card in the current format: format 1 becomes format 2."""
-    if type(values["format_version"]) is not int or values["format_version"] != 1:
+    version = values.get("format_version")
+    if type(version) is not int or version != 1:
         return text
     networks = values.get("networks")
     for network in networks if isinstance(networks, list) else ():
@@ -392,6 +393,7 @@ def card_from_json(text):
         values = strict_json(text)
         _check_format(values)
         text = _of_this_format(text, values)
+        del values  # large, in a hostile file
     except (StrictJsonError, RecursionError) as err:
         raise CardError(str(err)) from None
     try:

@@ -797,7 +797,7 @@ def many_tensors(card, key="data_offsets"):
             "more than 1000 tensors",
         ),
         (
-            lambda card: many_tensors(card.replace('version": 1', 'version": 9', 1)),
+            lambda card: many_tensors(card.replace('version": 2', 'version": 9', 1)),
             "written by a newer",
         ),
     ],
