@@ -49,13 +49,25 @@ def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
     dict of str to tuple of ctapipe.reco.StereoCombiner
         For each kind that the array has: the combiner and, for the geometry, a second
         one that adds what the first one leaves out.
+
+    Raises
+    ------
+    ctapipe.core.ToolConfigurationError
+        If the combiner cannot combine one of them.
     """
     combiners = {}
     for kind in kinds:
         if kind in PROPERTIES:
             settings = {"prefix": group_names(prefix)[kind], "parent": parent}
             settings["property"] = PROPERTIES[kind]
-            combiners[kind] = (StereoCombiner.from_name(name, **settings),)
+            try:
+                combiners[kind] = (StereoCombiner.from_name(name, **settings),)
+            except NotImplementedError as error:
+                raise ToolConfigurationError(
+                    f"GammaPhysNetReconstructor.stereo_combiner_cls is {name}, which "
+                    f"cannot combine the {kind}: use another one, such as "
+                    "StereoMeanCombiner"
+                ) from error
             if kind == "geometry":
                 combiners[kind] += (GammaPhysNetGeometryCombiner(**settings),)
     return combiners

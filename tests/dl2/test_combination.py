@@ -342,3 +342,9 @@ def test_impact_points_have_a_combiner_of_ctapipe():
     assert type(combiner) is GammaPhysNetGeometryCombiner
     with pytest.raises(NotImplementedError, match="combines impact points, not"):
         GammaPhysNetGeometryCombiner(property=ReconstructionProperty.ENERGY)
+
+
+def test_a_combiner_of_another_property_is_a_clear_error():
+    name = "GammaPhysNetGeometryCombiner"
+    with pytest.raises(ToolConfigurationError, match=f"{name}, .* combine the energy"):
+        make_combiners(["energy"], "P", name)
