@@ -35,13 +35,15 @@ def list_groups(file, level):
     for kind, spellings in _SPELLINGS.items():
         for spelling in spellings:
             parent = f"/dl2/event/{of_level}/{spelling}"
-            for node in file.root[parent] if parent in file else ():
-                tables = {0: node}
+            # Names alone: there may be hundreds of tables, and opening each takes time.
+            for group in file.root[parent]._v_children if parent in file else ():
+                path = f"{parent}/{group}"
+                found[kind][group] = {0: path}
                 if level == "telescope":
-                    tables = {int(t.name.removeprefix("tel_")): t for t in node}
-                found[kind][node._v_name] = {
-                    tel_id: table._v_pathname for tel_id, table in tables.items()
-                }
+                    found[kind][group] = {
+                        int(table.removeprefix("tel_")): f"{path}/{table}"
+                        for table in file.root[path]._v_children
+                    }
     return found
 
 

@@ -118,8 +118,11 @@ def altitudes_of(subarray):
     Returns
     -------
     astropy.units.Quantity
-        Altitudes above sea level in m, shape (n_telescopes,).
+        Altitudes above sea level in m, shape (n_telescopes,); NaN if the array does
+        not say where it is.
     """
+    if subarray.reference_location is None:
+        return u.Quantity(np.full(len(subarray.tel_ids), np.nan), u.m)
     site = subarray.reference_location.geodetic.height
     return (subarray.tel_coords.z + site).to(u.m)
 

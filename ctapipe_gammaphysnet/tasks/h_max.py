@@ -82,6 +82,9 @@ class _HMax(Task):
         """Make heights above sea level, and the spread over the members."""
         if "direction" not in images.outputs or images.altitude is None:
             return {}
+        if not np.isfinite(images.altitude).all():
+            # No site is known: the direction is as good as without this task.
+            return {}
         import astropy.units as u
 
         height = u.Quantity(images.rows("h_max")[..., 0], u.km)

@@ -15,6 +15,7 @@ from ctapipe.io.hdf5dataformat import ATMOSPHERE_DENSITY_PROFILE_TABLE
 from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.events.opening import read_atmosphere
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.events.telescope_events import altitudes_of
 from ctapipe_gammaphysnet.explanation.images import read_batches
 from ctapipe_gammaphysnet.explanation.statistics import errors_of
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
@@ -126,6 +127,20 @@ def test_dl2_is_above_sea_level():
     assert geometry["is_valid"].all()
     # As the impact point, it belongs to a direction.
     assert telescope_columns({"h_max": outputs["h_max"]}, *where, altitude) == {}
+
+
+def test_an_array_without_a_place_has_no_heights(monkeypatch):
+    """The directions of its telescopes are as they are anywhere."""
+    array = toy_sample.ToyCard(array=ARRAY).subarray()
+    assert u.allclose(altitudes_of(array), ALTITUDES[1:] * u.m)
+    monkeypatch.setattr(array, "reference_location", None)
+    unknown = altitudes_of(array)
+    assert np.isnan(unknown).all()
+    outputs = {"direction": np.zeros((1, 2, 2)), "h_max": np.ones((1, 2, 1))}
+    where = *([70, 70] * u.deg,) * 2, np.zeros((2, 3)) * u.m
+    geometry = telescope_columns(outputs, *where, unknown)["geometry"]
+    assert geometry["is_valid"].all()
+    assert "h_max" not in geometry
 
 
 def test_the_resolution_is_about_the_median():
