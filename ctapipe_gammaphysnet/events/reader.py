@@ -231,7 +231,7 @@ class EventReader(Protocol):
         Returns
         -------
         astropy.table.QTable
-            That of each event, in ctapipe's columns.
+            That of each event, in ctapipe's columns, with ``obs_id`` and ``event_id``.
 
         Raises
         ------
@@ -259,7 +259,8 @@ class EventReader(Protocol):
         Returns
         -------
         astropy.table.QTable or None
-            A row for each run, in ctapipe's columns; None if the file does not say.
+            A row for each run, in ctapipe's columns, with ``obs_id``; None if the file
+            does not say.
 
         Raises
         ------
