@@ -191,10 +191,12 @@ class CameraLattice:
 
 def _closest_distance(positions):
     """Typical distance between closest pixels, in the unit of the positions."""
-    if len(positions) < 3 or not np.isfinite(positions).all():
+    # Squares of the distances must be finite, too.
+    is_finite = (np.abs(positions) < 1e100).all(axis=1)
+    if len(positions) < 3 or not is_finite.all():
         raise LatticeError(
             f"a camera needs at least 3 pixels at finite positions, got "
-            f"{np.isfinite(positions).all(axis=1).sum()} of {len(positions)}"
+            f"{is_finite.sum()} of {len(positions)}"
         )
     distance, closest = KDTree(positions).query(positions, k=2)
     pitch = np.median(distance[:, 1])

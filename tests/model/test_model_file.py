@@ -672,11 +672,13 @@ def test_counters_are_no_floats(content, path):
     assert read_model(path)
 
 
-def test_pixels_on_no_lattice(content, path):
+@pytest.mark.parametrize("scale", [1, 1e200])
+def test_pixels_on_no_lattice(content, path, scale):
     card, tensors = parts(content)
     edited = json.loads(card)
     camera = edited["networks"][0]["telescope"]["camera"]
     x, y = np.random.default_rng(0).normal(size=(2, len(camera["pix_x_m"])))
+    x[-1] *= scale
     camera["pix_x_m"], camera["pix_y_m"] = x.tolist(), y.tolist()
     camera["geometry_sha256"] = geometry_sha256(x, y)
     message = refusal(path, forge(json.dumps(edited), tensors))

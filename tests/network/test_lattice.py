@@ -315,7 +315,7 @@ def test_random_positions_are_an_error(seed):
         CameraLattice.from_geometry(camera(positions))
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e200])
 def test_positions_that_are_no_numbers_are_an_error(value):
     geometry = camera(positions_of("LSTCam"))
     geometry.pix_y[7] = value * u.m
