@@ -116,6 +116,7 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
     DL1FileError
         If it cannot be read, or its particles or truth are not what they must be.
     """
+    truth = {name: TASKS[task] for task in tasks for name in TASKS[task].truth}
     with open_events(path, "EQUIVALENT", needed=()) as reader:
         if not reader.has_truth:
             raise EvaluationError(
@@ -130,9 +131,9 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
                 parameters=["intensity"],
                 label=label,
                 atmosphere=atmosphere,
+                heights="true_h_max" in truth,
             )
         )
-    truth = {name: TASKS[task] for task in tasks for name in TASKS[task].truth}
     for name, task in truth.items():
         if parts and name not in parts[0].colnames:
             raise EvaluationError(

@@ -37,6 +37,7 @@ def telescope_events(
     label=None,
     wanted=None,
     atmosphere=None,
+    heights=True,
 ):
     """Select telescope events of a file.
 
@@ -63,6 +64,8 @@ def telescope_events(
         (n,), bool. Default: all.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
         The atmosphere of the showers; by default that of the file.
+    heights : bool
+        Whether ``true_h_max`` is of interest. If not, no atmosphere is read.
 
     Yields
     ------
@@ -87,7 +90,8 @@ def telescope_events(
     """
     if reader.is_simulation:
         reader.check_truth()
-    atmosphere = atmosphere or reader.read_atmosphere()
+    if heights and atmosphere is None:
+        atmosphere = reader.read_atmosphere()
     for chunk in reader.chunks(size):
         showers = reader.read_showers(chunk) if reader.has_truth else None
         if label is not None:
@@ -102,7 +106,7 @@ def telescope_events(
                 _add_parameters(events, reader, chunk, tel_id, rows, parameters)
                 event = chunk.event[tel_id][rows]
                 _add_truth(events, reader, showers, event)
-                if atmosphere is not None and "true_x_max" in events.colnames:
+                if heights and atmosphere and "true_x_max" in events.colnames:
                     events["true_h_max"] = _height(atmosphere, events["true_x_max"])
                 yield events
 

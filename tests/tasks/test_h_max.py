@@ -13,7 +13,7 @@ from ctapipe.io import read_table, write_table
 from ctapipe.io.hdf5dataformat import ATMOSPHERE_DENSITY_PROFILE_TABLE
 
 from ctapipe_gammaphysnet.dl2.columns import telescope_columns
-from ctapipe_gammaphysnet.events.opening import read_atmosphere
+from ctapipe_gammaphysnet.events.opening import open_events, read_atmosphere
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import altitudes_of
 from ctapipe_gammaphysnet.explanation.images import read_batches
@@ -141,6 +141,21 @@ def test_an_array_without_a_place_has_no_heights(monkeypatch):
     geometry = telescope_columns(outputs, *where, unknown)["geometry"]
     assert geometry["is_valid"].all()
     assert "h_max" not in geometry
+
+
+def test_an_atmosphere_is_read_for_heights_alone(with_atmosphere, folder):
+    path = folder / "other.dl1.h5"
+    shutil.copy(with_atmosphere, path)
+    with tables.open_file(path, "r+") as file:
+        file.root[ATMOSPHERE_DENSITY_PROFILE_TABLE].attrs["TAB_VER"] = "later"
+    with open_events(path) as reader:
+        name = str(reader.subarray.tel[1])
+    index = read_index(path, 0, name, 0, ImageQualityQuery(quality_criteria=[]))
+    assert len(index) > 10
+    with pytest.raises(DL1FileError, match="not supported: 'later'"):
+        read_index(
+            path, 0, name, 0, ImageQualityQuery(quality_criteria=[]), tasks=["h_max"]
+        )
 
 
 def test_the_resolution_is_about_the_median():
