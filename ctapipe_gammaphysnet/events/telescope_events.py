@@ -37,7 +37,7 @@ def telescope_events(
     label=None,
     wanted=None,
     atmosphere=None,
-    heights=True,
+    heights=False,
 ):
     """Select telescope events of a file.
 

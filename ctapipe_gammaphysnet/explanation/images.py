@@ -87,7 +87,9 @@ class Batch:
         )
 
 
-def read_files(paths, types, quality_query, size, wanted=None, focal="EFFECTIVE"):
+def read_files(
+    paths, types, quality_query, size, wanted=None, focal="EFFECTIVE", heights=False
+):
     """Read the selected images of several files.
 
     Parameters
@@ -104,6 +106,8 @@ def read_files(paths, types, quality_query, size, wanted=None, focal="EFFECTIVE"
         Tells which events are wanted.
     focal : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use.
+    heights : bool
+        Whether the height of the shower maximum is of interest.
 
     Yields
     ------
@@ -111,11 +115,20 @@ def read_files(paths, types, quality_query, size, wanted=None, focal="EFFECTIVE"
         Images of one telescope, file after file.
     """
     for number, path in enumerate(paths):
-        yield from read_batches(path, types, quality_query, size, wanted, focal, number)
+        yield from read_batches(
+            path, types, quality_query, size, wanted, focal, number, heights
+        )
 
 
 def read_batches(
-    path, types, quality_query, size, wanted=None, focal="EFFECTIVE", number=0
+    path,
+    types,
+    quality_query,
+    size,
+    wanted=None,
+    focal="EFFECTIVE",
+    number=0,
+    heights=False,
 ):
     """Read the selected images of a file.
 
@@ -136,6 +149,9 @@ def read_batches(
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     number : int
         By which the events know the file.
+    heights : bool
+        Whether the height of the shower maximum is of interest, which needs the file's
+        atmosphere.
 
     Yields
     ------
@@ -159,6 +175,7 @@ def read_batches(
             number,
             parameters=("intensity", "leakage", *_IN_PIXELS),
             wanted=wanted,
+            heights=heights,
         ):
             telescope = telescopes[events["tel_id"][0]]
             for start in range(0, len(events), size):

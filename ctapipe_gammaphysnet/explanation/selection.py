@@ -8,6 +8,7 @@ from ctapipe.core import ToolConfigurationError
 
 from ..evaluation.networks import check_showers
 from ..events.quality import TrainingQualityQuery
+from ..tasks import TASKS
 from .choice import (
     choose,
     draw,
@@ -104,8 +105,24 @@ class Selection:
     def _read(self, size, wanted=None, query=None):
         query = query or TrainingQualityQuery(parent=self._parent)
         return read_files(
-            self.paths, self._types, query, size, wanted, self._focal_length_choice
+            self.paths,
+            self._types,
+            query,
+            size,
+            wanted,
+            self._focal_length_choice,
+            heights=self._needs_heights(),
         )
+
+    def _needs_heights(self):
+        """Whether the truth of a model's task needs an atmosphere."""
+        tasks = {
+            task
+            for explainers in self.explainers.values()
+            for explainer in explainers.values()
+            for task in explainer.card.network.tasks
+        }
+        return any("true_h_max" in TASKS[task].truth for task in tasks)
 
     @cached_property
     def images(self):
