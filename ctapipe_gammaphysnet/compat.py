@@ -1,6 +1,9 @@
-"""What differs between the supported versions of ctapipe."""
+"""What differs between the supported versions of ctapipe, and what they lack."""
 
+import numpy as np
 from ctapipe.containers import ReconstructedContainer
+from ctapipe.reco import telescope_event_handling
+from numba import config
 
 __all__ = ["PARTICLE_TYPE"]
 
@@ -10,3 +13,8 @@ PARTICLE_TYPE = (
     if "particle_type" in ReconstructedContainer.fields
     else "classification"
 )
+
+if config.DISABLE_JIT:
+    # ctapipe combines tables with numba's type, which is not a dtype if nothing is
+    # compiled.
+    telescope_event_handling.uint64 = np.uint64

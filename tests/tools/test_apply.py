@@ -177,6 +177,24 @@ def test_the_output_is_that_of_ctapipe_process(
     ]
 
 
+def test_the_reference_engine_needs_no_compiled_code(
+    toy_file, toy_model, processed, tmp_path
+):
+    """Neither does ctapipe to combine tables, with a little help."""
+    output = tmp_path / "toy.dl2.h5"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ctapipe_gammaphysnet.tools.apply"),
+            *("--input", toy_file, "--model", toy_model, "--output", output),
+            *("--engine", "indexed", "--device", "cpu", "--quiet"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        check=True,
+    )
+    assert_same_file(processed, output, toy_file)
+
+
 def test_blocks_of_images_do_not_change_anything(
     toy_file, toy_model, processed, tmp_path, monkeypatch
 ):
