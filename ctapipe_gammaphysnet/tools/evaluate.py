@@ -251,15 +251,13 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         tel_ids, types = choose_telescopes(arrays, self.telescope_types)
         settings = {"device": self.device, "n_jobs": self.n_jobs}
         settings["precision"] = self.precision
+        groups = {n: find_groups(arrays, self.level, g) for n, g in groups.items()}
         return Evaluation(
             files=self.files,
             tel_ids=tel_ids,
             types=types,
             level=self.level,
-            groups={
-                name: find_groups(list(arrays), self.level, possible)
-                for name, possible in groups.items()
-            },
+            groups=groups,
             model_paths=model_paths,
             models=read_models(model_paths, types, arrays, self.log, **settings),
             spectra=(self.signal_spectrum, self.background_spectrum),

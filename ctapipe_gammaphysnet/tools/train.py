@@ -202,15 +202,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def setup(self):
         """Check all that can be checked before anything is trained."""
-        require_modules("lightning", "matplotlib")
-        if self.tensorboard:
-            require_modules("tensorboard")
+        require_modules("lightning", "matplotlib", *["tensorboard"] * self.tensorboard)
         self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
-        self.recipe.check(
-            self.tasks, self.validation_fraction, self.devices * self.nodes
-        )
+        n_processes = self.devices * self.nodes
+        self.recipe.check(self.tasks, self.validation_fraction, n_processes)
         self.network = choose_network(
             type(self).__name__,
             blocks=self.blocks,
@@ -224,9 +221,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         from ..model.predictor import set_threads
         from ..training.hardware import check_environment, choose_hardware
 
-        self.hardware = choose_hardware(
-            self.device, self.devices, self.nodes, self.precision
-        )
+        wanted = self.device, self.devices, self.nodes, self.precision
+        self.hardware = choose_hardware(*wanted)
         self.is_first_process = check_environment(self.hardware) == 0
         set_threads(self.n_jobs)
         self.telescopes = read_telescopes(self.paths, self.telescope_types)
