@@ -1,5 +1,6 @@
 """What all properties of a shower have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -55,7 +56,7 @@ class Movement(NamedTuple):
     compute: Callable
 
 
-class Task:
+class Task(ABC):
     """A property of a shower: all that is to be known of it to predict it.
 
     Attributes
@@ -126,7 +127,7 @@ class Task:
         return len(self.outputs)
 
     def to_target(self, events):
-        """Make what the network learns.
+        """Make what the network learns; the class, which is the label, has none.
 
         Parameters
         ----------
@@ -203,6 +204,7 @@ class Task:
         """
         return {kind for kind, _, _ in self.columns.values()} if self.needed else set()
 
+    @abstractmethod
     def dl2(self, images):
         """Make columns of DL2.
 
@@ -216,8 +218,8 @@ class Task:
         dict of str to dict of str to array
             For each kind columns of its container, shape (n,), with units.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def compare(self, predictions, events):
         """Compare predictions with the truth.
 
@@ -234,7 +236,6 @@ class Task:
             What its metrics are computed of, NaN where a prediction is not valid, shape
             (n_rows, n_events).
         """
-        raise NotImplementedError
 
     def error_of(self, compared, events):
         """Compute the errors of predictions.

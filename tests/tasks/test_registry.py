@@ -7,6 +7,7 @@ import pytest
 
 from ctapipe_gammaphysnet.network import NetworkConfig
 from ctapipe_gammaphysnet.tasks import TASKS, class_first, default_tasks
+from ctapipe_gammaphysnet.tasks.task import Task
 
 
 def test_import_needs_neither_torch_nor_ctapipe_nor_astropy():
@@ -50,3 +51,11 @@ def test_names_are_unique():
     for attribute in ("figures", "columns", "metrics", "outputs"):
         names = [n for task in TASKS.values() for n in getattr(task, attribute)]
         assert len(set(names)) == len(names), attribute
+
+
+def test_a_task_that_lacks_something_cannot_be_made():
+    class Unfinished(Task):
+        name = "unfinished"
+
+    with pytest.raises(TypeError, match="abstract methods.*compare.*dl2"):
+        Unfinished()
