@@ -25,6 +25,7 @@ from ctapipe_gammaphysnet.simulation.atmosphere import overburden, refractivity
 from ctapipe_gammaphysnet.simulation.card import read_card
 from ctapipe_gammaphysnet.simulation.cascade import Air, Ledger, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import Targets, photoelectron_yield
+from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 from ctapipe_gammaphysnet.simulation.hadrons import load_hadron_table
 from ctapipe_gammaphysnet.simulation.instruments import SITES, make_subarray
 from ctapipe_gammaphysnet.simulation.particles import MASS_GEV, Particle
@@ -206,6 +207,7 @@ class Telescope:
         self.card = read_card(path)
         self.subarray = make_subarray("lst1", "la_palma")
         self.production = Production(self.card, self.subarray)
+        self.night = self.production._night(draw_conditions(self.card, 1))
         self.geometry = self.subarray.tel[1].camera.geometry
 
     def images(self, energy_gev, distance_m, n_showers, seed):
@@ -222,7 +224,7 @@ class Telescope:
                 np.array([position[1] + distance_m * np.sin(angle)]),
             )
             rng = np.random.default_rng([seed, i])
-            for event in self.production._shower_events(1, primary, rng):
+            for event in self.production._shower_events(self.night, 1, primary, rng):
                 yield event.telescopes[1]
 
 
@@ -292,13 +294,12 @@ def check_muon_ring(telescope):
     energy_gev = 20.0
     height_m = 400.0  # above the telescope
     position = telescope.subarray.positions[1].to_value(u.m) + [0, 0, GROUND_M]
-    production = telescope.production
-    pointing = production._axes[2]
+    production, night = telescope.production, telescope.night
     radii_deg = []
     for i in range(20):
         rng = np.random.default_rng([20, i])
-        rays = muon_light(rng, production, position, pointing, energy_gev, height_m)
-        event = production._observe(rng, rays)
+        rays = muon_light(rng, production, night, position, energy_gev, height_m)
+        event = production._observe(night, rng, rays)
         if event is None:
             continue
         x, y = telescope.geometry.pix_x.value, telescope.geometry.pix_y.value
@@ -315,18 +316,18 @@ def check_muon_ring(telescope):
     )
 
 
-def muon_light(rng, production, position, pointing, energy_gev, height_m):
+def muon_light(rng, production, night, position, energy_gev, height_m):
     """Follow a muon that starts above the telescope and hits its mirror."""
     targets = Targets(
         position_m=position[np.newaxis] - [*position[:2], 0],
         overburden=np.array([overburden(position[2])]),
         radius_m=RADIUS_M,
         focus_m=1e9,
-        yield_per_m=production._yield,
+        yield_per_m=night.yield_per_m,
         photoelectrons_per_point=10.0,
     )
     air = production._air._replace(observation_height_m=position[2])
-    direction = tuple(-pointing)
+    direction = tuple(-night.axes[2])
     cascade = simulate(
         rng,
         air,
@@ -407,10 +408,11 @@ def mean_public_light(production):
         PUBLIC_EVENT["az_rad"],
         *(np.array([coordinate]) for coordinate in PUBLIC_EVENT["core_m"]),
     )
+    night = production._night(draw_conditions(production.card, 1))
     light = []
     for i in range(60):
         rng = np.random.default_rng([1296, i])
-        for event in production._shower_events(1, primary, rng):
+        for event in production._shower_events(night, 1, primary, rng):
             if abs(event.x_max_g_cm2 - PUBLIC_EVENT["x_max"]) < 40:
                 light.append(
                     [

@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import astropy.units as u
 import numpy as np
 import psutil
 import pytest
 import tables
+from ctapipe.atmosphere import TableAtmosphereDensityProfile
 from ctapipe.core import ToolConfigurationError, run_tool
-from ctapipe.io import TableLoader, read_table
+from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
 
 from ctapipe_gammaphysnet.simulation.card import CardError, read_card
@@ -87,6 +89,18 @@ def test_runs_in_parallel_are_those_of_a_single_process(simulated, tmp_path):
         np.testing.assert_array_equal(parallel[column], alone[column])
 
 
+def test_the_atmosphere_stays_in_the_file(simulated):
+    """ctapipe-merge leaves it out."""
+    card, path = simulated
+    with EventSource(path) as written, EventSource(card) as source:
+        profile = written.atmosphere_density_profile
+        expected = source.atmosphere_density_profile
+    assert isinstance(profile, TableAtmosphereDensityProfile)
+    heights = [3, 10, 30] * u.km
+    assert u.allclose(profile(heights), expected(heights))
+    assert u.allclose(profile.integral(heights), expected.integral(heights))
+
+
 def test_what_is_done_is_not_done_again(simulated, monkeypatch):
     card, path = simulated
 
@@ -133,6 +147,9 @@ def write_rows(path, rows):
     with tables.open_file(path, "w") as file:
         group = file.create_group("/dl1/event/subarray", "trigger", createparents=True)
         file.create_table(group, "rows", np.zeros(rows, [("event_id", int)]))
+        if rows == 1:  # ctapipe-merge leaves it out
+            parent, _, name = simulate.ATMOSPHERE.rpartition("/")
+            file.create_array(parent, name, [0.0], createparents=True)
         with warnings.catch_warnings(action="ignore"):  # PyTables: not natural
             file.root._v_attrs["CTA PRODUCT ID"] = "1"
 

@@ -13,20 +13,28 @@ import difflib
 from typing import Annotated, Literal
 
 import astropy.units as u
-import numpy as np
 from ctapipe.core import ToolConfigurationError
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 
 from ..files.paths import printable
+from .card_quantities import (
+    Angle,
+    AngleRange,
+    Energy,
+    Length,
+    RateRange,
+    check_range,
+    limits,
+)
 from .card_yaml import read_yaml, show
 from .instruments import ARRAYS, SITES
 from .limits import check_runs, check_shower
@@ -71,43 +79,6 @@ class CardError(ToolConfigurationError, ValueError):
     """A file is not a valid card."""
 
 
-def _to_quantity(value, unit, kind, example):
-    """Read a quantity that may be given as text."""
-    if isinstance(value, str):
-        try:
-            value = u.Quantity(value)
-        except (TypeError, ValueError, ArithmeticError):
-            raise ValueError(
-                f"is not a number and a unit; write it like {example}"
-            ) from None
-    if not isinstance(value, u.Quantity) or value.unit == u.one:
-        raise ValueError(f"has no unit; write it like {example}")
-    if not value.isscalar or not np.isfinite(value):
-        raise ValueError(f"is not one finite number; write it like {example}")
-    if not value.unit.is_equivalent(unit):
-        raise ValueError(f"is not {kind}; write it like {example}")
-    return value
-
-
-def _quantity(unit, kind, example):
-    """Type of the quantities of one kind, from text such as 20 GeV."""
-    return Annotated[
-        u.Quantity, BeforeValidator(lambda v: _to_quantity(v, unit, kind, example))
-    ]
-
-
-Energy = _quantity(u.TeV, "an energy", "20 GeV or 10 TeV")
-Angle = _quantity(u.deg, "an angle", "70 deg")
-Length = _quantity(u.m, "a length", "350 m")
-Rate = _quantity(u.GHz, "a rate", "0.24 GHz")
-
-
-def _check_range(value, low, high, advice=""):
-    if not low <= value <= high:
-        raise ValueError(f"must be from {low:g} to {high:g}{advice}")
-    return value
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -120,20 +91,23 @@ class _Section(BaseModel):
 
 
 class Pointing(_Section):
-    """Where the telescopes look."""
+    """Where the telescopes look, in all runs or, with ranges, in each of them."""
 
-    altitude: Angle = Field(
-        "70 deg", description="Angle above the horizon, from 30 deg to 90 deg."
+    altitude: AngleRange = Field(
+        "70 deg",
+        description="Angle above the horizon, from 30 deg to 90 deg; of a range, "
+        "[40 deg, 80 deg], each run draws its own, uniform in solid angle.",
     )
-    azimuth: Angle = Field(
+    azimuth: AngleRange = Field(
         "180 deg",
-        description="Angle from geographic north towards east, -180 deg to 360 deg.",
+        description="Angle from geographic north towards east, -180 deg to 360 deg; or "
+        "a range, in which it is uniform.",
     )
 
     @field_validator("altitude")
     @classmethod
     def _altitude_in_range(cls, altitude):
-        return _check_range(
+        return check_range(
             altitude,
             MIN_ALTITUDE,
             90 * u.deg,
@@ -143,7 +117,20 @@ class Pointing(_Section):
     @field_validator("azimuth")
     @classmethod
     def _azimuth_in_range(cls, azimuth):
-        return _check_range(azimuth, -180 * u.deg, 360 * u.deg)
+        return check_range(azimuth, -180 * u.deg, 360 * u.deg)
+
+
+def _one_or_several(value, validate):
+    """Read one pointing, or a list of pointings into a tuple."""
+    if not isinstance(value, list | tuple):
+        return validate(value)
+    if not value:
+        raise ValueError("is an empty list; name at least one pointing")
+    return tuple(validate(pointing) for pointing in value)
+
+
+def _angle_or_random(value, validate):
+    return value if isinstance(value, str) and value == "random" else validate(value)
 
 
 class AirShowerCard(_Section):
@@ -187,25 +174,37 @@ class AirShowerCard(_Section):
     spectral_index: Annotated[float, Field(ge=-10, lt=0)] = Field(
         -2.0, description="Exponent of the energy spectrum, a negative number."
     )
-    pointing: Pointing = Field(
+    pointing: Annotated[Pointing, WrapValidator(_one_or_several)] = Field(
         Pointing(),
         description="Where the telescopes look: altitude, default 70 deg, and azimuth, "
-        "default 180 deg, south.",
+        "default 180 deg, south. If it is a list, runs take its pointings in turn: the "
+        "first one is that of run 1.",
     )
     view_cone: Angle = Field(
         description="Largest angle between a shower and the pointing, uniform in solid "
-        "angle; at 0 deg all showers come from the pointing. Default 0 deg for gammas, "
-        "5 deg for electrons and protons."
+        "angle; at 0 deg all showers come from the pointing. Default 0 deg for gammas "
+        "and with source_offset, 5 deg for electrons and protons."
+    )
+    source_offset: Angle = Field(
+        "0 deg",
+        description="Angle between a point source and the pointing, instead of a "
+        "view_cone. Default 0 deg.",
+    )
+    position_angle: Annotated[Angle, WrapValidator(_angle_or_random)] = Field(
+        "random",
+        description="Where a source with a source_offset is: angle around the pointing "
+        "from the zenith towards larger azimuth, 0 deg to 360 deg, or random, which is "
+        "another one for each shower. Default random.",
     )
     scatter_radius: Length = Field(
         description="Largest distance of a shower's axis from the centre of the array, "
         "uniform in area, perpendicular to the axis; at most 5 km. Default 350 m for "
         "gammas, 500 m for electrons and protons."
     )
-    night_sky_rate: Rate = Field(
+    night_sky_rate: RateRange = Field(
         "0.24 GHz",
         description="Photoelectrons from the night sky per time in each pixel, at most "
-        "10 GHz.",
+        "10 GHz; of a range, [0.2 GHz, 0.4 GHz], each run draws its own, uniform.",
     )
     site: Literal[tuple(SITES)] = Field(
         "la_palma",
@@ -231,7 +230,10 @@ class AirShowerCard(_Section):
         defaults = _DEFAULTS[particle if particle in list(_DEFAULTS) else "gamma"]
         array = values.get("array")
         n_telescopes = len(ARRAYS[array if array in list(ARRAYS) else "lst1"])
-        return {"multiplicity": min(2, n_telescopes)} | defaults | values
+        defaults = defaults | {"multiplicity": min(2, n_telescopes)}
+        if "source_offset" in values:
+            defaults = defaults | {"view_cone": "0 deg"}
+        return defaults | values
 
     @field_validator("runs")
     @classmethod
@@ -248,7 +250,7 @@ class AirShowerCard(_Section):
     def _energy_in_range(cls, energy, info: ValidationInfo):
         particle = info.data.get("particle", "gamma")
         low, high = ENERGY_RANGE_GEV[particle] * u.GeV
-        return _check_range(energy, low, high.to(u.TeV), f" for particle {particle}")
+        return check_range(energy, low, high.to(u.TeV), f" for particle {particle}")
 
     @field_validator("energy_max")
     @classmethod
@@ -258,29 +260,52 @@ class AirShowerCard(_Section):
             raise ValueError(f"must not be below energy_min, {energy_min:g}")
         return energy_max
 
-    @field_validator("view_cone")
+    @field_validator("view_cone", "source_offset")
     @classmethod
-    def _showers_come_from_above(cls, view_cone, info: ValidationInfo):
-        if view_cone < 0 * u.deg:
+    def _showers_come_from_above(cls, offset, info: ValidationInfo):
+        if offset < 0 * u.deg:
             raise ValueError("must not be negative")
         pointing = info.data.get("pointing")
-        if pointing and pointing.altitude - view_cone < MIN_SHOWER_ALTITUDE:
-            largest = (pointing.altitude - MIN_SHOWER_ALTITUDE).to(u.deg)
+        if not pointing:
+            return offset
+        pointings = pointing if isinstance(pointing, tuple) else (pointing,)
+        lowest = min(limits(each.altitude).low for each in pointings)
+        if lowest - offset < MIN_SHOWER_ALTITUDE:
+            largest = (lowest - MIN_SHOWER_ALTITUDE).to(u.deg)
             raise ValueError(
                 f"must be at most {largest:g} at this pointing: showers must come from "
                 f"altitudes above {MIN_SHOWER_ALTITUDE:g}"
             )
-        return view_cone
+        return offset
+
+    @field_validator("source_offset")
+    @classmethod
+    def _source_or_cone(cls, source_offset, info: ValidationInfo):
+        view_cone = info.data.get("view_cone", 0 * u.deg)
+        if source_offset > 0 * u.deg and view_cone > 0 * u.deg:
+            raise ValueError(
+                "is of a point source, and view_cone of diffuse showers; give only one"
+            )
+        return source_offset
+
+    @field_validator("position_angle")
+    @classmethod
+    def _position_angle_in_range(cls, position_angle, info: ValidationInfo):
+        if position_angle == "random":
+            return position_angle
+        if not info.data.get("source_offset", 1 * u.deg) > 0 * u.deg:
+            raise ValueError("is of a source with a source_offset; give that, too")
+        return check_range(position_angle, 0 * u.deg, 360 * u.deg)
 
     @field_validator("scatter_radius")
     @classmethod
     def _radius_in_range(cls, radius):
-        return _check_range(radius, 0 * u.m, 5000 * u.m)
+        return check_range(radius, 0 * u.m, 5000 * u.m)
 
     @field_validator("night_sky_rate")
     @classmethod
     def _rate_in_range(cls, rate):
-        return _check_range(rate, 0 * u.GHz, 10 * u.GHz)
+        return check_range(rate, 0 * u.GHz, 10 * u.GHz)
 
     @field_validator("multiplicity")
     @classmethod

@@ -8,6 +8,7 @@ million photoelectrons, per second.
 import astropy.units as u
 import numpy as np
 
+from .card_quantities import limits
 from .instruments import ARRAYS
 
 __all__ = [
@@ -103,7 +104,8 @@ def photoelectrons(card, n_runs):
         in the images.
     """
     images = n_runs * card.showers * _uses_nearby(card) * len(ARRAYS[card.array])
-    night_sky = _PIXEL_NS * card.night_sky_rate.to_value("1/ns")
+    brightest = limits(card.night_sky_rate).high
+    night_sky = _PIXEL_NS * brightest.to_value("1/ns")
     return images * (_PHOTOELECTRONS_PER_GEV * mean_energy_gev(card) + night_sky)
 
 

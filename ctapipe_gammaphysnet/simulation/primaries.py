@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 
 from .card import PRIMARY_ID
+from .conditions import draw_conditions
 from .optics import pointing_axes
 
 __all__ = ["Primary", "draw_primary", "shower_distribution"]
@@ -63,7 +64,7 @@ def draw_primary(card, run, shower):
     key = (PRIMARY_ID[card.particle], run, shower)
     rng = np.random.default_rng(np.random.SeedSequence(card.seed, spawn_key=key))
     energy = _draw_energy_gev(rng, card)
-    alt, az = _draw_direction(rng, card)
+    alt, az = _draw_direction(rng, card, draw_conditions(card, run))
     core_x, core_y = _draw_cores_m(rng, card, pointing_axes(alt, az))
     return Primary(energy, alt, az, core_x, core_y), rng
 
@@ -81,20 +82,30 @@ def _draw_energy_gev(rng, card):
     return float(min(low * np.exp(log_energy), high))
 
 
-def _draw_direction(rng, card):
-    """Draw altitude and azimuth in rad, uniform in solid angle within the view cone."""
-    half_angle = card.view_cone.to_value(u.rad) / 2
-    # The solid angle of a cone goes as the squared sine of half its radius.
-    offset = 2 * np.arcsin(np.sqrt(rng.random()) * np.sin(half_angle))
-    turn = 2 * np.pi * rng.random()
-    pointing = card.pointing
+def _draw_direction(rng, card, conditions):
+    """Draw altitude and azimuth in rad around the pointing."""
+    offset, turn = _draw_offset(rng, card)
     across = np.sin(offset)
     axes = pointing_axes(
-        pointing.altitude.to_value(u.rad), pointing.azimuth.to_value(u.rad)
+        conditions.altitude.to_value(u.rad), conditions.azimuth.to_value(u.rad)
     )
     x, y, z = (across * np.cos(turn), across * np.sin(turn), np.cos(offset)) @ axes
     alt = np.arctan2(z, np.hypot(x, y))
     return float(alt), float(np.arctan2(-y, x) % (2 * np.pi))
+
+
+def _draw_offset(rng, card):
+    """Draw the angle from the pointing, and the position angle, in rad: in the view
+    cone, uniform in solid angle, or on the circle of the source."""
+    half_angle = card.view_cone.to_value(u.rad) / 2
+    # The solid angle of a cone goes as the squared sine of half its radius.
+    offset = 2 * np.arcsin(np.sqrt(rng.random()) * np.sin(half_angle))
+    turn = 2 * np.pi * rng.random()
+    if card.source_offset > 0 * u.deg:
+        offset = card.source_offset.to_value(u.rad)
+        if isinstance(card.position_angle, u.Quantity):
+            turn = card.position_angle.to_value(u.rad)
+    return offset, turn
 
 
 def _draw_cores_m(rng, card, axes):

@@ -1,13 +1,15 @@
 """From a card to triggered array events: showers, light, cameras, trigger."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from .atmosphere import overburden
-from .camera import densest_time, make_camera, pixel_hits, waveforms
+from .camera import Camera, densest_time, make_camera, pixel_hits, waveforms
 from .cascade import DEPTH_BIN, Air, simulate
 from .cherenkov import Targets, photoelectron_yield
+from .conditions import draw_conditions
 from .hadrons import load_hadron_table
 from .instruments import SITES
 from .optics import MIRRORS, efficiency, pointing_axes, reflect
@@ -58,6 +60,19 @@ class ArrayEvent:
     """`TelescopeEvent` by tel_id: telescopes that triggered."""
 
 
+class _Night(NamedTuple):
+    """What the conditions of a run are for compiled code."""
+
+    axes: np.ndarray
+    """Axes of the telescopes, from `pointing_axes`."""
+
+    camera: Camera
+    """With its night sky."""
+
+    yield_per_m: np.ndarray
+    """Light of one metre of track by height, from `photoelectron_yield`."""
+
+
 class Production:
     """
     The simulation that a card describes.
@@ -73,25 +88,19 @@ class Production:
     def __init__(self, card, subarray):
         self.card = card
         site = SITES[card.site]
-        alt_rad = card.pointing.altitude.to_value("rad")
-        az_rad = card.pointing.azimuth.to_value("rad")
         telescope = subarray.tel[subarray.tel_ids[0]]
         geometry = telescope.camera.geometry
         self._mirror = MIRRORS[telescope.optics.name]
         self._camera = make_camera(
             geometry,
             telescope.camera.readout.n_samples,
-            card.night_sky_rate.to_value("1/ns"),
+            night_sky_per_ns=0.0,
         )
         self._regions = trigger_regions(geometry, self._camera.pulse)
-        self._axes = pointing_axes(alt_rad, az_rad)
         self._air = Air(
             site.location.height.to_value("m"),
             site.magnetic_field_ut,
             load_hadron_table(),
-        )
-        self._yield = photoelectron_yield(
-            self._air.observation_height_m, np.sin(alt_rad), *efficiency(self._mirror)
         )
         self._tel_ids = list(subarray.tel_ids)
         positions_m = [subarray.positions[i].to_value("m") for i in self._tel_ids]
@@ -111,16 +120,31 @@ class Production:
         ArrayEvent
             Events that triggered, in the order of their event_id.
         """
+        night = self._night(draw_conditions(self.card, run))
         for shower in range(1, self.card.showers + 1):
             primary, rng = draw_primary(self.card, run, shower)
-            yield from self._shower_events(shower, primary, rng)
+            yield from self._shower_events(night, shower, primary, rng)
 
-    def _shower_events(self, shower, primary, rng):
+    def _night(self, conditions):
+        """Point the telescopes under a night sky."""
+        alt_rad = conditions.altitude.to_value("rad")
+        night_sky_per_ns = conditions.night_sky_rate.to_value("1/ns")
+        return _Night(
+            pointing_axes(alt_rad, conditions.azimuth.to_value("rad")),
+            self._camera._replace(night_sky_per_ns=float(night_sky_per_ns)),
+            photoelectron_yield(
+                self._air.observation_height_m,
+                np.sin(alt_rad),
+                *efficiency(self._mirror),
+            ),
+        )
+
+    def _shower_events(self, night, shower, primary, rng):
         towards_sky = from_altaz(primary.alt_rad, primary.az_rad)
         cascade = simulate(
             rng,
             self._air,
-            self._targets(primary),
+            self._targets(night, primary),
             Particle[self.card.particle.upper()],
             primary.energy_gev,
             tuple(-component for component in towards_sky),
@@ -136,7 +160,7 @@ class Production:
             for i, tel_id in enumerate(self._tel_ids):
                 target = reuse * n_telescopes + i
                 rays = cascade.photoelectrons.ray[edges[target] : edges[target + 1]]
-                event = self._observe(rng, rays)
+                event = self._observe(night, rng, rays)
                 if event is not None:
                     telescopes[tel_id] = event
             if len(telescopes) < self.card.multiplicity:
@@ -153,7 +177,7 @@ class Production:
                 telescopes=telescopes,
             )
 
-    def _targets(self, primary):
+    def _targets(self, night, primary):
         """All telescopes around the core of every use of the shower."""
         cores = np.column_stack(
             [primary.core_x_m, primary.core_y_m, np.zeros(len(primary.core_x_m))]
@@ -166,14 +190,14 @@ class Production:
             overburden=np.array([overburden(z) for z in positions[:, 2]]),
             radius_m=self._mirror.radius_m,
             focus_m=self._mirror.focus_m,
-            yield_per_m=self._yield,
+            yield_per_m=night.yield_per_m,
             photoelectrons_per_point=_PHOTOELECTRONS_PER_POINT * brightness,
         )
 
-    def _observe(self, rng, rays):
+    def _observe(self, night, rng, rays):
         """Record the light in a telescope; None if it does not trigger."""
-        camera = self._camera
-        landed = reflect(rng, rays, self._axes, self._mirror)
+        camera = night.camera
+        landed = reflect(rng, rays, night.axes, self._mirror)
         pixel, time_ns = pixel_hits(landed, camera)
         if not may_trigger(pixel, self._regions):
             return None

@@ -37,7 +37,7 @@ from ctapipe.containers import (
     TriggerContainer,
 )
 from ctapipe.coordinates import shower_impact_distance
-from ctapipe.core import Provenance, ToolConfigurationError
+from ctapipe.core import Field, Provenance, ToolConfigurationError
 from ctapipe.core.traits import Bool, CInt, ComponentName, List
 from ctapipe.image import ImageExtractor
 from ctapipe.io import DataLevel, EventSource
@@ -67,6 +67,16 @@ def _list(numbers):
     """Write the first few of many numbers."""
     some = ", ".join(map(str, numbers[:5]))
     return some if len(numbers) <= 5 else f"{some} and {len(numbers) - 5} more"
+
+
+class AirShowerConfigContainer(SimulationConfigContainer):
+    """How a run was simulated."""
+
+    night_sky_rate = Field(
+        np.nan * u.GHz,
+        "Photoelectrons from the night sky per time in each pixel",
+        unit=u.GHz,
+    )
 
 
 class AirShowerEventSource(EventSource):
@@ -115,6 +125,7 @@ class AirShowerEventSource(EventSource):
         super().__init__(input_url=input_url, **kwargs)
         from ..numba_cache import require_compilation
         from .card import read_card
+        from .conditions import draw_conditions
         from .instruments import SITES, make_subarray
 
         require_compilation("the simulation of air showers")
@@ -130,6 +141,7 @@ class AirShowerEventSource(EventSource):
             )
         self._runs = self._selected_runs()
         self._check_work()
+        self._conditions = {run: draw_conditions(self.card, run) for run in self._runs}
         self._array = make_subarray(self.card.array, self.card.site)
         self._subarray = self._selected_subarray()
         self._extractor = None
@@ -224,57 +236,59 @@ class AirShowerEventSource(EventSource):
     @property
     def observation_blocks(self):
         """One block per run, by its number."""
-        pointing = self.card.pointing
         return {
             run: ObservationBlockContainer(
                 obs_id=np.uint64(run),
                 sb_id=np.uint64(run),
                 producer_id="simulation",
                 state=ObservationBlockState.COMPLETED_SUCCEDED,
-                subarray_pointing_lat=pointing.altitude.to(u.deg),
-                subarray_pointing_lon=pointing.azimuth.to(u.deg),
+                subarray_pointing_lat=conditions.altitude.to(u.deg),
+                subarray_pointing_lon=conditions.azimuth.to(u.deg),
                 subarray_pointing_frame=CoordinateFrameType.ALTAZ,
                 scheduled_start_time=START,
                 actual_start_time=START,
             )
-            for run in self._runs
+            for run, conditions in self._conditions.items()
         }
 
     @property
     def simulation_config(self):
         """How each run was simulated, without the settings that only CORSIKA has."""
-        card, site = self.card, self._site
-        altitude, azimuth = (
-            angle.to(u.rad) for angle in (card.pointing.altitude, card.pointing.azimuth)
-        )
         return {
-            run: SimulationConfigContainer(
-                run_number=np.int32(run),
-                # 0: none of the programs that have a number.
-                shower_prog_id=0,
-                detector_prog_id=0,
-                energy_range_min=card.energy_min.to(u.TeV),
-                energy_range_max=card.energy_max.to(u.TeV),
-                spectral_index=card.spectral_index,
-                prod_site_B_total=site.field,
-                prod_site_B_declination=site.declination.to(u.rad),
-                prod_site_B_inclination=site.inclination.to(u.rad),
-                prod_site_alt=site.location.height,
-                n_showers=card.showers,
-                shower_reuse=card.reuse,
-                min_alt=altitude,
-                max_alt=altitude,
-                min_az=azimuth,
-                max_az=azimuth,
-                diffuse=bool(card.view_cone > 0 * u.deg),
-                min_viewcone_radius=0 * u.deg,
-                max_viewcone_radius=card.view_cone.to(u.deg),
-                min_scatter_range=0 * u.m,
-                max_scatter_range=card.scatter_radius.to(u.m),
-                core_pos_mode=0,
-            )
-            for run in self._runs
+            run: self._run_configuration(run, conditions)
+            for run, conditions in self._conditions.items()
         }
+
+    def _run_configuration(self, run, conditions):
+        card, site = self.card, self._site
+        altitude, azimuth = conditions.altitude.to(u.rad), conditions.azimuth.to(u.rad)
+        return AirShowerConfigContainer(
+            run_number=np.int32(run),
+            # 0: none of the programs that have a number.
+            shower_prog_id=0,
+            detector_prog_id=0,
+            energy_range_min=card.energy_min.to(u.TeV),
+            energy_range_max=card.energy_max.to(u.TeV),
+            spectral_index=card.spectral_index,
+            prod_site_B_total=site.field,
+            prod_site_B_declination=site.declination.to(u.rad),
+            prod_site_B_inclination=site.inclination.to(u.rad),
+            prod_site_alt=site.location.height,
+            n_showers=card.showers,
+            shower_reuse=card.reuse,
+            min_alt=altitude,
+            max_alt=altitude,
+            min_az=azimuth,
+            max_az=azimuth,
+            diffuse=bool(card.view_cone > 0 * u.deg),
+            # A point source is a cone without width.
+            min_viewcone_radius=card.source_offset.to(u.deg),
+            max_viewcone_radius=max(card.view_cone, card.source_offset).to(u.deg),
+            min_scatter_range=0 * u.m,
+            max_scatter_range=card.scatter_radius.to(u.m),
+            core_pos_mode=0,
+            night_sky_rate=conditions.night_sky_rate.to(u.GHz),
+        )
 
     @property
     def simulated_shower_distributions(self):
@@ -343,7 +357,7 @@ class AirShowerEventSource(EventSource):
             trigger=_trigger(array_event.event_id, telescopes),
             simulation=SimulatedEventContainer(shower=self._shower(array_event)),
         )
-        self._fill_pointing(event)
+        self._fill_pointing(event, self._conditions[run])
         impact_distances = shower_impact_distance(
             shower_geom=event.simulation.shower, subarray=self._subarray
         )
@@ -375,9 +389,8 @@ class AirShowerEventSource(EventSource):
             starting_grammage=u.Quantity(0.0, _GRAMMAGE),
         )
 
-    def _fill_pointing(self, event):
-        altitude = self.card.pointing.altitude.to(u.rad)
-        azimuth = self.card.pointing.azimuth.to(u.rad)
+    def _fill_pointing(self, event, conditions):
+        altitude, azimuth = conditions.altitude.to(u.rad), conditions.azimuth.to(u.rad)
         event.monitoring.pointing = ArrayPointingContainer(
             array_altitude=altitude, array_azimuth=azimuth
         )

@@ -54,6 +54,8 @@ CARD_COPY, CONFIG_COPY, MADE_BY = f"card{SUFFIX}", "process.yaml", "made_by.txt"
 RUN, MERGED, INPUTS = "run{:010d}.dl1.h5", "merged.dl1.h5", "merge.json"
 # Attribute of a finished file: checksum of all that determines its content.
 MADE_BY_ATTRIBUTE = "AIR_SHOWERS_MADE_BY"
+# Table of ctapipe that its merge tool leaves out; it is the same in all runs of a card.
+ATMOSPHERE = "/simulation/service/atmosphere_density_profile"
 # Options of ctapipe-process that are set here.
 OURS = r"-[io]|--(in|out)put|--overwrite|--provenance-log|--.*\.(runs|(in|out)put_.*)"
 
@@ -253,6 +255,7 @@ def merge(production):
         shutil.move(merged, unfinished)
         with tables.open_file(unfinished, "a") as file:
             file.root._v_attrs[MADE_BY_ATTRIBUTE] = production.made_by
+            copy_atmosphere(folder / runs[0], file)
         missing = count_rows(unfinished)
         for run in runs:
             for table, rows in count_rows(folder / run).items():
@@ -266,6 +269,15 @@ def merge(production):
             path.unlink()
     with contextlib.suppress(OSError):  # there may be other files in it
         folder.rmdir()
+
+
+def copy_atmosphere(run, file):
+    """Copy the profile of the atmosphere from the file of a run to an open file."""
+    parent, _, name = ATMOSPHERE.rpartition("/")
+    if parent not in file:
+        file.create_group(*parent.rsplit("/", 1), createparents=True)
+    with tables.open_file(run) as source:
+        source.copy_node(parent, file.get_node(parent), name=name, overwrite=True)
 
 
 def simulate_cards(cards, output_dir, processes, options):

@@ -97,6 +97,38 @@ def test_limits_are_allowed(read):
     assert card.view_cone == 70 * u.deg
 
 
+def test_nights_that_differ(read):
+    card = read(
+        f"{SHORTEST}pointing:\n  altitude: [40 deg, 1.4 rad]\n"
+        "  azimuth: [-60 deg, 1 rad]\n"
+        "night_sky_rate: [0.2 GHz, 400 MHz]\n"
+    )
+    assert card.pointing.altitude == (40 * u.deg, 1.4 * u.rad)
+    assert card.pointing.azimuth == (-60 * u.deg, 1 * u.rad)
+    assert card.night_sky_rate == (0.2 * u.GHz, 0.4 * u.GHz)
+    assert card == AirShowerCard(**dict(card))
+
+
+def test_list_of_pointings(read):
+    card = read(
+        f"{SHORTEST}pointing:\n- altitude: 50 deg\n- {{azimuth: [0 deg, 90 deg]}}\n"
+    )
+    first, second = card.pointing
+    assert (first.altitude, first.azimuth) == (50 * u.deg, 180 * u.deg)
+    assert second.altitude == 70 * u.deg
+    assert second.azimuth == (0 * u.deg, 90 * u.deg)
+
+
+def test_source_offset(read):
+    card = read(f"{SHORTEST}source_offset: 0.4 deg")
+    assert card.source_offset == 0.4 * u.deg
+    assert card.position_angle == "random"
+    card = read(f"{SHORTEST}source_offset: 0.4 deg\nposition_angle: 90 deg")
+    assert card.position_angle == 90 * u.deg
+    proton = "particle: proton\nshowers: 1\nseed: 1\nsource_offset: 1 deg"
+    assert read(proton).view_cone == 0 * u.deg
+
+
 def test_cards_are_frozen_and_compare_by_value(read):
     card = read(SHORTEST)
     assert card == AirShowerCard(particle="gamma", showers=10, seed=1)
@@ -143,9 +175,60 @@ def test_cards_are_frozen_and_compare_by_value(read):
         ),
         ("pointing: {altitude: 91 deg}", "pointing.altitude", "91 deg must be from 30"),
         ("pointing: {azimuth: 400 deg}", "pointing.azimuth", "400 deg must be from"),
+        ("pointing: []", "pointing", "is an empty list; name at least one"),
+        ("pointing: [70 deg]", "pointing", "'70 deg' must be given as keys"),
+        (
+            "pointing: [{altitude: 70 deg}, {altitude: 20 deg}]",
+            "pointing.altitude",
+            "20 deg must be from 30 deg",
+        ),
+        ("pointing: [{alt: 70 deg}]", "pointing.alt", "use altitude, azimuth"),
+        (
+            "pointing: {altitude: [29 deg, 70 deg]}",
+            "pointing.altitude",
+            "must be from 30 deg to 90 deg above the horizon",
+        ),
+        ("pointing: {altitude: [70 deg]}", "pointing.altitude", "is not two limits"),
+        (
+            "pointing: {azimuth: [9 deg, 8 deg]}",
+            "pointing.azimuth",
+            "lower limit first",
+        ),
+        (
+            "pointing: {altitude: [40, 70]}",
+            "pointing.altitude",
+            "has no unit; write it",
+        ),
+        ("night_sky_rate: [0.2 GHz, 11 GHz]", "night_sky_rate", "must be from 0 GHz"),
+        ("night_sky_rate: [0.2 GHz, 2 m]", "night_sky_rate", "is not a rate"),
+        ("scatter_radius: [1 m, 2 m]", "scatter_radius", "has no unit; write it like"),
+        ("source_offset: -1 deg", "source_offset", "-1 deg must not be negative"),
+        ("source_offset: 51 deg", "source_offset", "51 deg must be at most 50 deg"),
+        (
+            "view_cone: 1 deg\nsource_offset: 1 deg",
+            "source_offset",
+            "is of a point source, and view_cone of diffuse showers; give only one",
+        ),
+        ("position_angle: 1 deg", "position_angle", "is of a source with a source_off"),
+        (
+            "source_offset: 1 deg\nposition_angle: 361 deg",
+            "position_angle",
+            "must be from 0 deg to 360 deg",
+        ),
+        (
+            "source_offset: 1 deg\nposition_angle: any",
+            "position_angle",
+            "any is not a number and a unit",
+        ),
         ("view_cone: 0", "view_cone", "0 has no unit; write it like 70 deg"),
         ("view_cone: -1 deg", "view_cone", "-1 deg must not be negative"),
         ("view_cone: 51 deg", "view_cone", "51 deg must be at most 50 deg"),
+        (
+            "pointing: [{altitude: 80 deg}, {altitude: [40 deg, 60 deg]}]\n"
+            "view_cone: 21 deg",
+            "view_cone",
+            "21 deg must be at most 20 deg",
+        ),
         ("scatter_radius: -1 m", "scatter_radius", "-1 m must be from 0 m to 5000 m"),
         ("scatter_radius: 9 km", "scatter_radius", "9 km must be from 0 m to 5000 m"),
         ("night_sky_rate: -1 Hz", "night_sky_rate", "-1 Hz must be from 0 GHz"),

@@ -3,11 +3,12 @@
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.coordinates import angular_separation
+from astropy.coordinates import angular_separation, position_angle
 from ctapipe.coordinates import altaz_to_righthanded_cartesian
 from scipy.stats import kstest
 
 from ctapipe_gammaphysnet.simulation.card import AirShowerCard
+from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 from ctapipe_gammaphysnet.simulation.primaries import draw_primary, shower_distribution
 
 POINTINGS = [(90, 0), (90, 180), (70, 180), (45, 350), (30, 77)]
@@ -81,6 +82,58 @@ def test_point_source_is_at_the_pointing(altitude, azimuth):
         )
         assert separation < 1e-12
         assert primary.alt_rad <= np.pi / 2
+
+
+def separation_and_angle(altitude, azimuth, primaries):
+    """Of the directions from a pointing, in deg."""
+    pointing = np.radians([azimuth, altitude])
+    az = np.array([primary.az_rad for primary in primaries])
+    alt = np.array([primary.alt_rad for primary in primaries])
+    separation = angular_separation(*pointing, az, alt)
+    return np.degrees(separation), position_angle(*pointing, az, alt).to_value(u.deg)
+
+
+@pytest.mark.parametrize(("altitude", "azimuth"), [(70, 180), (45, 350), (30, 77)])
+@pytest.mark.parametrize("turn", [0, 90, 200])
+def test_a_source_is_where_the_card_says(altitude, azimuth, turn):
+    """Position angles are those of astropy."""
+    card = make_card(
+        altitude,
+        azimuth,
+        showers=4,
+        source_offset=0.7 * u.deg,
+        position_angle=turn * u.deg,
+    )
+    separation, angle = separation_and_angle(altitude, azimuth, draw(card))
+    assert separation == pytest.approx(0.7)
+    assert (angle - turn + 180) % 360 - 180 == pytest.approx(0, abs=1e-6)
+
+
+def test_a_source_at_a_random_angle_is_all_around():
+    card = make_card(70, 180, source_offset=0.7 * u.deg)
+    separation, angle = separation_and_angle(70, 180, draw(card))
+    assert separation == pytest.approx(0.7)
+    assert kstest(angle / 360 % 1, "uniform").pvalue > 0.01
+
+
+def test_a_source_changes_nothing_but_directions():
+    one = make_card(showers=1)
+    other = make_card(showers=1, source_offset=0.7 * u.deg)
+    (primary,), (offset,) = draw(one), draw(other)
+    assert primary.energy_gev == offset.energy_gev
+    assert primary.core_x_m == pytest.approx(offset.core_x_m, rel=0.1, abs=5)
+
+
+def test_showers_come_from_where_their_run_points():
+    card = make_card(
+        pointing={"altitude": ["40 deg", "80 deg"], "azimuth": ["0 deg", "90 deg"]},
+        showers=3,
+    )
+    for run in (1, 2):
+        night = draw_conditions(card, run)
+        for primary in draw(card, run):
+            assert primary.alt_rad == pytest.approx(night.altitude.to_value(u.rad))
+            assert primary.az_rad == pytest.approx(night.azimuth.to_value(u.rad))
 
 
 @pytest.mark.parametrize(("altitude", "azimuth"), POINTINGS)

@@ -9,6 +9,7 @@ from ctapipe.image import hillas_parameters, tailcuts_clean
 
 from ctapipe_gammaphysnet.simulation import production as production_module
 from ctapipe_gammaphysnet.simulation.card import AirShowerCard
+from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 from ctapipe_gammaphysnet.simulation.instruments import ARRAYS, make_subarray
 from ctapipe_gammaphysnet.simulation.primaries import Primary, draw_primary
 from ctapipe_gammaphysnet.simulation.production import Production
@@ -171,6 +172,44 @@ def test_without_night_sky_dark_pixels_are_quiet():
         noise.append(telescope.waveforms[telescope.true_image == 0].std())
     assert 0 < noise[0] < 0.12
     assert noise[1] > 2 * noise[0]
+
+
+def test_each_run_has_its_own_night_sky():
+    production = make_production(
+        night_sky_rate=["0.1 GHz", "1 GHz"], showers=20, energy_min=200 * u.GeV
+    )
+    ratios = []
+    for run in (1, 2, 3):
+        event = next(production.events(run))
+        rate = draw_conditions(production.card, run).night_sky_rate.to_value("1/ns")
+        telescope = next(iter(event.telescopes.values()))
+        dark = telescope.waveforms[telescope.true_image == 0]
+        # Of sums of 40 samples: that of Poisson's law, with amplitudes spread by 0.35,
+        # and of the noise.
+        expected = 40 * (rate * (1 + 0.35**2) + 0.08**2)
+        ratios.append(dark.sum(axis=1).var() / expected)
+    assert ratios == pytest.approx([1] * 3, abs=0.12)
+
+
+def test_telescopes_look_where_their_run_points():
+    """Showers from the pointing are at the centres of the cameras."""
+    production = make_production(
+        pointing={"altitude": ["40 deg", "80 deg"], "azimuth": ["0 deg", "360 deg"]},
+        scatter_radius=50 * u.m,
+        energy_min=400 * u.GeV,
+    )
+    geometry = make_subarray("lst4", "la_palma").tel[1].camera.geometry
+    for run in (1, 2, 3):
+        images = [
+            telescope.true_image
+            for event in production.events(run)
+            for telescope in event.telescopes.values()
+        ]
+        x, y = np.average(
+            [geometry.pix_x.value, geometry.pix_y.value], 1, np.sum(images, axis=0)
+        )
+        assert len(images) > 4
+        assert np.hypot(x, y) < 0.4  # m; 0.8 deg
 
 
 def test_far_showers_do_not_trigger(fix_showers):

@@ -24,6 +24,7 @@ from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
 
 from ctapipe_gammaphysnet.simulation.camera import reference_pulse
+from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 from ctapipe_gammaphysnet.simulation.primaries import draw_primary
 from ctapipe_gammaphysnet.simulation.source import START, AirShowerEventSource
 
@@ -47,11 +48,9 @@ PEAK_SAMPLE = 17
 PEAK_CHARGE = 400
 
 
-def position_m(pointing, primary, focal_length_m):
+def position_m(night, primary, focal_length_m):
     """Camera frame x and y of the true direction: x is to higher altitudes."""
-    alt, az = np.array(
-        [pointing.altitude.to_value(u.rad), pointing.azimuth.to_value(u.rad)]
-    )
+    alt, az = night.altitude.to_value(u.rad), night.azimuth.to_value(u.rad)
     d_az = primary.az_rad - az
     sin, cos = np.sin(primary.alt_rad), np.cos(primary.alt_rad)
     forward = np.sin(alt) * sin + np.cos(alt) * cos * np.cos(d_az)
@@ -66,10 +65,11 @@ class BlobProduction:
         self.card = card
         self.subarray = subarray
 
-    def telescope(self, primary, tel_id):
+    def telescope(self, run, primary, tel_id):
         geometry = self.subarray.tel[tel_id].camera.geometry
         focal_length_m = geometry.frame.focal_length.to_value(u.m)
-        x, y = position_m(self.card.pointing, primary, focal_length_m)
+        night = draw_conditions(self.card, run)
+        x, y = position_m(night, primary, focal_length_m)
         distance = np.hypot(
             geometry.pix_x.to_value(u.m) - x, geometry.pix_y.to_value(u.m) - y
         )
@@ -101,7 +101,7 @@ class BlobProduction:
                     core_y_m=primary.core_y_m[use],
                     h_first_interaction_m=21e3 + shower,
                     x_max_g_cm2=400.0 + shower,
-                    telescopes={i: self.telescope(primary, i) for i in triggered},
+                    telescopes={i: self.telescope(run, primary, i) for i in triggered},
                 )
 
 
@@ -340,6 +340,63 @@ def test_simulation_is_described(dl1_file, card_path):
     for distribution in distributions.values():
         assert distribution.n_entries == 8
         assert distribution.histogram.sum() == 8
+
+
+NIGHTS = """
+pointing: {altitude: [40 deg, 80 deg], azimuth: [10 deg, 350 deg]}
+night_sky_rate: [0.2 GHz, 0.5 GHz]
+"""
+
+
+@pytest.fixture
+def nights_path(card_path):
+    """Card whose runs differ."""
+    lines = [line for line in CARD.splitlines() if not line.startswith("pointing")]
+    card_path.write_text("\n".join(lines) + NIGHTS, encoding="utf-8")
+    return card_path
+
+
+def test_file_has_the_night_of_each_run(nights_path):
+    output = process(nights_path, "nights.dl1.h5", *MODES["images"])
+    source = AirShowerEventSource(nights_path)
+    nights = {run: draw_conditions(source.card, run) for run in RUNS}
+    altitudes = {run: night.altitude.to_value(u.deg) for run, night in nights.items()}
+    assert len(set(altitudes.values())) == 3
+    config = read_table(output, "/configuration/simulation/run")
+    assert list(config["obs_id"]) == RUNS
+    assert config["night_sky_rate"].unit == u.GHz
+    for row in config:
+        night = nights[row["obs_id"]]
+        assert row["night_sky_rate"] == night.night_sky_rate.to_value(u.GHz)
+        assert row["min_alt"] == row["max_alt"] == night.altitude.to_value(u.rad)
+        assert row["min_az"] == row["max_az"] == night.azimuth.to_value(u.rad)
+    with HDF5EventSource(output) as written:
+        assert list(written.simulation_config) == RUNS
+        for run, block in written.observation_blocks.items():
+            pointing = block.subarray_pointing_lat, block.subarray_pointing_lon
+            assert u.isclose(pointing[0], nights[run].altitude)
+            assert u.isclose(pointing[1], nights[run].azimuth)
+        for event in written:
+            night = nights[event.index.obs_id]
+            array_pointing = event.monitoring.pointing
+            assert u.isclose(array_pointing.array_altitude, night.altitude)
+            for tel_id in event.dl1.tel:
+                pointing = event.monitoring.tel[tel_id].pointing
+                assert u.isclose(pointing.altitude, night.altitude)
+                assert u.isclose(pointing.azimuth, night.azimuth)
+    test_images_are_at_the_true_direction(output, nights_path)
+
+
+def test_nights_can_be_simulated_apart(nights_path):
+    test_runs_can_be_simulated_apart(nights_path)
+
+
+def test_a_point_source_is_a_cone_without_width(card_path):
+    text = CARD.replace("view_cone: 1.2 deg", "source_offset: 0.5 deg")
+    card_path.write_text(text, encoding="utf-8")
+    for config in AirShowerEventSource(card_path).simulation_config.values():
+        assert not config.diffuse
+        assert config.min_viewcone_radius == config.max_viewcone_radius == 0.5 * u.deg
 
 
 def tables_of(path):
