@@ -82,11 +82,12 @@ def ring_of_targets(distances_m, absorption):
     return Targets(
         position_m=positions,
         overburden=np.full(len(positions), overburden(GROUND_M)),
-        radius_m=RADIUS_M,
-        focus_m=1e9,
+        kind=np.zeros(len(positions), int),
+        radius_m=np.full(len(positions), RADIUS_M),
+        focus_m=np.full(len(positions), 1e9),
         yield_per_m=photoelectron_yield(
             GROUND_M, 1.0, wavelength_nm, np.ones_like(wavelength_nm), absorption
-        ),
+        )[np.newaxis],
         photoelectrons_per_point=100.0,
     )
 
@@ -299,7 +300,7 @@ def check_muon_ring(telescope):
     for i in range(20):
         rng = np.random.default_rng([20, i])
         rays = muon_light(rng, production, night, position, energy_gev, height_m)
-        event = production._observe(night, rng, rays)
+        event = production._observe(rng, rays, night, 0)
         if event is None:
             continue
         x, y = telescope.geometry.pix_x.value, telescope.geometry.pix_y.value
@@ -321,8 +322,9 @@ def muon_light(rng, production, night, position, energy_gev, height_m):
     targets = Targets(
         position_m=position[np.newaxis] - [*position[:2], 0],
         overburden=np.array([overburden(position[2])]),
-        radius_m=RADIUS_M,
-        focus_m=1e9,
+        kind=np.zeros(1, int),
+        radius_m=np.array([RADIUS_M]),
+        focus_m=np.array([1e9]),
         yield_per_m=night.yield_per_m,
         photoelectrons_per_point=10.0,
     )

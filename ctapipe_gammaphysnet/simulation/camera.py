@@ -22,8 +22,8 @@ __all__ = [
     "waveforms",
 ]
 
-# A pulse is a Gaussian with a FWHM of 2.6 ns, nearly that of LSTCam.
-_PULSE_SIGMA_NS = 1.1
+# Pulses are Gaussian; their FWHM, 2.6 and 2.45 ns, are nearly those of the cameras.
+_PULSE_SIGMA_NS = {"LSTCam": 1.1, "NectarCam": 1.04}
 _PULSE_BEFORE, _PULSE_SAMPLES = 4, 10
 _PHASES = 20  # of a photoelectron within a sample
 
@@ -62,12 +62,14 @@ class Camera(NamedTuple):
     """Samples of a pulse of one photoelectron by its phase, shape (n_phases, n)."""
 
 
-def reference_pulse(step_ns):
+def reference_pulse(camera, step_ns):
     """
     Shape of the pulse of a photoelectron.
 
     Parameters
     ----------
+    camera : str
+        Name of the camera: LSTCam or NectarCam.
     step_ns : float
         Distance between its points.
 
@@ -77,11 +79,12 @@ def reference_pulse(step_ns):
         Amplitudes from 4 ns before to 6 ns after the peak, which is 1; shape (n,),
         float64.
     """
-    return _pulse(np.arange(-_PULSE_BEFORE, _PULSE_SAMPLES - _PULSE_BEFORE, step_ns))
+    time_ns = np.arange(-_PULSE_BEFORE, _PULSE_SAMPLES - _PULSE_BEFORE, step_ns)
+    return _pulse(camera, time_ns)
 
 
-def _pulse(time_ns):
-    return np.exp(-0.5 * (time_ns / _PULSE_SIGMA_NS) ** 2)
+def _pulse(camera, time_ns):
+    return np.exp(-0.5 * (time_ns / _PULSE_SIGMA_NS[camera]) ** 2)
 
 
 def make_camera(geometry, n_samples, night_sky_per_ns):
@@ -91,7 +94,7 @@ def make_camera(geometry, n_samples, night_sky_per_ns):
     Parameters
     ----------
     geometry : ctapipe.instrument.CameraGeometry
-        Its pixels in the camera frame.
+        Its pixels in the camera frame, and its name, for the pulse.
     n_samples : int
         Of 1 ns each, in the readout window.
     night_sky_per_ns : float
@@ -111,7 +114,7 @@ def make_camera(geometry, n_samples, night_sky_per_ns):
     grid = geometry.position_to_pix_index(grid_x.ravel() * u.m, grid_y.ravel() * u.m)
     phase_ns = (np.arange(_PHASES) + 0.5) / _PHASES
     time_ns = np.arange(_PULSE_SAMPLES) - _PULSE_BEFORE - phase_ns[:, np.newaxis]
-    pulse = _pulse(time_ns)
+    pulse = _pulse(geometry.name, time_ns)
     return Camera(
         pixel_grid=np.maximum(grid, -1).reshape(n, n).astype(np.int16),
         half_width_m=half_width_m,

@@ -214,7 +214,8 @@ class AirShowerCard(_Section):
     array: Literal[tuple(ARRAYS)] = Field(
         "lst1",
         description="The telescopes: lst1 and lst4, the first and all four of the LSTs "
-        "of CTAO-North, or nectarcam1, the MST at its centre.",
+        "of CTAO-North, nectarcam1, the MST at its centre, or lst4_mst9, the four LSTs "
+        "and nine MSTs with NectarCam.",
     )
     multiplicity: Annotated[int, Field(ge=1)] = Field(
         description="Number of telescopes that must trigger; default 2, or 1 if the "

@@ -603,15 +603,7 @@ def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
 
 def _check_inputs(air, targets, particle, energy_gev, direction):
     """Check what compiled code relies on: it does not check indices."""
-    n = len(targets.overburden)
-    if (
-        targets.position_m.shape != (n, 3)
-        or targets.overburden.shape != (n,)
-        or targets.yield_per_m.shape != (int(TOP_M / YIELD_STEP_M) + 1,)
-        or not all(np.isfinite(array).all() for array in targets[:2])
-        or not np.isfinite(targets.yield_per_m).all()
-    ):
-        raise ValueError("targets need positions, overburdens and yields")
+    _check_targets(targets)
     if not (
         0 <= particle < len(Particle)
         and math.isfinite(energy_gev)
@@ -622,6 +614,20 @@ def _check_inputs(air, targets, particle, energy_gev, direction):
         raise ValueError(f"{direction} is no unit vector downwards")
     if not 0 <= air.observation_height_m < TOP_M:
         raise ValueError(f"{air.observation_height_m} m is no height of the ground")
+
+
+def _check_targets(targets):
+    n_kinds, n_targets = len(targets.yield_per_m), len(targets.overburden)
+    each = targets.overburden, targets.kind, targets.radius_m, targets.focus_m
+    if (
+        targets.position_m.shape != (n_targets, 3)
+        or not all(array.shape == (n_targets,) for array in each)
+        or targets.yield_per_m.shape != (n_kinds, int(TOP_M / YIELD_STEP_M) + 1)
+        or not np.isin(targets.kind, np.arange(n_kinds)).all()
+        or not all(np.isfinite(array).all() for array in targets[:2])
+        or not np.isfinite(targets.yield_per_m).all()
+    ):
+        raise ValueError("targets need positions, overburdens, kinds and yields")
 
 
 def _sorted(photoelectrons, count):

@@ -42,17 +42,21 @@ class Targets(NamedTuple):
     overburden: np.ndarray
     """Overburden at the centres in g/cm², shape (n_targets,)."""
 
-    radius_m: float
-    """Radius of all of them."""
+    kind: np.ndarray
+    """Type of telescope of each, a row of `yield_per_m`, shape (n_targets,), int64."""
 
-    focus_m: float
-    """Distance to which their cameras are focused."""
+    radius_m: np.ndarray
+    """Radius of each, shape (n_targets,)."""
+
+    focus_m: np.ndarray
+    """Distance to which the camera of each is focused, shape (n_targets,)."""
 
     yield_per_m: np.ndarray
-    """From `photoelectron_yield`, shape (n_heights,)."""
+    """From `photoelectron_yield`, shape (n_kinds, n_heights)."""
 
     photoelectrons_per_point: float
-    """Most that are emitted, in all directions, at one point of a track."""
+    """Most that are emitted, in all directions, at one point of a track, for the type
+    of telescope with the largest yield."""
 
 
 class Photoelectrons(NamedTuple):
@@ -132,11 +136,19 @@ def photoelectron_yield(
 
 
 @compiled
-def _yield_at(table, height_m):
+def _yield_at(table, kind, height_m):
     index = height_m / YIELD_STEP_M
-    i = min(int(index), table.shape[0] - 2)
+    i = min(int(index), table.shape[1] - 2)
     fraction = index - i
-    return table[i] * (1 - fraction) + table[i + 1] * fraction
+    return table[kind, i] * (1 - fraction) + table[kind, i + 1] * fraction
+
+
+@compiled
+def _largest_yield_at(table, height_m):
+    largest = 0.0
+    for kind in range(table.shape[0]):
+        largest = max(largest, _yield_at(table, kind, height_m))
+    return largest
 
 
 @compiled
@@ -153,15 +165,18 @@ def _share_within(cone_m, offset_m, radius_m):
 
 
 @compiled
-def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, time):
-    """Send the light of one point, emitted along a cone, to all targets."""
+def _aim(
+    rng, targets, photoelectrons, point, direction, sine2, track_m, yield_z, depth, time
+):
+    """Send the light of a stretch of track, emitted at a point along a cone, to all
+    targets, with the yields at the height yield_z."""
     x, y, z = point
     ux, uy, uz = direction
     tangent = math.sqrt(sine2 / (1 - sine2))
     sine = math.sqrt(sine2)
     cosine = math.sqrt(1 - sine2)
-    radius = targets.radius_m
     for i in range(targets.position_m.shape[0]):
+        radius = targets.radius_m[i]
         vx = targets.position_m[i, 0] - x
         vy = targets.position_m[i, 1] - y
         vz = targets.position_m[i, 2] - z
@@ -176,7 +191,8 @@ def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, ti
             continue
         offset = math.sqrt(max(offset2, 1e-12))  # not 0: it is divided by
         half_arc = _share_within(cone, offset, radius)
-        number = rng.poisson(light * half_arc / math.pi)
+        light = _yield_at(targets.yield_per_m, targets.kind[i], yield_z) * track_m
+        number = rng.poisson(light * sine2 * half_arc / math.pi)
         if number == 0:
             continue
         # axes across the track: towards the target, and the third
@@ -203,9 +219,9 @@ def _aim(rng, targets, photoelectrons, point, direction, sine2, light, depth, ti
             # A camera that is focused at some distance sees each ray as if it came
             # through the centre of the mirror from the point at that distance.
             dx, dy, dz = normalise(
-                sx - (sx * distance - vx) / targets.focus_m,
-                sy - (sy * distance - vy) / targets.focus_m,
-                sz - (sz * distance - vz) / targets.focus_m,
+                sx - (sx * distance - vx) / targets.focus_m[i],
+                sy - (sy * distance - vy) / targets.focus_m[i],
+                sz - (sz * distance - vz) / targets.focus_m[i],
             )
             photoelectrons.target[k] = i
             photoelectrons.ray[k, 0] = dx
@@ -266,8 +282,9 @@ def emit(
         return
     x, y, z = start
     dx, dy, dz = displacement
-    light_per_sine2 = _yield_at(targets.yield_per_m, z + 0.5 * dz) * length_m
-    points = int(light_per_sine2 * brightest / targets.photoelectrons_per_point) + 1
+    middle_z = z + 0.5 * dz
+    light = _largest_yield_at(targets.yield_per_m, middle_z) * length_m * brightest
+    points = int(light / targets.photoelectrons_per_point) + 1
     points = min(points, _MAX_POINTS)
     (ux, uy, uz), (wx, wy, wz) = directions
     growth = math.log(refractivities[1] / refractivities[0])  # as density grows
@@ -292,7 +309,8 @@ def emit(
             (x + dx * f, y + dy * f, z + dz * f),
             direction,
             sine2,
-            light_per_sine2 * sine2 / points,
+            length_m / points,
+            middle_z,
             overburdens[0] + (overburdens[1] - overburdens[0]) * f,
             time_ns + length_m * f / (SPEED_OF_LIGHT * beta),
         )

@@ -92,13 +92,30 @@ _LST_POSITIONS_M = {
     4: (30.91, -64.54, 32.0),
 }
 
+# The nine that are to be built, of fifteen in the simulations.
+_MST_POSITIONS_M = {
+    5: (-211.54, 5.66, 50.3),
+    6: (-153.26, 169.01, 24.0),
+    7: (27.07, 198.71, 12.2),
+    8: (175.61, 73.06, 9.0),
+    9: (140.0, -189.0, 29.0),
+    10: (-75.63, -189.0, 42.2),
+    11: (-215.69, -167.36, 63.1),
+    14: (20.19, -352.46, 62.3),
+    19: (0.0, 0.0, 29.0),
+}
+
+_LSTS = {i: ("LSTCam", position) for i, position in _LST_POSITIONS_M.items()}
+_MSTS = {i: ("NectarCam", position) for i, position in _MST_POSITIONS_M.items()}
+
 #: Telescopes of each array by tel_id: camera, and ground frame position in m (x north,
 #: y west, z above the height of the site). Numbers and positions are those of
 #: CTAO-North's simulations, where telescope 19 is the medium-sized one at the centre.
 ARRAYS = {
-    "lst1": {1: ("LSTCam", _LST_POSITIONS_M[1])},
-    "lst4": {i: ("LSTCam", position) for i, position in _LST_POSITIONS_M.items()},
-    "nectarcam1": {19: ("NectarCam", (0.0, 0.0, 29.0))},
+    "lst1": {1: _LSTS[1]},
+    "lst4": _LSTS,
+    "nectarcam1": {19: _MSTS[19]},
+    "lst4_mst9": _LSTS | _MSTS,
 }
 
 _OPTICS = {
@@ -150,7 +167,7 @@ def _telescope(camera):
     readout = CameraReadout(
         name=camera,
         sampling_rate=1 * u.GHz,
-        reference_pulse_shape=reference_pulse(_PULSE_STEP_NS)[np.newaxis],
+        reference_pulse_shape=reference_pulse(camera, _PULSE_STEP_NS)[np.newaxis],
         reference_pulse_sample_width=_PULSE_STEP_NS * u.ns,
         n_channels=1,
         n_pixels=geometry.n_pixels,

@@ -12,10 +12,10 @@ from .cherenkov import Targets, photoelectron_yield
 from .conditions import draw_conditions
 from .hadrons import load_hadron_table
 from .instruments import SITES
-from .optics import MIRRORS, efficiency, pointing_axes, reflect
+from .optics import MIRRORS, Mirror, efficiency, pointing_axes, reflect
 from .particles import Particle
 from .primaries import draw_primary
-from .trigger import may_trigger, trigger_regions, trigger_time
+from .trigger import REGIONS, TriggerRegions, may_trigger, trigger_time
 from .vectors import from_altaz
 
 __all__ = ["ArrayEvent", "Production", "TelescopeEvent"]
@@ -60,17 +60,25 @@ class ArrayEvent:
     """`TelescopeEvent` by tel_id: telescopes that triggered."""
 
 
+class _Instrument(NamedTuple):
+    """A type of telescope, for compiled code."""
+
+    mirror: Mirror
+    camera: Camera
+    regions: TriggerRegions
+
+
 class _Night(NamedTuple):
     """What the conditions of a run are for compiled code."""
 
     axes: np.ndarray
     """Axes of the telescopes, from `pointing_axes`."""
 
-    camera: Camera
-    """With its night sky."""
+    instruments: tuple
+    """`_Instrument` of each type, under the night sky."""
 
     yield_per_m: np.ndarray
-    """Light of one metre of track by height, from `photoelectron_yield`."""
+    """Light of one metre of track for each type, from `photoelectron_yield`."""
 
 
 class Production:
@@ -82,21 +90,12 @@ class Production:
     card : AirShowerCard
         What to simulate.
     subarray : ctapipe.instrument.SubarrayDescription
-        The telescopes, of one type.
+        The telescopes.
     """
 
     def __init__(self, card, subarray):
         self.card = card
         site = SITES[card.site]
-        telescope = subarray.tel[subarray.tel_ids[0]]
-        geometry = telescope.camera.geometry
-        self._mirror = MIRRORS[telescope.optics.name]
-        self._camera = make_camera(
-            geometry,
-            telescope.camera.readout.n_samples,
-            night_sky_per_ns=0.0,
-        )
-        self._regions = trigger_regions(geometry, self._camera.pulse)
         self._air = Air(
             site.location.height.to_value("m"),
             site.magnetic_field_ut,
@@ -105,6 +104,11 @@ class Production:
         self._tel_ids = list(subarray.tel_ids)
         positions_m = [subarray.positions[i].to_value("m") for i in self._tel_ids]
         self._positions_m = np.array(positions_m)
+        telescopes = [subarray.tel[i] for i in self._tel_ids]
+        types = {telescope.camera.name: telescope for telescope in telescopes}
+        kinds = {name: kind for kind, name in enumerate(types)}
+        self._kind = np.array([kinds[t.camera.name] for t in telescopes])
+        self._instruments = tuple(map(_instrument, types.values()))
 
     def events(self, run):
         """
@@ -128,16 +132,23 @@ class Production:
     def _night(self, conditions):
         """Point the telescopes under a night sky."""
         alt_rad = conditions.altitude.to_value("rad")
-        night_sky_per_ns = conditions.night_sky_rate.to_value("1/ns")
-        return _Night(
-            pointing_axes(alt_rad, conditions.azimuth.to_value("rad")),
-            self._camera._replace(night_sky_per_ns=float(night_sky_per_ns)),
+        night_sky_per_ns = float(conditions.night_sky_rate.to_value("1/ns"))
+        instruments = tuple(
+            instrument._replace(
+                camera=instrument.camera._replace(night_sky_per_ns=night_sky_per_ns)
+            )
+            for instrument in self._instruments
+        )
+        yields = [
             photoelectron_yield(
                 self._air.observation_height_m,
                 np.sin(alt_rad),
-                *efficiency(self._mirror),
-            ),
-        )
+                *efficiency(instrument.mirror),
+            )
+            for instrument in instruments
+        ]
+        axes = pointing_axes(alt_rad, conditions.azimuth.to_value("rad"))
+        return _Night(axes, instruments, np.array(yields))
 
     def _shower_events(self, night, shower, primary, rng):
         towards_sky = from_altaz(primary.alt_rad, primary.az_rad)
@@ -160,7 +171,7 @@ class Production:
             for i, tel_id in enumerate(self._tel_ids):
                 target = reuse * n_telescopes + i
                 rays = cascade.photoelectrons.ray[edges[target] : edges[target + 1]]
-                event = self._observe(night, rng, rays)
+                event = self._observe(rng, rays, night, self._kind[i])
                 if event is not None:
                     telescopes[tel_id] = event
             if len(telescopes) < self.card.multiplicity:
@@ -184,31 +195,45 @@ class Production:
         )
         positions = (self._positions_m - cores[:, np.newaxis]).reshape(-1, 3)
         positions[:, 2] += self._air.observation_height_m
+        mirrors = [self._instruments[kind].mirror for kind in self._kind]
+        uses = len(primary.core_x_m)
         brightness = np.clip(primary.energy_gev / _BRIGHT_GEV, 1, _BRIGHTEST)
         return Targets(
             position_m=positions,
             overburden=np.array([overburden(z) for z in positions[:, 2]]),
-            radius_m=self._mirror.radius_m,
-            focus_m=self._mirror.focus_m,
+            kind=np.tile(self._kind, uses),
+            radius_m=np.tile([mirror.radius_m for mirror in mirrors], uses),
+            focus_m=np.tile([mirror.focus_m for mirror in mirrors], uses),
             yield_per_m=night.yield_per_m,
             photoelectrons_per_point=_PHOTOELECTRONS_PER_POINT * brightness,
         )
 
-    def _observe(self, night, rng, rays):
+    def _observe(self, rng, rays, night, kind):
         """Record the light in a telescope; None if it does not trigger."""
-        camera = night.camera
-        landed = reflect(rng, rays, night.axes, self._mirror)
+        mirror, camera, regions = night.instruments[kind]
+        landed = reflect(rng, rays, night.axes, mirror)
         pixel, time_ns = pixel_hits(landed, camera)
-        if not may_trigger(pixel, self._regions):
+        if not may_trigger(pixel, regions):
             return None
         # The camera's clock is not synchronised with the light.
         start_ns = densest_time(time_ns) - camera.signal_sample + rng.uniform(-0.5, 0.5)
         recorded = waveforms(rng, pixel, time_ns - start_ns, camera)
-        sample = trigger_time(recorded, self._regions)
+        sample = trigger_time(recorded, regions)
         if sample < 0:
             return None
         true_image = np.bincount(pixel, minlength=camera.n_pixels).astype(np.int32)
         return TelescopeEvent(recorded, true_image, start_ns + sample)
+
+
+def _instrument(telescope):
+    """Describe a type of telescope in the dark."""
+    geometry, readout = telescope.camera.geometry, telescope.camera.readout
+    camera = make_camera(geometry, readout.n_samples, night_sky_per_ns=0.0)
+    return _Instrument(
+        MIRRORS[telescope.optics.name],
+        camera,
+        REGIONS[telescope.camera.name](geometry, camera.pulse),
+    )
 
 
 def _x_max(radiating_electrons, ground_g_cm2):

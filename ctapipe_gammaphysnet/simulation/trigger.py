@@ -1,8 +1,12 @@
-"""The camera trigger: analogue sums over three neighbouring modules.
+"""The camera trigger: sums of signals over neighbouring pixels.
 
-As in LSTCam, a module has 7 pixels, and the signals of 21 pixels are summed, each
-clipped so that afterpulses do not trigger. The threshold is the same all over the
-camera; a night sky of 0.24 photoelectrons per ns alone triggers at about 1 kHz.
+In LSTCam a module has 7 pixels, and the analogue signals of three neighbouring modules
+are summed, each pixel clipped so that afterpulses do not trigger. The threshold is the
+same all over the camera; a night sky of 0.24 photoelectrons per ns alone triggers at
+about 1 kHz.
+
+In NectarCam three pixels that touch each other must be above a threshold for some time.
+That is a sum, too: of three pixels, clipped at a third of the threshold.
 """
 
 from typing import NamedTuple
@@ -12,24 +16,31 @@ import numpy as np
 from .compiled import compiled
 
 __all__ = [
+    "REGIONS",
     "THRESHOLD",
     "TriggerRegions",
+    "majority_regions",
     "may_trigger",
-    "trigger_regions",
+    "sum_regions",
     "trigger_time",
 ]
 
 MODULE_PIXELS = 7
 THRESHOLD = 26.0  # photoelectrons that arrive at once
 CLIP = 6.0  # photoelectrons that count in a pixel at most
-_FEWEST = THRESHOLD / 3
+
+# Of the majority trigger: 28.6 mV, for 2 ns, where a photoelectron has 6.8 mV, in
+# public simulation files of CTAO's sixth production.
+PIXEL_THRESHOLD = 4.2  # photoelectrons that arrive at once
+PIXEL_SAMPLES = 2  # in a row, which all signals of 2 ns have
 
 
 class TriggerRegions(NamedTuple):
-    """The modules that are summed, and the threshold."""
+    """The groups of pixels that are summed, and the threshold."""
 
     module: np.ndarray
-    """Module of each pixel, shape (n_pixels,)."""
+    """Module of each pixel, or the pixel if modules are single ones, shape
+    (n_pixels,)."""
 
     triples: np.ndarray
     """Three modules that touch each other in each region, shape (n_regions, 3)."""
@@ -39,6 +50,12 @@ class TriggerRegions(NamedTuple):
 
     clip: float
     """Largest value of a pixel, in photoelectrons per sample."""
+
+    samples: int
+    """Number of samples in a row that must be above the threshold."""
+
+    fewest: float
+    """Photoelectrons in a region, without which it does not trigger."""
 
 
 def _modules(geometry):
@@ -65,9 +82,9 @@ def _modules(geometry):
     )
 
 
-def trigger_regions(geometry, pulse):
+def sum_regions(geometry, pulse):
     """
-    Find the regions of a camera.
+    Describe the trigger of LSTCam.
 
     Parameters
     ----------
@@ -91,14 +108,64 @@ def trigger_regions(geometry, pulse):
     touch = np.zeros((n_modules, n_modules), bool)
     pixel, neighbour = geometry.neighbor_matrix.nonzero()
     touch[module[pixel], module[neighbour]] = True
-    triples = [
-        (i, j, k)
-        for i in range(n_modules)
-        for j in np.flatnonzero(touch[i, i + 1 :]) + i + 1
-        for k in np.flatnonzero(touch[i, j + 1 :] & touch[j, j + 1 :]) + j + 1
-    ]
-    peak = pulse.max(axis=1).mean()
-    return TriggerRegions(module, np.array(triples), THRESHOLD * peak, CLIP * peak)
+    peak = _peak(pulse)
+    return TriggerRegions(
+        module,
+        _triples(touch),
+        threshold=THRESHOLD * peak,
+        clip=CLIP * peak,
+        samples=1,
+        fewest=THRESHOLD / 3,
+    )
+
+
+def majority_regions(geometry, pulse):
+    """
+    Describe the trigger of NectarCam.
+
+    Parameters
+    ----------
+    geometry : ctapipe.instrument.CameraGeometry
+        Of hexagonal pixels.
+    pulse : numpy.ndarray
+        Samples of a pulse of one photoelectron, shape (n_phases, n).
+
+    Returns
+    -------
+    TriggerRegions
+        All triples of pixels that touch each other.
+    """
+    clip = PIXEL_THRESHOLD * _peak(pulse)
+    return TriggerRegions(
+        np.arange(geometry.n_pixels),
+        _triples(geometry.neighbor_matrix),
+        # Just below what three clipped pixels have, so that all of them must.
+        threshold=clip * (3 - 1e-3),
+        clip=clip,
+        samples=PIXEL_SAMPLES,
+        fewest=PIXEL_THRESHOLD,
+    )
+
+
+def _peak(pulse):
+    """Largest sample of a pulse, on average over its phases."""
+    return pulse.max(axis=1).mean()
+
+
+def _triples(touch):
+    """Find all triples that touch each other, from a symmetric matrix of pairs."""
+    return np.array(
+        [
+            (i, j, k)
+            for i in range(len(touch))
+            for j in np.flatnonzero(touch[i, i + 1 :]) + i + 1
+            for k in np.flatnonzero(touch[i, j + 1 :] & touch[j, j + 1 :]) + j + 1
+        ]
+    )
+
+
+#: Function that describes the trigger of each camera.
+REGIONS = {"LSTCam": sum_regions, "NectarCam": majority_regions}
 
 
 @compiled
@@ -129,7 +196,7 @@ def may_trigger(pixel, regions):
     Returns
     -------
     bool
-        False if no region has a third of the threshold: the rest would be five standard
+        False if no region has a third of what it needs: the rest would be five standard
         deviations of a dark night sky.
     """
     counts = np.zeros(_n_modules(regions), np.int64)
@@ -139,7 +206,7 @@ def may_trigger(pixel, regions):
         counts[regions.module[p]] += 1
     for i in range(regions.triples.shape[0]):
         first, second, third = _modules_of(regions, i)
-        if counts[first] + counts[second] + counts[third] >= _FEWEST:
+        if counts[first] + counts[second] + counts[third] >= regions.fewest:
             return True
     return False
 
@@ -159,7 +226,8 @@ def trigger_time(waveforms, regions):
     Returns
     -------
     int
-        First sample in which a sum is above the threshold; -1 if there is none.
+        First sample at which a sum has been above the threshold for as long as it must;
+        -1 if there is none.
     """
     n_samples = waveforms.shape[1]
     if waveforms.shape[0] != regions.module.shape[0]:
@@ -171,8 +239,11 @@ def trigger_time(waveforms, regions):
     earliest = n_samples
     for i in range(regions.triples.shape[0]):
         first, second, third = _modules_of(regions, i)
+        above = 0  # samples in a row
         for k in range(earliest):
-            if sums[first, k] + sums[second, k] + sums[third, k] > regions.threshold:
+            total = sums[first, k] + sums[second, k] + sums[third, k]
+            above = above + 1 if total > regions.threshold else 0
+            if above == regions.samples:
                 earliest = k
                 break
     return earliest if earliest < n_samples else -1

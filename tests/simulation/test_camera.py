@@ -104,12 +104,13 @@ def test_a_pulse_is_of_one_photoelectron_at_any_phase(camera):
     np.testing.assert_allclose(np.diff(centre), 1 / n_phases, rtol=0.01)
 
 
-def test_the_reference_pulse_is_that_of_the_waveforms(camera):
-    fine = reference_pulse(1e-3)
+def test_the_reference_pulse_is_that_of_the_waveforms(geometry, camera):
+    fine = reference_pulse(geometry.name, 1e-3)
     time_ns = np.arange(len(fine)) * 1e-3
     assert fine.max() == 1
     above = time_ns[fine >= 0.5]
-    assert np.ptp(above) == pytest.approx(2.6, abs=0.02)
+    width_ns = {"LSTCam": 2.6, "NectarCam": 2.45}[geometry.name]
+    assert np.ptp(above) == pytest.approx(width_ns, abs=0.02)
     width = np.sqrt(np.average((time_ns - 4) ** 2, weights=fine))
     sampled = np.arange(camera.pulse.shape[1])
     variance = np.array(
@@ -180,7 +181,7 @@ def test_the_night_sky_is_that_of_campbells_theorem(small, rate):
     )
     n = len(recorded)
     amplitude2 = 1 + 0.35**2 + 2 * 5e-4 * (3 + 3**2)
-    pulse = reference_pulse(0.01)
+    pulse = reference_pulse("LSTCam", 0.01)
     pulse = pulse / (pulse.sum() * 0.01)
     variance = rate * amplitude2 * np.sum(pulse**2) * 0.01 + 0.08**2
     mean_error = np.sqrt(variance / n)

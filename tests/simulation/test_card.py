@@ -152,7 +152,11 @@ def test_cards_are_frozen_and_compare_by_value(read):
         ("pointing: 70 deg", "pointing", "'70 deg' must be given as keys"),
         ("site: lapalma", "site", "'lapalma' is unknown, did you mean la_palma?"),
         ("site: [a]", "site", r"\['a'\] is unknown, use la_palma, paranal"),
-        ("array: sst", "array", "'sst' is unknown, use lst1, lst4, nectarcam1"),
+        (
+            "array: sst",
+            "array",
+            "'sst' is unknown, use lst1, lst4, nectarcam1, lst4",
+        ),
         ("array: {}", "array", "{} is unknown"),
         ("energy_min: 20", "energy_min", "20 has no unit; write it like 20 GeV"),
         ("energy_min: '20'", "energy_min", "20 has no unit; write it like 20 GeV"),

@@ -53,9 +53,10 @@ def make_targets(*positions_m, radius_m=11.5, light=3e4):
     return Targets(
         position_m=positions_m,
         overburden=np.array([overburden(z) for z in positions_m[:, 2]]),
-        radius_m=radius_m,
-        focus_m=1e12,
-        yield_per_m=np.full(N_HEIGHTS, light),
+        kind=np.zeros(len(positions_m), int),
+        radius_m=np.full(len(positions_m), radius_m),
+        focus_m=np.full(len(positions_m), 1e12),
+        yield_per_m=np.full((1, N_HEIGHTS), light),
         photoelectrons_per_point=30.0,
     )
 

@@ -17,7 +17,7 @@ from ctapipe_gammaphysnet.simulation.optics import MIRRORS, reflect
 from ctapipe_gammaphysnet.simulation.particles import Particle
 from ctapipe_gammaphysnet.simulation.trigger import (
     may_trigger,
-    trigger_regions,
+    sum_regions,
     trigger_time,
 )
 
@@ -36,7 +36,7 @@ def camera(geometry):
 
 @pytest.fixture(scope="module")
 def regions(geometry, camera):
-    return trigger_regions(geometry, camera.pulse)
+    return sum_regions(geometry, camera.pulse)
 
 
 @pytest.mark.parametrize("pixel", [-1, 1855, 2**40])
@@ -72,7 +72,15 @@ def test_times_that_are_none(camera, time):
 
 
 def make_targets(**values):
-    targets = Targets(np.zeros((2, 3)), np.zeros(2), 10.0, 1e4, np.ones(501), 30.0)
+    targets = Targets(
+        position_m=np.zeros((2, 3)),
+        overburden=np.zeros(2),
+        kind=np.zeros(2, int),
+        radius_m=np.full(2, 10.0),
+        focus_m=np.full(2, 1e4),
+        yield_per_m=np.ones((1, 501)),
+        photoelectrons_per_point=30.0,
+    )
     return targets._replace(**values)
 
 
@@ -81,7 +89,11 @@ def make_targets(**values):
     [
         (1.0, (0.0, 0.0, -1.0), make_targets(overburden=np.zeros(1))),
         (1.0, (0.0, 0.0, -1.0), make_targets(position_m=np.zeros((2, 2)))),
-        (1.0, (0.0, 0.0, -1.0), make_targets(yield_per_m=np.ones(3))),
+        (1.0, (0.0, 0.0, -1.0), make_targets(yield_per_m=np.ones((1, 3)))),
+        (1.0, (0.0, 0.0, -1.0), make_targets(kind=np.array([0, 1]))),
+        (1.0, (0.0, 0.0, -1.0), make_targets(kind=np.zeros(1, int))),
+        (1.0, (0.0, 0.0, -1.0), make_targets(radius_m=np.ones(1))),
+        (1.0, (0.0, 0.0, -1.0), make_targets(focus_m=np.ones(3))),
         (1.0, (0.0, 0.0, -1.0), make_targets(overburden=np.full(2, np.nan))),
         (np.nan, (0.0, 0.0, -1.0), make_targets()),
         (0.0, (0.0, 0.0, -1.0), make_targets()),

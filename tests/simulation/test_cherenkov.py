@@ -32,9 +32,10 @@ def make_targets(*positions_m, radius_m=11.5, focus_m=np.inf, light=1e4, at_once
     return Targets(
         position_m=positions_m,
         overburden=np.array([atmosphere.overburden(z) for z in positions_m[:, 2]]),
-        radius_m=radius_m,
-        focus_m=focus_m,
-        yield_per_m=np.full(N_HEIGHTS, float(light)),
+        kind=np.zeros(len(positions_m), int),
+        radius_m=np.full(len(positions_m), radius_m),
+        focus_m=np.full(len(positions_m), focus_m),
+        yield_per_m=np.full((1, N_HEIGHTS), float(light)),
         photoelectrons_per_point=at_once,
     )
 
@@ -143,7 +144,9 @@ def test_the_atmosphere_absorbs_by_height(cos_zenith):
 def test_the_yield_is_taken_at_the_middle_of_a_step():
     table = np.zeros(N_HEIGHTS)
     table[20] = 1e5  # at 4000 m
-    targets = make_targets(radius_m=EVERYWHERE_M)._replace(yield_per_m=table)
+    targets = make_targets(radius_m=EVERYWHERE_M)._replace(
+        yield_per_m=table[np.newaxis]
+    )
     sine2 = math.sin(cone()) ** 2
     for top_m, share in ((4050.0, 1.0), (4100.0, 0.75), (3900.0, 0.25), (4350.0, 0.0)):
         _, _, count = track(targets, (0.0, 0.0, top_m), 100.0)
@@ -331,6 +334,44 @@ def test_the_particle_takes_its_time(beta):
     assert last - first == pytest.approx(300 / C * (1 / beta - 1), abs=0.01 * 300 / C)
 
 
+def test_types_of_telescopes_have_their_own_yield():
+    """Whichever of them comes first."""
+    for order in ([0, 1], [1, 0]):
+        targets = make_targets(*[(0.0, 0.0, GROUND_M)] * 2, radius_m=EVERYWHERE_M)
+        table = np.outer([1e6, 2e5], np.ones(N_HEIGHTS))
+        targets = targets._replace(kind=np.array(order), yield_per_m=table)
+        target, _, _ = track(targets, (0.0, 0.0, 9e3), 20.0)
+        counts = np.bincount(target, minlength=2)
+        expected = np.array([1e6, 2e5])[order] * 20 * math.sin(cone()) ** 2
+        assert expected.min() > 900
+        np.testing.assert_allclose(counts, expected, atol=5 * np.sqrt(expected).max())
+
+
+def test_telescopes_have_their_own_radius():
+    """Light that falls straight on the middle of a telescope is on a circle of 87 m."""
+    places = [(80.0, 0.0, GROUND_M)] * 2
+    both = make_targets(*places, light=1e8)._replace(radius_m=np.array([6.0, 11.5]))
+    target, _, _ = track(both, (0.0, 0.0, 7e3), 20.0)
+    counts = np.bincount(target, minlength=2)
+    for count, radius_m in zip(counts, both.radius_m, strict=True):
+        alone = make_targets(places[0], light=1e8, radius_m=radius_m)
+        _, _, expected = track(alone, (0.0, 0.0, 7e3), 20.0, seed=1)
+        assert expected > 1000
+        assert count == pytest.approx(expected, abs=7 * np.sqrt(expected))
+    assert counts[1] > 1.5 * counts[0]
+
+
+def test_telescopes_have_their_own_focus():
+    places = [(0.0, 0.0, 0.0)] * 2
+    targets = make_targets(*places, light=1e13)._replace(
+        focus_m=np.array([10e3, np.inf])
+    )
+    x = 10e3 * math.tan(cone())
+    target, rays, _ = track(targets, (x, 0.0, 10e3), 1e-4)
+    spread = [rays[target == i, 1].std() for i in (0, 1)]
+    assert spread[0] < 1e-3 * spread[1]
+
+
 @pytest.mark.parametrize("focus_m", [10e3, np.inf])
 def test_a_focused_camera_sees_a_point_from_one_direction(focus_m):
     distance_m = 10e3
@@ -354,7 +395,7 @@ def test_nearer_and_farther_points_are_blurred(distance_m):
     """By the mirror's radius over the distance less over the focus; nearer light seems
     to come from the other side than farther light does."""
     targets = make_targets((0.0, 0.0, 0.0), radius_m=11.5, light=1e13, focus_m=10e3)
-    sharp = targets._replace(focus_m=np.inf)
+    sharp = targets._replace(focus_m=np.full(1, np.inf))
     x = distance_m * math.tan(cone())
     (_, rays, _), (_, true, _) = (
         track(t, (x, 0.0, distance_m), 1e-5) for t in (targets, sharp)

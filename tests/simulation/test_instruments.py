@@ -47,6 +47,24 @@ def test_arrays():
     assert len(lst4.telescope_types) == 1
 
 
+def test_array_of_two_types():
+    both = make_subarray("lst4_mst9", "la_palma")
+    lst4 = make_subarray("lst4", "la_palma")
+    types = [str(telescope) for telescope in both.tel.values()]
+    assert types == ["LST_LST_LSTCam"] * 4 + ["MST_MST_NectarCam"] * 9
+    for tel_id, telescope in lst4.tel.items():
+        assert both.tel[tel_id] == telescope
+        assert u.allclose(both.positions[tel_id], lst4.positions[tel_id])
+    alone = make_subarray("nectarcam1", "la_palma")
+    assert both.tel[19] == alone.tel[19]
+    assert u.allclose(both.positions[19], alone.positions[19])
+    # The MSTs stand around the LSTs, 100 m and more from each other.
+    x, y, _ = both.tel_coords.cartesian.xyz.to_value(u.m)[:, 4:]
+    distances = np.hypot(x - x[:, np.newaxis], y - y[:, np.newaxis])
+    assert np.sort(distances, axis=1)[:, 1].min() > 100
+    assert 300 < np.hypot(x, y).max() < 400
+
+
 @pytest.mark.parametrize(
     ("array", "name", "shape", "n_samples"),
     [

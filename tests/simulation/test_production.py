@@ -315,16 +315,44 @@ def test_every_array_sees_every_primary(array, particle):
     production = make_production(
         array=array,
         particle=particle,
-        showers=25 if particle == "proton" else 4,
-        reuse=4,
+        showers=15 if particle == "proton" else 4,
+        reuse=6,
         multiplicity=1,
-        energy_min=300 * u.GeV,
-        energy_max=400 * u.GeV,
+        energy_min=800 * u.GeV,
+        energy_max=900 * u.GeV,
         view_cone=1 * u.deg,
-        scatter_radius=120 * u.m,
+        scatter_radius=(250 if array == "lst4_mst9" else 120) * u.m,
     )
     seen = {tel_id for event in production.events(1) for tel_id in event.telescopes}
     assert seen == set(ARRAYS[array])
+
+
+def test_each_type_has_its_own_camera():
+    production = make_production(array="lst4_mst9", energy_min=400 * u.GeV)
+    subarray = make_subarray("lst4_mst9", "la_palma")
+    types = set()
+    for event in production.events(1):
+        for tel_id, telescope in event.telescopes.items():
+            camera = subarray.tel[tel_id].camera
+            shape = (camera.geometry.n_pixels, camera.readout.n_samples)
+            assert telescope.waveforms.shape == shape
+            types.add(camera.name)
+    assert types == {"LSTCam", "NectarCam"}
+
+
+def test_medium_sized_telescopes_see_less(fix_showers):
+    """An LST has 3.6 times the mirrors of an MST, but sees a smaller part of the sky;
+    the light of both falls with the distance from the axis beyond 130 m."""
+    production = make_production(70.0, 0.0, array="lst4_mst9", multiplicity=1)
+    fix_showers(1000.0, (0.0, 0.0), az_deg=0.0)
+    light = {tel_id: [] for tel_id in production._tel_ids}
+    for event in production.events(1):
+        for tel_id, telescope in event.telescopes.items():
+            light[tel_id].append(telescope.true_image.sum())
+    near = np.mean(light[1]) / np.mean(light[19])
+    assert 2 < near < 8
+    means = [np.mean(light[tel_id]) for tel_id in (10, 11, 14)]  # 203, 273, 353 m
+    assert means[0] > means[1] > means[2] > 30
 
 
 def test_a_public_event_of_ctao_has_the_same_light(fix_showers):

@@ -76,7 +76,7 @@ class BlobProduction:
         width = np.deg2rad(BLOB_DEG) * focal_length_m
         light = PEAK_CHARGE * np.exp(-0.5 * (distance / width) ** 2)
         image = np.floor(light).astype(np.int32)
-        pulse = reference_pulse(1.0)
+        pulse = reference_pulse(geometry.name, 1.0)
         n_samples = self.subarray.tel[tel_id].camera.readout.n_samples
         waveforms = np.zeros((len(image), n_samples), dtype=np.float32)
         start = PEAK_SAMPLE - pulse.argmax()
@@ -452,7 +452,7 @@ def test_image_extractor_is_configured_by_the_user(card_path, correction):
     )
     true = read_table(output, "/simulation/event/telescope/images/tel_002")
     image = read_table(output, "/dl1/event/telescope/images/tel_002")["image"]
-    pulse = reference_pulse(1.0)
+    pulse = reference_pulse("LSTCam", 1.0)
     peak = pulse.argmax()
     expected = pulse[peak - 1 : peak + 2].sum() / pulse.sum()
     if correction == "True":

@@ -1,4 +1,4 @@
-"""A camera triggers on light in three modules that touch, above the threshold."""
+"""A camera triggers on light in three modules, or pixels, that touch."""
 
 from pathlib import Path
 
@@ -9,7 +9,12 @@ from ctapipe.instrument import CameraGeometry
 
 from ctapipe_gammaphysnet.simulation import trigger
 from ctapipe_gammaphysnet.simulation.camera import make_camera
-from ctapipe_gammaphysnet.simulation.trigger import trigger_regions, trigger_time
+from ctapipe_gammaphysnet.simulation.trigger import (
+    majority_regions,
+    may_trigger,
+    sum_regions,
+    trigger_time,
+)
 
 ROOT = Path(__file__).parents[2]
 LSTCAM = ROOT / "ctapipe_gammaphysnet/simulation/data/LSTCam.camgeom.fits.gz"
@@ -30,12 +35,12 @@ def lstcam():
 
 @pytest.fixture(scope="module")
 def regions(lstcam):
-    return trigger_regions(lstcam, PULSE)
+    return sum_regions(lstcam, PULSE)
 
 
 def tiling(geometry):
     """What a trigger has, whatever the modules' numbers are."""
-    regions = trigger_regions(geometry, PULSE)
+    regions = sum_regions(geometry, PULSE)
     modules = frozenset(
         frozenset(np.flatnonzero(regions.module == module).tolist())
         for module in range(regions.module.max() + 1)
@@ -59,7 +64,7 @@ def shine(geometry, regions, region, sample, total, share_of_pixels=1.0):
 @pytest.mark.parametrize("path", [LSTCAM, NECTARCAM], ids=["LSTCam", "NectarCam"])
 def test_flowers_tile_the_camera(path):
     geometry = read(path)
-    regions = trigger_regions(geometry, PULSE)
+    regions = sum_regions(geometry, PULSE)
     assert regions.module.shape == (1855,)
     np.testing.assert_array_equal(np.bincount(regions.module), np.full(265, 7))
     # each has a pixel that touches the other six
@@ -74,7 +79,7 @@ def test_regions_are_all_triples_that_touch(path):
     """Of a plane graph of triangles without holes: Euler's formula gives their number,
     edges - vertices + 1."""
     geometry = read(path)
-    regions = trigger_regions(geometry, PULSE)
+    regions = sum_regions(geometry, PULSE)
     pairs = {
         tuple(sorted(regions.module[[i, j]].tolist()))
         for i, j in zip(*geometry.neighbor_matrix.nonzero(), strict=True)
@@ -129,12 +134,12 @@ def test_a_camera_may_lack_modules(lstcam, regions):
 def test_a_camera_that_modules_do_not_tile_is_told(lstcam, chosen):
     """A pixel of the outermost module is missing, or the one in the middle is."""
     with pytest.raises(ValueError, match="cannot be tiled with modules of 7 pixels"):
-        trigger_regions(lstcam[chosen], PULSE)
+        sum_regions(lstcam[chosen], PULSE)
 
 
 def test_a_camera_with_other_modules_is_told():
     with pytest.raises(ValueError, match="FlashCam cannot be tiled"):
-        trigger_regions(read(FLASHCAM), PULSE)
+        sum_regions(read(FLASHCAM), PULSE)
 
 
 @pytest.mark.parametrize("region", [0, 100, -1])
@@ -149,7 +154,7 @@ def test_light_in_a_region_triggers_above_the_threshold(
 
 def test_the_threshold_goes_with_the_height_of_pulses(lstcam):
     wide, narrow = (
-        trigger_regions(lstcam, pulse) for pulse in (PULSE, np.array([[0, 1.0, 0]]))
+        sum_regions(lstcam, pulse) for pulse in (PULSE, np.array([[0, 1.0, 0]]))
     )
     assert narrow.threshold / wide.threshold == pytest.approx(2.5)
     assert narrow.clip / wide.clip == pytest.approx(2.5)
@@ -158,7 +163,7 @@ def test_the_threshold_goes_with_the_height_of_pulses(lstcam):
 def test_photoelectrons_at_once_trigger_by_their_number(lstcam):
     """With the pulses of the camera, whatever their phase."""
     camera = make_camera(lstcam, N_SAMPLES, 0.0)
-    regions = trigger_regions(lstcam, camera.pulse)
+    regions = sum_regions(lstcam, camera.pulse)
     pixels = np.flatnonzero(np.isin(regions.module, regions.triples[50]))
     for pulse in camera.pulse:
         for photoelectrons, triggers in ((24.0, False), (28.0, True)):
@@ -245,3 +250,75 @@ def test_what_is_below_the_baseline_is_not_clipped(lstcam, regions):
 
 def test_the_threshold_is_that_of_a_large_sized_telescope():
     assert (trigger.THRESHOLD, trigger.CLIP, trigger.MODULE_PIXELS) == (26, 6, 7)
+
+
+@pytest.fixture(scope="module")
+def nectarcam():
+    return read(NECTARCAM)
+
+
+@pytest.fixture(scope="module")
+def majority(nectarcam):
+    return majority_regions(nectarcam, PULSE)
+
+
+def test_a_majority_is_of_three_pixels_that_touch(nectarcam, majority):
+    """Euler's formula, as for modules."""
+    touch = nectarcam.neighbor_matrix
+    assert len(majority.triples) == touch.sum() / 2 - nectarcam.n_pixels + 1
+    for i, j, k in majority.triples:
+        assert touch[i, j]
+        assert touch[i, k]
+        assert touch[j, k]
+
+
+@pytest.mark.parametrize(
+    ("share", "samples", "triggers"),
+    [(1.01, 2, True), (0.99, 2, False), (1.01, 1, False), (100.0, 1, False)],
+)
+def test_a_majority_is_above_its_threshold_for_two_samples(
+    nectarcam, majority, share, samples, triggers
+):
+    """4.2 photoelectrons at once, whose pulses are 0.4 high, in each pixel."""
+    recorded = dark(nectarcam)
+    for sample in range(12, 12 + samples):
+        recorded[majority.triples[700], sample] = share * 4.2 * 0.4
+    assert trigger_time(recorded, majority) == (13 if triggers else -1)
+
+
+def test_all_three_pixels_must_be_above_the_threshold(nectarcam, majority):
+    recorded = dark(nectarcam)
+    recorded[majority.triples[700][:2]] = 1e3
+    assert trigger_time(recorded, majority) == -1
+    recorded[majority.triples[700][2]] = 0.99 * 4.2 * 0.4
+    assert trigger_time(recorded, majority) == -1
+    recorded[majority.triples[700][2]] = 1.01 * 4.2 * 0.4
+    assert trigger_time(recorded, majority) == 1
+
+
+def test_a_majority_must_be_in_the_same_pixels_for_both_samples(nectarcam, majority):
+    recorded = dark(nectarcam)
+    recorded[majority.triples[0], 5] = 1e3
+    recorded[majority.triples[-1], 6] = 1e3
+    assert trigger_time(recorded, majority) == -1
+
+
+@pytest.mark.parametrize(("photoelectrons", "triggers"), [(4.0, False), (7.0, True)])
+def test_a_majority_of_pulses(nectarcam, photoelectrons, triggers):
+    """Those of the camera, which are above their threshold for 2 ns if they are 6.6
+    photoelectrons, whatever their phase."""
+    camera = make_camera(nectarcam, N_SAMPLES, 0.0)
+    regions = majority_regions(nectarcam, camera.pulse)
+    for pulse in camera.pulse:
+        recorded = dark(nectarcam)
+        recorded[regions.triples[50], 5 : 5 + len(pulse)] = pulse * photoelectrons
+        assert (trigger_time(recorded, regions) >= 0) == triggers
+
+
+def test_what_is_too_faint_for_a_majority_is_not_simulated(majority):
+    pixels = majority.triples[9]
+    assert not may_trigger(np.repeat(pixels, [2, 2, 0]), majority)
+    assert may_trigger(np.repeat(pixels, [2, 2, 1]), majority)
+    # three triples that have no pixel in common, with 4 photoelectrons each
+    apart = np.repeat(majority.triples[[9, 900, 1900], 0], 4)
+    assert not may_trigger(apart, majority)
