@@ -40,10 +40,6 @@ _COLUMNS = {
         "light in the image in photoelectrons; of the array: in all",
     ),
 }
-#: Columns of truth that not all files have.
-_TRUTH = {
-    "true_h_max": (float, u.m, "true height of the shower maximum above sea level")
-}
 
 
 class EvaluationError(ToolConfigurationError, ValueError):
@@ -131,7 +127,7 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
                 parameters=["intensity"],
                 label=label,
                 atmosphere=atmosphere,
-                heights="true_h_max" in truth,
+                truth=truth,
             )
         )
     for name, task in truth.items():
@@ -139,7 +135,8 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
             raise EvaluationError(
                 f"{path} does not say the {name} of its showers: {task.advice}"
             )
-    events = _join(parts, _COLUMNS | {name: _TRUTH[name] for name in truth})
+    optional = {name: (float, *task.truth[name]) for name, task in truth.items()}
+    events = _join(parts, _COLUMNS | optional)
     return events[np.lexsort((events["row"], events["tel_id"]))]
 
 

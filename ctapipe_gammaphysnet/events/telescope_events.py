@@ -23,8 +23,6 @@ _PARAMETERS = {
     "cog_y": ("hillas_fov_lat", "camera_frame_hillas_y"),
     "length": ("hillas_length", "camera_frame_hillas_length"),
 }
-#: Truth that not all files have: the vertical depth of the shower's maximum.
-_WHERE_KNOWN = {"true_x_max": u.g / u.cm**2}
 
 
 def telescope_events(
@@ -37,7 +35,7 @@ def telescope_events(
     label=None,
     wanted=None,
     atmosphere=None,
-    heights=False,
+    truth=(),
 ):
     """Select telescope events of a file.
 
@@ -64,8 +62,9 @@ def telescope_events(
         (n,), bool. Default: all.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
         The atmosphere of the showers; by default that of the file.
-    heights : bool
-        Whether ``true_h_max`` is of interest. If not, no atmosphere is read.
+    truth : collection of str
+        Columns of truth that not all files have, such as the ``truth`` of tasks: those
+        of ctapipe's showers, and ``true_h_max``, for which an atmosphere is needed.
 
     Yields
     ------
@@ -76,9 +75,9 @@ def telescope_events(
         ``altitude`` in m above sea level;
         ``label``, 0 for gammas, 1 for others and -1 if it is not known; ``shower``, its
         number; ``true_energy`` in TeV, ``true_alt``, ``true_az`` in deg,
-        ``true_core_x``, ``true_core_y`` in m, NaN if not known; ``true_x_max`` in
-        g / cm² if the file has it, and with an atmosphere ``true_h_max``, the height of
-        the maximum in m above sea level; and the parameters: ``intensity`` in p.e.,
+        ``true_core_x``, ``true_core_y`` in m, NaN if not known; the ``truth`` that the
+        file has, ``true_h_max`` in m above sea level; and the parameters:
+        ``intensity`` in p.e.,
         ``cog_x``, ``cog_y``, ``length`` in deg, or in m in old files; NaN if the file
         has none.
 
@@ -90,12 +89,14 @@ def telescope_events(
     """
     if reader.is_simulation:
         reader.check_truth()
-    if heights and atmosphere is None:
+    if "true_h_max" in truth and atmosphere is None:
         atmosphere = reader.read_atmosphere()
     for chunk in reader.chunks(size):
         showers = reader.read_showers(chunk) if reader.has_truth else None
         if label is not None:
             check_particles(reader.path, showers["true_shower_primary_id"], label)
+        if "true_h_max" in truth:
+            _add_height(showers, atmosphere)
         for tel_id in chunk.event:
             if tel_id not in tel_ids:
                 continue
@@ -105,9 +106,7 @@ def telescope_events(
                 rows = events["row"] - chunk.first_row[tel_id]
                 _add_parameters(events, reader, chunk, tel_id, rows, parameters)
                 event = chunk.event[tel_id][rows]
-                _add_truth(events, reader, showers, event)
-                if heights and atmosphere and "true_x_max" in events.colnames:
-                    events["true_h_max"] = _height(atmosphere, events["true_x_max"])
+                _add_truth(events, reader, showers, event, truth)
                 yield events
 
 
@@ -183,7 +182,7 @@ def _add_parameters(events, reader, chunk, tel_id, rows, parameters):
             events[name] = values.to(u.deg if values.unit.is_equivalent(u.deg) else u.m)
 
 
-def _add_truth(events, reader, showers, event):
+def _add_truth(events, reader, showers, event, truth):
     """Add the simulated shower of each event, or that it is not known."""
     n = len(events)
     if showers is None:
@@ -196,17 +195,22 @@ def _add_truth(events, reader, showers, event):
     check_truth(reader.path, showers)
     events["label"] = labels_of(showers["true_shower_primary_id"])
     events["shower"] = shower_numbers(showers)
-    for name, unit in (TRUTH | _WHERE_KNOWN).items():
-        if name in showers.colnames:
-            events[name] = u.Quantity(showers[name], unit, dtype=float)
+    for name, unit in TRUTH.items():
+        events[name] = u.Quantity(showers[name], unit, dtype=float)
+    for name in showers.colnames:
+        if name in truth:
+            events[name] = showers[name]
 
 
-def _height(atmosphere, x_max):
-    """Heights in m above sea level with so much air above; NaN of what has none."""
+def _add_height(showers, atmosphere):
+    """Add the height of the maximum, if it can be known; NaN without a depth."""
+    if showers is None or atmosphere is None or "true_x_max" not in showers.colnames:
+        return
+    x_max = u.Quantity(showers["true_x_max"], u.g / u.cm**2, dtype=float)
     known = x_max > 0
     height = u.Quantity(np.full(len(x_max), np.nan), u.m)
     height[known] = atmosphere.height_from_overburden(x_max[known])
-    return height
+    showers["true_h_max"] = height
 
 
 def check_pointing(path, events):

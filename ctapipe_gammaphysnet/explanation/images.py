@@ -88,7 +88,7 @@ class Batch:
 
 
 def read_files(
-    paths, types, quality_query, size, wanted=None, focal="EFFECTIVE", heights=False
+    paths, types, quality_query, size, wanted=None, focal="EFFECTIVE", truth=()
 ):
     """Read the selected images of several files.
 
@@ -106,8 +106,8 @@ def read_files(
         Tells which events are wanted.
     focal : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use.
-    heights : bool
-        Whether the height of the shower maximum is of interest.
+    truth : collection of str
+        Columns of truth that not all files have, as for `telescope_events`.
 
     Yields
     ------
@@ -116,7 +116,7 @@ def read_files(
     """
     for number, path in enumerate(paths):
         yield from read_batches(
-            path, types, quality_query, size, wanted, focal, number, heights
+            path, types, quality_query, size, wanted, focal, number, truth
         )
 
 
@@ -128,7 +128,7 @@ def read_batches(
     wanted=None,
     focal="EFFECTIVE",
     number=0,
-    heights=False,
+    truth=(),
 ):
     """Read the selected images of a file.
 
@@ -149,9 +149,8 @@ def read_batches(
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     number : int
         By which the events know the file.
-    heights : bool
-        Whether the height of the shower maximum is of interest, which needs the file's
-        atmosphere.
+    truth : collection of str
+        Columns of truth that not all files have, as for `telescope_events`.
 
     Yields
     ------
@@ -175,7 +174,7 @@ def read_batches(
             number,
             parameters=("intensity", "leakage", *_IN_PIXELS),
             wanted=wanted,
-            heights=heights,
+            truth=truth,
         ):
             telescope = telescopes[events["tel_id"][0]]
             for start in range(0, len(events), size):

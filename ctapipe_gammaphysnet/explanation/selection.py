@@ -111,18 +111,18 @@ class Selection:
             size,
             wanted,
             self._focal_length_choice,
-            heights=self._needs_heights(),
+            truth=self._truth(),
         )
 
-    def _needs_heights(self):
-        """Whether the truth of a model's task needs an atmosphere."""
-        tasks = {
-            task
+    def _truth(self):
+        """Columns of truth that the models' tasks need, and not all files have."""
+        return {
+            name
             for explainers in self.explainers.values()
             for explainer in explainers.values()
             for task in explainer.card.network.tasks
+            for name in TASKS[task].truth
         }
-        return any("true_h_max" in TASKS[task].truth for task in tasks)
 
     @cached_property
     def images(self):

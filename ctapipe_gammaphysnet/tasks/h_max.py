@@ -31,7 +31,9 @@ class _HMax(Task):
     name = "h_max"
     optional = True
     meaning = "height of the shower maximum above the telescope / km"
-    truth = ("true_h_max",)
+    truth = {
+        "true_h_max": ("m", "true height of the shower maximum above sea level"),
+    }
     advice = (
         "true_x_max and an atmosphere are needed, which ctapipe-merge leaves out. Give "
         "a file that has it with --atmosphere, or do without the task h_max"

@@ -76,8 +76,9 @@ class Task(ABC):
         Whether its outputs mean something only together with the pointing.
     meaning : str
         Meaning of its outputs, for the model card.
-    truth : tuple of str
-        Columns of its truth that not all events have: without them it is not compared.
+    truth : dict of str to (str, str)
+        Columns of its truth that not all files have, with their units and what they
+        are. Without them it is not compared.
     advice : str
         What to do if these are missing.
     colour : str
@@ -108,7 +109,7 @@ class Task(ABC):
     of_gammas = True
     needs_pointing = False
     needed = False
-    truth = ()
+    truth = {}
     advice = ""
 
     def n_outputs(self, classes):

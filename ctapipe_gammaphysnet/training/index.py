@@ -205,7 +205,7 @@ def read_index(
             number,
             label=label,
             atmosphere=atmosphere,
-            heights=any("true_h_max" in task.truth for task in learnt),
+            truth={name for task in learnt for name in task.truth},
         ):
             check_pointing(path, events)
             targets = {task.name: _target(path, events, task) for task in learnt}

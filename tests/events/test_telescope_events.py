@@ -35,7 +35,8 @@ def read(path, size=5, tel_ids=(1, 2, 3, 4), needed=(), **options):
 
 
 def test_all_is_that_of_the_event(toy_file, toy_subarray):
-    found = read(toy_file, number=7, parameters=("intensity", "leakage", *IN_PIXELS))
+    parameters = "intensity", "leakage", *IN_PIXELS
+    found = read(toy_file, number=7, parameters=parameters, truth=["true_x_max"])
     rows = dict.fromkeys(toy_subarray.tel_ids, 0)
     n_events = 0
     with EventSource(toy_file) as source:
@@ -82,7 +83,7 @@ def rename(path, node, names):
 
 def test_files_may_lack_the_depth_of_the_maximum(copy):
     rename(copy, "/simulation/event/subarray/shower", {"true_x_max": "other"})
-    events = read(copy)
+    events = read(copy, truth=["true_x_max"])
     assert "true_x_max" not in events.colnames
     assert (events["true_energy"] > 0).all()
 

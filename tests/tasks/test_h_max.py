@@ -159,7 +159,7 @@ def test_an_atmosphere_is_read_for_heights_alone(with_atmosphere, folder):
     arguments = path, [name], ImageQualityQuery(quality_criteria=[]), 10
     assert sum(map(len, read_batches(*arguments))) == len(index)
     with pytest.raises(DL1FileError, match="not supported: 'later'"):
-        list(read_batches(*arguments, heights=True))
+        list(read_batches(*arguments, truth=H_MAX.truth))
 
 
 def test_the_resolution_is_about_the_median():
@@ -251,9 +251,8 @@ def test_maps_do_not_need_its_truth(gammas, with_atmosphere, make_model, folder)
         (card,), (weights,) = content.card.networks, content.weights
         predictor = Predictor(card, weights)
         query = ImageQualityQuery()
-        batch = next(
-            read_batches(path, [str(telescope)], query, 9, heights="h_max" in tasks)
-        )
+        truth = H_MAX.truth if "h_max" in tasks else ()
+        batch = next(read_batches(path, [str(telescope)], query, 9, truth=truth))
         inputs, _ = predictor.prepare(batch.image, batch.peak_time, batch.image_mask)
         predictions = predictor(inputs)
         errors = errors_of(batch, predictions)
