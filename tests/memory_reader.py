@@ -72,11 +72,17 @@ class MemoryReader(EventReader):
     def open_images(cls, path):
         return cls(path)
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
+    def close(self):
         pass
+
+    def check_truth(self):
+        pass
+
+    def empty_tables(self):
+        return None
+
+    def read_atmosphere(self):
+        return None
 
     def without_masks(self):
         return []
@@ -164,6 +170,9 @@ class MemoryReader(EventReader):
 
     def list_dl2(self, level):
         return {}
+
+    def read_dl2(self, level, kind, group, tel_id):
+        raise KeyError(group)
 
     def copy_to(self, h5file, name, images, is_left_out):
         # ctapipe writes its format best.

@@ -1,11 +1,12 @@
-"""What a reader gives of a file: events in chunks, images of rows, the truth.
+"""What a reader returns from a file: events in chunks, images of rows, the truth.
 
-All that needs telescope events asks a reader for them, which `opening.open_events`
-finds. A further kind of file is a further class with these attributes and methods.
+All code that needs telescope events asks a reader for them. `opening.open_events` finds
+the reader of a file. To read another kind of file, write another reader.
 """
 
+from abc import abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
 
 import astropy.units as u
 import numpy as np
@@ -51,12 +52,12 @@ class EventChunk:
         return len(self.event_id)
 
 
-class EventReader(Protocol):
+class EventReader(AbstractContextManager):
     """An open file of telescope events, whose events and tables are checked.
 
-    It is made of the path, of which focal length to use, and of what the file must
-    have: a collection of ``"images"`` and ``"parameters"``. Whatever is wrong with the
-    file is a `DL1FileError`, or a `MissingImagesError`, that names it.
+    It is made from the path, the choice of focal length, and what the file must have: a
+    collection of ``"images"`` and ``"parameters"``. Whatever is wrong with the file is
+    a `DL1FileError` or a `MissingImagesError` that names it.
 
     Attributes
     ----------
@@ -79,6 +80,7 @@ class EventReader(Protocol):
     """
 
     @classmethod
+    @abstractmethod
     def can_read(cls, path):
         """Tell whether this is the reader of a file.
 
@@ -94,6 +96,7 @@ class EventReader(Protocol):
         """
 
     @classmethod
+    @abstractmethod
     def open_images(cls, path):
         """Open a file whose events are known already: for `read_images` alone.
 
@@ -108,9 +111,14 @@ class EventReader(Protocol):
             The open file; nothing need be checked.
         """
 
-    def close(self):
-        """Close the file. A reader is a context manager that does so, too."""
+    def __exit__(self, *exception):
+        self.close()
 
+    @abstractmethod
+    def close(self):
+        """Close the file."""
+
+    @abstractmethod
     def check_truth(self):
         """Check that the simulated showers, and true images, are those of the events.
 
@@ -120,6 +128,7 @@ class EventReader(Protocol):
             If they are not.
         """
 
+    @abstractmethod
     def without_masks(self):
         """Find images without the mask of the image cleaning.
 
@@ -129,6 +138,7 @@ class EventReader(Protocol):
             What to call the tables, or telescopes, whose images have none.
         """
 
+    @abstractmethod
     def without_pointing(self, tel_ids):
         """Find telescopes whose pointing is not known at all.
 
@@ -143,6 +153,7 @@ class EventReader(Protocol):
             Those that have triggered, and have no pointing.
         """
 
+    @abstractmethod
     def empty_tables(self):
         """Find the tables of a file without events.
 
@@ -153,6 +164,7 @@ class EventReader(Protocol):
             tables of events at all.
         """
 
+    @abstractmethod
     def chunks(self, size):
         """Read the events.
 
@@ -172,6 +184,7 @@ class EventReader(Protocol):
             If the file is damaged, or its tables do not fit each other.
         """
 
+    @abstractmethod
     def read_images(self, tel_id, row, obs_id, event_id):
         """Read images of a telescope.
 
@@ -199,6 +212,7 @@ class EventReader(Protocol):
             If the file is damaged, or they are of other events.
         """
 
+    @abstractmethod
     def read_true_images(self, tel_id, row, obs_id, event_id):
         """Read the simulated photoelectrons of the shower.
 
@@ -220,6 +234,7 @@ class EventReader(Protocol):
             As `read_images` does.
         """
 
+    @abstractmethod
     def read_showers(self, chunk):
         """Read the simulated showers of a chunk.
 
@@ -239,6 +254,7 @@ class EventReader(Protocol):
             If the file is damaged, or has other showers there.
         """
 
+    @abstractmethod
     def read_atmosphere(self):
         """Read the atmosphere that the showers were simulated in.
 
@@ -253,6 +269,7 @@ class EventReader(Protocol):
             If the file is damaged.
         """
 
+    @abstractmethod
     def read_runs(self):
         """Read how the showers were simulated.
 
@@ -268,6 +285,7 @@ class EventReader(Protocol):
             If the file is damaged.
         """
 
+    @abstractmethod
     def list_dl2(self, level):
         """List the groups of predictions.
 
@@ -288,6 +306,7 @@ class EventReader(Protocol):
             If the file is damaged.
         """
 
+    @abstractmethod
     def read_dl2(self, level, kind, group, tel_id):
         """Read the predictions of a group.
 
@@ -315,6 +334,7 @@ class EventReader(Protocol):
             If the file is damaged.
         """
 
+    @abstractmethod
     def copy_to(self, h5file, name, images, is_left_out):
         """Copy all that there is, but for waveforms, into a ctapipe HDF5 file.
 
