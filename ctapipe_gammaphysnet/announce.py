@@ -1,4 +1,4 @@
-"""Warnings that appear once in a run, from modules that our tools and ctapipe's use."""
+"""Warnings that appear once in a run, in our tools and ctapipe's."""
 
 import logging
 from functools import cache

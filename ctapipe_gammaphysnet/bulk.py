@@ -30,9 +30,15 @@ _IMAGES_PER_BLOCK = 1024
 _BLOCKS_AT_ONCE = 2
 #: Blocks in memory, including one that is ready when another one is done.
 _BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
-#: Options that do not change the content. The model is compared by its hash, and
-#: without a network there are no predictions, with or without a warning.
+#: Options that do not change the content. The model is compared by its hash. Without a
+#: network there are no predictions, with or without a warning.
 _NO_SETTINGS = {"load_path", "missing_network", "device", "n_jobs", "batch_size"}
+#: Message for events without pointing.
+_NO_POINTING = (
+    "directions and impact points cannot be known without it. Attach the monitoring "
+    "data ('ctapipe-merge MONITORING --attach-monitoring --append --output FILE', "
+    "ctapipe newer than 0.28), or use a model without the tasks direction and impact"
+)
 
 
 def reconstruct_file(
@@ -126,7 +132,7 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
 
 
 def reconstruct_chunks(dl1, reconstructor, size):
-    """Reconstruct all events of a file, some at a time.
+    """Reconstruct all events of a file, chunk by chunk.
 
     Parameters
     ----------
@@ -218,11 +224,8 @@ def _check_is_finite(path, chunk, tel_id, rows):
         event = chunk.event[tel_id][rows[unknown[0]]]
         raise DL1FileError(
             f"{path}: the pointing of telescope {tel_id} is not known at event "
-            f"{chunk.event_id[event]} of observation {chunk.obs_id[event]}: directions "
-            "and impact points cannot be known without it. Attach the monitoring data "
-            "('ctapipe-merge MONITORING --attach-monitoring --append --output FILE', "
-            "ctapipe newer than 0.28), or use a model without the tasks direction and "
-            "impact"
+            f"{chunk.event_id[event]} of observation {chunk.obs_id[event]}: "
+            f"{_NO_POINTING}"
         )
 
 
@@ -296,10 +299,7 @@ def _check_pointing(dl1, reconstructor):
         raise DL1FileError(
             f"{dl1.path} does not have the pointing of "
             f"{'telescope' if len(tel_ids) == 1 else 'telescopes'} "
-            f"{', '.join(map(str, tel_ids))}: directions and impact points cannot be "
-            "known without it. Attach the monitoring data ('ctapipe-merge MONITORING "
-            "--attach-monitoring --append --output FILE', ctapipe newer than 0.28), or "
-            "use a model without the tasks direction and impact"
+            f"{', '.join(map(str, tel_ids))}: {_NO_POINTING}"
         )
 
 

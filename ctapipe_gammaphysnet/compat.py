@@ -1,4 +1,4 @@
-"""What differs between the supported versions of ctapipe, and what they lack."""
+"""Differences between the supported versions of ctapipe, and fixes of them."""
 
 import numpy as np
 from ctapipe.containers import ReconstructedContainer
@@ -15,6 +15,6 @@ PARTICLE_TYPE = (
 )
 
 if config.DISABLE_JIT:
-    # ctapipe combines tables with numba's type, which is not a dtype if nothing is
+    # ctapipe combines tables with numba's uint64, which is not a dtype if nothing is
     # compiled.
     telescope_event_handling.uint64 = np.uint64

@@ -1,4 +1,4 @@
-"""Compiled functions on disk."""
+"""Keep compiled functions on disk."""
 
 import hashlib
 import pickle
@@ -19,13 +19,13 @@ __all__ = [
 
 
 class CompilationError(ToolConfigurationError, ValueError):
-    """Numba may not compile what must be compiled."""
+    """Code must be compiled, but numba is not allowed to compile."""
 
 
 def keep_compiled(announcement, stamp=None):
-    """Keep compiled functions for other processes, if there is a place for them.
+    """Keep compiled functions for other processes, if a folder is writable.
 
-    The place is the environment's ``NUMBA_CACHE_DIR``, the folder of the function's
+    The folder is the environment's ``NUMBA_CACHE_DIR``, the folder of the function's
     source, or the user's cache. If nothing can be kept, or what was kept is damaged, a
     function is compiled all the same, and a warning says so once. Another warning
     announces the compilation.
@@ -33,9 +33,9 @@ def keep_compiled(announcement, stamp=None):
     Parameters
     ----------
     announcement : str
-        What is compiled, and how long that takes.
+        Text that says what is compiled, and how long that takes.
     stamp : str, optional
-        Functions kept with another stamp are not used. By default that of the
+        Functions kept with another stamp are not used. Default: the stamp of the
         function's source file.
 
     Returns
@@ -57,14 +57,14 @@ def keep_compiled(announcement, stamp=None):
 
 
 def require_compilation(what, alternative=""):
-    """Check that numba may compile.
+    """Check that numba is allowed to compile.
 
     Parameters
     ----------
     what : str
-        What needs it.
+        The code that must be compiled.
     alternative : str
-        What to do instead of letting it compile.
+        Alternative to compiling, for the message.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def warn_not_kept(error):
     Parameters
     ----------
     error : Exception
-        Why nothing is kept.
+        The reason.
     """
     warn_once(
         f"Compiled code cannot be kept ({_reason(error)}): other runs compile again. "

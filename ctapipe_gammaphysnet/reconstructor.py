@@ -1,7 +1,7 @@
 """γ-PhysNet as a ctapipe `Reconstructor`, for ``ctapipe-process``.
 
-Importing this module must stay cheap, because every ctapipe tool does it: what needs
-torch is imported when a reconstructor is made.
+Importing this module must stay cheap, because every ctapipe tool does it. Modules that
+need torch are imported when a reconstructor is made.
 """
 
 import astropy.units as u
@@ -153,7 +153,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         except ModelFileError as error:
             # The kind of error that ctapipe's tools print without a traceback.
             raise ToolConfigurationError(str(error)) from error
-        #: Combiners of the telescopes, by the kinds that the array has.
+        #: Combiners of the telescopes, by kind of DL2 information of the array.
         self.stereo_combiners = make_combiners(
             self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
         )
@@ -187,8 +187,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         )
         #: Identification of the model in the output.
         self.model_name = ModelName(model.sha256, model.card.note)
-        # Of all networks in the file, so that the output has the same tables for any
-        # telescopes.
+        # Kinds of all networks in the file, so that the output has the same tables for
+        # any telescopes.
         tasks = [card.network.tasks for card in model.card.networks]
         kinds = {kind for of_network in tasks for kind in kinds_of_tasks(of_network)}
         #: Kinds of DL2 information that the networks predict: keys of `CONTAINERS`.

@@ -1,4 +1,4 @@
-"""Characters that a terminal does not know, or takes for commands."""
+"""Characters that a terminal cannot show, or would treat as commands."""
 
 import codecs
 import sys
@@ -19,18 +19,19 @@ codecs.register_error("gammaphysnet_plain", _plain)
 
 
 def print_anything():
-    """Let standard output and error accept any character, whatever the terminal knows.
+    """Let standard output and error accept any character.
 
-    Characters that it does not know are replaced, instead of raising an error.
+    Characters that the terminal does not support are replaced, instead of raising an
+    error.
     """
     for stream in (sys.stdout, sys.stderr):
-        # Others, such as those of notebooks, know all characters.
+        # Other streams, such as those of notebooks, support all characters.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="gammaphysnet_plain")
 
 
 def without_commands(line):
-    """Replace characters that a terminal could take for a command.
+    """Replace characters that a terminal could treat as commands.
 
     Parameters
     ----------

@@ -639,7 +639,7 @@ def lengthen(path, node):
         (f"{IMAGES}/tel_002", lengthen, "image in .* has 62 pixels"),
         (f"{IMAGES}/tel_002", reverse, "does not hold the events"),
         (f"{PARAMETERS}/tel_002", reverse, "does not hold the events"),
-        (TELESCOPE_TRIGGER, add_first, "rows, but the telescopes have triggered"),
+        (TELESCOPE_TRIGGER, add_first, "rows, but according to .* the telescopes"),
         (TELESCOPE_TRIGGER, reverse, "does not hold the telescopes' triggers"),
         (f"{FIXED}/tel_002", set_column("tel_id", 3), "pointing of another telescope"),
         (f"{FIXED}/tel_002", lose_attributes, "has no unit"),

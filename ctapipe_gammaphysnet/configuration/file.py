@@ -1,4 +1,4 @@
-"""Reading configuration files in full, and refusing what is given twice."""
+"""Read configuration files, and refuse keys that appear twice."""
 
 import json
 import tomllib
@@ -50,7 +50,7 @@ def read_configuration(path):
         raise ToolConfigurationError(
             f"the configuration file {path} cannot be read: {error.strerror}"
         ) from error
-    # A Python file may raise anything.
+    # A Python file may raise any exception.
     except Exception as error:
         raise ToolConfigurationError(
             f"the configuration file {path} is not understood: {error}"
@@ -58,14 +58,14 @@ def read_configuration(path):
 
 
 def _read_yaml(path):
-    # Bytes: UTF-8, whatever the terminal's encoding.
+    # As bytes, which YAML decodes as UTF-8, whatever the terminal's encoding.
     return yaml.load(path.read_bytes(), UniqueKeyLoader)
 
 
 def _read_json(path):
     content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys)
     if isinstance(content, dict):
-        # traitlets' format number.
+        # The version of traitlets' file format.
         content.pop("version", None)
     return content
 

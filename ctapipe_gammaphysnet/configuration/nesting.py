@@ -1,4 +1,4 @@
-"""Sections wherever a file may have them: at the top, or as ctapipe-process wants."""
+"""Find sections at the top of a file, or nested as in ctapipe-process."""
 
 from copy import deepcopy
 
@@ -8,18 +8,18 @@ from .sections import is_ours, merged_section
 
 __all__ = ["at_the_top", "refuse_selection", "unused_sections"]
 
-#: Where sections are read by ``ctapipe-process``, besides at the top.
+#: Sections of ``ctapipe-process`` that can contain ours.
 _IN_CTAPIPE_PROCESS = {
     "GammaPhysNetReconstructor": "ShowerProcessor",
     "Contact": "DataWriter",
     "Instrument": "DataWriter",
 }
-#: Options by which ctapipe's sources of events leave out some of a file.
+#: Options of ctapipe's event sources that leave out telescopes or events.
 _SELECTING = ("allowed_tels", "max_events")
 
 
 def at_the_top(config, tool, components):
-    """Put the sections of all components of a tool at the top.
+    """Move the sections of all components of a tool to the top.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def at_the_top(config, tool, components):
     Returns
     -------
     traitlets.config.Config
-        The same configuration. A section at the top gives way to a nested one.
+        The same configuration. Nested sections take precedence over those at the top.
     """
     own, flat = tool.__name__, deepcopy(config)
     for component in components:
@@ -51,7 +51,7 @@ def at_the_top(config, tool, components):
 
 
 def _hosts(tool, name):
-    """Where a section may be nested; later ones win."""
+    """Sections that may contain a section; later ones take precedence."""
     hosts = [[tool.section_names()]]
     if name in _IN_CTAPIPE_PROCESS:
         hosts.insert(0, [("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)])
@@ -71,8 +71,7 @@ def unused_sections(config, components):
     Returns
     -------
     list of str
-        The sections at the top that are neither read here nor by another one of our
-        tools.
+        The sections at the top that none of our tools reads.
     """
     used = {name for component in components for name in component.section_names()}
     used |= {"ProcessorTool", *_IN_CTAPIPE_PROCESS.values()}
@@ -80,7 +79,7 @@ def unused_sections(config, components):
 
 
 def refuse_selection(config):
-    """Refuse options that would leave out telescopes or events, and do nothing here.
+    """Refuse options that leave out telescopes or events, which our tools ignore.
 
     Parameters
     ----------
@@ -97,7 +96,7 @@ def refuse_selection(config):
     for option in _SELECTING:
         if source.get(option) is not None:
             raise ToolConfigurationError(
-                f"EventSource.{option} does nothing here: this tool takes all "
-                "telescopes and events of a file. Leave it out, or make a file of "
+                f"EventSource.{option} does nothing here: this tool uses all "
+                "telescopes and events of a file. Leave it out, or make a file with "
                 "some of them with ctapipe-process"
             )

@@ -1,8 +1,9 @@
-"""Configuration sections: which are ours, and which one wins.
+"""Configuration sections: which are ours, and which take precedence.
 
-A section of ours may be at the top of a file, or nested as ``ctapipe-process`` wants it
-(``ShowerProcessor: GammaPhysNetReconstructor: ImageQualityQuery``). It means the same
-in all tools, gives way to the command line, and is an error where nothing reads it.
+Our sections may be at the top of a file, or nested as in ``ctapipe-process``
+(``ShowerProcessor: GammaPhysNetReconstructor: ImageQualityQuery``). They mean the same
+in all tools. The command line takes precedence. A section that nothing reads is an
+error.
 """
 
 import pkgutil
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 _PACKAGE = __package__.partition(".")[0]
-#: Modules of our tools and components, and the sections that are read inside theirs.
+#: Our tools and components: their modules, and the sections inside theirs.
 _OURS = {
     "ApplyGammaPhysNet": (
         "tools.apply",
@@ -51,7 +52,7 @@ _OURS = {
     "Augmentation": ("training.augmentation", ()),
     "AirShowerEventSource": ("simulation.source", ()),
 }
-#: Sections of ctapipe that contain sections of ours, or others with the same name.
+#: Sections of ctapipe that contain our sections, or others with the same name.
 _HOSTS = {
     "ProcessorTool": ("ShowerProcessor", "EventSource"),
     "ShowerProcessor": ("GammaPhysNetReconstructor",),
@@ -61,9 +62,9 @@ _HOSTS = {
 
 
 class CommandLineFirst:
-    """Mixin of components for which the command line wins, however files are nested.
+    """Mixin of components: the command line takes precedence over files.
 
-    traitlets prefers the deeper section, even if it is in a file.
+    traitlets prefers the more deeply nested section, even from a file.
     """
 
     def _find_my_config(self, cfg):
@@ -71,7 +72,7 @@ class CommandLineFirst:
         found = super()._find_my_config(deepcopy(cfg))
         command_line = deepcopy(_command_line(self))
         found.merge(super()._find_my_config(command_line))
-        # Components made by this one look here last.
+        # Components made by this one look here last, so these take precedence.
         found.merge({k: v for k, v in command_line.items() if isinstance(v, Config)})
         return found
 
@@ -99,20 +100,20 @@ def tool_of(component):
 
 
 def merged_section(config, *chain):
-    """Merge the section of a component from all places where it may be.
+    """Merge the sections of a component from all their places.
 
     Parameters
     ----------
     config : traitlets.config.Config
         The whole configuration; not modified.
     *chain : tuple of str
-        For the component and each one that contains it, from the outermost: names of
-        its section, the most specific last.
+        Names of the sections of the component and of all that contain it, from the
+        outermost; for each component, the most specific name last.
 
     Returns
     -------
     traitlets.config.Config
-        What traitlets would find for a component with these parents.
+        The section that traitlets would find for a component with these parents.
     """
     found = Config()
     places = [config]
@@ -126,7 +127,7 @@ def merged_section(config, *chain):
 
 
 def check_sections(config):
-    """Refuse sections and options of ours that do nothing.
+    """Refuse our sections and options if they do nothing.
 
     Parameters
     ----------
@@ -136,17 +137,17 @@ def check_sections(config):
     Returns
     -------
     list of str
-        Sections at the top that neither we nor ctapipe and its plugins know.
+        Sections at the top that are unknown to us, ctapipe and its plugins.
 
     Raises
     ------
     ToolConfigurationError
         If a section or option does nothing, and is ours or similar to ours. The message
-        suggests what was meant.
+        suggests a correction.
     """
     unknown = []
     for name, section in config.items():
-        _refuse_small_letters(name, section, "the configuration")
+        _refuse_lower_case(name, section, "the configuration")
         if isinstance(section, Config):
             if not _is_known(name):
                 _refuse_similar(name, "the configuration")
@@ -156,7 +157,7 @@ def check_sections(config):
 
 
 def check_options_at_top(config):
-    """Refuse options that are in no section: nothing reads them.
+    """Refuse options outside of sections, since nothing reads them.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ def check_options_at_top(config):
     Raises
     ------
     ToolConfigurationError
-        If there is one. The message suggests what was meant.
+        If there is one. The message suggests a correction.
     """
     for name, value in config.items():
         if not isinstance(value, Config):
@@ -177,7 +178,7 @@ def check_options_at_top(config):
 
 
 def is_ours(name):
-    """Check whether a section is one of this package.
+    """Check whether a section belongs to this package.
 
     Parameters
     ----------
@@ -198,7 +199,7 @@ def _check_section(name, section):
     children = _OURS[name][1] if is_ours(name) else _HOSTS.get(name, ())
     inside = _names_of(children)
     for key, value in section.items():
-        _refuse_small_letters(key, value, name)
+        _refuse_lower_case(key, value, name)
         if not isinstance(value, Config):
             continue
         if is_ours(key) and key not in inside:
@@ -238,9 +239,9 @@ def _class(name):
 
 
 def _places_of_option(name):
-    """Options of ours with this or a similar name, or the section of this name.
+    """Our options with this or a similar name, or our section with this name.
 
-    Options are given with their sections, such as ``Recipe.epochs``.
+    Options include their sections, such as ``Recipe.epochs``.
     """
     sections = {section.lower(): section for section in _OURS}
     if name.lower() in sections:
@@ -265,7 +266,7 @@ def _did_you_mean(candidates):
 
 
 def _names_of(classes):
-    """Names under which sections of classes are read: theirs, and their parents'."""
+    """Names of the sections of classes, and of their parents."""
     names = set(classes)
     for cls in _subclasses(Configurable):
         sections = cls.section_names()
@@ -274,8 +275,8 @@ def _names_of(classes):
     return names
 
 
-def _refuse_small_letters(name, value, where):
-    """Refuse a section in lower case, which traitlets takes for an option."""
+def _refuse_lower_case(name, value, where):
+    """Refuse a section in lower case, which traitlets treats as an option."""
     meant = [ours for ours in _OURS if ours.lower() == name.lower()]
     if isinstance(value, dict) and not isinstance(value, Config) and meant:
         raise ToolConfigurationError(
@@ -297,7 +298,7 @@ def _refuse_similar(name, where):
 
 
 def _is_known(name):
-    """Whether this is a section of ours, of ctapipe, or of a plugin of it."""
+    """Whether this is a section of ours, of ctapipe, or of its plugins."""
     if is_ours(name) or any(c.__name__ == name for c in _subclasses(Configurable)):
         return True
     _import_ctapipe()
@@ -306,11 +307,11 @@ def _is_known(name):
 
 @cache
 def _import_ctapipe():
-    """Import all components: only needed for names that none in use has."""
+    """Import all components, to find those that are not in use."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for module in pkgutil.iter_modules(ctapipe.tools.__path__, "ctapipe.tools."):
-            # Some need libraries that are not installed.
+            # Some modules need libraries that are not installed.
             with suppress(Exception):
                 import_module(module.name)
         detect_and_import_plugins("ctapipe_io")

@@ -1,4 +1,4 @@
-"""YAML without repeated keys, of which the last would win."""
+"""YAML that refuses repeated keys. By default the last one would win."""
 
 import yaml
 
@@ -9,18 +9,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
     """Loader that raises a ValueError if a mapping repeats a key."""
 
     def compose_mapping_node(self, anchor):
-        """Compose a mapping, and check that no key is repeated.
-
-        Parameters
-        ----------
-        anchor : str or None
-            Its name in the document.
-
-        Returns
-        -------
-        yaml.MappingNode
-            The mapping.
-        """
+        """Compose a mapping, and check that no key is repeated."""
         node = super().compose_mapping_node(anchor)
         keys = []
         for key, _ in node.value:

@@ -1,4 +1,4 @@
-"""Traits for numbers that are finite or have limits, and for names of groups."""
+"""Traits for finite or limited numbers, and for names of groups."""
 
 import math
 
@@ -8,9 +8,9 @@ __all__ = ["FiniteFloat", "GroupName", "LimitedInt"]
 
 
 class _Limited:
-    """Mixin that names the limits of a number in errors, also of one in a list.
+    """Mixin that names the limits of a number in errors, also in lists.
 
-    traitlets' own message for a list shows the address of an object.
+    For lists, traitlets' own message shows the address of an object.
     """
 
     def info(self):
@@ -40,11 +40,11 @@ class FiniteFloat(_Limited, Float):
     Parameters
     ----------
     *args
-        As for ``Float``.
+        As in ``Float``.
     positive : bool
         Whether it must be above 0.
     **kwargs
-        As for ``Float``.
+        As in ``Float``.
     """
 
     info_text = "a finite number"
@@ -56,25 +56,7 @@ class FiniteFloat(_Limited, Float):
             self.info_text = "a finite number above 0"
 
     def validate(self, obj, value):
-        """Check a number.
-
-        Parameters
-        ----------
-        obj : traitlets.HasTraits
-            Owner of the trait.
-        value : object
-            The value.
-
-        Returns
-        -------
-        float
-            The number.
-
-        Raises
-        ------
-        traitlets.TraitError
-            If it is not a finite number, or outside its limits.
-        """
+        """Check that a number is finite, and within its limits."""
         number = super().validate(obj, value)
         if not math.isfinite(number) or (self._positive and number <= 0):
             self.error(obj, value)
@@ -82,32 +64,14 @@ class FiniteFloat(_Limited, Float):
 
 
 class GroupName(Unicode):
-    """What names of groups in HDF5, and of fields of containers, can begin with."""
+    """A prefix for names of groups in HDF5, and of fields of containers."""
 
     info_text = "ASCII letters, digits and underscores, the first no digit"
 
     def validate(self, obj, value):
-        """Check a name.
-
-        Parameters
-        ----------
-        obj : traitlets.HasTraits
-            Owner of the trait.
-        value : object
-            The value.
-
-        Returns
-        -------
-        str
-            The name.
-
-        Raises
-        ------
-        traitlets.TraitError
-            If a group cannot have it.
-        """
+        """Check that names of groups can begin with a prefix."""
         name = super().validate(obj, value)
-        # Something follows it: nothing before that is right, too.
+        # It may be empty, since more follows.
         if not (name.isascii() and f"{name}_".isidentifier()):
             self.error(obj, value)
         return name

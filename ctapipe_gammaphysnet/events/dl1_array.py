@@ -1,4 +1,4 @@
-"""The telescopes of a file, whose positions and cameras must be what they can be."""
+"""The telescopes of a file: their positions, cameras and optics are checked."""
 
 import astropy.units as u
 import numpy as np
@@ -16,7 +16,7 @@ _INSTRUMENT = "/configuration/instrument"
 _LAYOUT = f"{_INSTRUMENT}/subarray/layout"
 _OPTICS = f"{_INSTRUMENT}/telescope/optics"
 _CAMERAS = f"{_INSTRUMENT}/telescope/camera"
-#: Units of what a telescope is compared and predicted by.
+#: Units of the columns that predictions and comparisons of telescopes need.
 _UNITS = {
     "pos_x": u.m,
     "pos_y": u.m,
@@ -38,7 +38,7 @@ def subarray_of(path, file, focal_length_choice):
     Parameters
     ----------
     path : pathlib.Path
-        What to call it in messages.
+        Its name in messages.
     file : tables.File
         The open file.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
@@ -52,8 +52,8 @@ def subarray_of(path, file, focal_length_choice):
     Raises
     ------
     DL1FileError
-        If they cannot be read, have lost their units, are where no telescope can be,
-        or have no such focal length.
+        If they cannot be read, have lost their units, have impossible positions, or
+        have no such focal length.
     """
     with reading(path):
         _check_tables(path, file)
@@ -68,7 +68,7 @@ def subarray_of(path, file, focal_length_choice):
 
 
 def _check_tables(path, file):
-    """Check numbers that ctapipe reads as they are."""
+    """Check values that ctapipe reads without checks."""
     cameras = file.root[_CAMERAS]._f_iter_nodes("Table") if _CAMERAS in file else []
     geometries = [t._v_pathname for t in cameras if t.name.startswith("geometry_")]
     for node in (_LAYOUT, _OPTICS, *geometries):
@@ -79,7 +79,7 @@ def _check_tables(path, file):
     if _LAYOUT in file:
         _check_layout(path, read_table(file, _LAYOUT, table_cls=QTable))
     if _OPTICS in file:
-        # Of which ctapipe makes the key of a telescope type.
+        # ctapipe makes the key of a telescope type from it.
         area = read_table(file, _OPTICS, table_cls=QTable)["mirror_area"]
         if not np.isfinite(area).all():
             raise DL1FileError(
@@ -88,19 +88,19 @@ def _check_tables(path, file):
 
 
 def _check_layout(path, layout):
-    """Check that each telescope is there once, and where it can be."""
+    """Check that each telescope appears once, at a possible position."""
     tel_id, counts = np.unique(layout["tel_id"], return_counts=True)
     if np.any(counts > 1):
-        # ctapipe takes the last one.
+        # ctapipe would use the last one.
         raise DL1FileError(
             f"{path}: {_LAYOUT} has telescopes {tel_id[counts > 1].tolist()} several "
             f"times: {DAMAGED}"
         )
     positions = u.Quantity([layout[name] for name in ("pos_x", "pos_y", "pos_z")])
-    # Also where it is not finite.
+    # Finds positions that are not finite, too.
     lost = layout["tel_id"][~np.all(np.abs(positions) < _MAX_DISTANCE, axis=0)]
     if len(lost) > 0:
         raise DL1FileError(
-            f"{path}: {_LAYOUT} has telescopes {lost.tolist()} where no telescope can "
-            f"be: {DAMAGED}"
+            f"{path}: {_LAYOUT} has impossible positions of telescopes "
+            f"{lost.tolist()}: {DAMAGED}"
         )

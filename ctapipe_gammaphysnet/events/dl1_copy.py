@@ -1,4 +1,4 @@
-"""Copying a ctapipe file into a DL2 file, without waveforms."""
+"""Copy a ctapipe file into a DL2 file, without waveforms."""
 
 import warnings
 
@@ -13,25 +13,19 @@ from .dl1_format import IMAGES, TRUE_IMAGES
 
 __all__ = ["copy_file"]
 
-#: How much of a table is copied at once.
+#: Bytes of a table that are copied at once.
 _COPIED_BYTES = 2**24
 
 
 def copy_file(dl1, h5file, name, images, is_left_out):
-    """Copy what a DL1 file holds, but for waveforms.
+    """Copy the content of a DL1 file, as in `EventReader.copy_to`.
 
     Parameters
     ----------
     dl1 : DL1File
         The file.
-    h5file : tables.File
-        The file to copy into.
-    name : pathlib.Path
-        What to call it in messages.
-    images : bool
-        Whether to copy the images, true ones included.
-    is_left_out : callable
-        Tells from a path in the file whether it is not copied, either.
+    h5file, name, images, is_left_out : tables.File, pathlib.Path, bool, callable
+        As in `EventReader.copy_to`.
     """
     left_out = ("/r0/", "/r1/") + (() if images else (f"{IMAGES}/",))
 
@@ -53,8 +47,8 @@ def copy_file(dl1, h5file, name, images, is_left_out):
                         leaf.copy(target)
                 else:
                     warn_once(
-                        f"{dl1.path}: {leaf._v_pathname} is not copied: it is of a "
-                        "kind that ctapipe does not write"
+                        f"{dl1.path}: {leaf._v_pathname} is not copied: ctapipe does "
+                        "not write this kind of node"
                     )
 
 
@@ -63,7 +57,7 @@ def _copy_group(group, h5file):
     if path == "/":
         target = h5file.root
     else:
-        # As ctapipe does with files from before the group was renamed.
+        # ctapipe does the same with files that have the old name of the group.
         if path.startswith("/dl2/event/"):
             path = path.replace("/classification", f"/{PARTICLE_TYPE}")
         parent, _, name = path.rpartition("/")
@@ -81,7 +75,7 @@ def _copy_table(dl1, table, group, name, images):
     as_it_is = _takes_chunks(table, copy)
     step = max(1, _COPIED_BYTES // table.rowsize)
     for start in range(0, table.nrows, step):
-        # In any case: this is how a damaged table is noticed.
+        # Always read, to notice a damaged table.
         with dl1.reading():
             rows = table.read(start, start + step)
         if not as_it_is:
@@ -94,7 +88,7 @@ def _copy_table(dl1, table, group, name, images):
 def _takes_chunks(table, copy):
     """Whether chunks of a table mean the same in its copy, which has no rows yet.
 
-    PyTables does not know all filters that HDF5 has: the first chunk is tried.
+    PyTables does not support all filters of HDF5: the first chunk is tried.
     """
     if (
         table.nrows == 0
@@ -117,7 +111,7 @@ def _takes_chunks(table, copy):
 
 
 def _copy_chunks(dl1, table, copy, name):
-    """Copy rows without compressing them again, which would take far longer."""
+    """Copy rows without compressing them again, which would be much slower."""
     with writing(name):
         copy.truncate(table.nrows)
         copy.attrs.NROWS = table.attrs.NROWS
@@ -130,19 +124,19 @@ def _copy_chunks(dl1, table, copy, name):
 
 
 def _can_be_copied(leaf):
-    """Whether PyTables can copy what is no table, and without running its code."""
+    """Whether PyTables can copy a leaf that is not a table, without running code."""
     try:
         for name in leaf._v_attrs._v_attrnames:
             leaf._v_attrs[name]
-    except KeyError:  # such as references of HDF5
+    except KeyError:  # for example HDF5 references
         return False
-    # Objects are stored as programs that make them.
+    # Objects are pickled: reading them runs code.
     is_object = isinstance(getattr(leaf, "atom", None), tables.ObjectAtom)
     return not (is_object or isinstance(leaf, tables.UnImplemented))
 
 
 def _empty_copy(table, group, left_out):
-    """A table like another, without rows and some columns."""
+    """A copy of a table without its rows and some columns."""
     if not left_out & set(table.colnames):
         return table.copy(group, stop=0)
     kept = [name for name in table.colnames if name not in left_out]

@@ -1,7 +1,7 @@
-"""A ctapipe DL1 file, read in chunks of events without going through its events.
+"""A ctapipe DL1 file, read in chunks of events instead of event by event.
 
-Rows of a telescope's tables are in the order of the events that it triggered, as
-ctapipe's `HDF5EventSource` assumes too.
+The rows of a telescope's tables are in the order of the events that it triggered.
+ctapipe's `HDF5EventSource` assumes the same.
 """
 
 import numpy as np
@@ -40,30 +40,26 @@ __all__ = ["DL1File"]
 
 
 class DL1File(DL1Images, EventReader):
-    """A ctapipe DL1 file, open for reading; what it has is checked.
+    """A ctapipe DL1 file, open for reading; its tables are checked.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The file.
-    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use, as for ctapipe's `HDF5EventSource`.
-    needed : collection of {"images", "parameters"}
-        What it must have. The tables of all that are there are checked.
+    path, focal_length_choice, needed : pathlib.Path, str, collection of str
+        As in `open_events`. Tables of images and parameters are checked, needed or not.
 
     Raises
     ------
     DL1FileError
         If it is damaged, or is not a DL1 file that this version of ctapipe can read.
     MissingImagesError
-        If something is missing that is needed.
+        If something needed is missing.
     """
 
     def __init__(
         self, path, focal_length_choice="EFFECTIVE", needed=("images", "parameters")
     ):
         super().__init__(path)
-        #: Which focal length is used.
+        #: The focal length used.
         self.focal_length_choice = focal_length_choice
         try:
             with self.reading():
@@ -77,15 +73,15 @@ class DL1File(DL1Images, EventReader):
     def _read_configuration(self, focal_length_choice):
         #: The telescopes.
         self.subarray = subarray_of(self.path, self.h5file, focal_length_choice)
-        #: Where telescopes and array point.
+        #: Pointing of telescopes and array.
         self.pointing = DL1Pointing(self.path, self.h5file)
-        #: Numbers of the observations.
+        #: Ids of the observations.
         self.obs_ids = self.pointing.obs_ids
-        #: Number by which ctapipe knows this file.
+        #: ctapipe's id of this file.
         self.product_id = str(self.h5file.root._v_attrs["CTA PRODUCT ID"])
         #: Whether the events are simulated.
         self.is_simulation = "/simulation" in self.h5file
-        #: Whether there are simulated showers.
+        #: Whether the file has simulated showers.
         self.has_truth = SHOWERS in self.h5file
 
     def _read_triggers(self):
@@ -119,13 +115,14 @@ class DL1File(DL1Images, EventReader):
     def check_rows(self):
         """Check that all rows are where ctapipe's `HDF5EventSource` looks for them.
 
-        It takes images, parameters and the telescopes' triggers by their place in the
-        file, whatever their numbers say.
+        It finds images, parameters and the telescopes' triggers by their position in
+        the file, and ignores their ids.
 
         Raises
         ------
         DL1FileError
-            If a table has other events than its telescope triggered, or another order.
+            If the events of a table are not those that its telescope triggered, in the
+            same order.
         """
         if self.n_events == 0:
             return
@@ -230,7 +227,7 @@ class DL1File(DL1Images, EventReader):
         n_telescopes = np.bincount(
             np.concatenate([[], *event.values()]).astype(int), minlength=len(event_id)
         )
-        # Event, counted from the start of the chunk, of each row that there should be.
+        # The event that each row should have, counted from the start of the chunk.
         number = np.repeat(np.arange(len(event_id)), n_telescopes)
         table = read_table(
             self.h5file, TELESCOPE_TRIGGER, start=start, stop=start + len(number)
@@ -243,9 +240,8 @@ class DL1File(DL1Images, EventReader):
                 return {t: table["time"][rows[t]] for t in event}
         raise DL1FileError(
             f"{self.path}: from row {start} on, {TELESCOPE_TRIGGER} does not hold the "
-            f"telescopes' triggers of the events in {TRIGGER} (event {event_id[0]} "
-            "and following), from which the time, and so the pointing, of each is "
-            f"known: {TORN}"
+            f"telescopes' triggers of the events in {TRIGGER} (from event "
+            f"{event_id[0]} on). Their times are needed to find the pointing: {TORN}"
         )
 
     def read_showers(self, chunk):
@@ -259,9 +255,9 @@ class DL1File(DL1Images, EventReader):
             and np.array_equal(showers["event_id"], chunk.event_id)
         ):
             raise DL1FileError(
-                f"{self.path}: {SHOWERS} does not have the showers of the file's "
-                f"events, from event {chunk.event_id[0]} of observation "
-                f"{chunk.obs_id[0]} on"
+                f"{self.path}: from event {chunk.event_id[0]} of observation "
+                f"{chunk.obs_id[0]} on, {SHOWERS} does not have the showers of the "
+                "file's events"
             )
         return showers
 

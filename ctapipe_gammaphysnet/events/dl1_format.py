@@ -1,7 +1,7 @@
 """What the tables of a DL1 file must have: columns, types, units, transforms.
 
-HDF5 does not notice when the attributes of a table are lost. Integers in which charges
-were compressed would then be taken for charges, and radians for degrees.
+HDF5 does not notice if the attributes of a table are lost. Charges that are stored as
+scaled integers would then be read as unscaled, and radians mistaken for degrees.
 """
 
 import astropy.units as u
@@ -44,7 +44,6 @@ __all__ = [
     "check_image_table",
     "check_parameter_table",
     "check_table",
-    "check_true_images",
     "of_telescope",
     "trigger_columns",
 ]
@@ -58,7 +57,7 @@ OBSERVATION_COLUMNS = {
     "subarray_pointing_lon": u.deg,
     "subarray_pointing_frame": int,
 }
-#: Columns of the tables of pointings: fixed, monitored, and before ctapipe 0.21.
+#: Columns of the tables of pointings, fixed or monitored over time.
 POINTING_COLUMNS = {
     "fixed": {
         "obs_id": int,
@@ -86,15 +85,22 @@ RUN_COLUMNS = {
     "energy_range_max": u.TeV,
     "spectral_index": float,
 }
-#: Images that were compressed to integers need all of these to become charges again.
+#: Columns with a value for each pixel.
+_PIXEL_COLUMNS = {
+    "image": float,
+    "peak_time": float,
+    "image_mask": bool,
+    "true_image": float,
+}
+#: Attributes that turn integers back into charges or times.
 _FIXED_POINT = ("TRANSFORM_SCALE", "TRANSFORM_OFFSET")
-#: Letters of the dtypes that hold what is needed.
+#: Kinds of dtypes that can hold each type.
 _KINDS = {int: "iu", bool: "b", float: "iuf"}
 _LOST = "its attributes were lost. Make the file again, or copy it again"
 
 
 def of_telescope(group, tel_id):
-    """Path of a telescope's table.
+    """Return the path of a telescope's table.
 
     Parameters
     ----------
@@ -112,7 +118,7 @@ def of_telescope(group, tel_id):
 
 
 def trigger_columns(n_telescopes):
-    """Columns of the table of the array's triggers.
+    """Return the columns of the table of the array's triggers.
 
     Parameters
     ----------
@@ -128,7 +134,7 @@ def trigger_columns(n_telescopes):
 
 
 def check_table(path, file, node, columns):
-    """Check that a table has what is needed of it.
+    """Check that a table has the columns that are needed.
 
     Parameters
     ----------
@@ -139,9 +145,9 @@ def check_table(path, file, node, columns):
     node : str
         Path of the table in the file.
     columns : dict of str to object
-        For each column what it must hold: ``int``, ``bool`` or ``float``; with a number
-        of elements, if it holds an array, ``(bool, 4)``; ``Time``; or a unit, to which
-        its unit can be converted.
+        What each column must hold: ``int``, ``bool`` or ``float``; for an array, type
+        and number of elements, such as ``(bool, 4)``; ``Time``; or a unit that its own
+        can be converted to.
 
     Raises
     ------
@@ -151,7 +157,7 @@ def check_table(path, file, node, columns):
     if node not in file:
         raise DL1FileError(f"{path} has no table {node}")
     with reading(path):
-        # One row says what all of them are.
+        # All rows have the same type.
         rows = read_table(file, node, stop=1, table_cls=QTable)
     for name, expected in columns.items():
         if name not in rows.colnames:
@@ -174,7 +180,7 @@ def _problem(column, expected):
             return f"has the unit {unit}, which cannot be converted to {expected}"
         expected = float
     kind, *shape = expected if isinstance(expected, tuple) else (expected,)
-    # Times have none.
+    # Times have no dtype.
     dtype = getattr(column, "dtype", np.dtype(object))
     if dtype.kind not in _KINDS[kind]:
         return f"holds {dtype}, not {kind.__name__}"
@@ -188,12 +194,8 @@ def check_parameter_table(path, file, node):
 
     Parameters
     ----------
-    path : pathlib.Path
-        The file, for messages.
-    file : tables.File
-        The open file.
-    node : str
-        Path of the table in the file.
+    path, file, node : pathlib.Path, tables.File, str
+        As in `check_table`.
 
     Raises
     ------
@@ -229,17 +231,15 @@ def _parameter_units():
 _PARAMETER_UNITS = _parameter_units()
 
 
-def check_image_table(path, file, node, tel_id, n_pixels):
+def check_image_table(path, file, group, tel_id, n_pixels):
     """Check a telescope's table of images.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The file, for messages.
-    file : tables.File
-        The open file.
-    node : str
-        Path of the table in the file.
+    path, file : pathlib.Path, tables.File
+        As in `check_table`.
+    group : {IMAGES, TRUE_IMAGES}
+        Path of the table's group.
     tel_id : int
         The telescope.
     n_pixels : int
@@ -248,53 +248,22 @@ def check_image_table(path, file, node, tel_id, n_pixels):
     Raises
     ------
     DL1FileError
-        If it has not the keys, charges and peak times of all pixels, or integers of
-        which it does not say what charge or time they mean.
+        If the keys are missing, the images are not of this camera, or integers lack the
+        scale that makes them charges or times.
     """
     with reading(path):
-        table = file.root[node]
+        table = file.root[of_telescope(group, tel_id)]
         attributes = get_column_attrs(table)
-    _check_keys(path, table)
-    for name in ("image", "peak_time"):
-        _check_pixels(path, table, name, tel_id, n_pixels, float)
-        if table.dtype[name].base.kind != "f":
-            _check_fixed_point(path, table, name, attributes[name])
-    if "image_mask" in table.colnames:
-        _check_pixels(path, table, "image_mask", tel_id, n_pixels, bool)
-
-
-def check_true_images(path, file, node, tel_id, n_pixels):
-    """Check a telescope's table of true images.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    file : tables.File
-        The open file.
-    node : str
-        Path of the table in the file.
-    tel_id : int
-        The telescope.
-    n_pixels : int
-        Number of pixels of its camera.
-
-    Raises
-    ------
-    DL1FileError
-        If it has not the keys, or images that are not of this camera.
-    """
-    with reading(path):
-        table = file.root[node]
-    _check_keys(path, table)
-    # Without them, the table still has the number of all photoelectrons.
-    if "true_image" in table.colnames:
-        _check_pixels(path, table, "true_image", tel_id, n_pixels, float)
-
-
-def _check_keys(path, table):
     for name in _TELESCOPE_COLUMNS:
         _check_type(path, table, name, int)
+    # A table of true images may have nothing but the sum of the photoelectrons.
+    needed = ("image", "peak_time") if group == IMAGES else ()
+    for name, kind in _PIXEL_COLUMNS.items():
+        if name in needed or name in table.colnames:
+            _check_pixels(path, table, name, tel_id, n_pixels, kind)
+    for name in needed:
+        if table.dtype[name].base.kind != "f":
+            _check_fixed_point(path, table, name, attributes[name])
 
 
 def _check_type(path, table, name, kind):
@@ -315,24 +284,24 @@ def _check_pixels(path, table, name, tel_id, n_pixels, kind):
         found = f"{shape[0]} pixels" if len(shape) == 1 else f"the shape {shape}"
         raise DL1FileError(
             f"{path}: {name} in {table._v_pathname} has {found}, but the camera of "
-            f"telescope {tel_id} has {n_pixels} pixels. The images are of another "
+            f"telescope {tel_id} has {n_pixels} pixels. The images are from another "
             "camera, or the file is damaged: make it again, with the telescopes that "
             "took the images"
         )
 
 
 def _check_fixed_point(path, table, name, attributes):
-    """Check that integers can be made charges or times again."""
+    """Check that integers can be turned back into charges or times."""
     missing = [key for key in _FIXED_POINT if key not in attributes]
     if attributes.get("TRANSFORM") != "fixed_point" or missing:
         raise DL1FileError(
             f"{path}: column {name} of {table._v_pathname} holds integers "
-            f"({table.dtype[name].base}), and does not say by which scale they become "
+            f"({table.dtype[name].base}) without the scale that makes them "
             f"{'charges' if name == 'image' else 'times'}: {_LOST}"
         )
     scale, offset = (attributes[key] for key in _FIXED_POINT)
     if not (np.isfinite([scale, offset]).all() and scale > 0):
         raise DL1FileError(
             f"{path}: column {name} of {table._v_pathname} has the scale {scale} and "
-            f"the offset {offset}, which cannot be: {DAMAGED}"
+            f"the offset {offset}, which is impossible: {DAMAGED}"
         )

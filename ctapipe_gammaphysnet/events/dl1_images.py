@@ -10,7 +10,7 @@ __all__ = ["DL1Images"]
 
 
 class DL1Images:
-    """A ctapipe file, open to read images, as `EventReader` says.
+    """A ctapipe file, open to read images, as described by `EventReader`.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ class DL1Images:
         self.h5file.close()
 
     def reading(self):
-        """Say which file it is if something cannot be read, as `reading` does.
+        """Name the file in errors, as `reading` does.
 
         Returns
         -------
         contextlib.AbstractContextManager
-            For what is read from this file.
+            For code that reads from this file.
         """
         return reading(self.path)
 
@@ -73,7 +73,7 @@ class DL1Images:
         first, last = row[0], row[-1]
         with self.reading():
             table = self.h5file.get_node(node)
-            # Not as an astropy table: those stay in memory for a while.
+            # Not as an astropy table, which stays in memory for a while.
             rows = table.read(first, last + 1)
             if len(rows) <= last - first:
                 raise EOFError(f"{node} has become shorter")

@@ -1,4 +1,4 @@
-"""Rows of the tables of a DL1 file belong to its triggers, by their numbers."""
+"""Check by their ids that rows of a DL1 file's tables belong to its triggers."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from .dl1_format import TRIGGER
 
 __all__ = ["TORN", "check_keys", "check_unique"]
 
-#: What is said where tables do not fit each other.
-TORN = "the file is damaged, or was put together of different files. Make it again"
+#: Message for tables that do not match each other.
+TORN = "the file is damaged, or was merged from different files. Make it again"
 
 
 def check_keys(path, node, rows, tel_id, obs_id, event_id):
-    """Check that rows of a telescope's table are those of some events.
+    """Check that rows of a telescope's table belong to some events.
 
     Parameters
     ----------
@@ -21,16 +21,16 @@ def check_keys(path, node, rows, tel_id, obs_id, event_id):
     node : str
         Path of the table in the file.
     rows : numpy.ndarray, astropy.table.Table or dict
-        Rows of the table, or at least their keys, shape (n,).
+        Rows of the table, or their keys alone, shape (n,).
     tel_id : int
         The telescope.
     obs_id, event_id : numpy.ndarray
-        Numbers of the events, shape (n,), int.
+        Ids of the events, shape (n,), int.
 
     Raises
     ------
     DL1FileError
-        If they are not, in this order.
+        If they do not, in this order.
     """
     if not (
         np.array_equal(rows["obs_id"], obs_id)
@@ -44,19 +44,19 @@ def check_keys(path, node, rows, tel_id, obs_id, event_id):
 
 
 def check_unique(path, obs_id, event_id):
-    """Check that no event is there twice.
+    """Check that no event appears twice.
 
     Parameters
     ----------
     path : pathlib.Path
         The file, for messages.
     obs_id, event_id : numpy.ndarray
-        Numbers of its events, shape (n,), int.
+        Ids of its events, shape (n,), int.
 
     Raises
     ------
     DL1FileError
-        If one is.
+        If one does.
     """
     order = np.lexsort((event_id, obs_id))
     obs_id, event_id = obs_id[order], event_id[order]
@@ -65,6 +65,6 @@ def check_unique(path, obs_id, event_id):
         first = np.argmax(same)
         raise DL1FileError(
             f"{path} has event {event_id[first]} of observation {obs_id[first]} twice "
-            f"in {TRIGGER}: nothing tells the two apart. Merge only files of different "
-            "observations"
+            f"in {TRIGGER}: the two cannot be distinguished. Merge only files of "
+            "different observations"
         )

@@ -1,7 +1,7 @@
-"""Where telescopes and array point, as a DL1 file says.
+"""Where telescopes and array point, according to a DL1 file.
 
-ctapipe has had three ways to store it: monitored over time, fixed for an observation,
-and, before ctapipe 0.21, over time in another place.
+ctapipe has three ways to store the pointing: monitored over time, fixed for an
+observation, and, before ctapipe 0.21, monitored in another place.
 """
 
 import astropy.units as u
@@ -35,21 +35,21 @@ class DL1Pointing:
     Parameters
     ----------
     path : pathlib.Path
-        What to call it in messages.
+        Its name in messages.
     file : tables.File
         The open file.
 
     Attributes
     ----------
     obs_ids : list of int
-        Numbers of the observations, in the file's order.
+        Ids of the observations, in the file's order.
     is_monitored : bool
         Whether the times at which the telescopes triggered are needed.
 
     Raises
     ------
     DL1FileError
-        If the observations are not there, or point where nobody can.
+        If the observations are missing, or have impossible pointings.
     """
 
     def __init__(self, path, file):
@@ -65,7 +65,7 @@ class DL1Pointing:
             self._interpolator = PointingInterpolator(h5file=file)
 
     def check(self, tel_id):
-        """Check the pointings of a telescope, wherever they are.
+        """Check the pointings of a telescope, however they are stored.
 
         Parameters
         ----------
@@ -75,8 +75,8 @@ class DL1Pointing:
         Raises
         ------
         DL1FileError
-            If a table has none, has lost its units, is another telescope's, or points
-            where nobody can.
+            If a table is empty, has lost its units, belongs to another telescope, or
+            has an impossible pointing.
         """
         for group, kind in (
             (DL0_TEL_POINTING_GROUP, "monitored"),
@@ -106,7 +106,7 @@ class DL1Pointing:
         _check_angles(self._path, node, altitude, azimuth)
 
     def is_known(self, tel_id):
-        """Tell whether anything is known of a telescope's pointing.
+        """Check whether a telescope's pointing is known.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class DL1Pointing:
         Raises
         ------
         DL1FileError
-            If one is not, or is there several times with several pointings.
+            If one is not, or has several pointings.
         """
         self._observation_rows(OBSERVATIONS, self._observations, obs_id)
 
@@ -151,7 +151,7 @@ class DL1Pointing:
         tel_id : int
             The telescope.
         obs_id : numpy.ndarray
-            Observations of the events, shape (n,), int.
+            Observation of each event, shape (n,), int.
         event_time : astropy.time.Time
             When the array triggered, shape (n,).
         trigger_time : astropy.time.Time or None
@@ -160,7 +160,7 @@ class DL1Pointing:
         Returns
         -------
         altitude, azimuth : astropy.units.Quantity
-            Horizontal coordinates, shape (n,); NaN where not known.
+            Horizontal coordinates, shape (n,); NaN if not known.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class DL1Pointing:
         Returns
         -------
         altitude, azimuth : astropy.units.Quantity
-            Horizontal coordinates, shape (n,); both NaN where one is not known.
+            Horizontal coordinates, shape (n,); both NaN if one is not known.
         """
         table = self._observations
         rows = self._observation_rows(OBSERVATIONS, table, obs_id)
@@ -229,7 +229,7 @@ class DL1Pointing:
                 f"in {node}"
             )
         if len(numbers) < len(table):
-            # Files that were merged may say the same of an observation twice.
+            # Merged files may have the same row of an observation twice.
             for name in (name for name in table.colnames if "pointing" in name):
                 values = u.Quantity(table[name]).value
                 if not np.array_equal(values, values[first[inverse]], equal_nan=True):
@@ -240,13 +240,13 @@ class DL1Pointing:
 
 
 def _check_angles(path, node, altitude, azimuth):
-    """Check that angles are some that a telescope can point to, or not known (NaN)."""
+    """Check that a telescope can point to these angles, or that they are NaN."""
     for name, angle, limit in (("altitude", altitude, 90), ("azimuth", azimuth, 720)):
         beyond = np.abs(angle) > limit * u.deg
         if beyond.any():
             raise DL1FileError(
                 f"{path}: {node} has the {name} {angle[beyond][0].to(u.deg):.4g}, "
-                f"which cannot be: {DAMAGED}"
+                f"which is impossible: {DAMAGED}"
             )
 
 

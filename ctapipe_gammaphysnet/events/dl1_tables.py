@@ -1,4 +1,4 @@
-"""The tables of a DL1 file are there, and as long as its triggers say."""
+"""Check that a DL1 file has its tables, with a row for each trigger."""
 
 from ctapipe.io.hdf5dataformat import FIXED_POINTING_GROUP
 
@@ -15,7 +15,6 @@ from .dl1_format import (
     check_image_table,
     check_parameter_table,
     check_table,
-    check_true_images,
     of_telescope,
 )
 from .dl1_keys import TORN
@@ -29,7 +28,7 @@ __all__ = [
     "table_of",
 ]
 
-#: What ctapipe writes with events, and never without.
+#: Groups that ctapipe writes if there are events, and only then.
 _WRITTEN_WITH_EVENTS = (
     "/dl1/event",
     "/dl2/event",
@@ -46,7 +45,7 @@ def table_of(dl1, group, tel_id):
     dl1 : DL1File
         The file.
     group : str
-        Path of the group of such tables.
+        Path of the tables' group.
     tel_id : int
         The telescope.
 
@@ -58,7 +57,7 @@ def table_of(dl1, group, tel_id):
     Raises
     ------
     DL1FileError
-        If it is not there.
+        If it does not exist.
     """
     node = of_telescope(group, tel_id)
     if node not in dl1:
@@ -70,7 +69,7 @@ def table_of(dl1, group, tel_id):
 
 
 def check_is_empty(dl1):
-    """Tell the file of a run without events from one that has lost them.
+    """Check that a file without triggers never had events.
 
     Parameters
     ----------
@@ -80,10 +79,10 @@ def check_is_empty(dl1):
     Raises
     ------
     DL1FileError
-        If it has lost them.
+        If it has lost its events.
     """
     lost = [group for group in _WRITTEN_WITH_EVENTS if group in dl1]
-    # ctapipe makes no group without anything in it.
+    # ctapipe writes no empty groups.
     if "/dl1" in dl1 and len(dl1.h5file.root["/dl1"]._v_children) == 0:
         lost.append("/dl1")
     if lost:
@@ -108,7 +107,7 @@ def check_tables(dl1, needed):
     DL1FileError
         If a table is missing, or is not what it must be.
     MissingImagesError
-        If something is missing that is needed.
+        If something needed is missing.
     """
     if dl1.n_events > 0:
         for what in needed:
@@ -126,7 +125,7 @@ def check_tables(dl1, needed):
 
 
 def check_telescope_triggers(dl1):
-    """Check the table of the times for which the telescopes' pointing is looked up.
+    """Check the table of the times at which the telescopes' pointing is looked up.
 
     Parameters
     ----------
@@ -136,15 +135,15 @@ def check_telescope_triggers(dl1):
     Raises
     ------
     DL1FileError
-        If it is missing, or has not a row for each trigger.
+        If it is missing, or does not have a row for each trigger.
     """
     check_table(dl1.path, dl1.h5file, TELESCOPE_TRIGGER, TELESCOPE_TRIGGER_COLUMNS)
     n_rows = dl1.h5file.root[TELESCOPE_TRIGGER].nrows
     n_triggers = sum(dl1.n_triggers.values())
     if n_rows != n_triggers:
         raise DL1FileError(
-            f"{dl1.path}: {TELESCOPE_TRIGGER} has {n_rows} rows, but the telescopes "
-            f"have triggered {n_triggers} times, says {TRIGGER}: {TORN}"
+            f"{dl1.path}: {TELESCOPE_TRIGGER} has {n_rows} rows, but according to "
+            f"{TRIGGER} the telescopes triggered {n_triggers} times: {TORN}"
         )
 
 
@@ -159,24 +158,21 @@ def check_truth(dl1):
     Raises
     ------
     DL1FileError
-        If they do not fit the file's events and telescopes.
+        If they do not match the file's events and telescopes.
     """
     check_table(dl1.path, dl1.h5file, SHOWERS, SHOWER_COLUMNS)
     n_showers = dl1.h5file.root[SHOWERS].nrows
     if n_showers != dl1.n_events:
         raise DL1FileError(
             f"{dl1.path}: {SHOWERS} has {n_showers} rows, but {TRIGGER} has "
-            f"{dl1.n_events} events: it does not have the showers of the file's "
-            "events. Make the file again"
+            f"{dl1.n_events} events: they do not match. Make the file again"
         )
     if TRUE_IMAGES not in dl1:
         return
     for tel_id, n_triggers in dl1.n_triggers.items():
         _check_number_of_rows(dl1, TRUE_IMAGES, tel_id)
         if n_triggers > 0:
-            n_pixels = dl1.subarray.tel[tel_id].camera.geometry.n_pixels
-            node = of_telescope(TRUE_IMAGES, tel_id)
-            check_true_images(dl1.path, dl1.h5file, node, tel_id, n_pixels)
+            _check_table(dl1, TRUE_IMAGES, tel_id)
 
 
 def _check_group(dl1, what):
@@ -192,12 +188,11 @@ def _check_group(dl1, what):
 
 
 def _check_table(dl1, group, tel_id):
-    node = of_telescope(group, tel_id)
-    if group == IMAGES:
-        n_pixels = dl1.subarray.tel[tel_id].camera.geometry.n_pixels
-        check_image_table(dl1.path, dl1.h5file, node, tel_id, n_pixels)
+    if group == PARAMETERS:
+        check_parameter_table(dl1.path, dl1.h5file, of_telescope(group, tel_id))
     else:
-        check_parameter_table(dl1.path, dl1.h5file, node)
+        n_pixels = dl1.subarray.tel[tel_id].camera.geometry.n_pixels
+        check_image_table(dl1.path, dl1.h5file, group, tel_id, n_pixels)
 
 
 def _check_number_of_rows(dl1, group, tel_id):
@@ -207,6 +202,6 @@ def _check_number_of_rows(dl1, group, tel_id):
     table = table_of(dl1, group, tel_id)
     if table.nrows != n_triggers:
         raise DL1FileError(
-            f"{dl1.path}: {table._v_pathname} has {table.nrows} rows, but telescope "
-            f"{tel_id} has triggered {n_triggers} times, says {TRIGGER}: {TORN}"
+            f"{dl1.path}: {table._v_pathname} has {table.nrows} rows, but according to "
+            f"{TRIGGER} telescope {tel_id} triggered {n_triggers} times: {TORN}"
         )

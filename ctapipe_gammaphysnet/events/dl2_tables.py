@@ -1,4 +1,4 @@
-"""What algorithms predicted, in the DL2 tables of a ctapipe file."""
+"""Predictions of algorithms, in the DL2 tables of a ctapipe file."""
 
 from astropy.table import QTable
 from ctapipe.io import read_table
@@ -28,14 +28,14 @@ def list_groups(file, level):
     Returns
     -------
     dict of str to dict of str to dict of int to str
-        For each kind and group the tables, by their telescopes; the array has 0.
+        For each kind and group the tables by telescope; 0 is the array.
     """
     of_level = "subarray" if level == "array" else "telescope"
     found = {kind: {} for kind in _SPELLINGS}
     for kind, spellings in _SPELLINGS.items():
         for spelling in spellings:
             parent = f"/dl2/event/{of_level}/{spelling}"
-            # Names alone: there may be hundreds of tables, and opening each takes time.
+            # Only names: opening each of hundreds of tables would take long.
             for group in file.root[parent]._v_children if parent in file else ():
                 path = f"{parent}/{group}"
                 found[kind][group] = {0: path}
@@ -52,10 +52,8 @@ def read_group(file, level, group, node):
 
     Parameters
     ----------
-    file : tables.File
-        The open file.
-    level : {"telescope", "array"}
-        Predictions of a telescope, or of the array.
+    file, level : tables.File, str
+        As in `list_groups`.
     group : str
         Name of the group.
     node : str
@@ -64,7 +62,7 @@ def read_group(file, level, group, node):
     Returns
     -------
     astropy.table.QTable
-        With the names of the container's fields, without the group's.
+        Its columns have the names of the container's fields, without the group's.
     """
     table = read_table(file, node, table_cls=QTable)
     prefix = f"{group}_" if level == "array" else f"{group}_tel_"

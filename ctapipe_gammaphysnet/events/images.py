@@ -1,4 +1,4 @@
-"""Images of telescope events, from the rows in which they are."""
+"""Images of telescope events, read by their rows."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -16,12 +16,12 @@ __all__ = [
     "starts_of_blocks",
 ]
 
-#: Rows of a table that are read together, and mixed together in training.
+#: Rows of a table that are read together, and shuffled together in training.
 _BLOCK = 128
 
 
 class Images(NamedTuple):
-    """Images as they are in the files.
+    """Images, as stored in the files.
 
     Attributes
     ----------
@@ -39,19 +39,19 @@ class Images(NamedTuple):
 
 
 def starts_of_blocks(*keys, row):
-    """Find where blocks of rows begin that are read together.
+    """Find the blocks of rows that are read together.
 
     Parameters
     ----------
     *keys : numpy.ndarray
-        What tells tables apart, such as the telescope of each row, shape (n,), int.
+        Ids of the table of each row, such as its telescope, shape (n,), int.
     row : numpy.ndarray
         The rows, in the order of their tables, shape (n,), int.
 
     Returns
     -------
     numpy.ndarray
-        The starts, and the end, shape (n_blocks + 1,), int.
+        Start of each block, and the end, shape (n_blocks + 1,), int.
     """
     blocks = np.column_stack([*keys, row // _BLOCK])
     changes = np.flatnonzero((blocks[1:] != blocks[:-1]).any(axis=1)) + 1
@@ -70,7 +70,7 @@ def read_images(reader, tel_id, row, obs_id, event_id):
     row : numpy.ndarray
         Its row among all images of the telescope, shape (n,), int.
     obs_id, event_id : numpy.ndarray
-        Numbers of its event, shape (n,), int.
+        Ids of its event, shape (n,), int.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def read_images(reader, tel_id, row, obs_id, event_id):
     Raises
     ------
     DL1FileError
-        If they cannot be read, or are of other events.
+        If they cannot be read, or belong to other events.
     MissingImagesError
         If they have no mask.
     """
@@ -101,7 +101,7 @@ def read_blocks(reader, tel_id, row, obs_id, event_id):
     reader : EventReader
         The file.
     tel_id, row, obs_id, event_id : numpy.ndarray
-        Which images, as for `read_images`.
+        Which images, as in `read_images`.
 
     Yields
     ------
@@ -123,7 +123,7 @@ def read_blocks(reader, tel_id, row, obs_id, event_id):
 
 
 def empty_columns(n, columns):
-    """Room for images: to join blocks afterwards would take twice the memory.
+    """Allocate images. Joining blocks afterwards would need twice the memory.
 
     Parameters
     ----------
@@ -135,14 +135,14 @@ def empty_columns(n, columns):
     Returns
     -------
     list of numpy.ndarray
-        Charge, peak time and mask of all, not filled, shape (n, n_pixels).
+        Charge, peak time and mask of all, not initialised, shape (n, n_pixels).
     """
     shape = n, columns[0].shape[1]
     return [np.empty(shape, dtype) for dtype in (np.float32, np.float32, bool)]
 
 
 def prepare_images(reader, chunk, tel_id, rows, prepare):
-    """Read images of one telescope, and make a network's input of them.
+    """Read images of one telescope, and prepare them for a network.
 
     Parameters
     ----------
@@ -153,22 +153,22 @@ def prepare_images(reader, chunk, tel_id, rows, prepare):
     tel_id : int
         The telescope.
     rows : numpy.ndarray
-        Which of the telescope's images in the chunk, in order, shape (n,), int. All
-        between the first and the last are read.
+        Rows among the telescope's images in the chunk, in order, shape (n,), int. All
+        rows between the first and the last are read.
     prepare : InputPreparation
-        What makes a network's input of them.
+        The network's preparation of images.
 
     Returns
     -------
     inputs, has_pixels : numpy.ndarray
-        As ``prepare`` gives them.
+        As returned by ``prepare``.
 
     Raises
     ------
     DL1FileError
-        If the file is damaged, or its tables do not fit each other.
+        If the file is damaged, or its tables do not match.
     MissingImagesError
-        If there is no image mask, and the network needs it.
+        If the network needs image masks, and there are none.
     """
     events = chunk.event[tel_id][rows]
     *images, image_mask = reader.read_images(
@@ -178,7 +178,7 @@ def prepare_images(reader, chunk, tel_id, rows, prepare):
         chunk.event_id[events],
     )
     if prepare.needs_mask and image_mask is None:
-        network = ", which this network, trained on cleaned images, needs"
+        network = ", but this network was trained on cleaned images"
         raise MissingImagesError(_without_mask(reader, tel_id, network))
     return prepare(*images, image_mask)
 

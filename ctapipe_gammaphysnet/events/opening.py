@@ -1,4 +1,4 @@
-"""Opening a file of telescope events, of whatever kind it is."""
+"""Open a file of telescope events, of any supported kind."""
 
 from ctapipe.io import HDF5EventSource
 
@@ -14,8 +14,8 @@ __all__ = [
     "read_subarray",
 ]
 
-#: Kinds of files, as `EventReader` describes them. The first one that can read a file
-#: does so; the last one says what is the matter if none can.
+#: Readers of all kinds of files. The first one that can read a file is used. The last
+#: one accepts any file, and reports why it cannot be read.
 READERS = (DL1File,)
 
 
@@ -27,27 +27,27 @@ def open_events(path, focal_length_choice="EFFECTIVE", needed=("images", "parame
     path : pathlib.Path
         The file.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use, as for ctapipe's `HDF5EventSource`.
+        Which focal length to use, as in ctapipe's `HDF5EventSource`.
     needed : collection of {"images", "parameters"}
-        What it must have.
+        What the file must have.
 
     Returns
     -------
     EventReader
-        The open file, which is a context manager, too.
+        The open file, which is also a context manager.
 
     Raises
     ------
     DL1FileError
-        If it cannot be read, is damaged, or is of no kind that can be read.
+        If it cannot be read, is damaged, or is not a supported kind of file.
     MissingImagesError
-        If something is missing that is needed.
+        If something needed is missing.
     """
     return _reader_of(path)(path, focal_length_choice, needed)
 
 
 def open_images(path):
-    """Open a file whose events are known already, to read images of some rows.
+    """Open a file to read images by their rows, without checking its other tables.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ def open_images(path):
     Returns
     -------
     EventReader
-        The open file, with `read_images` alone, and a context manager, too.
+        The open file, of which only `read_images` can be used. It is also a context
+        manager.
 
     Raises
     ------
@@ -91,8 +92,8 @@ def read_atmosphere(path):
         atmosphere = reader.read_atmosphere()
     if atmosphere is None:
         raise DL1FileError(
-            f"{path} does not say in which atmosphere its showers were simulated: give "
-            "a file that ctapipe-process wrote, before it was merged"
+            f"{path} has no atmosphere: give a file that ctapipe-process wrote, before "
+            "it was merged"
         )
     return atmosphere
 
@@ -120,17 +121,17 @@ def read_subarray(path):
 
 
 def check_source(source):
-    """Check a file that ctapipe is about to read, as all files that we read.
+    """Check a file that ctapipe is about to read, as strictly as our own inputs.
 
     Parameters
     ----------
     source : ctapipe.io.EventSource or None
-        What reads the file. Of sources other than `HDF5EventSource` nothing is known.
+        The source. Only files of `HDF5EventSource` are checked.
 
     Raises
     ------
     DL1FileError
-        If the file is damaged, or rows are not where ctapipe looks for them.
+        If the file is damaged, or its rows are not in the order that ctapipe assumes.
     """
     if isinstance(source, HDF5EventSource):
         with DL1File(source.input_url, "EQUIVALENT", needed=()) as dl1:

@@ -1,7 +1,7 @@
-"""DL1 images to the input of a network: charge and peak time of each pixel.
+"""From DL1 images to the input of a network: charge and peak time of each pixel.
 
-The one place that decides what a missing, broken or uncleaned pixel becomes. The
-network is trained and applied through the same function.
+Only this module decides what a missing, broken or uncleaned pixel becomes. Networks are
+trained and applied through the same function.
 """
 
 import numpy as np
@@ -22,11 +22,11 @@ class MissingImagesError(ToolConfigurationError, ValueError):
 
 
 class UnfitImagesError(ToolConfigurationError, ValueError):
-    """Images are not of the camera, or do not hold charges and times."""
+    """Images are from another camera, or do not hold charges and times."""
 
 
 class InputPreparation:
-    """Makes a network's input of images, as the network's card says.
+    """Turns images into a network's input, as the network's card describes.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class InputPreparation:
         peak_time: ArrayLike,
         image_mask: ArrayLike | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Stack charge and peak time, with zeros for what is not there.
+        """Stack charge and peak time, with zeros for missing pixels.
 
         A pixel whose charge or peak time is not finite is missing: both become 0, as
         the model card says ("missing_pixels").
@@ -74,12 +74,12 @@ class InputPreparation:
         inputs : numpy.ndarray
             Charge and peak time, shape (n, 2, n_pixels), float32.
         has_pixels : numpy.ndarray
-            False for images without any pixel that is not missing, shape (n,), bool.
+            False for images whose pixels are all missing, shape (n,), bool.
 
         Raises
         ------
         ValueError
-            If the network needs the mask, and there is none.
+            If the network needs the mask, and it is missing.
         UnfitImagesError
             If images have another number of pixels than the camera, or do not hold
             floating-point numbers, or masks do not hold booleans.
@@ -94,7 +94,7 @@ class InputPreparation:
         for name, values in arrays.items():
             problem = problem_of(name, values, shape)
             if problem is not None:
-                raise UnfitImagesError(f"{problem}: images of another camera?")
+                raise UnfitImagesError(f"{problem}: images from another camera?")
         image = image.astype(np.float32, copy=False)
         peak_time = peak_time.astype(np.float32, copy=False)
         entering = present_pixels(image, peak_time)
@@ -121,7 +121,7 @@ class InputPreparation:
         return np.where(entering, time, 0) / np.float32(self._card.peak_time_scale)
 
     def _widened(self, mask):
-        """Add rings of neighbours to masks."""
+        """Add rings of neighbouring pixels to masks."""
         for _ in range(self._card.peak_time_rings):
             mask = mask @ self._adjacency
         return mask
@@ -146,12 +146,12 @@ def present_pixels(image, peak_time):
 
 
 def problem_of(name, values, shape):
-    """Find what is wrong with images.
+    """Check shape and type of images.
 
     Parameters
     ----------
     name : {"image", "peak_time", "image_mask"}
-        What they are.
+        Their column.
     values : numpy.ndarray
         The images.
     shape : tuple of int
@@ -160,7 +160,7 @@ def problem_of(name, values, shape):
     Returns
     -------
     str or None
-        What is wrong; None if nothing is.
+        The problem, or None.
     """
     if values.shape != shape:
         return f"{name} has the shape {values.shape}, but the camera needs {shape}"
@@ -172,7 +172,7 @@ def problem_of(name, values, shape):
 
 
 def _mean_peak_time(time, charge, mask):
-    """Mean over the masks, weighted with the charge, shape (n, 1); 0 without charge."""
+    """Mean over the mask, weighted by charge, shape (n, 1); 0 without charge."""
     weight = np.where(mask, np.maximum(charge, 0), 0)
     total = weight.sum(axis=1, keepdims=True)
     mean = (weight * time).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1)

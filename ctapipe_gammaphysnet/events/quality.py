@@ -1,4 +1,4 @@
-"""Which images are reconstructed, and how many were."""
+"""Select images by their parameters, and count them."""
 
 import ast
 import builtins
@@ -13,18 +13,18 @@ from ..configuration.sections import CommandLineFirst
 
 __all__ = ["INTENSITY", "ImageQualityQuery", "TrainingQualityQuery"]
 
-#: Names of the light in the image. Old files have parameters in the camera frame, where
-#: lengths are in m and not in deg; the light is the same.
+#: Names of the intensity. Old files have parameters in the camera frame: lengths are in
+#: m instead of deg, but the intensity is the same.
 INTENSITY = ("hillas_intensity", "camera_frame_hillas_intensity")
 
 
 class ImageQualityQuery(CommandLineFirst, QualityQuery):
-    """Selects the images to reconstruct, and counts what became of them.
+    """Selects the images to reconstruct, and counts the results.
 
     The expressions use the column names of ctapipe's DL1 parameters tables, for
-    example ``hillas_intensity > 50`` or ``leakage_intensity_width_2 < 0.2``. For
-    parameters in the camera frame, of old files, the intensity has this name, too; all
-    others are as in the file, such as ``camera_frame_hillas_width``.
+    example ``hillas_intensity > 50`` or ``leakage_intensity_width_2 < 0.2``. In old
+    files, with parameters in the camera frame, the intensity can have this name, too.
+    All other names are those of the file, such as ``camera_frame_hillas_width``.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
         try:
             super().__init__(**kwargs)
         except TypeError as error:
-            # It is no expression.
+            # A criterion is not a valid expression.
             raise ToolConfigurationError(f"{self._where}: {error}") from error
         self._outcomes = {}
 
@@ -84,7 +84,7 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
         parameters : astropy.table.Table
             DL1 parameters, n rows.
         source : pathlib.Path or str
-            Where they are from, for messages.
+            The file that they are from, for messages.
 
         Returns
         -------
@@ -105,12 +105,12 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
             self._explain_missing(parameters.colnames, source)
             raise ToolConfigurationError(
                 f"{self._where} cannot be computed for many images at once: {error}. "
-                "Use '&', '|' and '~' with brackets in place of 'and', 'or' and 'not', "
-                "and units where columns have them"
+                "Use '&', '|' and '~' with brackets instead of 'and', 'or' and 'not', "
+                "and units if columns have them"
             ) from error
 
     def _explain_missing(self, available, source):
-        """Name the parameters that criteria need and that are not there."""
+        """Name the parameters that criteria need and the file lacks."""
         for _, expression in self.quality_criteria:
             known = {*available, *_other_names(available)}
             for name in sorted(_names_in(expression) - known):
@@ -120,14 +120,14 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
                 )
 
     def record(self, outcome, n_passed):
-        """Count telescope events by an outcome that no criterion tells.
+        """Count telescope events by an outcome other than the criteria.
 
         Parameters
         ----------
         outcome : str
-            What happened, for example ``valid energy``.
+            The outcome, for example ``valid energy``.
         n_passed : int
-            To how many telescope events.
+            Number of telescope events with this outcome.
         """
         self._outcomes[outcome] = self._outcomes.get(outcome, 0) + int(n_passed)
 
@@ -159,7 +159,7 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
 
 
 def _other_names(available):
-    """Names that parameters go by, too, and under which they are there."""
+    """Other names that parameters can have, and the names that they do have."""
     return {
         name: other
         for name, other in zip(INTENSITY, reversed(INTENSITY), strict=True)
@@ -168,7 +168,7 @@ def _other_names(available):
 
 
 def _names_in(expression):
-    """Names that an expression takes from its parameters."""
+    """Names of the parameters in an expression."""
     tree = ast.parse(expression.strip(), mode="eval")
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     own = {n.id for n in names if isinstance(n.ctx, ast.Store)}
@@ -176,7 +176,7 @@ def _names_in(expression):
 
 
 def _near(name, available):
-    """Say which names may be meant."""
+    """Suggest names that may be meant."""
     available = sorted(available)
     near = [n for n in available if n.endswith(name) or name.endswith(n)]
     near += difflib.get_close_matches(name, set(available) - set(near))
@@ -186,11 +186,11 @@ def _near(name, available):
 
 
 class TrainingQualityQuery(ImageQualityQuery):
-    """Selects the images to train on, and counts what each criterion leaves.
+    """Selects the training images, and counts those that pass each criterion.
 
-    The defaults are loose cuts on the amount of light, the size of the image, and its
-    truncation by the camera's edge, as the paper's (Section 3.2), which gives no
-    values.
+    The defaults are loose cuts on the intensity, the size of the image, and its
+    truncation by the camera's edge. The paper (Section 3.2) uses the same quantities,
+    but gives no values.
     """
 
     quality_criteria = List(

@@ -21,21 +21,21 @@ class EventChunk:
     Attributes
     ----------
     start : int
-        Number of the first of them in the file, from 0.
+        Index of the first event in the file, from 0.
     obs_id, event_id : numpy.ndarray
-        Numbers of the events, shape (n_events,), int.
+        Ids of the events, shape (n_events,), int.
     array_alt, array_az : astropy.units.Quantity
-        Pointing of the array at each event, shape (n_events,); NaN where not known.
+        Pointing of the array at each event, shape (n_events,); NaN if not known.
     event : dict of int to numpy.ndarray
-        For each telescope with data the events it triggered, counted from the start of
-        the chunk, shape (n,), int.
+        For each telescope with data the events that it triggered, counted from the
+        start of the chunk, shape (n,), int.
     first_row : dict of int to int
-        Number of the first of them among all images of the telescope, from 0.
+        Row of the first of these events among all images of the telescope, from 0.
     parameters : dict of int to astropy.table.QTable
         Parameters of their images in ctapipe's columns, n rows; empty if the file has
         none.
     pointing : dict of int to (astropy.units.Quantity, astropy.units.Quantity)
-        Altitude and azimuth of the telescope, shape (n,); NaN where not known.
+        Altitude and azimuth of the telescope, shape (n,); NaN if not known.
     """
 
     start: int
@@ -64,7 +64,7 @@ class EventReader(AbstractContextManager):
     path : pathlib.Path
         The file.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
-        Which focal length is used.
+        The focal length used.
     subarray : ctapipe.instrument.SubarrayDescription
         The telescopes.
     n_events : int
@@ -72,22 +72,22 @@ class EventReader(AbstractContextManager):
     is_simulation : bool
         Whether the events are simulated.
     has_truth : bool
-        Whether there are simulated showers.
+        Whether the file has simulated showers.
     product_id : str
-        Number by which ctapipe knows the file.
+        ctapipe's id of the file.
     obs_ids : list of int
-        Numbers of the observations.
+        Ids of the observations.
     """
 
     @classmethod
     @abstractmethod
     def can_read(cls, path):
-        """Tell whether this is the reader of a file.
+        """Check whether this is the reader of a file.
 
         Parameters
         ----------
         path : pathlib.Path
-            The file, which need not be there.
+            The file, which need not exist.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class EventReader(AbstractContextManager):
     @classmethod
     @abstractmethod
     def open_images(cls, path):
-        """Open a file whose events are known already: for `read_images` alone.
+        """Open a file for `read_images` alone.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         EventReader
-            The open file; nothing need be checked.
+            The open file; its tables need not be checked.
         """
 
     def __exit__(self, *exception):
@@ -120,12 +120,12 @@ class EventReader(AbstractContextManager):
 
     @abstractmethod
     def check_truth(self):
-        """Check that the simulated showers, and true images, are those of the events.
+        """Check that simulated showers and true images match the events.
 
         Raises
         ------
         DL1FileError
-            If they are not.
+            If they do not.
         """
 
     @abstractmethod
@@ -135,7 +135,7 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         list of str
-            What to call the tables, or telescopes, whose images have none.
+            Names, for messages, of the tables or telescopes without masks.
         """
 
     @abstractmethod
@@ -145,12 +145,12 @@ class EventReader(AbstractContextManager):
         Parameters
         ----------
         tel_ids : iterable of int
-            Some telescopes.
+            The telescopes to check.
 
         Returns
         -------
         list of int
-            Those that have triggered, and have no pointing.
+            Those that triggered, but have no pointing.
         """
 
     @abstractmethod
@@ -160,8 +160,8 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         list of int or None
-            Telescopes with tables, which have no rows; None if there are events, or no
-            tables of events at all.
+            Telescopes with empty tables; None if there are events, or no tables of
+            events at all.
         """
 
     @abstractmethod
@@ -177,11 +177,6 @@ class EventReader(AbstractContextManager):
         ------
         EventChunk
             Each event of the file exactly once, in the file's order.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or its tables do not fit each other.
         """
 
     @abstractmethod
@@ -193,10 +188,10 @@ class EventReader(AbstractContextManager):
         tel_id : int
             The telescope.
         row : numpy.ndarray
-            Which of its images, in order, shape (n,), int. All between the first and
-            the last are read.
+            Rows of the images, in order, shape (n,), int. All rows between the first
+            and the last are read.
         obs_id, event_id : numpy.ndarray
-            The events that they must be of, shape (n,), int.
+            Ids of the events that they must belong to, shape (n,), int.
 
         Returns
         -------
@@ -209,7 +204,7 @@ class EventReader(AbstractContextManager):
         Raises
         ------
         DL1FileError
-            If the file is damaged, or they are of other events.
+            If the file is damaged, or the images belong to other events.
         """
 
     @abstractmethod
@@ -221,17 +216,12 @@ class EventReader(AbstractContextManager):
         tel_id : int
             The telescope.
         row, obs_id, event_id : numpy.ndarray
-            Which images, as for `read_images`.
+            Which images, as in `read_images`.
 
         Returns
         -------
         numpy.ndarray or None
-            True images, shape (n, n_pixels); None if they are not in the file.
-
-        Raises
-        ------
-        DL1FileError
-            As `read_images` does.
+            True images, shape (n, n_pixels); None if the file has none.
         """
 
     @abstractmethod
@@ -246,12 +236,13 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         astropy.table.QTable
-            That of each event, in ctapipe's columns, with ``obs_id`` and ``event_id``.
+            A row for each event, in ctapipe's columns, with ``obs_id`` and
+            ``event_id``.
 
         Raises
         ------
         DL1FileError
-            If the file is damaged, or has other showers there.
+            If the file is damaged, or the showers belong to other events.
         """
 
     @abstractmethod
@@ -261,28 +252,18 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         ctapipe.atmosphere.AtmosphereDensityProfile or None
-            The atmosphere; None if the file does not say.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
+            The atmosphere; None if the file has none.
         """
 
     @abstractmethod
     def read_runs(self):
-        """Read how the showers were simulated.
+        """Read the settings of the simulation.
 
         Returns
         -------
         astropy.table.QTable or None
             A row for each run, in ctapipe's columns, with ``obs_id``; None if the file
-            does not say.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
+            has none.
         """
 
     @abstractmethod
@@ -297,13 +278,8 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         dict of str to dict of str to list of int
-            For each kind of DL2 information and each group the telescopes of which
-            there are predictions; [0] for the array.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
+            For each kind of DL2 information and each group the telescopes with
+            predictions; [0] for the array.
         """
 
     @abstractmethod
@@ -324,30 +300,25 @@ class EventReader(AbstractContextManager):
         Returns
         -------
         name : str
-            What to call the table in messages.
+            Name of the table in messages.
         table : astropy.table.QTable
             ``obs_id``, ``event_id`` and the fields of ctapipe's container.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged.
         """
 
     @abstractmethod
     def copy_to(self, h5file, name, images, is_left_out):
-        """Copy all that there is, but for waveforms, into a ctapipe HDF5 file.
+        """Copy the content, except waveforms, into a ctapipe HDF5 file.
 
         Parameters
         ----------
         h5file : tables.File
             The file to copy into.
         name : pathlib.Path
-            What to call it in messages.
+            Its name in messages.
         images : bool
-            Whether to copy the images, true ones included.
+            Whether to copy images and true images.
         is_left_out : callable
-            Tells from a path in the file whether it is not copied, either.
+            Function of a path in the file: whether to leave it out, too.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Which simulated shower an image shows: what no split and no test may divide."""
+"""Number simulated showers: all images of a shower are on one side of any split."""
 
 import base64
 import hashlib
@@ -18,10 +18,10 @@ MAX_DESCRIBED = 100_000
 
 
 def shower_numbers(showers):
-    """Number simulated showers by what they are.
+    """Number simulated showers by their properties.
 
-    Images of the same shower, seen by several telescopes or reused at other impact
-    points, in whatever file, have the same number; it depends on nothing else.
+    Images of one shower have the same number in all telescopes, at all impact points at
+    which it is reused, and in all files. The number depends on nothing else.
 
     Parameters
     ----------
@@ -33,9 +33,9 @@ def shower_numbers(showers):
     Returns
     -------
     numpy.ndarray
-        Random-looking number of each image's shower, shape (n,), uint64.
+        Number of each image's shower, a hash, shape (n,), uint64.
     """
-    # In float32, as simulations have them: some versions of ctapipe write float64.
+    # In float32, as in simulations: some versions of ctapipe write float64.
     truth = np.column_stack(
         [
             showers["true_energy"].to_value(u.TeV),
@@ -59,7 +59,7 @@ def shower_numbers(showers):
 def is_for_validation(numbers, fraction):
     """Choose the showers that are kept for validation.
 
-    A shower is on one side whatever files are given: adding files moves none.
+    The choice depends on the shower alone: adding files moves none.
 
     Parameters
     ----------
@@ -99,22 +99,22 @@ def describe_showers(numbers):
 
 
 def is_among(numbers, description):
-    """Tell which showers are among those of a description.
+    """Find showers that are among those of a description.
 
-    If there are more than 100,000, most showers that are among them go unnoticed, but
-    some of a file will not.
+    A description of more than 100,000 showers is incomplete: most matches are missed,
+    but of a whole file some are found.
 
     Parameters
     ----------
     numbers : numpy.ndarray
         Numbers of showers, shape (n,), uint64.
     description : dict
-        What `describe_showers` has made.
+        From `describe_showers`.
 
     Returns
     -------
     numpy.ndarray
-        Whether each is among them, shape (n,), bool.
+        Whether each is found, shape (n,), bool.
     """
     smallest = np.frombuffer(base64.b64decode(description["smallest numbers"]), "<u4")
     return np.isin(numbers >> np.uint64(32), smallest)

@@ -1,4 +1,4 @@
-"""Telescope events of a file: what is known of each image, and where it is."""
+"""Telescope events of a file, with their parameters, pointing and truth."""
 
 import astropy.units as u
 import numpy as np
@@ -11,11 +11,11 @@ from .truth import TRUTH, check_particles, check_truth, labels_of
 
 __all__ = ["KEYS", "altitudes_of", "check_pointing", "telescope_events"]
 
-#: What tells a telescope event from all others: the number of its file, too, since a
-#: gamma and a proton can have the same numbers.
+#: Columns that identify a telescope event. The file is one of them, since a gamma and a
+#: proton can have the same ids.
 KEYS = ("file", "obs_id", "event_id", "tel_id")
-#: Parameters that can be asked for: their names in ctapipe's columns, on the sky and,
-#: in old files, in the camera.
+#: Available parameters, and their ctapipe columns on the sky and, in old files, in the
+#: camera frame.
 _PARAMETERS = {
     "intensity": INTENSITY,
     "leakage": ("leakage_intensity_width_2",),
@@ -46,19 +46,19 @@ def telescope_events(
     tel_ids : collection of int
         Telescopes of interest.
     query : ImageQualityQuery
-        Selects the events by their DL1 parameters, and counts them. Of a file without
-        parameters all are selected.
+        Selects the events by their DL1 parameters, and counts them. Without parameters
+        in the file, all are selected.
     size : int
-        Events of the array to read at once.
+        Number of array events to read at once.
     number : int
-        By which the events know the file.
+        Number of the file, for the column ``file``.
     parameters : sequence of str
-        Parameters of the images to give: of ``"intensity"``, ``"leakage"``,
-        ``"cog_x"``, ``"cog_y"`` and ``"length"``.
+        Parameters of the images to add: ``"intensity"``, ``"leakage"``, ``"cog_x"``,
+        ``"cog_y"``, ``"length"``.
     label : {0, 1}, optional
-        0 if all particles must be gammas, 1 if none may be.
+        0 if all particles must be gammas, 1 if none may be a gamma.
     wanted : callable, optional
-        Tells from a table with the `KEYS` which of the events are wanted at all, shape
+        Function of a table with the `KEYS`: which events to select from at all, shape
         (n,), bool. Default: all.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
         The atmosphere of the showers; by default that of the file.
@@ -72,20 +72,18 @@ def telescope_events(
         Selected events of one telescope, in the order of the file: the `KEYS`; ``row``
         of the image among all of the telescope; ``pointing_alt``, ``pointing_az`` in
         deg, NaN if not known; ``position`` of the telescope in m, shape (n, 3), and
-        ``altitude`` in m above sea level;
-        ``label``, 0 for gammas, 1 for others and -1 if it is not known; ``shower``, its
-        number; ``true_energy`` in TeV, ``true_alt``, ``true_az`` in deg,
-        ``true_core_x``, ``true_core_y`` in m, NaN if not known; the ``truth`` that the
-        file has, ``true_h_max`` in m above sea level; and the parameters:
-        ``intensity`` in p.e.,
-        ``cog_x``, ``cog_y``, ``length`` in deg, or in m in old files; NaN if the file
-        has none.
+        ``altitude`` in m above sea level; ``label``, 0 for gammas, 1 for others and -1
+        if not known; ``shower``, its number; ``true_energy`` in TeV, ``true_alt``,
+        ``true_az`` in deg, ``true_core_x``, ``true_core_y`` in m, NaN if not known; the
+        ``truth`` that the file has, with ``true_h_max`` in m above sea level; and the
+        parameters: ``intensity`` in p.e., ``cog_x``, ``cog_y``, ``length`` in deg, or
+        in m in old files; NaN if the file has none.
 
     Raises
     ------
     DL1FileError
-        If the file is damaged, the truth is not known, or particles are not what the
-        label says.
+        If the file is damaged, the truth is not known, or particles contradict the
+        label.
     """
     if reader.is_simulation:
         reader.check_truth()
@@ -121,8 +119,8 @@ def altitudes_of(subarray):
     Returns
     -------
     astropy.units.Quantity
-        Altitudes above sea level in m, shape (n_telescopes,); NaN if the array does
-        not say where it is.
+        Altitudes above sea level in m, shape (n_telescopes,); NaN if the array has no
+        location.
     """
     if subarray.reference_location is None:
         return u.Quantity(np.full(len(subarray.tel_ids), np.nan), u.m)
@@ -183,7 +181,7 @@ def _add_parameters(events, reader, chunk, tel_id, rows, parameters):
 
 
 def _add_truth(events, reader, showers, event, truth):
-    """Add the simulated shower of each event, or that it is not known."""
+    """Add the simulated shower of each event, or NaN if it is not known."""
     n = len(events)
     if showers is None:
         events["label"] = np.full(n, -1)
@@ -221,12 +219,12 @@ def check_pointing(path, events):
     path : pathlib.Path
         The file, for messages.
     events : astropy.table.Table
-        Telescope events, as `telescope_events` gives them.
+        Telescope events, as returned by `telescope_events`.
 
     Raises
     ------
     DL1FileError
-        If it is not known at an event.
+        If it is not known for all events.
     """
     unknown = ~np.isfinite(events["pointing_alt"] + events["pointing_az"])
     if unknown.any():

@@ -1,4 +1,4 @@
-"""What simulated showers must be for their truth to be used."""
+"""Checks of the truth of simulated showers."""
 
 import astropy.units as u
 import numpy as np
@@ -7,9 +7,9 @@ from ..files.input_file import DL1FileError
 
 __all__ = ["TRUTH", "check_particles", "check_truth", "labels_of"]
 
-#: Particle id of gammas in ctapipe's simulated showers: sim_telarray's ids.
+#: Particle id of gammas in ctapipe's simulated showers, as in sim_telarray.
 _GAMMA_ID = 0
-#: What has to be known of a shower, and in which unit it is used.
+#: Columns of truth that must be known, and the units in which they are used.
 TRUTH = {
     "true_energy": u.TeV,
     "true_alt": u.deg,
@@ -17,14 +17,14 @@ TRUTH = {
     "true_core_x": u.m,
     "true_core_y": u.m,
 }
-#: No shower that is seen or simulated has more. float32 holds it.
+#: Above the energy of any simulated shower. float32 can hold it.
 _MAX_ENERGY = 1e6 * u.TeV
-#: No shower that is seen is further from the array.
+#: No visible shower is further from the array.
 _MAX_DISTANCE = 100 * u.km
 
 
 def labels_of(primary_id):
-    """Tell gammas from others.
+    """Label gammas and other particles.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def labels_of(primary_id):
 
 
 def check_particles(path, primary_id, label):
-    """Check that the particles of a file are what its label says.
+    """Check that the particles of a file agree with its label.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def check_particles(path, primary_id, label):
     primary_id : numpy.ndarray
         Kind of the particles, shape (n,), int.
     label : {0, 1}
-        0 if they are to be gammas, 1 if they are not.
+        0 if all must be gammas, 1 if none may be a gamma.
 
     Raises
     ------
     DL1FileError
-        If they are not.
+        If they do not.
     """
     particles = np.unique(primary_id)
     is_gamma = particles == _GAMMA_ID
@@ -80,7 +80,7 @@ def check_truth(path, showers):
     Raises
     ------
     DL1FileError
-        If something is not finite, or cannot be, with the event and the limits.
+        If a value is not finite or not possible; the message names event and limits.
     """
     for name in TRUTH:
         values = u.Quantity(showers[name])

@@ -1,7 +1,7 @@
 """The properties of a shower that a network can predict, one module for each.
 
-All that lists properties asks `TASKS`: a new one is a module and its line here.
-Importing it imports neither torch nor ctapipe nor astropy.
+The rest of the package finds them in `TASKS`. A new property needs a module and its
+line here. Importing this imports neither torch nor ctapipe nor astropy.
 """
 
 from .direction import DIRECTION
@@ -17,7 +17,7 @@ TASKS = {task.name: task for task in (ENERGY, DIRECTION, IMPACT, CLASS, H_MAX)}
 
 
 def default_tasks():
-    """List what networks predict unless they are told otherwise.
+    """List the tasks that networks have by default.
 
     Returns
     -------
@@ -28,11 +28,11 @@ def default_tasks():
 
 
 def class_first():
-    """Order the properties as the paper's figures do.
+    """Order the properties as in the paper's figures.
 
     Returns
     -------
     dict of str to Task
-        The `TASKS`, the class first.
+        The `TASKS`, with the class first.
     """
     return dict(sorted(TASKS.items(), key=lambda item: item[1].of_gammas))

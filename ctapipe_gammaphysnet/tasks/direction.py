@@ -11,7 +11,7 @@ __all__ = ["DIRECTION", "direction_from_target", "direction_to_target"]
 
 
 def direction_to_target(alt, az, pointing_alt, pointing_az):
-    """Take directions to their offsets from the pointing.
+    """Convert directions to their offsets from the pointing.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def direction_to_target(alt, az, pointing_alt, pointing_az):
 
     frame = TelescopeFrame(telescope_pointing=AltAz(alt=pointing_alt, az=pointing_az))
     with warnings.catch_warnings():
-        # No time nor place is needed: both frames move with the sky's horizon.
+        # Time and place are not needed: both frames are fixed to the horizon.
         warnings.simplefilter("ignore", MissingFrameAttributeWarning)
         offset = SkyCoord(alt=alt, az=az, frame=AltAz()).transform_to(frame)
     return np.column_stack(
@@ -40,7 +40,7 @@ def direction_to_target(alt, az, pointing_alt, pointing_az):
 
 
 def direction_from_target(target, pointing_alt, pointing_az):
-    """Take offsets from the pointing back to directions.
+    """Convert offsets from the pointing back to directions.
 
     Parameters
     ----------
@@ -58,8 +58,7 @@ def direction_from_target(target, pointing_alt, pointing_az):
     import astropy.units as u
     from ctapipe.reco.preprocessing import telescope_to_horizontal
 
-    # A network can give any number: beyond the sky there is no direction, and astropy
-    # stops at such latitudes.
+    # A network can predict any number, but astropy refuses latitudes beyond 90°.
     on_sky = (np.abs(target) <= [180, 90]).all(axis=1)
     lon, lat = np.where(on_sky, target.T, np.nan)
     alt, az = telescope_to_horizontal(
@@ -68,7 +67,7 @@ def direction_from_target(target, pointing_alt, pointing_az):
         pointing_alt=pointing_alt,
         pointing_az=pointing_az,
     )
-    # Not as astropy's Latitude and Longitude, which forbid arithmetic.
+    # Not as astropy's Latitude and Longitude, which limit arithmetic.
     return u.Quantity(alt, u.deg), u.Quantity(az, u.deg)
 
 
@@ -88,7 +87,7 @@ class _Direction(Task):
     needs_pointing = True
     meaning = "fov_lon, fov_lat / deg, TelescopeFrame"
     colour = "#117733"
-    figures = {"angular resolution / deg": _resolution}
+    validation_metrics = {"angular resolution / deg": _resolution}
     columns = {"alt": ("geometry", "alt", "deg"), "az": ("geometry", "az", "deg")}
     needed = True
     compared = error = "separation"
@@ -100,13 +99,13 @@ class _Direction(Task):
             "68 % containment of the angle between reconstructed and true direction",
         )
     }
-    # The network has no altitude and azimuth: fov_lat and fov_lon are the offsets from
-    # the pointing along them.
+    # The network predicts fov_lat and fov_lon, the offsets from the pointing along
+    # altitude and azimuth.
     outputs = {
         "fov_lat": Output("direction", 1, "Altitude (fov_lat)", "deg"),
         "fov_lon": Output("direction", 0, "Azimuth (fov_lon)", "deg"),
     }
-    # Offsets are small: the sky is flat.
+    # Offsets are small: the sky is flat enough.
     movement = Movement(
         "direction",
         "Move of the direction / deg",
@@ -114,7 +113,7 @@ class _Direction(Task):
     )
 
     def to_target(self, events):
-        """Make offsets from the pointing."""
+        """Compute the offsets from the pointing."""
         return direction_to_target(
             events["true_alt"],
             events["true_az"],
@@ -125,13 +124,13 @@ class _Direction(Task):
     def turn(self, target, angle):
         """Turn the offset as the image is turned.
 
-        It is turned in the plane, which leaves out the curvature of the sky: 0.01° for
-        a source 5° off-axis.
+        It is turned in a plane. This neglects the curvature of the sky: 0.01° for a
+        source 5° off-axis.
         """
         return turn_vectors(target, angle)
 
     def dl2(self, images):
-        """Make the direction of the mean offset, and the spread of the directions."""
+        """Compute the direction of the mean offset, and the spread of directions."""
         import astropy.units as u
 
         offset = images.rows("direction")
@@ -144,7 +143,7 @@ class _Direction(Task):
                 values = (values - mean + 180 * u.deg) % (360 * u.deg)
             columns[name] = mean
             columns[f"{name}_uncert"] = mean_and_spread(values)[1]
-        # In the telescope frame, where nothing is distorted near the zenith.
+        # In the telescope frame, which is not distorted near the zenith.
         with np.errstate(invalid="ignore"):
             lon, lat = np.moveaxis(offset, -1, 0)
             flat = np.stack([lon * np.cos(np.deg2rad(lat)), lat], -1)
@@ -165,7 +164,7 @@ class _Direction(Task):
         return np.rad2deg(separation)
 
     def fact(self, output, error):
-        """Say how far it is off."""
+        """Describe the angular error."""
         return f"{error:.2f}° off the true direction" if np.isfinite(error) else ""
 
 

@@ -9,7 +9,7 @@ __all__ = ["ENERGY", "energy_from_target", "energy_to_target"]
 
 
 def energy_to_target(energy):
-    """Take energies to their targets.
+    """Convert energies to targets.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def energy_to_target(energy):
 
 
 def energy_from_target(target):
-    """Take the network's output back to energies.
+    """Convert the network's output back to energies.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def energy_from_target(target):
 
 
 def _deviation(predicted, true):
-    # Beyond a factor of 10^10 it does not matter by how much it is wrong.
+    # Factors beyond 10^10 are all equally wrong, but could overflow.
     return 10 ** np.clip(predicted - true, -10, 10) - 1
 
 
@@ -58,13 +58,13 @@ def _bias(reconstructed, energy, is_gamma, weights, cut):
 
 
 class _Energy(Task):
-    """The energy, which the light of the whole image is roughly proportional to."""
+    """The energy, roughly proportional to the light of the whole image."""
 
     name = "energy"
     path = "global"
     meaning = "log10(E/TeV)"
     colour = "#332288"
-    figures = {
+    validation_metrics = {
         "energy resolution": lambda *of: resolution(np.abs(_deviation(*of))),
         "energy bias": lambda *of: float(np.median(_deviation(*of))),
     }
@@ -77,11 +77,10 @@ class _Energy(Task):
             "",
             "Energy resolution",
             "68 % containment of |E/E_true - 1|",
-            False,
             _resolution,
         ),
         "energy_bias": Metric(
-            "energy", "", "Energy bias", "median of E/E_true - 1", False, _bias
+            "energy", "", "Energy bias", "median of E/E_true - 1", _bias
         ),
     }
     outputs = {"energy": Output("energy", 0, "Energy", "log10(E / TeV)")}
@@ -96,9 +95,8 @@ class _Energy(Task):
         return energy_to_target(events["true_energy"])
 
     def dl2(self, images):
-        """Make the energy of the mean logarithm, and the spread of the energies."""
-        # What is too large for a number becomes infinite, and what is too small 0:
-        # neither is an energy.
+        """Compute the energy of the mean logarithm, and the spread of energies."""
+        # An exponent out of range gives infinity or 0, neither of which is an energy.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             energies = energy_from_target(images.rows("energy"))
             energy, uncertainty = mean_and_spread(energies)
@@ -106,7 +104,7 @@ class _Energy(Task):
         return {"energy": {"energy": energy, "energy_uncert": uncertainty}}
 
     def compare(self, predictions, events):
-        """Keep energies that can be: finite and positive."""
+        """Keep finite and positive energies."""
         energy = predictions["energy"]
         return np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
 
@@ -117,7 +115,7 @@ class _Energy(Task):
         return np.abs(compared / events["true_energy"].to_value(u.TeV) - 1)
 
     def fact(self, output, error):
-        """Say the energy."""
+        """Describe the energy."""
         return f"{10 ** output[:, 0].mean():.3g} TeV"
 
 

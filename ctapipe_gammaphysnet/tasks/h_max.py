@@ -22,10 +22,10 @@ def _deviation(predicted, true):
 
 
 class _HMax(Task):
-    """The height at which most particles are.
+    """The height at which the shower has most particles.
 
-    What is learnt is the height above the telescope: that is what an image shows,
-    whatever the altitude of the site. DL2 has it above sea level, as ctapipe does.
+    The network learns the height above the telescope, because images depend on that. In
+    DL2 it is above sea level, as in ctapipe.
     """
 
     name = "h_max"
@@ -39,7 +39,7 @@ class _HMax(Task):
         "a file that has it with --atmosphere, or do without the task h_max"
     )
     colour = "#AA4499"
-    figures = {
+    validation_metrics = {
         "h_max resolution / m": lambda predicted, true: resolution(
             np.abs(_deviation(predicted, true) - np.median(_deviation(predicted, true)))
         ),
@@ -54,7 +54,6 @@ class _HMax(Task):
             "Resolution of the height of the maximum",
             "68 % containment of the deviation from the true height of the shower "
             "maximum about its median",
-            False,
             _resolution,
         ),
         "h_max_bias": Metric(
@@ -62,7 +61,6 @@ class _HMax(Task):
             "m",
             "Bias of the height of the maximum",
             "median deviation from the true height of the shower maximum",
-            False,
             _bias,
         ),
     }
@@ -74,18 +72,18 @@ class _HMax(Task):
     )
 
     def to_target(self, events):
-        """Make heights above the telescope; those of background that has none are 0."""
+        """Compute heights above the telescope, 0 for background without a height."""
         height = events["true_h_max"] - events["altitude"]
         height = height.to_value("km")
         is_unused = ~np.isfinite(height) & (np.asarray(events["label"]) != 0)
         return np.where(is_unused, 0, height)[:, np.newaxis]
 
     def dl2(self, images):
-        """Make heights above sea level, and the spread over the members."""
+        """Compute heights above sea level, and their spread over the members."""
         if "direction" not in images.outputs or images.altitude is None:
             return {}
         if not np.isfinite(images.altitude).all():
-            # No site is known: the direction is as good as without this task.
+            # Without a known site: NaN heights would make the directions invalid.
             return {}
         import astropy.units as u
 
@@ -99,11 +97,11 @@ class _HMax(Task):
         return np.where(np.isfinite(deviation), deviation, np.nan)
 
     def error_of(self, compared, events):
-        """Compute by how much the height is wrong."""
+        """Compute the absolute deviation of the height."""
         return np.abs(compared)
 
     def fact(self, output, error):
-        """Say the height above the telescope."""
+        """Describe the height above the telescope."""
         return f"maximum {output[:, 0].mean():.1f} km above the telescope"
 
 

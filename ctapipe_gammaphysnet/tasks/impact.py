@@ -17,7 +17,7 @@ def _tilted_frame(pointing_alt, pointing_az):
 
 
 def _ground_to_tilted(position, frame):
-    """Positions in the ground frame in m, (n, 3), to tilted x and y in m, (n, 2)."""
+    """Positions in the GroundFrame in m, (n, 3), to tilted x and y in m, (n, 2)."""
     import astropy.units as u
     from ctapipe.coordinates import GroundFrame
 
@@ -27,7 +27,7 @@ def _ground_to_tilted(position, frame):
 
 
 def impact_to_target(core_x, core_y, position, pointing_alt, pointing_az):
-    """Take impact points to their offsets from the telescope.
+    """Convert impact points to their offsets from the telescope.
 
     Parameters
     ----------
@@ -54,17 +54,15 @@ def impact_to_target(core_x, core_y, position, pointing_alt, pointing_az):
 
 
 def impact_from_target(target, position, pointing_alt, pointing_az):
-    """Take offsets from the telescope back to impact points.
+    """Convert offsets from the telescope back to impact points.
 
     Parameters
     ----------
     target : numpy.ndarray
         Impact point minus telescope in the TiltedGroundFrame of the pointing, in km,
         shape (n, 2).
-    position : astropy.units.Quantity
-        Telescope in the GroundFrame, shape (n, 3).
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope, shape (n,).
+    position, pointing_alt, pointing_az : astropy.units.Quantity
+        As in `impact_to_target`.
 
     Returns
     -------
@@ -103,7 +101,7 @@ class _Impact(Task):
     needs_pointing = True
     meaning = "core - telescope / km, TiltedGroundFrame of the telescope pointing"
     colour = "#999933"
-    figures = {
+    validation_metrics = {
         "impact resolution / m": lambda predicted, true: resolution(
             1000 * np.linalg.norm(predicted - true, axis=1)
         )
@@ -133,7 +131,7 @@ class _Impact(Task):
     )
 
     def to_target(self, events):
-        """Make offsets from the telescope."""
+        """Compute the offsets from the telescope."""
         return impact_to_target(
             events["true_core_x"],
             events["true_core_y"],
@@ -145,23 +143,22 @@ class _Impact(Task):
     def turn(self, target, angle):
         """Turn the offset the other way, from y to x.
 
-        The light comes from a point on the shower's axis, which a telescope sees
-        displaced from the source towards the impact point, and the axes of the
-        TelescopeFrame and the TiltedGroundFrame are mirrored: fov_lon points to -y and
-        fov_lat to -x.
+        A telescope sees the shower displaced from the source towards the impact point,
+        and the axes of the TelescopeFrame and the TiltedGroundFrame are mirrored:
+        fov_lon points to -y and fov_lat to -x.
 
-        That leaves out that an off-axis shower reaches the ground, which is not
-        perpendicular to the pointing, earlier or later than before: 3 m for 150 m of
-        impact, 1° off-axis at a zenith angle of 30°.
+        The ground is not perpendicular to the pointing. The turn neglects that an
+        off-axis shower then reaches it earlier or later: 3 m for an impact distance of
+        150 m, 1° off-axis, at a zenith angle of 30°.
         """
         return turn_vectors(target, -angle)
 
     def kinds(self, tasks):
-        """Find the impact distance, which needs the direction, too."""
+        """Return the impact distance if there is a direction, which it needs, too."""
         return {"impact"} if "direction" in tasks else set()
 
     def dl2(self, images):
-        """Make the impact point and the distance of the axis, with their spreads."""
+        """Compute impact point and impact distance, with their spreads."""
         if "direction" not in images.outputs:
             return {}
         offset = images.rows("impact")
@@ -192,7 +189,7 @@ class _Impact(Task):
         return np.where(np.isfinite(distance), distance, np.nan)
 
     def fact(self, output, error):
-        """Say how far it is off."""
+        """Describe the error of the impact point."""
         return f"{error:.0f} m off the true impact point" if np.isfinite(error) else ""
 
 

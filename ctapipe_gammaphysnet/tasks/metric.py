@@ -1,4 +1,4 @@
-"""Metrics of a property, and the quantiles they are made of."""
+"""Metrics of a property, and the quantiles that they are computed from."""
 
 import math
 from collections.abc import Callable
@@ -15,38 +15,38 @@ __all__ = [
     "weighted_quantile",
 ]
 
-#: Share of the events within a resolution, "68 %": that within one standard deviation
-#: of a normal distribution, as in pyirf.
+#: Share of the events within a resolution, "68 %": one standard deviation of a normal
+#: distribution, as in pyirf.
 CONTAINMENT = math.erf(1 / math.sqrt(2))
 
 
 class Metric(NamedTuple):
-    """A number that says how good predictions are.
+    """A number that measures the quality of predictions.
 
     Attributes
     ----------
     prediction : str
-        What it is computed of, such as ``separation``: a task's ``compared``.
+        The ``compared`` of the task that it is computed from, such as ``separation``.
     unit : str
         Its unit; empty without one.
     label : str
-        What plots and printed tables call it.
+        Its name in plots and printed tables.
     description : str
-        What it is.
-    compares_classes : bool
-        Whether background is needed, too.
+        Its definition.
     compute : callable
         Function of the prediction, the true energy in TeV, whether the events are
-        gammas, and their weights, shape (n,) each, and of the smallest gammaness of
-        what is taken for a gamma.
+        gammas, and their weights, shape (n,) each, and of the smallest gammaness that
+        is classified as gamma.
+    compares_classes : bool, default False
+        Whether it needs background, too.
     """
 
     prediction: str
     unit: str
     label: str
     description: str
-    compares_classes: bool
     compute: Callable
+    compares_classes: bool = False
 
 
 def weighted_quantile(values, quantile, weights):
@@ -64,8 +64,8 @@ def weighted_quantile(values, quantile, weights):
     Returns
     -------
     float
-        The smallest of the values with at least this share of the weight at or below
-        it; NaN without any weight.
+        The smallest value with at least this share of the weight at or below it; NaN
+        without any weight.
     """
     if not weights.sum() > 0:
         return np.nan
@@ -85,13 +85,13 @@ def containment(values, weights):
     Returns
     -------
     float
-        The value that 68 % of them are within; NaN without any weight.
+        The value that contains 68 % of the weight; NaN without any weight.
     """
     return weighted_quantile(values, CONTAINMENT, weights)
 
 
 def resolution(values):
-    """Compute the 68 % containment of values that all count the same.
+    """Compute the 68 % containment of values with equal weights.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def _containment(distance, energy, is_gamma, weights, cut):
 
 
 def distance_metric(prediction, unit, label, description):
-    """Make the metric of a distance from the truth: its 68 % containment.
+    """Make a metric: the 68 % containment of a distance from the truth.
 
     Parameters
     ----------
@@ -123,4 +123,4 @@ def distance_metric(prediction, unit, label, description):
     Metric
         The metric.
     """
-    return Metric(prediction, unit, label, description, False, _containment)
+    return Metric(prediction, unit, label, description, _containment)

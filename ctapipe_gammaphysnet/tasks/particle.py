@@ -34,20 +34,20 @@ def _recall(gammaness, energy, is_gamma, weights, cut):
     return _share(gammaness >= cut, is_gamma, weights)
 
 
-def _share(of_which, events, weights):
+def _share(chosen, events, weights):
     total = weights[events].sum()
-    return float(weights[events & of_which].sum() / total) if total > 0 else np.nan
+    return float(weights[events & chosen].sum() / total) if total > 0 else np.nan
 
 
 class _Class(Task):
-    """The class of the particle, as probabilities; that of gammas is the gammaness."""
+    """The class of the particle, as probabilities; the gammaness is that of gammas."""
 
     name = "class"
     path = "local"
     of_gammas = False
     meaning = "logits of the classes"
     colour = "#882255"
-    figures = {"AUC": _auc_of_logits}
+    validation_metrics = {"AUC": _auc_of_logits}
     needed = True
     compared = "gammaness"
     error = "class"
@@ -57,23 +57,22 @@ class _Class(Task):
             "",
             "AUC",
             "area under the ROC curve of the gammaness",
-            True,
             _auc,
+            compares_classes=True,
         ),
         "precision": Metric(
             "gammaness",
             "",
             "Precision",
-            "share of gammas in what is taken for gammas",
-            True,
+            "share of gammas among the events classified as gammas",
             _precision,
+            compares_classes=True,
         ),
         "recall": Metric(
             "gammaness",
             "",
             "Recall",
-            "share of the gammas that are taken for gammas",
-            False,
+            "share of the gammas that are classified as gammas",
             _recall,
         ),
     }
@@ -86,7 +85,7 @@ class _Class(Task):
 
     @property
     def columns(self):
-        """The gammaness; its kind is named as this version of ctapipe has it."""
+        """The gammaness; the name of its kind depends on the version of ctapipe."""
         from ..compat import PARTICLE_TYPE
 
         return {"gammaness": (PARTICLE_TYPE, "prediction", "")}
@@ -102,26 +101,26 @@ class _Class(Task):
         return cross_entropy(output, target, reduction="none")
 
     def finish(self, output):
-        """Make probabilities of logits."""
+        """Convert logits to probabilities."""
         return output.softmax(dim=1)
 
     def dl2(self, images):
-        """Take the mean of the gammaness over the members."""
+        """Compute the mean gammaness of the members."""
         ((kind, field, _),) = self.columns.values()
         return {kind: {field: images.outputs["class"][..., 0].mean(axis=0)}}
 
     def compare(self, predictions, events):
-        """Keep gammaness that can be: between 0 and 1."""
+        """Keep gammaness between 0 and 1."""
         gammaness = predictions["gammaness"]
         return np.where((gammaness >= 0) & (gammaness <= 1), gammaness, np.nan)
 
     def error_of(self, compared, events):
-        """Compute how far it is from 1 for gammas and 0 for others."""
+        """Compute the distance from 1 for gammas and from 0 for others."""
         label = np.asarray(events["label"])
         return np.abs(compared - np.where(label < 0, np.nan, label == 0))
 
     def fact(self, output, error):
-        """Say the gammaness."""
+        """Describe the gammaness."""
         return f"gammaness {output[:, 0].mean():.2f}"
 
 

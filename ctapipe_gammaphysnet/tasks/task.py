@@ -1,4 +1,4 @@
-"""What all properties of a shower have in common."""
+"""The interface of all properties of a shower."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,16 +17,16 @@ __all__ = [
 
 
 class Output(NamedTuple):
-    """One of the numbers that a network predicts of a property.
+    """One of the numbers that a network predicts for a property.
 
     Attributes
     ----------
     task : str
         The property.
     column : int
-        Which of its numbers.
+        Index of the number.
     label : str
-        What it is, for figures.
+        Its name in figures.
     unit : str
         Its unit.
     """
@@ -43,12 +43,12 @@ class Movement(NamedTuple):
     Attributes
     ----------
     name : str
-        What tables call it.
+        Its name in tables.
     label : str
-        What figures call it.
+        Its name in figures.
     compute : callable
-        Function of the outputs before and after, shape (n_members, n, n_outputs), that
-        gives the movement, shape (n_members, n).
+        Function of the outputs before and after, shape (n_members, n, n_outputs),
+        that returns the movement, shape (n_members, n).
     """
 
     name: str
@@ -57,43 +57,46 @@ class Movement(NamedTuple):
 
 
 class Task(ABC):
-    """A property of a shower: all that is to be known of it to predict it.
+    """A property of a shower, with everything that is needed to predict it.
+
+    A task must set the attributes that have no default, and define `dl2`, `compare`
+    and, except for the class, `to_target`.
 
     Attributes
     ----------
     name : str
         Its name in configurations, model cards and weights.
-    path : {"global", "geometry", "local"}
-        What the head of the network gets: the mean over the camera, through a hidden
-        layer; the local features, through the hidden layer that all heads of this path
-        share; or the local features themselves.
-    optional : bool
-        Whether networks predict it only if they are asked to.
-    of_gammas : bool
-        Whether it is learnt from gammas alone, and known of them alone. Otherwise it is
-        the class, whose target is the label of the file.
-    needs_pointing : bool
-        Whether its outputs mean something only together with the pointing.
+    path : {"global", "geometry", "local"}, default "geometry"
+        Input of the head: ``global``, the mean over the camera, after a hidden layer;
+        ``geometry``, the local features, after a hidden layer that all heads of this
+        path share; ``local``, the local features themselves.
+    optional : bool, default False
+        Whether networks predict it only on request.
+    of_gammas : bool, default True
+        Whether it is learnt from gammas alone, and compared for them alone. Only the
+        class is not: its target is the label of the file.
+    needs_pointing : bool, default False
+        Whether its outputs are relative to the pointing.
     meaning : str
         Meaning of its outputs, for the model card.
-    truth : dict of str to (str, str)
-        Columns of its truth that not all files have, with their units and what they
-        are. Without them it is not compared.
-    advice : str
-        What to do if these are missing.
+    truth : dict of str to (str, str), default {}
+        Columns of its truth that not all files have, with units and descriptions.
+        Without them it is not compared.
+    advice : str, default ""
+        What to do if these columns are missing.
     colour : str
-        Its colour in all figures: one of Tol's muted scheme, which colour-blind readers
-        tell apart, and none of a curve's.
-    figures : dict of str to callable
-        Figures of merit on validation data, by their names: functions of outputs and
-        targets, shape (n, n_outputs).
+        Its colour in all figures, from Tol's muted scheme, which is safe for
+        colour-blind readers. Curves of algorithms do not use these colours.
+    validation_metrics : dict of str to callable
+        Metrics on validation data, by their names: functions of outputs and targets,
+        shape (n, n_outputs).
     columns : dict of str to (str, str, str)
-        What algorithms predict of it: kind of DL2 information, field of its container,
+        Columns of its predictions: kind of DL2 information, field of its container,
         unit.
-    needed : bool
+    needed : bool, default False
         Whether a prediction of its kind is not valid without it.
     compared : str
-        What a prediction becomes when it is compared with the truth, for metrics.
+        Name of the result of `compare`, for metrics.
     error : str
         Name of the error by which images are ranked.
     metrics : dict of str to Metric
@@ -101,7 +104,7 @@ class Task(ABC):
     outputs : dict of str to Output
         Its outputs, by the names of their heatmaps.
     movement : Movement
-        How far it moves.
+        How far a prediction moves.
     """
 
     path = "geometry"
@@ -128,12 +131,12 @@ class Task(ABC):
         return len(self.outputs)
 
     def to_target(self, events):
-        """Make what the network learns; the class, which is the label, has none.
+        """Compute what the network learns; not used for the class.
 
         Parameters
         ----------
         events : astropy.table.QTable
-            The images' events with their truth, as `telescope_events` gives them.
+            The images' events with their truth, as returned by `telescope_events`.
 
         Returns
         -------
@@ -150,13 +153,13 @@ class Task(ABC):
         target : numpy.ndarray
             Targets, shape (n, n_outputs).
         angle : numpy.ndarray
-            How far the images are turned, from fov_lon to fov_lat of the
+            Angle by which the images are turned, from fov_lon to fov_lat of the
             TelescopeFrame, in rad, shape (n,).
 
         Returns
         -------
         numpy.ndarray
-            Their targets; the same array if no turn changes them.
+            Targets of the turned images; the same array if turns do not change them.
         """
         return target
 
@@ -176,7 +179,7 @@ class Task(ABC):
         return (output - target).abs().mean(dim=1)
 
     def finish(self, output):
-        """Make a prediction of what a head gives.
+        """Convert the outputs of a head to predictions.
 
         Parameters
         ----------
@@ -191,7 +194,7 @@ class Task(ABC):
         return output
 
     def kinds(self, tasks):
-        """Find the kinds of DL2 information that there are because of it.
+        """Return the kinds of DL2 information that this task provides.
 
         Parameters
         ----------
@@ -207,17 +210,18 @@ class Task(ABC):
 
     @abstractmethod
     def dl2(self, images):
-        """Make columns of DL2.
+        """Compute columns of DL2.
 
         Parameters
         ----------
         images : Images
-            What members of a network predict of images, and where they were taken.
+            Predictions of a network's members for images, with pointings and
+            positions of the telescopes.
 
         Returns
         -------
         dict of str to dict of str to array
-            For each kind columns of its container, shape (n,), with units.
+            For each kind the columns of its container, shape (n,), with units.
         """
 
     @abstractmethod
@@ -234,7 +238,7 @@ class Task(ABC):
         Returns
         -------
         numpy.ndarray
-            What its metrics are computed of, NaN where a prediction is not valid, shape
+            The input of its metrics, NaN if a prediction is not valid, shape
             (n_rows, n_events).
         """
 
@@ -244,19 +248,19 @@ class Task(ABC):
         Parameters
         ----------
         compared : numpy.ndarray
-            As `compare` gives it.
+            As returned by `compare`.
         events : astropy.table.Table
             The events, with the truth.
 
         Returns
         -------
         numpy.ndarray
-            Not negative, of the same shape.
+            The errors, not negative, of the same shape.
         """
         return compared
 
     def fact(self, output, error):
-        """Say what is predicted of an event, or how wrong it is.
+        """Describe the prediction for an event, or its error.
 
         Parameters
         ----------
@@ -268,7 +272,7 @@ class Task(ABC):
         Returns
         -------
         str
-            A few words; empty if there is nothing to say.
+            A few words, or nothing.
         """
         return ""
 
@@ -279,7 +283,7 @@ def turn_matrix(angle):
     Parameters
     ----------
     angle : numpy.ndarray
-        How far, in rad, shape (n,).
+        Angles in rad, shape (n,).
 
     Returns
     -------
@@ -298,7 +302,7 @@ def turn_vectors(vector, angle):
     vector : numpy.ndarray
         Vectors, shape (n, 2).
     angle : numpy.ndarray
-        How far from the first axis towards the second, in rad, shape (n,).
+        Angles from the first axis towards the second, in rad, shape (n,).
 
     Returns
     -------
@@ -310,18 +314,18 @@ def turn_vectors(vector, angle):
 
 
 def mean_and_spread(values):
-    """Take apart the mean of members, and compute their standard deviation.
+    """Separate the mean of members from the members, and compute their spread.
 
     Parameters
     ----------
     values : array_like
-        First that of the mean, then those of the members, shape (1 + n_members, ...).
+        Value of the mean, then of each member, shape (1 + n_members, ...).
 
     Returns
     -------
     mean, spread : array_like
-        The first row, and the standard deviation of the others: NaN if that is a single
-        one.
+        The first row, and the standard deviation of the others; NaN with a single
+        member.
     """
     members = values[1:]
     if len(members) == 1:

@@ -260,7 +260,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         """Never lose a file that the user did not give up."""
         self.enter_context(self.outputs.claimed(self.paths, self.log))
         self.outputs.check_checkpoints()
-        if not self.outputs.goes_on:
+        if not self.outputs.continues:
             self.check_output(self.output_path)
         if not self.overwrite:
             self.outputs.check_records()

@@ -1,4 +1,4 @@
-"""The network that a user asks for."""
+"""The architecture that a user chooses."""
 
 from ctapipe.core import ToolConfigurationError
 from pydantic import ValidationError
@@ -14,9 +14,9 @@ def choose_network(section, **settings):
     Parameters
     ----------
     section : str
-        Section of the configuration that they are in.
+        Their section in the configuration.
     **settings
-        As for `NetworkConfig`.
+        As in `NetworkConfig`.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def choose_network(section, **settings):
     Raises
     ------
     ToolConfigurationError
-        If there is no such network; the message says which setting is wrong.
+        If a setting is wrong; the message names it.
     """
     try:
         return NetworkConfig(**settings)

@@ -1,8 +1,8 @@
 """Augmentation: training images made noisier, broken or turned, as real ones may be.
 
-Simulations have one night sky, one set of working pixels and few directions. What is
-drawn here widens them, on images as they come from the DL1 files, before anything that
-the network's input needs. Everything is off unless asked for.
+Simulations have one night sky, one set of working pixels and few directions. Random
+changes widen this range. They are applied to the images of the DL1 files, before the
+preparation of the network's input. All are off by default.
 """
 
 from copy import copy
@@ -34,17 +34,17 @@ __all__ = [
 
 #: Ends of the central 68 % of a distribution, as shares of it.
 _LOW, _HIGH = (1 - CONTAINMENT) / 2, (1 + CONTAINMENT) / 2
-#: Gaussian numbers, as many as 16 bits can choose from: faster than drawing new ones.
+#: Gaussian numbers, to choose from by 16 bits: faster than drawing new ones.
 _GAUSSIAN = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
-#: Stands in for a focal length that is not known: none changes what a turn does to the
-#: camera, and this one is long enough for no pixel to be too far off-axis for a sky.
+#: Used if the focal length is unknown. Turns do not depend on it, and this one is long
+#: enough to keep all pixels close to the axis.
 _ANY_FOCAL_LENGTH = 100 * u.m
 
 
 class Augmentation(Component):
-    """What is done to the training images of one camera, anew for each batch.
+    """Random changes to the training images of one camera, drawn anew for each batch.
 
-    First images are turned, then the night sky is made brighter, then pixels die.
+    Images are turned first, then the night sky is made brighter, then pixels die.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ class Augmentation(Component):
     Raises
     ------
     ctapipe.core.ToolConfigurationError
-        If images are to be turned and no turn by a multiple of 60° takes the camera's
-        pixels to each other.
+        If images are to be turned, but no turn by a multiple of 60° maps the camera's
+        pixels onto each other.
     """
 
     noise_pe = List(
@@ -65,8 +65,8 @@ class Augmentation(Component):
         maxlen=2,
         help=(
             "Add light of the night sky until the charge in pixels without signal has"
-            " this standard deviation in p.e. Of two values each image draws its own"
-            " between them. An image that is noisier already stays as it is. Empty: no"
+            " this standard deviation in p.e. With two values, each image draws its own"
+            " between them. Images that are already noisier do not change. Empty: no"
             " light is added."
         ),
     ).tag(config=True)
@@ -76,19 +76,19 @@ class Augmentation(Component):
         min=0,
         max=1,
         help=(
-            "Each image draws its share of dead pixels between 0 and this, and each"
-            " pixel is dead with that probability."
+            "Each image draws a probability between 0 and this value, with which each"
+            " of its pixels is dead."
         ),
     ).tag(config=True)
 
     rotate = Bool(
         False,
         help=(
-            "Turn each image about the camera's centre by a random multiple of 60°"
-            " that takes the pixels to each other, with direction and impact. Air"
-            " showers look the same after it only up to what the geomagnetic field and"
-            " the zenith angle do to them: less so the larger either is. Each"
-            " telescope's image is turned by itself, so not for stereo training."
+            "Turn each image, with direction and impact point, about the camera's"
+            " centre by a random multiple of 60° that maps the pixels onto each other."
+            " This is an approximation: the geomagnetic field and the zenith angle"
+            " distinguish directions, more so the larger they are. Each telescope's"
+            " image is turned independently, which does not suit stereo training."
         ),
     ).tag(config=True)
 
@@ -97,8 +97,8 @@ class Augmentation(Component):
         self._turns, self._pixels = find_turns(geometry)
         if self.rotate and len(self._turns) == 1:
             raise ToolConfigurationError(
-                f"images of {geometry.name} cannot be turned: no multiple of 60° takes "
-                "its pixels to each other. Set 'Augmentation.rotate' to False."
+                f"images of {geometry.name} cannot be turned: no multiple of 60° maps "
+                "its pixels onto each other. Set 'Augmentation.rotate' to False."
             )
 
     def __call__(self, image, peak_time, mask, targets, rng):
@@ -106,23 +106,17 @@ class Augmentation(Component):
 
         Parameters
         ----------
-        image : numpy.ndarray
-            Charge in p.e., shape (n, n_pixels), float32.
-        peak_time : numpy.ndarray
-            Peak time in ns, shape (n, n_pixels), float32.
-        mask : numpy.ndarray
-            True for pixels that survived the image cleaning, shape (n, n_pixels),
-            bool.
+        image, peak_time, mask : numpy.ndarray
+            As in `add_night_sky`.
         targets : dict of str to numpy.ndarray
-            What the network learns, as `turn_targets` takes it.
+            What the network learns, as in `turn_targets`.
         rng : numpy.random.Generator
             Source of randomness.
 
         Returns
         -------
         image, peak_time, mask : numpy.ndarray
-            The augmented batch: new arrays, or the given ones where nothing is done to
-            them.
+            The augmented batch: new arrays, or the given ones if they do not change.
         targets : dict of str to numpy.ndarray
             Its targets.
         """
@@ -146,22 +140,21 @@ class Augmentation(Component):
 def noise_level(image, background):
     """Measure the noise of images.
 
-    Half of the range that holds the central 68 % of the charges: as good as the
-    standard deviation where there is only noise, whose skewness cancels in it, and not
-    misled by the few pixels with faint light of the shower.
+    It is half of the range that contains the central 68 % of the charges. For noise
+    alone, it equals the standard deviation, since the skewness cancels; a few pixels
+    with faint light of the shower hardly change it.
 
     Parameters
     ----------
     image : numpy.ndarray
         Charge in p.e., shape (n, n_pixels).
     background : numpy.ndarray
-        True for the pixels to look at, shape (n, n_pixels), bool.
+        True for the pixels to use, shape (n, n_pixels), bool.
 
     Returns
     -------
     numpy.ndarray
-        Standard deviation of the noise in p.e., shape (n,); NaN where there are no
-        pixels to look at.
+        Standard deviation of the noise in p.e., shape (n,); NaN without pixels to use.
     """
     # Sorting puts NaN last.
     charge = np.sort(np.where(background, image, np.nan), axis=1)
@@ -174,21 +167,20 @@ def noise_level(image, background):
 def add_night_sky(image, peak_time, mask, level, rng):
     """Add light of the night sky, up to a level of noise.
 
-    The charge gets what a Poisson-distributed number of photoelectrons varies around
-    its mean, which is zero after the subtraction of the pedestal. Its variance is what
-    the image's own noise lacks to the level; its skewness is Poisson's. It is drawn as
-    a Gaussian bent to that skewness (the Cornish-Fisher expansion), not in whole
-    photoelectrons, which a camera does not resolve.
+    The added charge is a Poisson-distributed number of photoelectrons minus its mean,
+    since the pedestal is subtracted. With its variance, the image's own noise reaches
+    the level. It is drawn as a Gaussian bent to the skewness of a Poisson distribution
+    (the Cornish-Fisher expansion), not in whole photoelectrons, which cameras do not
+    resolve.
 
-    The peak finder goes where most light is: where the added charge exceeds the one
-    that was there, the peak time becomes that of another pixel, drawn from the pixels
-    of the same image that the cleaning left out. Where the shower is brighter, its
-    time stays as it is.
+    The peak finder follows the brighter light. If the added charge exceeds the old one,
+    the peak time is replaced by that of another pixel, drawn from those pixels of the
+    same image that the cleaning left out. Otherwise the peak time does not change.
 
-    Left out: brighter skies shift the charge of pixels without signal if the extractor
-    searches the peak, and can move the peak to noise outside of the integrated window;
-    more noise blurs the times of bright pixels, too; an image cleaning of the new
-    image would keep other pixels than the mask.
+    Not modelled: if the extractor searches for the peak, brighter skies shift the
+    charge of pixels without signal, and can move the peak to noise outside of the
+    integrated window; more noise also blurs the times of bright pixels; and the image
+    cleaning would keep other pixels of the new image than the mask has.
 
     Parameters
     ----------
@@ -200,23 +192,23 @@ def add_night_sky(image, peak_time, mask, level, rng):
         True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
     level : numpy.ndarray
         Standard deviation in p.e. of the charge outside the mask to reach, shape (n,).
-        Images that are noisier, or without pixels outside the mask, stay as they are.
+        Images that are noisier, or have no pixels outside the mask, do not change.
     rng : numpy.random.Generator
         Source of randomness.
 
     Returns
     -------
     image, peak_time : numpy.ndarray
-        New arrays, as the given ones.
+        New arrays of the same shape.
     """
     present = present_pixels(image, peak_time)
     background = present & ~mask
-    # Unlike maximum, fmax takes the number where the other is NaN.
+    # Unlike maximum, fmax ignores NaN.
     variance = np.fmax(level**2 - noise_level(image, background) ** 2, 0)
     added = _skewed_noise(variance, image.shape, rng)
 
     redrawn = present & (added > np.maximum(image, 0))
-    # The pixels outside the mask, image by image, and where each image's begin.
+    # The times outside the mask, image by image, and the start of each image.
     pool, size = peak_time[background], background.sum(axis=1)
     n_redrawn = redrawn.sum(axis=1)
     first, size = (np.repeat(n, n_redrawn) for n in (np.cumsum(size) - size, size))
@@ -227,11 +219,11 @@ def add_night_sky(image, peak_time, mask, level, rng):
 
 
 def _skewed_noise(variance, shape, rng):
-    """Noise with mean zero and the third moment of Poisson's, float32.
+    """Noise with mean zero and the third moment of a Poisson distribution, float32.
 
     ``a z + b (z² - 1)`` has the variance ``a² + 2b²`` and the third moment
-    ``6a²b + 8b³``. With b = 1/6 the latter is the variance but for 0.02 p.e.³; noise of
-    less than 1/18 p.e.² cannot have so much.
+    ``6a²b + 8b³``. With b = 1/6, the latter equals the variance up to 0.02 p.e.³; a
+    variance below 1/18 p.e.² needs a smaller b.
     """
     bend = np.minimum(1 / 6, np.sqrt(variance / 2))
     linear = np.sqrt(np.maximum(variance - 2 * bend**2, 0))
@@ -242,16 +234,14 @@ def _skewed_noise(variance, shape, rng):
 
 
 def kill_pixels(image, peak_time, mask, share, rng):
-    """Kill pixels at random: they are missing, as broken ones of a real camera are.
+    """Kill pixels at random: they are missing, like broken pixels of a real camera.
 
-    Each pixel dies by itself; in real cameras modules of several fail together, too.
+    Each pixel dies independently; in real cameras whole modules fail, too.
 
     Parameters
     ----------
-    image, peak_time : numpy.ndarray
-        Charge in p.e. and peak time in ns, shape (n, n_pixels), float32.
-    mask : numpy.ndarray
-        True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
+    image, peak_time, mask : numpy.ndarray
+        As in `add_night_sky`.
     share : numpy.ndarray
         Probability for a pixel to be dead, shape (n,).
     rng : numpy.random.Generator
@@ -260,7 +250,7 @@ def kill_pixels(image, peak_time, mask, share, rng):
     Returns
     -------
     image, peak_time, mask : numpy.ndarray
-        New arrays, as the given ones: NaN for dead pixels, which are outside the mask.
+        New arrays: NaN for dead pixels, which are outside the mask.
     """
     dead = rng.random(image.shape, dtype=np.float32) < share[:, np.newaxis]
     missing = np.float32(np.nan)
@@ -271,7 +261,7 @@ def kill_pixels(image, peak_time, mask, share, rng):
 
 
 def find_turns(geometry):
-    """Find the turns about the camera's centre that take pixels to pixels.
+    """Find the turns about the camera's centre that map pixels onto pixels.
 
     Parameters
     ----------
@@ -281,10 +271,10 @@ def find_turns(geometry):
     Returns
     -------
     turns : numpy.ndarray
-        How many times 60° from fov_lon to fov_lat of the TelescopeFrame, shape (m,),
-        from 0 to 5; always with 0.
+        Turns in units of 60°, from fov_lon to fov_lat of the TelescopeFrame, from 0 to
+        5, shape (m,); 0 is always included.
     pixels : numpy.ndarray
-        For each turn and pixel the pixel that comes there, to within a tenth of the
+        For each turn and pixel, the pixel that is moved there, to within a tenth of the
         pixel pitch, shape (m, n_pixels).
     """
     positions = _sky_positions(geometry)
@@ -296,7 +286,7 @@ def find_turns(geometry):
 
 
 def _sky_positions(geometry):
-    """Pixels in fov_lon and fov_lat, shape (n_pixels, 2), in an arbitrary scale."""
+    """Pixels in fov_lon and fov_lat, shape (n_pixels, 2), on an arbitrary scale."""
     if not isinstance(geometry.frame, TelescopeFrame):
         geometry = copy(geometry)
         if geometry.frame is None:
@@ -319,8 +309,8 @@ def turn_images(values, pixels):
     values : numpy.ndarray
         A value for each pixel, shape (n, n_pixels).
     pixels : numpy.ndarray
-        For each image and pixel the pixel that comes there, of `find_turns`, shape
-        (n, n_pixels).
+        For each image and pixel, the pixel that is moved there, from `find_turns`,
+        shape (n, n_pixels).
 
     Returns
     -------
@@ -333,19 +323,19 @@ def turn_images(values, pixels):
 def turn_targets(targets, turns):
     """Turn what the network learns along with the images.
 
-    The turn is about the pointing. What it leaves out, the tasks say.
+    The turn is about the pointing. See the tasks for its approximations.
 
     Parameters
     ----------
     targets : dict of str to numpy.ndarray
         Targets by the names of their tasks, shape (n, n_outputs).
     turns : numpy.ndarray
-        How many times 60°, of `find_turns`, shape (n,).
+        Turns in units of 60°, from `find_turns`, shape (n,).
 
     Returns
     -------
     dict of str to numpy.ndarray
-        The targets; those that no turn changes are the same arrays.
+        The targets; the same arrays if turns do not change them.
     """
     angle = turns * np.pi / 3
     return {name: TASKS[name].turn(target, angle) for name, target in targets.items()}

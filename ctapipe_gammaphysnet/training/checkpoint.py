@@ -1,4 +1,4 @@
-"""Checkpoints: what an interrupted training goes on from."""
+"""Checkpoints, from which an interrupted training continues."""
 
 import contextlib
 import json
@@ -22,12 +22,12 @@ __all__ = [
     "restored_signals",
 ]
 
-#: Ctrl-C, and what batch systems send before they kill: end after this step.
+#: Ctrl-C, and the signal that batch systems send before they kill a process.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingError(TrainingDataError):
-    """The training cannot go on; the message says why, and what is left."""
+    """The training cannot continue; the message says why, and what is left."""
 
 
 class Interrupted(BaseException):
@@ -45,7 +45,7 @@ class Interrupted(BaseException):
 
 
 class Keeper(Checkpoint):
-    """Writes the checkpoint after each epoch, between, and before an interruption.
+    """Writes the checkpoint after each epoch, now and then, and if interrupted.
 
     Lightning calls a Checkpoint after all other callbacks, when the epoch's history is
     complete.
@@ -53,44 +53,44 @@ class Keeper(Checkpoint):
     Parameters
     ----------
     paths : Paths
-        Where checkpoint and history go.
+        Paths of checkpoint and history.
     settings : dict
-        What must be the same when the training is resumed, as JSON values.
+        Settings that must not change when the training is resumed, as JSON values.
     report : callable
-        Is told the figures after each epoch, in the first process.
+        Called with the metrics after each epoch, in the first process.
     """
 
     def __init__(self, paths, settings, report):
         self._paths = paths
         self._settings = settings
         self._report = report
-        # Number of the signal that asked to end.
+        # Number of the signal that interrupted the training.
         self._signal = None
 
     def on_train_start(self, trainer, module):
-        # Only now: before, Lightning sets handlers of its own.
+        # Not earlier: Lightning sets its own handlers before.
         if _in_main_thread():
             for number in _SIGNALS:
                 signal.signal(number, self._interrupt)
 
     def _interrupt(self, number, frame):
         if self._signal is not None:
-            # Who asks twice does not want to wait. No KeyboardInterrupt: of that
-            # Lightning makes an exit status of its own.
+            # After a second signal, do not wait for the step. Lightning would turn a
+            # KeyboardInterrupt into its own exit status.
             raise SystemExit(128 + number)
         self._signal = number
 
     def _is_interrupted(self, module):
-        """Tell whether any of the processes was asked to end."""
+        """Check whether any of the processes was interrupted."""
         return any_process(self._signal is not None, module.device)
 
     def _end(self):
-        # Another process may have been asked, and not this one.
+        # Another process may have received the signal, and not this one.
         raise Interrupted(self._signal or signal.SIGTERM)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_index):
         if trainer.global_step % len(module.training_stream) == 0:
-            # Lightning cannot go on between the last step and the validation.
+            # Lightning cannot resume between the last step and the validation.
             return
         interrupted = self._is_interrupted(module)
         every = module.recipe.checkpoint_every
@@ -128,25 +128,25 @@ class Keeper(Checkpoint):
             reason = error.__cause__ or error
             last = f"the last good one is {path}" if path.exists() else "there is none"
             raise TrainingError(
-                f"the checkpoint {path} cannot be written: {reason}; {last}. Make "
-                "room, and go on with --resume"
+                f"the checkpoint {path} cannot be written: {reason}; {last}. Free "
+                "some space, and continue with --resume"
             ) from error
 
 
 def check_resumable(checkpoint, settings):
-    """Check that a checkpoint is of a training with the same settings.
+    """Check that a checkpoint is from a training with the same settings.
 
     Parameters
     ----------
     checkpoint : pathlib.Path
         The checkpoint.
     settings : dict
-        What must be the same, as JSON values.
+        Settings that must be the same, as JSON values.
 
     Raises
     ------
     TrainingError
-        If it is damaged, or a setting differs; the message names them.
+        If it is damaged, or settings differ; the message names them.
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -154,13 +154,13 @@ def check_resumable(checkpoint, settings):
     except Exception as error:
         raise TrainingError(
             f"{checkpoint} is not a checkpoint of a training ({error}): remove it, or "
-            "start anew with --overwrite"
+            "start again with --overwrite"
         ) from error
     changes = "; ".join(list_differences(before, json.loads(json.dumps(settings))))
     if changes:
         raise TrainingError(
-            f"{checkpoint} is of a training with other settings: {changes}. Use the "
-            "same ones, or start anew with --overwrite"
+            f"{checkpoint} is from a training with other settings: {changes}. Use the "
+            "same settings, or start again with --overwrite"
         )
 
 
@@ -170,7 +170,7 @@ def _in_main_thread():
 
 @contextlib.contextmanager
 def restored_signals():
-    """Leave the handlers of signals as they were.
+    """Restore the handlers of signals at the end.
 
     Yields
     ------

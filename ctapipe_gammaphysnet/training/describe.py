@@ -1,4 +1,4 @@
-"""What a model card says of a training."""
+"""Describe a training for the model card."""
 
 import hashlib
 import json
@@ -19,25 +19,25 @@ __all__ = [
     "list_differences",
 ]
 
-#: Images of which the noise is measured: that many stretches of the index.
+#: The noise is measured in this many stretches of the index, of so many images each.
 _STRETCHES, _STRETCH = 10, 50
 
 
 def describe_data(paths, training, validation):
-    """Describe the images that networks are trained on.
+    """Describe the training images.
 
     Parameters
     ----------
     paths : sequence of pathlib.Path
-        The files, by their numbers in the indices.
+        The files, in the order of their numbers in the indices.
     training, validation : EventIndex
         The images.
 
     Returns
     -------
     dict of str to JSON value
-        Numbers of images, the ranges of energy and pointing, the noise of the pixels
-        that the image cleaning left out, and the showers.
+        Numbers of images, ranges of energy and pointing, noise of the pixels that the
+        image cleaning left out, and the showers.
     """
     is_gamma = training.label == 0
     noise = _noise(paths, training)
@@ -79,7 +79,7 @@ def _noise(paths, index):
 
 
 def digest(value):
-    """Shorten a JSON value to what tells it from others.
+    """Compute a hash of a JSON value.
 
     Parameters
     ----------
@@ -98,28 +98,28 @@ def digest(value):
 def describe_settings(
     recipe, augmentation, precision, files, selection, validation_fraction
 ):
-    """Describe how networks are trained, and on which choice of images.
+    """Describe how networks are trained, and how images are selected.
 
     Parameters
     ----------
     recipe : Recipe
         Epochs, batch size, learning rates, weight decay.
     augmentation : Augmentation
-        What is done to the images.
+        Changes to the images.
     precision : {"float32", "bfloat16"}
         Precision of the convolutions.
     files : dict of str to list of pathlib.Path
         ``"signal"`` and, unless the class is left out, ``"background"``.
     selection : astropy.table.Table
-        What `ImageQualityQuery.to_table` gives, with the functions.
+        As returned by `ImageQualityQuery.to_table` with ``functions=True``.
     validation_fraction : float
         Share of the showers kept for validation.
 
     Returns
     -------
     dict of str to JSON value
-        The settings; of files their names alone, of the selection each criterion with
-        the number of images that are left after it.
+        The settings; files by their names, and each criterion of the selection with the
+        number of images that pass it and those before it.
     """
     return {
         "recipe": _settings(recipe),
@@ -149,33 +149,33 @@ def describe_results(history, is_complete):
     Parameters
     ----------
     history : list of dict of str to float
-        The figures after each epoch.
+        The metrics after each epoch.
     is_complete : bool
-        Whether it was trained to the end.
+        Whether it is fully trained.
 
     Returns
     -------
     dict of str to JSON value
-        Whether it is complete, its number of epochs, and the last figures.
+        Whether it is complete, its number of epochs, and the last metrics.
     """
     return {
         "complete": is_complete,
         "epochs": len(history),
         # A card has no infinite numbers.
         "after the last epoch": {
-            figure: value if np.isfinite(value) else None
-            for figure, value in (history[-1] if history else {}).items()
+            metric: value if np.isfinite(value) else None
+            for metric, value in (history[-1] if history else {}).items()
         },
     }
 
 
 def describe_software():
-    """Describe what a training is done with.
+    """Describe the software of a training.
 
     Returns
     -------
     dict of str to str
-        Versions of Python and of what decides the weights.
+        Versions of Python and of the packages that affect the weights.
     """
     packages = ("ctapipe_gammaphysnet", "ctapipe", "torch", "lightning", "numpy")
     return {
@@ -190,9 +190,9 @@ def list_differences(before, now, name=""):
     Parameters
     ----------
     before, now : JSON value
-        What to compare.
+        The values to compare.
     name : str
-        What to call it; the names of nested settings follow.
+        Their name, followed by the names of nested settings.
 
     Yields
     ------

@@ -1,4 +1,4 @@
-"""Run the training of one network with Lightning."""
+"""Train one network with Lightning."""
 
 import signal
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ _LIGHTNING_PRECISION = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-    """What the networks of a telescope type are trained on.
+    """The training data of the networks for a telescope type.
 
     Attributes
     ----------
     paths : list of pathlib.Path
-        The files, by their numbers in the indices.
+        The files, in the order of their numbers in the indices.
     training, validation : EventIndex
         The images; the latter may be empty.
     card : NetworkCard
@@ -51,7 +51,7 @@ class TrainingSet:
     lattice : CameraLattice
         The camera.
     augmentation : Augmentation
-        What is done to the images in training.
+        Changes to the training images.
     """
 
     paths: list
@@ -65,8 +65,8 @@ class TrainingSet:
 def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     """Train a network from one seed.
 
-    The same seed gives the same weights, on the same machine on CPU, whether the
-    training is interrupted and resumed or not.
+    On the CPU of the same machine, the same seed gives the same weights, even if the
+    training is interrupted and resumed.
 
     Parameters
     ----------
@@ -79,22 +79,21 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     hardware : Hardware
         Where to compute.
     paths : Paths
-        Where the checkpoint and the history go. The checkpoint is resumed if it
-        exists.
+        Paths of checkpoint and history. If the checkpoint exists, it is resumed.
     settings : dict
-        All that must not change when a training is resumed, as JSON values.
+        Settings that must not change when a training is resumed, as JSON values.
     report : callable
-        Is told the figures after each epoch, in the first process.
+        Called with the metrics after each epoch, in the first process.
     progress : callable or None
-        Is told a line now and then about how far the training is, where there is no
-        terminal for a progress bar. None: neither.
+        Without a terminal for a progress bar, called with a line of text about the
+        progress now and then. None: no bar and no lines.
 
     Returns
     -------
     weights : dict of str to numpy.ndarray
         The trained weights.
     history : list of dict of str to float
-        The figures after each epoch.
+        The metrics after each epoch.
     interrupted : int or None
         Number of the signal that interrupted the training, SIGINT (Ctrl-C) or SIGTERM;
         None if it is complete.
@@ -102,10 +101,10 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     Raises
     ------
     TrainingError
-        If the loss or a weight is not finite, a checkpoint cannot be written, or one
-        is of another training.
+        If the loss or a weight is not finite, or a checkpoint cannot be written or is
+        from another training.
     TrainingDataError
-        If an image has no pixel that is not missing.
+        If all pixels of an image are missing.
     """
     torch.manual_seed(seed)
     module = TrainingModule(
@@ -121,8 +120,8 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     if trainer.world_size > 1:
         share_batch_norms(module.network)
     interrupted = None
-    # By default, a GPU's convolutions would round float32 to TensorFloat-32, and add up
-    # gradients in any order: one seed is to give the same weights again.
+    # By default, GPUs round float32 to TensorFloat-32 in convolutions, and sum
+    # gradients in any order: one seed would not always give the same weights.
     exact = torch.backends.cudnn.flags(
         enabled=True, deterministic=True, allow_tf32=False
     )
@@ -136,17 +135,17 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         except Interrupted as error:
             interrupted = error.number
         except SIGTERMException:
-            # Before the first step, Lightning's own answer.
+            # Before the first step, this is Lightning's reaction to SIGTERM.
             raise SystemExit(128 + signal.SIGTERM) from None
         except SystemExit as error:
             if error.code != 1:
                 raise
-            # So does Lightning answer to Ctrl-C before the first step.
+            # Before the first step, this is Lightning's reaction to Ctrl-C.
             raise KeyboardInterrupt from None
         except NotFiniteError as error:
             raise TrainingError(_explain_not_finite(error, data, paths)) from error
     if trainer.is_global_zero and module.history:
-        # A process that was killed may have left another one than its checkpoint's.
+        # A killed process may have left a history that its checkpoint does not have.
         write_history(module.history, paths.history)
     weights = {k: w.cpu().numpy() for k, w in module.network.state_dict().items()}
     return weights, module.history, interrupted
@@ -156,9 +155,9 @@ def _make_streams(data, recipe, seed, rank, n_processes):
     prepare = InputPreparation(data.card.input, data.lattice)
 
     def training_batch(images, step):
-        # Now: in augmented images pixels are missing that the files have.
+        # Before the augmentation, which removes pixels.
         _check_pixels(data.paths, data.training, images)
-        # Each process draws its own, whatever the others do.
+        # Each process has its own random numbers.
         rng = np.random.default_rng([seed, step, rank])
         targets = _targets(data.training, images.row)
         *arrays, targets = data.augmentation(*images[1:], targets, rng)
@@ -199,7 +198,7 @@ def _make_streams(data, recipe, seed, rank, n_processes):
 
 
 def _check_pixels(paths, index, images):
-    """Refuse images without any pixel: the network would be shown nothing but zeros."""
+    """Refuse images whose pixels are all missing: their input would be all zeros."""
     missing = ~present_pixels(images.image, images.peak_time).any(axis=1)
     if missing.any():
         row = images.row[np.argmax(missing)]
@@ -217,7 +216,7 @@ def _targets(index, rows):
 
 
 def _mean_weights(index, slope):
-    """Mean of E^slope of each class, by label."""
+    """Mean of E^slope, by label."""
     power = 10 ** (slope * index.energy[:, 0].astype(float))
     return {label: power[index.label == label].mean() for label in set(index.label)}
 
@@ -254,13 +253,13 @@ def _make_trainer(recipe, hardware, paths, validates, keeper, progress):
             accelerator=hardware.accelerator,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
-            # Batch normalisation keeps the buffers alike; in validation processes have
-            # different numbers of batches, and must not wait for each other.
+            # The shared batch normalisation keeps the buffers equal. In validation,
+            # processes have different numbers of batches, and must not wait.
             strategy=DDPStrategy(broadcast_buffers=False) if shared else "auto",
             precision=_LIGHTNING_PRECISION[hardware.precision],
             max_epochs=recipe.epochs,
             gradient_clip_val=recipe.gradient_clip,
-            # Alone, whatever numbers Slurm or torchrun give this process.
+            # A single process ignores its numbers from Slurm or torchrun.
             plugins=None if shared else LightningEnvironment(),
             callbacks=[keeper, *([show_progress(progress)] if progress else [])],
             logger=_make_logger(paths),

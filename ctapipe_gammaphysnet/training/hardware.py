@@ -1,4 +1,4 @@
-"""Where a training computes: devices, nodes, processes."""
+"""Hardware of a training: devices, nodes, processes."""
 
 import contextlib
 import logging
@@ -46,7 +46,7 @@ class Hardware:
 
     @property
     def n_processes(self):
-        """Number of processes that share each batch."""
+        """Number of processes that split each batch."""
         return self.devices_per_node * self.nodes
 
 
@@ -67,18 +67,18 @@ def choose_hardware(device, devices, nodes, precision):
     Returns
     -------
     Hardware
-        What is there.
+        The hardware.
 
     Raises
     ------
     DeviceError
-        If it is not there, or several devices are asked for, but one is named.
+        If the device does not exist, or several devices are wanted, but one is named.
     """
     chosen = select_device(device)
     if chosen.index is not None and devices > 1:
         raise DeviceError(
-            f"--device {device} is one device, but --devices is {devices}: leave out "
-            "its number"
+            f"--device {device} is a single device, but --devices is {devices}: leave "
+            "out its number"
         )
     check_engine("lattice", chosen)
     return Hardware(
@@ -90,9 +90,9 @@ def choose_hardware(device, devices, nodes, precision):
 
 
 def check_environment(hardware):
-    """Check that torchrun or Slurm started the processes that are to share batches.
+    """Check that torchrun or Slurm started the processes that split batches.
 
-    A single process trains alone, whatever else has been started beside it.
+    A single process trains alone, whatever other processes were started.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def check_environment(hardware):
     Returns
     -------
     int
-        Number of this process among those that share batches.
+        Number of this process among those that split batches.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def check_environment(hardware):
         If another number of processes was started; the message says how many.
     """
     if hardware.n_processes == 1:
-        # Slurm may number its tasks, each of which trains a member of its own.
+        # Slurm may number its tasks, but each of them trains its own member.
         LightningEnvironment().set_global_rank(0)
         return 0
     with quiet_lightning():
@@ -129,20 +129,20 @@ def check_environment(hardware):
 
 @contextlib.contextmanager
 def quiet_lightning():
-    """Keep Lightning from announcing devices, advertising, and giving wrong hints.
+    """Silence Lightning's messages about devices, advertisements and wrong hints.
 
     Yields
     ------
     None
         Nothing.
     """
-    # The tool has a log of its own.
+    # The tool has its own log.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # Hints that do not apply: the streams load images in threads of their own, and
+        # Hints that do not apply: the streams load images in their own threads, and
         # there may be no validation data.
         warnings.simplefilter("ignore", PossibleUserWarning)
-        # Lightning 2.6 with a newer PyTorch; nothing that a user could act on.
+        # From Lightning 2.6 with newer PyTorch; users cannot act on it.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
         yield

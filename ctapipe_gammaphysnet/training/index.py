@@ -1,4 +1,4 @@
-"""Index of the images to train on: where they are, and what they show.
+"""Index of the training images, with their targets.
 
 The images themselves stay in their files until `stream` reads them.
 """
@@ -26,7 +26,7 @@ _CHUNK = 5000
 
 
 class TrainingDataError(ToolConfigurationError, ValueError):
-    """Nothing can be trained on the files; the message says why."""
+    """The files cannot be used for training; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class EventIndex:
     file : numpy.ndarray
         Number of the file, shape (n,), int32.
     obs_id, event_id : numpy.ndarray
-        Numbers of observation and event, shape (n,), int64.
+        Ids of observation and event, shape (n,), int64.
     tel_id : numpy.ndarray
         Telescope, shape (n,), int32.
     row : numpy.ndarray
@@ -50,7 +50,7 @@ class EventIndex:
     energy : numpy.ndarray
         log10(E / TeV), shape (n, 1), float32.
     targets : dict of str to numpy.ndarray
-        What networks learn of each task but the class, shape (n, n_outputs), float32.
+        Targets of each task except the class, shape (n, n_outputs), float32.
     pointing : numpy.ndarray
         Altitude and azimuth of the telescope in deg, shape (n, 2), float32.
     """
@@ -81,7 +81,7 @@ class EventIndex:
         Returns
         -------
         EventIndex
-            All of them.
+            All their telescope events.
         """
         return parts[0]._map(lambda *values: np.concatenate(values), *parts[1:])
 
@@ -101,7 +101,7 @@ class EventIndex:
         return self._map(lambda values: values[rows])
 
     def _map(self, function, *others):
-        """Apply a function to each array of this index, and those of others."""
+        """Apply a function to each array of this and other indices."""
         indices = [self, *others]
         arrays = {
             field.name: function(*(getattr(index, field.name) for index in indices))
@@ -131,11 +131,11 @@ def check_file(path):
     Raises
     ------
     TrainingDataError
-        If it has not, with what to do.
+        If it does not; the message says what to do.
     DL1FileError
-        If it cannot be read, or its tables are damaged or do not fit each other.
+        If it cannot be read, or its tables are damaged or do not match.
     """
-    # The focal length does not matter here, and old files know only one.
+    # The focal length does not matter here, and old files have only one.
     with open_events(path, "EQUIVALENT") as reader:
         if reader.n_events > 0:
             _check_content(reader)
@@ -145,8 +145,8 @@ def check_file(path):
 def _check_content(reader):
     if not reader.has_truth:
         raise TrainingDataError(
-            f"{reader.path} has no simulated showers: the truth of simulations is "
-            "needed, not observations"
+            f"{reader.path} has no simulated showers: training needs simulations, not "
+            "observations"
         )
     without = reader.without_masks()
     if without:
@@ -167,7 +167,7 @@ def read_index(
     path : pathlib.Path
         A file of simulations, with images and parameters.
     number : int
-        By which the index knows the file.
+        Number of the file in the index.
     telescope : str
         Telescope type, for example ``LST_LST_LSTCam``.
     label : {0, 1}
@@ -175,7 +175,7 @@ def read_index(
     quality_query : ImageQualityQuery
         Selects the images by their DL1 parameters, and counts them.
     tasks : collection of str, optional
-        What networks learn; by default all that they do unless told otherwise.
+        What networks learn. Default: `default_tasks`.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
         The atmosphere of the showers; by default that of the file.
 
@@ -187,14 +187,14 @@ def read_index(
     Raises
     ------
     DL1FileError
-        If particles are not what the label says, or truth or pointing is not known.
+        If particles contradict the label, or truth or pointing is not known.
     TrainingDataError
-        If what is to be learnt is not known.
+        If a target is not known.
     """
-    # The class is the label, which the index has anyway.
+    # The target of the class is the label.
     learnt = [TASKS[t] for t in tasks or default_tasks() if TASKS[t].of_gammas]
     parts = [_empty_index(learnt)]
-    # The focal length does not matter here, and old files know only one.
+    # The focal length does not matter here, and old files have only one.
     with open_events(path, "EQUIVALENT") as reader:
         tel_ids = reader.subarray.get_tel_ids_for_type(telescope)
         for events in telescope_events(
@@ -235,7 +235,7 @@ def _target(path, events, task):
     if missing:
         names = ", ".join(missing)
         raise TrainingDataError(
-            f"{path} does not say the {names} of its showers: {task.advice}"
+            f"{path} does not have the {names} of its showers: {task.advice}"
         )
     target = task.to_target(events).astype(np.float32)
     unknown = np.flatnonzero(~np.isfinite(target).all(axis=1))
@@ -249,7 +249,7 @@ def _target(path, events, task):
 
 
 def _index_events(events, targets):
-    """Index of telescope events, as `telescope_events` gives them."""
+    """Index of telescope events, as returned by `telescope_events`."""
     pointing = np.column_stack(
         [events[name].to_value(u.deg) for name in ("pointing_alt", "pointing_az")]
     )

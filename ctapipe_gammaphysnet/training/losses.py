@@ -14,23 +14,24 @@ __all__ = ["FixedWeights", "UncertaintyWeighting", "task_losses"]
 def task_losses(outputs, targets):
     """Loss of each task over a batch.
 
-    Cross-entropy for the class; L1 for each regression, over gammas alone: the energy
-    that a proton would have as a gamma is not to be learnt (the paper's masked loss).
+    Cross-entropy for the class; L1 for each regression. Regressions are learnt from
+    gammas alone, as in the paper (masked loss).
 
     Parameters
     ----------
     outputs : dict of str to torch.Tensor
-        Of the network, shape (batch, n_outputs).
+        Outputs of the network, shape (batch, n_outputs).
     targets : dict of str to torch.Tensor
         ``"class"``: index of the class, 0 for gammas, shape (batch,), int64.
-        ``"weight"``: weight of each image, shape (batch,). The others: as the outputs.
+        ``"weight"``: weight of each image, shape (batch,). The others: same shape as
+        the outputs.
 
     Returns
     -------
     dict of str to torch.Tensor
         The loss of each task in ``outputs``, shape (): the weighted mean over the
-        images. A regression's loss is 0 if there is no gamma in the batch. Where a
-        batch is shared between processes, the mean of their losses is the batch's.
+        images. A regression's loss is 0 if there is no gamma in the batch. If processes
+        split a batch, the mean of their losses is the loss of the batch.
     """
     weight = targets["weight"]
     gamma_weight = weight * (targets["class"] == 0)
@@ -45,16 +46,16 @@ def task_losses(outputs, targets):
 
 def _weighted_mean(values, weight):
     total, n_processes = sum_over_processes(weight.sum())
-    # Not a weight that is small, but none at all, must not divide.
+    # Only a weight of exactly 0 must not divide; small ones may.
     total = torch.where(total > 0, total, 1)
     return n_processes * (values * weight).sum() / total
 
 
 class UncertaintyWeighting(nn.Module):
-    """Balance tasks by a learnt uncertainty of each (Kendall et al. 2018).
+    """Balance tasks by their learnt uncertainties (Kendall et al. 2018).
 
-    The total loss is the sum over tasks of exp(-s) L + s. Where a task's loss L is
-    large, a larger s lowers its weight exp(-s), at the price of s itself.
+    The total loss is the sum over tasks of exp(-s) L + s. If a task's loss L is large,
+    a larger s lowers its weight exp(-s), at the price of s itself.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class UncertaintyWeighting(nn.Module):
 
     def __init__(self, tasks):
         super().__init__()
-        # Starts at 1 as in the authors' implementation; the paper gives no value.
+        # 1 as in the authors' implementation; the paper gives no value.
         self.log_scales = nn.ParameterDict(
             {task: nn.Parameter(torch.ones(())) for task in tasks}
         )
@@ -82,7 +83,7 @@ class UncertaintyWeighting(nn.Module):
 
 
 class FixedWeights(nn.Module):
-    """Weigh tasks by hand.
+    """Balance tasks by fixed weights.
 
     Parameters
     ----------

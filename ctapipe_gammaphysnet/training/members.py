@@ -1,23 +1,23 @@
-"""Members that are added to a model file."""
+"""Add members to a model file."""
 
 from ..model.card import is_complete
 from ..model.errors import ModelFileError
 from ..model.file import Model, read_model
 from .describe import list_differences
 
-__all__ = ["add_members", "check_alike_training"]
+__all__ = ["add_members", "check_same_training"]
 
-#: Differences that a message names, and letters of each.
-_LISTED, _LETTERS = 3, 200
+#: Number of differences that a message lists, and of characters for each.
+_LISTED, _CHARACTERS = 3, 200
 
 
-def check_alike_training(path, old, new):
-    """Check that two networks' members are of one ensemble, but for their seeds.
+def check_same_training(path, old, new):
+    """Check that the members of two networks differ in nothing but their seeds.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file of the old one.
+        The file of the old network.
     old, new : NetworkCard
         The networks, for the same telescope type.
 
@@ -31,7 +31,7 @@ def check_alike_training(path, old, new):
     for part in ("telescope", "network", "input", "targets", "training"):
         if getattr(old, part) != getattr(new, part):
             found = list(list_differences(before[part], now[part]))
-            texts = [text[:_LETTERS] + "…" * (len(text) > _LETTERS) for text in found]
+            texts = [t[:_CHARACTERS] + "…" * (len(t) > _CHARACTERS) for t in found]
             more = ["and more"] * (len(texts) > _LISTED)
             raise ModelFileError(
                 f"{path}: its members for {new.telescope.type} differ from the new "
@@ -44,8 +44,8 @@ def check_alike_training(path, old, new):
 def add_members(path, model, resumed=()):
     """Add a model's members to those in a file.
 
-    Members in the file that were not trained to the end give way to those of the same
-    seed, and so do those of a training that is resumed.
+    A new member replaces one in the file that has the same seed, if that is incomplete
+    or from a training that is resumed.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def add_members(path, model, resumed=()):
     model : Model
         The new members.
     resumed : collection of int
-        Seeds whose members in the file are of the training that is resumed.
+        Seeds whose members in the file are from the training that is resumed.
 
     Returns
     -------
@@ -64,8 +64,8 @@ def add_members(path, model, resumed=()):
     Raises
     ------
     ModelFileError
-        If the file's networks are for other telescopes, or have another architecture
-        or training than the new ones, or have members of their seeds already.
+        If the file's networks are for other telescopes, have another architecture or
+        training than the new ones, or already have members of their seeds.
     """
     before = read_model(path)
     old = {card.telescope.type: card for card in before.card.networks}
@@ -77,13 +77,13 @@ def add_members(path, model, resumed=()):
         )
     cards, weights = [], []
     for name, card in new.items():
-        check_alike_training(path, old[name], card)
+        check_same_training(path, old[name], card)
         seeds = {member.seed for member in card.members}
         complete = {m.seed for m in old[name].members if is_complete(m)}
         twice = (seeds & complete).difference(resumed)
         if twice:
             raise ModelFileError(
-                f"{path} has members of the seeds {sorted(twice)} for {name}"
+                f"{path} already has members of the seeds {sorted(twice)} for {name}"
             )
         number = list(old).index(name)
         kept = [
@@ -100,7 +100,7 @@ def add_members(path, model, resumed=()):
         weights.append(weights_of_members)
     update = {
         "networks": tuple(cards),
-        # Not lost where the new members' training has none.
+        # The old note is kept if there is no new one.
         "note": model.card.note or before.card.note,
     }
     return Model(model.card.model_copy(update=update), tuple(weights))

@@ -7,8 +7,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from ..tasks import TASKS
-from .figures import figures_of_merit
 from .losses import FixedWeights, UncertaintyWeighting, task_losses
+from .metrics import validation_metrics
 from .processes import gather, sum_over_processes
 
 __all__ = ["NotFiniteError", "TrainingModule"]
@@ -20,9 +20,9 @@ class NotFiniteError(FloatingPointError):
     Parameters
     ----------
     message : str
-        Which step, and which losses.
+        The step, and the losses.
     rows : sequence of int
-        The images of the step, as rows of the index, where it is one step's.
+        The images of the step, as rows of the index; empty if not from one step.
     """
 
     def __init__(self, message, rows=()):
@@ -40,14 +40,14 @@ class TrainingModule(lightning.LightningModule):
     recipe : Recipe
         Learning rates, their decay, weight decay, weights of the tasks.
     make_streams : callable
-        Makes the `TrainingStream` and the `ValidationStream` of a process, from its
-        number and the number of processes; the latter may be None.
+        Function of the number of a process and the number of processes, that returns
+        its `TrainingStream` and `ValidationStream`, or None instead of the latter.
 
     Attributes
     ----------
     history : list of dict of str to float
-        For each epoch the losses and weights of the tasks, and the figures of the
-        validation data, unweighted.
+        For each epoch the losses and weights of the tasks, and the validation metrics,
+        unweighted.
     """
 
     def __init__(self, network, recipe, make_streams):
@@ -62,8 +62,8 @@ class TrainingModule(lightning.LightningModule):
         self.history = []
         self._make_streams = make_streams
         self._validation = []
-        self._figures = {}
-        # Sums over the epoch, not a list of its steps.
+        self._metrics = {}
+        # Sums over the steps of an epoch.
         self._loss_sums = {}
 
     def setup(self, stage):
@@ -78,16 +78,16 @@ class TrainingModule(lightning.LightningModule):
         self.training_stream.close()
 
     def train_dataloader(self):
-        """Batches to train on, in a resumed training from the last step on."""
+        """Training batches, in a resumed training from the last step on."""
         self.training_stream.step = self.trainer.global_step
         return self.training_stream
 
     def val_dataloader(self):
-        """Batches to validate with."""
+        """Validation batches."""
         return self.validation_stream
 
     def configure_optimizers(self):
-        """Adam, without weight decay on the balance; learning rates by the recipe."""
+        """Adam, without weight decay for the balance; learning rates by the recipe."""
         recipe = self.recipe
         groups = [
             {
@@ -120,7 +120,7 @@ class TrainingModule(lightning.LightningModule):
             return lr_scheduler.CosineAnnealingLR(optimizer, total)
         if recipe.schedule == "one-cycle":
             rates = [group["lr"] for group in optimizer.param_groups]
-            # Adam's momentum stays: nothing but the learning rate is to change.
+            # Only the learning rate changes, not Adam's momentum.
             return lr_scheduler.OneCycleLR(
                 optimizer, rates, total, cycle_momentum=False
             )
@@ -152,18 +152,18 @@ class TrainingModule(lightning.LightningModule):
         )
 
     def on_validation_epoch_end(self):
-        """Compute the figures of the validation data, all of it at once."""
+        """Compute the validation metrics from all batches together."""
         parts = [part for parts in gather(self._validation) for part in parts]
         self._validation = []
         outputs, targets = (
             {name: torch.cat([part[name] for part in side]) for name in side[0]}
             for side in zip(*parts, strict=True)
         )
-        self._figures = {
+        self._metrics = {
             f"validation loss {task}": loss.item()
             for task, loss in _unweighted_losses(outputs, targets).items()
         }
-        self._figures |= figures_of_merit(
+        self._metrics |= validation_metrics(
             {task: output.numpy() for task, output in outputs.items()},
             {task: target.numpy() for task, target in targets.items()},
         )
@@ -181,10 +181,10 @@ class TrainingModule(lightning.LightningModule):
                     for task, total in self._mean_loss_sums().items()
                 },
                 **{f"weight {k}": v for k, v in self.balance.weights().items()},
-                **self._figures,
+                **self._metrics,
             }
         )
-        self._loss_sums, self._figures = {}, {}
+        self._loss_sums, self._metrics = {}, {}
         self._stop_if_no_progress()
 
     def _stop_if_no_progress(self):
@@ -215,7 +215,7 @@ class TrainingModule(lightning.LightningModule):
                 )
 
     def _mean_loss_sums(self):
-        """Sums of the losses over the epoch so far, the mean of all processes'."""
+        """Sums of the losses over the epoch so far, averaged over the processes."""
         means = {}
         for task, total in self._loss_sums.items():
             total, n = sum_over_processes(torch.as_tensor(total, device=self.device))
@@ -223,15 +223,15 @@ class TrainingModule(lightning.LightningModule):
         return means
 
     def on_save_checkpoint(self, checkpoint):
-        """Keep what is not Lightning's."""
+        """Add history and losses to Lightning's checkpoint."""
         checkpoint["history"] = self.history
         checkpoint["loss_sums"] = self._mean_loss_sums()
 
     def on_load_checkpoint(self, checkpoint):
-        """Take back what is not Lightning's."""
+        """Restore history and losses from the checkpoint."""
         self.history = checkpoint["history"]
         self._loss_sums = checkpoint["loss_sums"]
-        # Lightning does not know that the epochs before were the last ones.
+        # Lightning does not store that early stopping had ended the training.
         self._stop_if_no_progress()
 
 
@@ -249,7 +249,7 @@ def _unweighted_losses(outputs, targets):
 def _validation_loss(row):
     """Sum of the validation losses after an epoch."""
     losses = [v for name, v in row.items() if name.startswith("validation loss")]
-    # Without any there is nothing that could fall: it must not look like the lowest.
+    # Without losses: NaN, since a sum of 0 would be the lowest.
     return math.fsum(losses) if losses else math.nan
 
 

@@ -1,8 +1,8 @@
-"""What a training leaves on disk: the model, and a folder beside it.
+"""Output files of a training: the model, and a folder next to it.
 
-The folder has the checkpoint of each member until the model is written, the figures
-after each epoch, and the curves. Nothing that is there already is lost, unless the
-training goes on from it, or the user gave it up with ``--overwrite``.
+The folder contains the checkpoint of each member until the model is written, the
+metrics after each epoch, and the curves. Existing files are kept, unless the training
+continues from them or the user passes ``--overwrite``.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ from ..files.output import (
 from ..model.card import is_complete
 from ..model.errors import ModelFileError
 from ..model.file import Model, read_card, write_model
-from .members import add_members, check_alike_training
+from .members import add_members, check_same_training
 
 __all__ = ["Outputs", "Paths"]
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where the training of a member keeps what it must not lose.
+    """Files of a member's training.
 
     Attributes
     ----------
     checkpoint : pathlib.Path
         The state of the training.
     history : pathlib.Path
-        The figures after each epoch, CSV.
+        The metrics after each epoch, CSV.
     tensorboard : pathlib.Path or None
         Directory of a log for TensorBoard.
     """
@@ -57,24 +57,24 @@ class Outputs:
     members : list of tuple
         Telescope type (str) and seed (int) of each member to train.
     resume : bool
-        Whether interrupted trainings go on.
+        Whether interrupted trainings continue.
     add_members : bool
         Whether the members are added to those in the model file.
     overwrite : bool
-        Whether all that is there may be replaced.
+        Whether existing files may be replaced.
     tensorboard : bool
-        Whether there is a log for TensorBoard.
+        Whether to write a log for TensorBoard.
 
     Attributes
     ----------
     folder : pathlib.Path
-        The folder beside the model file, whose name ends in ``.training``.
+        The folder next to the model file, whose name ends in ``.training``.
     curves : pathlib.Path
         The curves of all members, PNG.
     paths : dict of tuple to Paths
-        Where each member's training keeps its state.
+        Files of each member's training.
     resumed : set of int
-        Seeds that had a checkpoint: their members go on, or were not written yet.
+        Seeds with a checkpoint: their trainings continue, or were not written yet.
     """
 
     def __init__(
@@ -105,44 +105,44 @@ class Outputs:
         self.resumed = set()
 
     def has_all(self):
-        """Tell whether nothing is left to train, as for a job that is run again.
+        """Check whether nothing is left to train, as in a repeated job.
 
         Returns
         -------
         bool
-            True if all members are in the model file, complete.
+            True if all members are in the model file, fully trained.
         """
         return not self._interrupted() and self._complete().issuperset(self.paths)
 
     @property
-    def goes_on(self):
-        """Whether the model file is kept: its members are, or are trained on."""
-        # An interrupted training has written what it had.
+    def continues(self):
+        """Whether the members in the model file are kept, or trained further."""
+        # An interrupted training has written its unfinished members.
         return self.add_members or (self.resume and bool(self.resumed))
 
     @contextlib.contextmanager
     def claimed(self, inputs, log):
         """Keep other processes from training the same members.
 
-        The folder is made, and it is tried whether all can be written in the end.
+        This makes the folder, and checks that all files can be written in the end.
 
         Parameters
         ----------
         inputs : list of pathlib.Path
             Files that must stay as they are.
         log : logging.Logger
-            Is told if there are no locks.
+            Where to warn if there are no locks.
 
         Yields
         ------
         None
-            While no other process may train them.
+            While no other process can train them.
 
         Raises
         ------
         ToolConfigurationError
-            If the folder or a file in it cannot be written, there are no locks though
-            members are to be added, or another process trains one of the members.
+            If the folder or a file in it cannot be written, members are to be added
+            but there are no locks, or another process trains one of the members.
         """
         self._make_folder()
         check_file(self.curves, inputs)
@@ -161,8 +161,8 @@ class Outputs:
             self.folder.mkdir(exist_ok=True)
         except FileExistsError as error:
             raise ToolConfigurationError(
-                f"{self.folder} is no folder, but the checkpoints of {self.model} go "
-                "into a folder of this name: move it, or choose another output"
+                f"{self.folder} is not a folder, but the checkpoints of {self.model} "
+                "need a folder of this name: move it, or choose another output"
             ) from error
         except OSError as error:
             raise ToolConfigurationError(
@@ -171,12 +171,12 @@ class Outputs:
             ) from error
 
     def _try_lock(self):
-        """Find out now whether members can be added at the end."""
+        """Check early that members can be added at the end."""
         try:
             with locked(real_path(self.model), wait=False):
                 pass
         except BlockingIOError:
-            # Others add theirs: there are locks.
+            # Another process adds members: there are locks.
             pass
         except OSError as error:
             raise ToolConfigurationError(
@@ -193,8 +193,8 @@ class Outputs:
             telescope, seed = member
             raise ToolConfigurationError(
                 f"another process trains seed {seed} of {telescope} for {self.model}: "
-                "wait for it, or choose other seeds. Processes that are to share the "
-                "work need --devices and --nodes"
+                "wait for it, or choose other seeds. Processes that split one training "
+                "need --devices and --nodes"
             ) from error
         except OSError as error:
             log.warning(
@@ -207,13 +207,13 @@ class Outputs:
         remove_unfinished(checkpoint)
 
     def check_checkpoints(self):
-        """Go on from the checkpoints that are there, or start anew, as asked for.
+        """Continue from existing checkpoints or remove them, as requested.
 
         Raises
         ------
         ToolConfigurationError
-            If there are checkpoints, and neither was asked for; or if the model would
-            lose a member by being written anew.
+            If there are checkpoints, but neither was requested; or if a rewritten model
+            would lose a member.
         """
         interrupted = self._interrupted()
         self.resumed = {seed for _, seed in interrupted}
@@ -221,31 +221,31 @@ class Outputs:
             self.remove_checkpoints()
         elif interrupted and not self.resume:
             raise ToolConfigurationError(
-                f"{self.paths[interrupted[0]].checkpoint} is of a training that was "
-                "interrupted: go on with --resume, or start anew with --overwrite"
+                f"{self.paths[interrupted[0]].checkpoint} is from a training that was "
+                "interrupted: continue with --resume, or start again with --overwrite"
             )
         elif interrupted and not self.add_members:
             self._check_no_checkpoint_is_left_out()
             self._check_no_member_is_lost()
 
     def check_records(self):
-        """Check that figures and curves that are there are of trainings that go on.
+        """Check that existing metrics and curves belong to trainings that continue.
 
         Raises
         ------
         ToolConfigurationError
-            If one is not, and would be replaced.
+            If a file does not, and would be replaced.
         """
-        # A member that is in the model already is refused with better words.
-        going_on = {*self._interrupted(), *self._complete()}
-        records = [p.history for m, p in self.paths.items() if m not in going_on]
-        # Whoever adds a member draws its curves anew.
-        if not self.goes_on:
+        # A member in the model is refused later, with a better message.
+        continued = {*self._interrupted(), *self._complete()}
+        records = [p.history for m, p in self.paths.items() if m not in continued]
+        # Curves are drawn again for the members that are added.
+        if not self.continues:
             records.append(self.curves)
         for path in records:
             if path.exists():
                 raise ToolConfigurationError(
-                    f"{path} exists, but is of no training that goes on: move it, or "
+                    f"{path} exists, but no training continues from it: move it, or "
                     "replace it with --overwrite"
                 )
 
@@ -255,17 +255,17 @@ class Outputs:
         Parameters
         ----------
         networks : list of NetworkCard
-            Those that would be trained; all are in the file.
+            Networks that would be trained; all are in the file.
 
         Raises
         ------
         ToolConfigurationError
-            If one differs, with what.
+            If one differs; the message says in what.
         """
         old = {card.telescope.type: card for card in read_card(self.model).networks}
         try:
             for new in networks:
-                check_alike_training(self.model, old[new.telescope.type], new)
+                check_same_training(self.model, old[new.telescope.type], new)
         except ModelFileError as error:
             raise ToolConfigurationError(str(error)) from error
 
@@ -274,13 +274,13 @@ class Outputs:
         return [m for m, paths in self.paths.items() if paths.checkpoint.exists()]
 
     def _complete(self):
-        """Members in the model file that were trained to the end."""
+        """Members in the model file that are fully trained."""
         with contextlib.suppress(ModelFileError):
             return {member for member, complete in self._written().items() if complete}
         return set()
 
     def _written(self):
-        """Members in the model file, and whether they were trained to the end."""
+        """Members in the model file, and whether they are fully trained."""
         if not self.model.exists():
             return {}
         return {
@@ -290,17 +290,17 @@ class Outputs:
         }
 
     def _check_no_checkpoint_is_left_out(self):
-        """The model is written anew: with all members that were under way."""
+        """A rewritten model must have all members of the interrupted training."""
         asked_for = {paths.checkpoint for paths in self.paths.values()}
         others = set(self.folder.glob("*_seed*.ckpt")) - asked_for
         if others:
             raise ToolConfigurationError(
-                f"{min(others)} is of the same interrupted training, but neither "
-                "--seeds nor --telescope-types ask for it: give all, or remove it"
+                f"{min(others)} is from the same interrupted training, but its member "
+                "is not in --seeds and --telescope-types: add it, or remove the file"
             )
 
     def _check_no_member_is_lost(self):
-        """The model is written anew: whatever is in the file must be trained."""
+        """A rewritten model must have all members of the file."""
         try:
             lost = [member for member in self._written() if member not in self.paths]
         except ModelFileError as error:
@@ -317,7 +317,7 @@ class Outputs:
             )
 
     def try_to_write(self, card):
-        """Write a model like that at the end, and remove it.
+        """Write a model like the final one, and remove it.
 
         Parameters
         ----------
@@ -368,7 +368,7 @@ class Outputs:
         try:
             with locked(output) if self.add_members else contextlib.nullcontext():
                 if self.resume and not self.add_members:
-                    # Others may have added theirs meanwhile.
+                    # Another process may have added members.
                     self._check_no_member_is_lost()
                 write_model(
                     output,
@@ -377,20 +377,20 @@ class Outputs:
                 )
         except (ModelFileError, OutputError, OSError) as error:
             raise ToolConfigurationError(
-                f"{error}. What was trained is kept in {self.folder}: when this is "
-                "mended, the same command with --resume (without --overwrite) writes "
-                "the model"
+                f"{error}. The trained members are kept in {self.folder}. Solve the "
+                "problem, then repeat the command with --resume (without --overwrite) "
+                "to write the model"
             ) from error
 
     def remove_checkpoints(self):
-        """Remove the members' checkpoints: they are in the model, or given up."""
+        """Remove the members' checkpoints."""
         for paths in self.paths.values():
             paths.checkpoint.unlink(missing_ok=True)
 
 
 def _untrained(card):
-    """Model of a card whose weights are 0."""
-    # Only now: help and complaints must not wait for the network.
+    """Model of a card with weights of 0."""
+    # Not at the top: help and error messages must not wait for the network.
     from ..network import parameter_shapes
 
     weights = []

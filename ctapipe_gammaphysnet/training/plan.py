@@ -1,4 +1,4 @@
-"""What is to be trained, on which images, and how: checked before it begins."""
+"""The plan of a training: networks, images and settings, checked before it begins."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ __all__ = ["Plan", "prepare"]
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is to be trained, and how.
+    """Networks to train, and how.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Plan:
     hardware : Hardware
         Where to compute.
     atmosphere : pathlib.Path or None
-        File that has the atmosphere of the showers; None if each has its own.
+        File with the atmosphere of the showers; None if each file has its own.
     """
 
     files: dict
@@ -57,12 +57,12 @@ class Plan:
 
 
 def prepare(plan, name, parent):
-    """Find what the networks of a telescope type are trained on, and all settings.
+    """Find the training data of a telescope type, and all settings.
 
     Parameters
     ----------
     plan : Plan
-        What is to be trained.
+        The plan.
     name : str
         Telescope type.
     parent : ctapipe.core.Tool
@@ -73,7 +73,7 @@ def prepare(plan, name, parent):
     data : TrainingSet
         The images, and the network.
     settings : dict
-        All that must not change when a training is resumed, as JSON values.
+        Settings that must not change when a training is resumed, as JSON values.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def prepare(plan, name, parent):
 
 
 def _select(plan, name, parent):
-    """Images for training and for validation, and counts of the selection."""
+    """Training and validation images, and counts of the selection."""
     paths, labels = zip(*plan.labelled, strict=True)
     query = TrainingQualityQuery(parent=parent)
     training, validation = split_images(

@@ -1,4 +1,4 @@
-"""What processes that share each batch must tell each other."""
+"""Communication between processes that split each batch."""
 
 import torch
 from torch import distributed
@@ -33,7 +33,7 @@ def sum_over_processes(value):
     Parameters
     ----------
     value : torch.Tensor
-        This process's.
+        The value of this process.
 
     Returns
     -------
@@ -49,36 +49,36 @@ def sum_over_processes(value):
 
 
 def any_process(condition, device):
-    """Tell whether something is so in any process.
+    """Check whether a condition is true in any process.
 
     Parameters
     ----------
     condition : bool
-        Whether it is so in this one.
+        Whether it is true in this process.
     device : torch.device
-        Where processes can talk to each other.
+        Device for the communication.
 
     Returns
     -------
     bool
-        Whether it is so in any.
+        Whether it is true in any process.
     """
     count, _ = sum_over_processes(torch.tensor(float(condition), device=device))
     return bool(count > 0)
 
 
 def gather(value):
-    """Collect what each process has.
+    """Collect a value from each process.
 
     Parameters
     ----------
     value : object
-        This process's.
+        The value of this process.
 
     Returns
     -------
     list of object
-        All processes'.
+        The values of all processes.
     """
     values = [value] * n_processes()
     if len(values) > 1:
@@ -87,9 +87,9 @@ def gather(value):
 
 
 class SharedBatchNorm(BatchNorm):
-    """Batch normalisation over a batch that is shared between processes.
+    """Batch normalisation over a batch that is split between processes.
 
-    PyTorch's own does this on GPUs only.
+    PyTorch's own needs GPUs.
     """
 
     def forward(self, x):
@@ -100,7 +100,7 @@ class SharedBatchNorm(BatchNorm):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         count, _ = sum_over_processes(x.new_tensor(float(x.shape[0] * x.shape[2])))
         mean = all_reduce(x.sum(dim=(0, 2))) / count
-        # Not the mean square minus this: where they are close, little would be left.
+        # The difference of mean square and squared mean could lose all precision.
         deviation = x - mean[:, None]
         variance = all_reduce((deviation * deviation).sum(dim=(0, 2))) / count
         with torch.no_grad():
@@ -112,19 +112,8 @@ class SharedBatchNorm(BatchNorm):
         return deviation * scale[:, None] + self.bias[:, None]
 
     def rectified(self, x):
-        """Normalise over all processes' batch, then ReLU.
-
-        Parameters
-        ----------
-        x : torch.Tensor
-            Features, shape (batch, channels, pixels).
-
-        Returns
-        -------
-        torch.Tensor
-            Of the same shape.
-        """
-        # Compiled code knows the batch of this process alone.
+        """Normalise over all processes' batch, then ReLU."""
+        # Compiled code normalises over the batch of this process alone.
         return torch.relu(self(x)) if self.training else super().rectified(x)
 
 

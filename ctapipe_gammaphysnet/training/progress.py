@@ -1,4 +1,4 @@
-"""How far a training is: a bar on a terminal, elsewhere a line now and then."""
+"""Progress of a training: a bar on a terminal, otherwise a line now and then."""
 
 import sys
 import time
@@ -8,17 +8,17 @@ from tqdm.auto import tqdm
 
 __all__ = ["show_progress"]
 
-#: Seconds between two lines, where there are no bars.
+#: Seconds between two lines.
 _INTERVAL = 60
 
 
 def show_progress(say):
-    """Make the callback that shows how far a training is.
+    """Make the callback that shows the progress of a training.
 
     Parameters
     ----------
     say : callable
-        Is told a line now and then, if the standard error is no terminal.
+        Called with a line now and then, if the standard error is not a terminal.
 
     Returns
     -------
@@ -53,7 +53,7 @@ class _Bar(lightning.Callback):
 
 
 class _Lines(lightning.Callback):
-    """The same in lines: at the end of each epoch, and now and then in long ones."""
+    """Lines of progress: after each epoch, and now and then in long epochs."""
 
     def __init__(self, say):
         self._say = say

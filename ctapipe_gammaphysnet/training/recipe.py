@@ -1,4 +1,4 @@
-"""The recipe of a training, and what enters the network, as configuration."""
+"""Configuration of a training, and of the network's input."""
 
 from ctapipe.core import Component, ToolConfigurationError
 from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
@@ -12,14 +12,12 @@ __all__ = ["InputTransformation", "Recipe"]
 class Recipe(Component):
     """How a γ-PhysNet is trained. The defaults are the paper's (Section 3.2)."""
 
-    epochs = Int(25, min=1, help="How many times each image is shown.").tag(config=True)
+    epochs = Int(25, min=1, help="Number of passes over the images.").tag(config=True)
 
     batch_size = Int(
         128,
         min=2,
-        help=(
-            "Images per step, of all processes together. The paper does not give it."
-        ),
+        help=("Images per step, of all processes together. Not given in the paper."),
     ).tag(config=True)
 
     learning_rate = FiniteFloat(1e-3, positive=True, help="Learning rate of Adam.").tag(
@@ -40,7 +38,10 @@ class Recipe(Component):
     decay_every = Int(
         10,
         min=1,
-        help="With ``step``, the learning rate is divided by 10 every so many epochs.",
+        help=(
+            "With ``step``, the number of epochs after which the learning rate is"
+            " divided by 10."
+        ),
     ).tag(config=True)
 
     weight_decay = FiniteFloat(
@@ -51,8 +52,8 @@ class Recipe(Component):
         0.025,
         min=0,
         help=(
-            "Learning rate of the balance between tasks (Kendall et al. 2018). The"
-            " paper does not give it; this is its authors'."
+            "Learning rate of the balance between tasks (Kendall et al. 2018). Not"
+            " given in the paper; this is the value in its authors' code."
         ),
     ).tag(config=True)
 
@@ -78,8 +79,9 @@ class Recipe(Component):
         max=1,
         allow_none=True,
         help=(
-            "Share of signal in each batch. By default it is that of all images; with"
-            " another, the images of one class are shown more often than the other's."
+            "Share of signal in each batch. Default: the share in all images. With"
+            " another share, images of one class are used more often than those of the"
+            " other."
         ),
     ).tag(config=True)
 
@@ -88,9 +90,9 @@ class Recipe(Component):
         min=-5,
         max=5,
         help=(
-            "Images are weighted in the losses with the true energy to this power; the"
-            " mean weight of each class is 1. A sample with the spectral index -2"
-            " counts like one with -2.6 if this is -0.6."
+            "Weight images in the losses by the true energy to this power; the mean"
+            " weight of each class is 1. With -0.6, a sample with the spectral index -2"
+            " is weighted to an index of -2.6."
         ),
     ).tag(config=True)
 
@@ -99,9 +101,9 @@ class Recipe(Component):
         min=1,
         allow_none=True,
         help=(
-            "Stop when the sum of the validation losses has not fallen for so many"
-            " epochs. By default all epochs are trained. It needs validation images, of"
-            " background too where the class is learnt."
+            "Stop when the sum of the validation losses has not fallen for this many"
+            " epochs. By default all epochs are trained. This needs validation images,"
+            " also of background if the class is learnt."
         ),
     ).tag(config=True)
 
@@ -109,8 +111,8 @@ class Recipe(Component):
         20_000,
         min=2,
         help=(
-            "Number of images that are shuffled in memory; twice as many are in"
-            " memory. More mix better where showers are not in random order."
+            "Number of images that are shuffled together; memory holds twice as many."
+            " Raise it if the showers of a file are not in random order."
         ),
     ).tag(config=True)
 
@@ -118,11 +120,11 @@ class Recipe(Component):
         None,
         min=1,
         allow_none=True,
-        help="Write a checkpoint every so many steps too, not only after each epoch.",
+        help="Write a checkpoint not only after each epoch, but every so many steps.",
     ).tag(config=True)
 
     def check(self, tasks, validation_fraction, n_processes):
-        """Refuse what cannot be meant; settings by themselves are checked already.
+        """Check that settings do not contradict each other.
 
         Parameters
         ----------
@@ -131,16 +133,16 @@ class Recipe(Component):
         validation_fraction : float
             Share of the showers kept for validation.
         n_processes : int
-            Number of processes that share each batch.
+            Number of processes that split each batch.
 
         Raises
         ------
         ToolConfigurationError
-            If settings contradict each other or these.
+            If they do.
         """
         if self.batch_size < n_processes:
             raise ToolConfigurationError(
-                f"a batch of {self.batch_size} images cannot be shared by "
+                f"a batch of {self.batch_size} images cannot be split between "
                 f"{n_processes} processes: raise Recipe.batch_size"
             )
         for task in self.task_weights.keys() ^ set(tasks):
@@ -165,22 +167,22 @@ class Recipe(Component):
             )
         if self.patience >= self.epochs:
             self.log.warning(
-                "Recipe.patience=%d ends no training of %d epochs",
+                "Recipe.patience=%d has no effect on a training of %d epochs",
                 self.patience,
                 self.epochs,
             )
         elif self.schedule != "step":
             self.log.warning(
                 "Recipe.patience may end the training before the learning rate has "
-                "fallen as Recipe.schedule=%s has it",
+                "fallen according to Recipe.schedule=%s",
                 self.schedule,
             )
 
 
 class InputTransformation(Component):
-    """What enters the network. The defaults are the paper's: images as they are.
+    """Input of the network. The defaults are the paper's: unchanged images.
 
-    It is stored in the model file, and applied by everything that uses it.
+    The settings are stored in the model file, and applied whenever it is used.
     """
 
     image = CaselessStrEnum(
@@ -197,47 +199,50 @@ class InputTransformation(Component):
         default_value="linear",
         help=(
             "Charge divided by ``charge_scale``, or the inverse hyperbolic sine of"
-            " that: linear for small and logarithmic for large charges."
+            " the quotient: linear for small and logarithmic for large charges."
         ),
     ).tag(config=True)
 
     charge_scale = FiniteFloat(
-        1.0, min=1e-6, help="What the charge is divided by, in p.e."
+        1.0, min=1e-6, help="Divisor of the charge, in p.e."
     ).tag(config=True)
 
     peak_time_reference = CaselessStrEnum(
         ["none", "image"],
         default_value="none",
         help=(
-            "From where peak times count: from the start of the readout, or from the"
-            " mean of the cleaned pixels weighted with their charge (``image``)."
+            "Zero of the peak times: the start of the readout, or the mean of the"
+            " cleaned pixels, weighted by their charge (``image``)."
         ),
     ).tag(config=True)
 
     peak_time_scale = FiniteFloat(
-        1.0, min=1e-6, help="What the peak time is then divided by, in ns."
+        1.0, min=1e-6, help="Divisor of these peak times, in ns."
     ).tag(config=True)
 
     peak_time_pixels = CaselessStrEnum(
         ["all", "cleaned"],
         default_value="all",
         help=(
-            "Which pixels' peak times enter: all, or those that survived the image"
-            " cleaning and ``peak_time_rings`` around them; the others' are 0."
+            "Which pixels' peak times the network sees: all, or those that survived the"
+            " image cleaning and ``peak_time_rings`` around them; the others are 0."
         ),
     ).tag(config=True)
 
     peak_time_rings = Int(
-        0, min=0, max=10, help="With ``cleaned``, how many rings of neighbours to add."
+        0,
+        min=0,
+        max=10,
+        help="Number of rings of neighbouring pixels to add to ``cleaned`` ones.",
     ).tag(config=True)
 
     def card(self):
-        """Describe it for the model card.
+        """Describe the input for the model card.
 
         Returns
         -------
         InputCard
-            The same as a card.
+            The same settings.
         """
         names = self.trait_names(config=True)
         return InputCard(**{name: getattr(self, name) for name in names})

@@ -1,4 +1,4 @@
-"""What is kept of a training for people: tables and curves."""
+"""Records of a training for its users: tables and curves."""
 
 import csv
 import io
@@ -27,18 +27,22 @@ _CURVES = {
 _LINES = ("-", "--", ":", "-.")
 
 
-def _task_of_figure():
-    """Task of each figure of merit on validation data."""
-    return {f: name for name, task in class_first().items() for f in task.figures}
+def _task_of_metric():
+    """Task of each validation metric."""
+    return {
+        metric: name
+        for name, task in class_first().items()
+        for metric in task.validation_metrics
+    }
 
 
 def write_history(history, path):
-    """Write the figures after each epoch as CSV.
+    """Write the metrics after each epoch as CSV.
 
     Parameters
     ----------
     history : list of dict of str to float
-        The figures; the epochs may have different ones.
+        The metrics; epochs may have different ones.
     path : pathlib.Path
         The file, which is replaced.
     """
@@ -50,21 +54,21 @@ def write_history(history, path):
     write_whole(path, text.getvalue().encode())
 
 
-def describe_epoch(figures):
-    """Put the figures after an epoch into a few lines.
+def describe_epoch(metrics):
+    """Format the metrics after an epoch in a few lines.
 
     Parameters
     ----------
-    figures : dict of str to float
-        The figures.
+    metrics : dict of str to float
+        The metrics.
 
     Returns
     -------
     str
-        A line for each kind of figure.
+        A line for each kind of metric.
     """
     lines = {name: [] for name in ("", *_CURVES)}
-    for name, value in figures.items():
+    for name, value in metrics.items():
         kind = next((k for k in _CURVES if name.startswith(f"{k} ")), "")
         lines[kind].append(f"{name.removeprefix(kind).strip()} {value:.4g}")
     return "\n".join(
@@ -75,48 +79,45 @@ def describe_epoch(figures):
 
 
 def summarise(histories):
-    """Put the validation figures of several members side by side.
+    """Compare the validation metrics of several members.
 
     Parameters
     ----------
     histories : dict of str to list of dict
-        The figures after each epoch, by member.
+        The metrics after each epoch, by member.
 
     Returns
     -------
     astropy.table.Table
-        The figures after the last epoch, a row for each member.
+        The metrics after the last epoch, a row for each member.
     """
-    figures = [
-        f
-        for f, task in _task_of_figure().items()
-        if not TASKS[task].optional or any(f in h[-1] for h in histories.values() if h)
+    last = {name: history[-1] for name, history in histories.items() if history}
+    metrics = [
+        metric
+        for metric, task in _task_of_metric().items()
+        if not TASKS[task].optional or any(metric in row for row in last.values())
     ]
     rows = [
-        {
-            "network": name,
-            **{f: history[-1].get(f, np.nan) for f in ("epoch", *figures)},
-        }
-        for name, history in histories.items()
-        if history
+        {"network": name, **{m: row.get(m, np.nan) for m in ("epoch", *metrics)}}
+        for name, row in last.items()
     ]
     table = Table(rows=rows)
-    for figure in figures:
-        if figure in table.colnames:
-            table[figure].format = ".4g"
+    for metric in metrics:
+        if metric in table.colnames:
+            table[metric].format = ".4g"
     return table
 
 
 @figure_style()
 def plot_histories(histories, path):
-    """Draw losses, task weights and validation figures against the epoch.
+    """Draw losses, task weights and validation metrics against the epoch.
 
-    A task has one colour, and a member one line style.
+    Each task has its colour, and each member its line style.
 
     Parameters
     ----------
     histories : dict of str to list of dict
-        The figures after each epoch, by member.
+        The metrics after each epoch, by member.
     path : pathlib.Path
         PNG file, which is replaced.
     """
@@ -124,9 +125,9 @@ def plot_histories(histories, path):
     from matplotlib.ticker import MaxNLocator
 
     present = [
-        f
-        for f in _task_of_figure()
-        if any(f in row for h in histories.values() for row in h)
+        metric
+        for metric in _task_of_metric()
+        if any(metric in row for history in histories.values() for row in history)
     ]
     figure = Figure(figsize=(12, 8), layout="constrained")
     panels = [*_CURVES, *present]
@@ -147,7 +148,7 @@ def plot_histories(histories, path):
     _legend(figure, histories)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
-    # Several processes may draw at the same time: the last one's stays.
+    # Several processes may draw at the same time: the last one wins.
     write_whole(path, image.getvalue())
 
 
@@ -163,7 +164,7 @@ def _draw(axis, panel, name, history, line):
             epochs,
             [row.get(column, np.nan) for row in history],
             line,
-            color=colours.get(_task_of_figure().get(panel, task), "black"),
+            color=colours.get(_task_of_metric().get(panel, task), "black"),
             marker=".",
             label=f"{task} {name}".strip(),
         )
@@ -172,7 +173,7 @@ def _draw(axis, panel, name, history, line):
 
 
 def _legend(figure, histories):
-    """Say which colour is which task, and which line which member."""
+    """Add the colours of the tasks and the line styles of the members."""
     from matplotlib.lines import Line2D
 
     used = {line.get_color() for axis in figure.axes for line in axis.lines}

@@ -1,4 +1,4 @@
-"""A training: all members of a plan, one after the other, until something ends it."""
+"""A training of all members of a plan, one after the other."""
 
 import sys
 from datetime import UTC, datetime
@@ -19,14 +19,14 @@ __all__ = ["TrainingRun", "report_epoch"]
 
 
 class TrainingRun:
-    """Trains the members of a plan, and writes what was trained.
+    """Trains the members of a plan, and writes the model.
 
     Parameters
     ----------
     plan : Plan
-        What is to be trained.
+        The plan.
     outputs : Outputs
-        Where it goes.
+        The output files.
     note : str
         Free text for the model card.
     parent : ctapipe.core.Tool
@@ -35,15 +35,15 @@ class TrainingRun:
     Attributes
     ----------
     prepared : dict of str to tuple of TrainingSet and dict
-        What `prepare` gives for each telescope type.
+        Training data and settings of each telescope type, from `prepare`.
     networks : list of tuple of NetworkCard and tuple of dict
-        Card and weights of the members that were trained, of each telescope type.
+        Card and weights of the trained members, for each telescope type.
     histories : dict of str to list of dict
-        The figures after each epoch, by member.
+        The metrics after each epoch, by member.
     interrupted : int or None
-        Number of the signal that ended the training too early.
+        Number of the signal that interrupted the training.
     failure : ToolConfigurationError or None
-        The error that did. Members that were trained before are written.
+        The error that ended it. The members before are written.
     """
 
     def __init__(self, plan, outputs, note, parent):
@@ -54,28 +54,28 @@ class TrainingRun:
         self.interrupted = self.failure = None
 
     def run(self, has_all, is_first_process, progress):
-        """Train all members, until something ends it.
+        """Train all members, until a signal or an error ends the training.
 
         Parameters
         ----------
         has_all : bool
-            Whether the model file has them all: then they are only compared.
+            Whether the model file has them all. Then their settings are only compared.
         is_first_process : bool
             Whether this process is the one that writes.
         progress : callable or None
-            Is told a line now and then, as for `fit`.
+            As in `fit`.
 
         Raises
         ------
         ToolConfigurationError
-            If a member in the model file, or a checkpoint, is of another training, or
+            If a member in the model file, or a checkpoint, is from another training, or
             the model could not be written.
         """
         cards = [data.card for data, _ in self.prepared.values()]
         if has_all:
             self.outputs.check_same_training(cards)
             self.log.info(
-                "%s is complete, it has all these members: nothing is left to train",
+                "%s has all these members, fully trained: nothing is left to train",
                 self.outputs.model,
             )
             return
@@ -86,14 +86,14 @@ class TrainingRun:
             self._train_members(name, progress)
 
     def _check_checkpoints(self):
-        """Check all before the first one is gone on with."""
+        """Check all checkpoints before the first one is resumed."""
         for (name, _), paths in self.outputs.paths.items():
             if paths.checkpoint.exists():
                 _, settings = self.prepared[name]
                 check_resumable(paths.checkpoint, settings)
 
     def _train_members(self, name, progress):
-        """Train the members of a telescope type, until something ends it."""
+        """Train the members of a telescope type."""
         members = []
         for seed in self.plan.seeds:
             if self.interrupted is None and self.failure is None:
@@ -104,7 +104,7 @@ class TrainingRun:
             self.networks.append((card, weights))
 
     def _train_member(self, name, seed, progress):
-        """Card and weights of a member: a list of one, or of none if that failed."""
+        """Card and weights of a member, in a list that is empty if that failed."""
         data, settings = self.prepared[name]
         self.log.info(
             "Training %s, seed %d, on %d images", name, seed, len(data.training)
@@ -128,7 +128,7 @@ class TrainingRun:
         return [(MemberCard(seed=seed, training=results), weights)]
 
     def finish(self, is_first_process):
-        """Write what was trained, and say how to go on with what was not.
+        """Write the trained members, and log how to continue an interrupted training.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class TrainingRun:
             If a training failed, or the model cannot be written. The checkpoints stay.
         """
         adds = self.outputs.add_members
-        # Members are added for all telescope types of a file, or not yet.
+        # Members can only be added for all telescope types of a file.
         is_whole = len(self.networks) == len(self.prepared)
         writes = self.networks and (is_whole or not adds)
         if is_first_process and writes:
@@ -150,9 +150,9 @@ class TrainingRun:
             raise self.failure
         if self.interrupted is not None:
             self.log.warning(
-                "Interrupted: %s has %s. Go on with %s",
+                "Interrupted: %s has %s. Continue with %s",
                 self.outputs.model if writes else self.outputs.folder,
-                "what was trained so far" if writes else "the checkpoints",
+                "the members trained so far" if writes else "the checkpoints",
                 "--resume --add-members" if adds else "--resume",
             )
 
@@ -169,7 +169,7 @@ class TrainingRun:
         try:
             plot_histories(self.histories, self.outputs.curves)
         except Exception as error:
-            # The model and the figures (CSV) are there, whatever a drawing needs.
+            # Model and metrics are written, even if drawing fails.
             self.log.warning("The curves could not be drawn: %s", error)
         summary = "\n".join(summarise(self.histories).pformat(max_width=-1))
         self.log.info("Validation after the last epoch:\n%s", summary)
@@ -183,15 +183,15 @@ class TrainingRun:
         )
 
 
-def report_epoch(log, figures):
-    """Log the figures after an epoch, above the progress bar if there is one.
+def report_epoch(log, metrics):
+    """Log the metrics after an epoch, above the progress bar if there is one.
 
     Parameters
     ----------
     log : logging.Logger
         Where to log.
-    figures : dict of str to float
-        The figures.
+    metrics : dict of str to float
+        The metrics.
     """
     with tqdm.external_write_mode(sys.stderr):
-        log.info("After the epoch:\n%s", describe_epoch(figures))
+        log.info("After the epoch:\n%s", describe_epoch(metrics))

@@ -1,4 +1,4 @@
-"""What is trained on: the telescope types of files, and the images of each."""
+"""The training sample: telescope types of files, and the images of each."""
 
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
@@ -30,7 +30,7 @@ def read_telescopes(paths, names):
     Returns
     -------
     dict of str to ctapipe.instrument.TelescopeDescription
-        The telescope types, as `common_telescopes` gives them.
+        The telescope types, as returned by `common_telescopes`.
     """
     arrays = {}
     for path in paths:
@@ -40,7 +40,7 @@ def read_telescopes(paths, names):
 
 
 def common_telescopes(arrays, names):
-    """Find the telescope types; each must be in all files, and the same there.
+    """Find the telescope types, which must be in all files, with equal telescopes.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def split_images(
     paths : list of pathlib.Path
         The files.
     labels : list of {0, 1}
-        For each 0 if it is signal, 1 if it is background.
+        Label of each file: 0 for signal, 1 for background.
     telescope : str
         Telescope type, for example ``LST_LST_LSTCam``.
     query : ImageQualityQuery
@@ -96,7 +96,7 @@ def split_images(
     validation_fraction : float
         Share of the showers kept for validation.
     tasks : collection of str
-        What is learnt.
+        What networks learn.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
         The atmosphere of the showers; by default that of each file.
 
@@ -116,7 +116,7 @@ def split_images(
 
 
 def check_training(telescope, training, n_classes, selection):
-    """Check that there are images to train on.
+    """Check that there are training images.
 
     Parameters
     ----------
@@ -125,9 +125,9 @@ def check_training(telescope, training, n_classes, selection):
     training : EventIndex
         The images.
     n_classes : {1, 2}
-        2 if there must be background, too.
+        2 if background is needed, too.
     selection : str
-        What the selection has counted.
+        Counts of the selection.
 
     Raises
     ------
@@ -145,23 +145,21 @@ def check_training(telescope, training, n_classes, selection):
 
 
 def check_batch_size(telescope, training, recipe, log):
-    """Check that a batch is not larger than the sample: it would be filled by repeats.
+    """Check that a batch is not larger than the sample, and must repeat images.
 
     Parameters
     ----------
-    telescope : str
-        Telescope type.
-    training : EventIndex
-        The images.
+    telescope, training : str, EventIndex
+        As in `check_training`.
     recipe : Recipe
         Has the batch size.
     log : logging.Logger
-        Is told if the default is too large: small samples are to try things out.
+        Where to warn if the default is too large, as for small tests.
 
     Raises
     ------
     TrainingDataError
-        If it is larger, and was chosen.
+        If a batch size that is not the default is too large.
     """
     if recipe.batch_size <= len(training):
         return
@@ -172,11 +170,11 @@ def check_batch_size(telescope, training, recipe, log):
     advice = "Lower --batch-size, or give more files"
     if recipe.batch_size != type(recipe).batch_size.default_value:
         raise TrainingDataError(f"{problem}. {advice}")
-    log.warning("%s: images are repeated in it. %s", problem, advice)
+    log.warning("%s: it repeats images. %s", problem, advice)
 
 
 def check_validation(telescope, validation, n_classes, n_processes, needed, log):
-    """Check that there are images to validate with.
+    """Check that there are validation images.
 
     Parameters
     ----------
@@ -185,24 +183,24 @@ def check_validation(telescope, validation, n_classes, n_processes, needed, log)
     validation : EventIndex
         The images.
     n_classes : {1, 2}
-        2 if there should be background, too.
+        2 if background is expected, too.
     n_processes : int
-        Number of processes that share them.
+        Number of processes that split them.
     needed : bool
         Whether early stopping needs images of all classes.
     log : logging.Logger
-        Is told if some are missing, but not needed.
+        Where to warn if images are missing, but not needed.
 
     Raises
     ------
     TrainingDataError
-        If images are missing that are needed, or there are fewer than processes.
+        If needed images are missing, or there are fewer images than processes.
     """
     counts = _counts(validation)[:n_classes]
     if min(counts) == 0:
         problem = (
             f"{telescope}: of {len(validation)} images for validation, {counts[0]} are "
-            "of signal" + (f" and {counts[1]} of background" if n_classes > 1 else "")
+            "signal" + (f" and {counts[1]} are background" if n_classes > 1 else "")
         )
         if needed:
             raise TrainingDataError(
@@ -213,7 +211,7 @@ def check_validation(telescope, validation, n_classes, n_processes, needed, log)
     if 0 < len(validation) < n_processes:
         raise TrainingDataError(
             f"{telescope}: {len(validation)} images for validation are fewer than the "
-            f"{n_processes} processes that share them: raise "
+            f"{n_processes} processes that split them: raise "
             "TrainGammaPhysNet.validation_fraction, or set it to 0"
         )
 

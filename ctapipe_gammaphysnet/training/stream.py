@@ -1,7 +1,7 @@
 """Batches of images for training and validation, streamed from their files.
 
-Which images are in a batch depends on the index, the seed and the number of the step
-alone: a training that is resumed, or shared between processes, sees the same batches.
+The images of a batch depend only on the index, the seed and the number of the step: a
+training that is resumed, or split between processes, sees the same batches.
 """
 
 import threading
@@ -17,25 +17,21 @@ from ..events.opening import open_images
 
 __all__ = ["Images", "TrainingStream", "ValidationStream", "read_images"]
 
-#: Batches that are made ready while the network is busy.
+#: Batches that are prepared while the network computes.
 _BATCHES_AHEAD = 4
-#: PyTables, with its table of open files, may be used by one thread at a time.
+#: PyTables may be used by one thread at a time.
 _PYTABLES = threading.Lock()
 
 
 class Images(NamedTuple):
-    """Images as they are in the files.
+    """Images, as stored in the files, with their rows in the index.
 
     Attributes
     ----------
     row : numpy.ndarray
         Their rows in the index, shape (n,), int64.
-    image : numpy.ndarray
-        Charge in p.e., shape (n, n_pixels), float32.
-    peak_time : numpy.ndarray
-        Peak time in ns, shape (n, n_pixels), float32.
-    image_mask : numpy.ndarray
-        Mask of the image cleaning, shape (n, n_pixels), bool.
+    image, peak_time, image_mask : numpy.ndarray
+        As in `events.images.Images`.
     """
 
     row: np.ndarray
@@ -49,7 +45,7 @@ class Images(NamedTuple):
         Parameters
         ----------
         where : slice or numpy.ndarray
-            Which.
+            Rows to select.
 
         Returns
         -------
@@ -69,9 +65,9 @@ def read_images(paths, index, rows):
     Parameters
     ----------
     paths : sequence of pathlib.Path
-        The files, by their numbers in the index.
+        The files, in the order of their numbers in the index.
     index : EventIndex
-        Where the images are, in the order of files, telescopes and rows.
+        Index of the images, in the order of files, telescopes and rows.
     rows : array_like of int
         Rows of the index, shape (n,).
 
@@ -105,15 +101,15 @@ def _pairs(edges):
 
 
 def _shuffled_windows(starts, size, rng):
-    """Rows of an index in a random order, in windows that are read at once.
+    """Rows of an index in random order, in windows that are read at once.
 
-    Whole blocks go to a window, drawn at random, until it has about ``size`` rows; its
-    rows are then shuffled. Windows are equally large: a small last one would mix badly.
+    Blocks are drawn at random into a window until it has about ``size`` rows, which are
+    then shuffled. Windows have equal sizes: a small last one would mix badly.
     """
     blocks = rng.permutation(len(starts) - 1)
     lengths = np.diff(starts)[blocks]
     equal_size = starts[-1] / np.ceil(starts[-1] / size)
-    # The window of a block follows from the middle of its rows.
+    # A block goes to the window that contains the middle of its rows.
     number = ((np.cumsum(lengths) - lengths / 2) // equal_size).astype(int)
     edges = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(blocks)]])
     for first, last in _pairs(edges):
@@ -125,7 +121,7 @@ def _shuffled_windows(starts, size, rng):
 
 
 def _endless_windows(rows, starts, size, seed, position):
-    """Windows of pass after pass through the rows, from a position on.
+    """Windows of repeated passes through the rows, from a position on.
 
     Yields the position of a window's first row, and the window.
     """
@@ -142,7 +138,7 @@ def _endless_windows(rows, starts, size, seed, position):
 
 
 def _cut(windows, size):
-    """Cut windows of images into pieces of a fixed size, across their borders."""
+    """Cut windows of images into pieces of a fixed size, across their edges."""
     pieces, missing = [], size
     for window in windows:
         start = 0
@@ -156,7 +152,7 @@ def _cut(windows, size):
 
 
 def _ahead(items, depth):
-    """Iterate with the next items being made meanwhile, in a thread."""
+    """Iterate while a thread prepares the next items."""
     end = object()
     with ThreadPoolExecutor(1) as pool, closing(items):
         futures = deque(pool.submit(next, items, end) for _ in range(depth))
@@ -171,35 +167,32 @@ def _ahead(items, depth):
 class TrainingStream:
     """Batches of shuffled images, epoch after epoch.
 
-    In each batch there are as many images of signal and of background as their shares
-    say. Each class is gone through again and again, each time in another order; an
-    epoch has as many images as there are in all.
+    All batches have the same share of signal. Each class is passed through again and
+    again, in a new order each time. An epoch has as many images as the index.
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
-        The files, by their numbers in the index.
-    index : EventIndex
-        The images.
+    paths, index : sequence of pathlib.Path, EventIndex
+        As in `read_images`.
     make_batch : callable
-        Makes a batch of `Images` and the number of the step.
+        Function of `Images` and the number of the step, that returns a batch.
     batch_size : int
         Images in a batch, of all processes together.
     signal_fraction : float or None
-        Share of signal in each batch; None: as in the index.
+        Share of signal in each batch. None: the share in the index.
     window : int
-        Number of images that are shuffled in memory.
+        Number of images that are shuffled together.
     seed : int
         Seed of the order.
     rank, n_processes : int
-        Number of this process, and how many share each batch.
+        Number of this process, and of all that split each batch.
 
     Attributes
     ----------
     step : int
-        Number of the next batch, counted from the start of the training. It can be set.
+        Number of the next batch, counted from the start of the training; can be set.
     shares : dict of int to int
-        Number of images in a batch by label.
+        Number of images in a batch, by label.
     """
 
     def __init__(
@@ -249,7 +242,7 @@ class TrainingStream:
             self._batches = self._next = None
 
     def _read_batches(self, step):
-        # With more processes than images of a class in a batch, some have none of it.
+        # With more processes than images of a class in a batch, some get none.
         streams = [
             self._read_class(label, share, step)
             for label, share in self.shares.items()
@@ -301,16 +294,14 @@ class ValidationStream:
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
-        The files, by their numbers in the index.
-    index : EventIndex
-        The images.
+    paths, index : sequence of pathlib.Path, EventIndex
+        As in `read_images`.
     make_batch : callable
-        Makes a batch of `Images`.
+        Function of `Images` that returns a batch.
     batch_size : int
         Images in a batch of this process.
     rank, n_processes : int
-        Number of this process, and how many share the images.
+        Number of this process, and of all that split the images.
     """
 
     def __init__(self, paths, index, make_batch, batch_size, rank=0, n_processes=1):

@@ -107,7 +107,7 @@ def test_rows_that_are_missing_are_an_error(dl1, kind):
     node = f"/dl1/event/telescope/{kind}/tel_002"
     with tables.open_file(dl1, "r+") as file:
         file.root[node].truncate(file.root[node].nrows - 1)
-    with pytest.raises(DL1FileError, match=f"{node} has 1. rows, but telescope 2 has"):
+    with pytest.raises(DL1FileError, match=f"{node} has 1. rows, but .* telescope 2"):
         read_all(dl1)
 
 
@@ -552,7 +552,7 @@ def test_a_telescope_where_none_can_be_is_an_error(dl1, position):
         return rows
 
     change_rows(dl1, "/configuration/instrument/subarray/layout", move)
-    with pytest.raises(DL1FileError, match=r"has telescopes \[2\] where no telescope"):
+    with pytest.raises(DL1FileError, match=r"impossible positions of telescopes \[2\]"):
         DL1File(dl1)
 
 

@@ -173,8 +173,8 @@ def test_the_resolution_is_about_the_median():
     assert resolution == pytest.approx(300, rel=0.03)
     assert bias == pytest.approx(600, rel=0.03)
     predicted, true = 7 + deviation[:, None] / 1000, np.full((len(deviation), 1), 7.0)
-    figures = [compute(predicted, true) for compute in H_MAX.figures.values()]
-    np.testing.assert_allclose(figures, [resolution, bias], rtol=0.01)
+    found = [compute(predicted, true) for compute in H_MAX.validation_metrics.values()]
+    np.testing.assert_allclose(found, [resolution, bias], rtol=0.01)
 
 
 def run(tool, folder, *argv):

@@ -32,7 +32,9 @@ class CoreDistance(Task):
     optional = True
     meaning = "distance of the core / km"
     colour = "#000001"
-    figures = {"core distance / km": lambda out, true: resolution(np.abs(out - true))}
+    validation_metrics = {
+        "core distance / km": lambda out, true: resolution(np.abs(out - true))
+    }
     # The container has no field for it: this one is empty otherwise.
     columns = {NAME: ("geometry", "average_intensity", "")}
     metrics = {

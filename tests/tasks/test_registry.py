@@ -39,7 +39,7 @@ def test_a_task_is_known_by_its_name_and_says_all_that_is_asked(name):
     columns = sorted(output.column for output in task.outputs.values())
     assert columns == list(range(len(columns)))
     assert {metric.prediction for metric in task.metrics.values()} == {task.compared}
-    assert task.figures
+    assert task.validation_metrics
     assert task.columns
     assert callable(task.movement.compute)
 
@@ -48,7 +48,7 @@ def test_names_are_unique():
     for attribute in ("colour", "compared", "error"):
         values = [getattr(task, attribute) for task in TASKS.values()]
         assert len(set(values)) == len(values), attribute
-    for attribute in ("figures", "columns", "metrics", "outputs"):
+    for attribute in ("validation_metrics", "columns", "metrics", "outputs"):
         names = [n for task in TASKS.values() for n in getattr(task, attribute)]
         assert len(set(names)) == len(names), attribute
 

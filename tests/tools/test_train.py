@@ -588,9 +588,9 @@ def test_options_of_components_are_checked(files, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("particle", "message"),
     [
-        ("gamma", r"of \d+ images .*, \d+ are of signal and 0 of background"),
-        ("proton", r"of \d+ images .*, 0 are of signal and \d+ of background"),
-        (None, "of 0 images .*, 0 are of signal and 0 of background"),
+        ("gamma", r"of \d+ images .*, \d+ are signal and 0 are background"),
+        ("proton", r"of \d+ images .*, 0 are signal and \d+ are background"),
+        (None, "of 0 images .*, 0 are signal and 0 are background"),
     ],
 )
 def test_patience_needs_images_of_both_classes(
@@ -614,7 +614,9 @@ def test_patience_needs_images_of_both_classes(
 
 def test_a_patience_that_ends_nothing_is_said(few, tmp_path, capsys):
     train(few, tmp_path / "a.safetensors", *SHORT, "--Recipe.patience=1")
-    assert "patience=1 ends no training of 1 epochs" in capsys.readouterr().err
+    assert (
+        "patience=1 has no effect on a training of 1 epochs" in capsys.readouterr().err
+    )
 
 
 def test_a_task_of_several_trains_its_member(few, tmp_path, monkeypatch):
@@ -786,7 +788,7 @@ def test_checkpoints_are_checked_before_any_is_gone_on_with(few, tmp_path, monke
     monkeypatch.setattr(fit, "fit", None)
     with pytest.raises(TrainingError, match=r"seed1.ckpt is not a checkpoint"):
         train(few, output, *options)
-    with pytest.raises(ToolConfigurationError, match=r"seed1.ckpt is of a training"):
+    with pytest.raises(ToolConfigurationError, match=r"seed1.ckpt is from a training"):
         train(few, output, *options[:-1])
 
 
@@ -839,7 +841,7 @@ def test_resuming_loses_no_member_that_was_there(few, tmp_path, monkeypatch, cap
         interrupt_after(patch, 1)
         with pytest.raises(CalledProcessError):
             train(few, output, *options, "--add-members")
-    assert "Go on with --resume --add-members" in capsys.readouterr().err
+    assert "Continue with --resume --add-members" in capsys.readouterr().err
     assert seeds_of(output)[0]
     before = output.read_bytes()
     with pytest.raises(ToolConfigurationError, match="not trained here: seed 0 of"):

@@ -322,7 +322,7 @@ def test_patience_needs_losses_that_are_finite(data, tmp_path, monkeypatch):
     message = "validation loss became nan in epoch 1, .*last good checkpoint is .*ckpt"
     with pytest.raises(TrainingError, match=message):
         run(data, tmp_path, epochs=4, patience=2)
-    # The epoch before is what a training could go on from.
+    # A training could continue from the epoch before.
     checkpoint = torch.load(tmp_path / "member.ckpt", weights_only=True)
     assert len(checkpoint["history"]) == 1
 
