@@ -144,8 +144,10 @@ def _join(parts, descriptions):
     """A table of telescope events from parts of it, of which there may be none."""
     columns = []
     for name, (dtype, unit, description) in descriptions.items():
-        values = [np.asarray(part[name], dtype) for part in parts]
-        values = np.concatenate([np.empty(0, dtype), *values])
+        values = [
+            part[name] if unit is None else part[name].to_value(unit) for part in parts
+        ]
+        values = np.concatenate([np.empty(0, dtype), *values], dtype=dtype)
         columns.append(Column(values, name, unit=unit, description=description))
     return Table(columns)
 

@@ -37,10 +37,8 @@ def subarray_of(path, file, focal_length_choice):
 
     Parameters
     ----------
-    path : pathlib.Path
-        Its name in messages.
-    file : tables.File
-        The open file.
+    path, file : pathlib.Path, tables.File
+        As in `check_table`.
     focal_length_choice : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
 

@@ -34,10 +34,8 @@ class DL1Pointing:
 
     Parameters
     ----------
-    path : pathlib.Path
-        Its name in messages.
-    file : tables.File
-        The open file.
+    path, file : pathlib.Path, tables.File
+        As in `check_table`.
 
     Attributes
     ----------

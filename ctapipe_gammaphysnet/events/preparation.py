@@ -62,10 +62,8 @@ class InputPreparation:
 
         Parameters
         ----------
-        image : array_like
-            Charge in p.e., shape (n, n_pixels).
-        peak_time : array_like
-            Peak time in ns, shape (n, n_pixels).
+        image, peak_time : array_like
+            Charge in p.e. and peak time in ns, shape (n, n_pixels).
         image_mask : array_like, optional
             True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
 
@@ -132,10 +130,8 @@ def present_pixels(image, peak_time):
 
     Parameters
     ----------
-    image : numpy.ndarray
-        Charge in p.e., shape (n, n_pixels), float.
-    peak_time : numpy.ndarray
-        Peak time in ns, shape (n, n_pixels), float.
+    image, peak_time : numpy.ndarray
+        Charge in p.e. and peak time in ns, shape (n, n_pixels), float.
 
     Returns
     -------

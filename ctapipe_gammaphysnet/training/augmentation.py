@@ -32,9 +32,9 @@ __all__ = [
     "turn_targets",
 ]
 
-#: Ends of the central 68 % of a distribution, as shares of it.
+#: Quantiles at the ends of the central 68 % of a distribution.
 _LOW, _HIGH = (1 - CONTAINMENT) / 2, (1 + CONTAINMENT) / 2
-#: Gaussian numbers, to choose from by 16 bits: faster than drawing new ones.
+#: Gaussian numbers, chosen by 16 random bits: faster than drawing new ones.
 _GAUSSIAN = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 #: Used if the focal length is unknown. Turns do not depend on it, and this one is long
 #: enough to keep all pixels close to the axis.
@@ -168,8 +168,8 @@ def add_night_sky(image, peak_time, mask, level, rng):
     """Add light of the night sky, up to a level of noise.
 
     The added charge is a Poisson-distributed number of photoelectrons minus its mean,
-    since the pedestal is subtracted. With its variance, the image's own noise reaches
-    the level. It is drawn as a Gaussian bent to the skewness of a Poisson distribution
+    since the pedestal is subtracted. Its variance raises the image's own noise to the
+    level. It is drawn as a Gaussian bent to the skewness of a Poisson distribution
     (the Cornish-Fisher expansion), not in whole photoelectrons, which cameras do not
     resolve.
 
@@ -184,10 +184,8 @@ def add_night_sky(image, peak_time, mask, level, rng):
 
     Parameters
     ----------
-    image : numpy.ndarray
-        Charge in p.e., shape (n, n_pixels), float32; NaN stays NaN.
-    peak_time : numpy.ndarray
-        Peak time in ns, shape (n, n_pixels), float32; NaN stays NaN.
+    image, peak_time : numpy.ndarray
+        Charge in p.e. and peak time in ns, shape (n, n_pixels), float32; NaN stays NaN.
     mask : numpy.ndarray
         True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
     level : numpy.ndarray

@@ -119,7 +119,7 @@ def describe_settings(
     -------
     dict of str to JSON value
         The settings; files by their names, and each criterion of the selection with the
-        number of images that pass it and those before it.
+        number of images that pass it and all before it.
     """
     return {
         "recipe": _settings(recipe),

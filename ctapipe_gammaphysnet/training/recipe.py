@@ -17,7 +17,7 @@ class Recipe(Component):
     batch_size = Int(
         128,
         min=2,
-        help=("Images per step, of all processes together. Not given in the paper."),
+        help="Images per step, of all processes together. Not given in the paper.",
     ).tag(config=True)
 
     learning_rate = FiniteFloat(1e-3, positive=True, help="Learning rate of Adam.").tag(

@@ -185,13 +185,13 @@ class TrainingStream:
     seed : int
         Seed of the order.
     rank, n_processes : int
-        Number of this process, and of all that split each batch.
+        Number of this process, and number of processes that split each batch.
 
     Attributes
     ----------
     step : int
         Number of the next batch, counted from the start of the training; can be set.
-    shares : dict of int to int
+    counts : dict of int to int
         Number of images in a batch, by label.
     """
 
@@ -214,14 +214,14 @@ class TrainingStream:
         self._seed = seed
         self._rank = rank
         self._n_processes = n_processes
-        self.shares = _shares(index.label, batch_size, signal_fraction)
+        self.counts = _counts(index.label, batch_size, signal_fraction)
         self.step = 0
         self._batches = None
         self._next = None
 
     def __len__(self):
         """Steps in an epoch."""
-        return max(len(self._index) // sum(self.shares.values()), 1)
+        return max(len(self._index) // sum(self.counts.values()), 1)
 
     def __iter__(self):
         """Yield the batches of an epoch from the current step on."""
@@ -244,9 +244,9 @@ class TrainingStream:
     def _read_batches(self, step):
         # With more processes than images of a class in a batch, some get none.
         streams = [
-            self._read_class(label, share, step)
-            for label, share in self.shares.items()
-            if share > self._rank
+            self._read_class(label, count, step)
+            for label, count in self.counts.items()
+            if count > self._rank
         ]
         try:
             for number, pieces in enumerate(zip(*streams, strict=True), step):
@@ -255,30 +255,30 @@ class TrainingStream:
             for stream in streams:
                 stream.close()
 
-    def _read_class(self, label, share, step):
+    def _read_class(self, label, count, step):
         """This process's part of one class in each batch."""
         rows = np.flatnonzero(self._index.label == label)
         of_class = self._index.select(rows)
         starts = starts_of_blocks(of_class.file, of_class.tel_id, row=of_class.row)
-        size = max(self._window * share // sum(self.shares.values()), share)
+        size = max(self._window * count // sum(self.counts.values()), count)
 
         def read():
             windows = _endless_windows(
-                rows, starts, size, (self._seed, label), step * share
+                rows, starts, size, (self._seed, label), step * count
             )
             for position, window in windows:
-                slot = np.arange(position, position + len(window)) % share
+                slot = np.arange(position, position + len(window)) % count
                 mine = window[slot % self._n_processes == self._rank]
                 if len(mine) > 0:
                     yield read_images(self._paths, self._index, mine)
 
-        n_mine = len(range(self._rank, share, self._n_processes))
+        n_mine = len(range(self._rank, count, self._n_processes))
         windows = _ahead(read(), 1)
         with closing(windows):
             yield from _cut(windows, n_mine)
 
 
-def _shares(label, batch_size, signal_fraction):
+def _counts(label, batch_size, signal_fraction):
     """Number of images of each label in a batch."""
     labels = np.unique(label).tolist()
     if len(labels) == 1:
@@ -301,7 +301,7 @@ class ValidationStream:
     batch_size : int
         Images in a batch of this process.
     rank, n_processes : int
-        Number of this process, and of all that split the images.
+        Number of this process, and number of processes that split the images.
     """
 
     def __init__(self, paths, index, make_batch, batch_size, rank=0, n_processes=1):

@@ -260,10 +260,10 @@ def test_the_start_of_the_training_is_like_its_end(no_images):
     ("fraction", "expected"),
     [(None, {0: 24, 1: 8}), (0.5, {0: 16, 1: 16}), (0.0, {0: 1, 1: 31})],
 )
-def test_classes_have_their_shares(no_images, fraction, expected):
+def test_batches_have_the_share_of_signal(no_images, fraction, expected):
     index = large_index((9, 3))
     stream = make_stream(index, batch_size=32, signal_fraction=fraction)
-    assert stream.shares == expected
+    assert stream.counts == expected
     assert len(stream) == len(index) // 32
     for rows in take(stream, 2 * len(stream)):
         labels, counts = np.unique(index.label[rows], return_counts=True)
