@@ -263,7 +263,7 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
         ),
         (["--batch-size=10000"], r"batch of 10000 images .* sample of \d{3,4} images"),
         (["stray.h5"], "not understood: stray.h5"),
-        (["--devices=3", "--batch-size=2"], "cannot be shared by 3 processes"),
+        (["--devices=3", "--batch-size=2"], "cannot be split between 3 processes"),
         (["--resume", "--overwrite"], "give one"),
         (["--Recipe.patience=2", NO_VALIDATION], "patience needs validation images"),
         (
@@ -332,7 +332,7 @@ def test_a_small_sample_fills_default_batches_by_repeats(tmp_path, capsys):
         for obs_id, particle in enumerate(("gamma", "proton"), 1)
     }
     train(tiny, tmp_path / "model.safetensors", "--epochs=1")
-    message = r"WARNING.*: a batch of 128 images .* sample of \d\d images .* repeated"
+    message = r"WARNING.*: a batch of 128 images .* sample of \d\d images .* repeats"
     assert re.search(message, capsys.readouterr().err)
 
 
@@ -798,7 +798,7 @@ def test_a_resumed_training_has_all_its_members(few, tmp_path):
     folder.mkdir()
     for seed in (0, 1):
         (folder / f"{TYPE}_seed{seed}.ckpt").write_bytes(b"")
-    with pytest.raises(ToolConfigurationError, match="seed1.ckpt is of the same"):
+    with pytest.raises(ToolConfigurationError, match="seed1.ckpt is from the same"):
         train(few, tmp_path / "model.safetensors", *SHORT, "--seeds", "0", "--resume")
 
 
@@ -866,7 +866,7 @@ def test_resuming_loses_no_member_that_comes_meanwhile(few, tmp_path, monkeypatc
         return original(*args)
 
     monkeypatch.setattr(fit, "fit", fit_and_copy)
-    with pytest.raises(ToolConfigurationError, match="seed 5 of .* What was trained"):
+    with pytest.raises(ToolConfigurationError, match="seed 5 of .* The trained members"):
         train(few, output, "--epochs=2", "--batch-size=64", "--resume")
     assert output.read_bytes() == other.read_bytes()
 
@@ -949,7 +949,7 @@ def test_what_is_no_plain_file_is_known_at_once(
 def test_a_file_in_place_of_the_folder_is_an_error(few, tmp_path):
     file = tmp_path / "model.training"
     file.write_text("precious")
-    with pytest.raises(ToolConfigurationError, match="no folder, but the checkpoints"):
+    with pytest.raises(ToolConfigurationError, match="not a folder, but the checkpoints"):
         train(few, tmp_path / "model.safetensors", *SHORT)
     assert file.read_text() == "precious"
 
