@@ -866,7 +866,7 @@ def test_resuming_loses_no_member_that_comes_meanwhile(few, tmp_path, monkeypatc
         return original(*args)
 
     monkeypatch.setattr(fit, "fit", fit_and_copy)
-    with pytest.raises(ToolConfigurationError, match="seed 5 of .* The trained members"):
+    with pytest.raises(ToolConfigurationError, match="seed 5 of .* The trained"):
         train(few, output, "--epochs=2", "--batch-size=64", "--resume")
     assert output.read_bytes() == other.read_bytes()
 
@@ -949,7 +949,7 @@ def test_what_is_no_plain_file_is_known_at_once(
 def test_a_file_in_place_of_the_folder_is_an_error(few, tmp_path):
     file = tmp_path / "model.training"
     file.write_text("precious")
-    with pytest.raises(ToolConfigurationError, match="not a folder, but the checkpoints"):
+    with pytest.raises(ToolConfigurationError, match="not a folder, but the check"):
         train(few, tmp_path / "model.safetensors", *SHORT)
     assert file.read_text() == "precious"
 
