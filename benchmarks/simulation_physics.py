@@ -10,18 +10,30 @@ Takes about ten minutes on one core; ``--only`` and ``--skip`` choose groups.
 import argparse
 import sys
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import angular_separation
+from checks import Check, around, print_checks, print_header
 from ctapipe.image import ImageProcessor, hillas_parameters, tailcuts_clean
 from ctapipe.image.muon import kundu_chaudhuri_circle_fit
 from ctapipe.reco import ShowerProcessor
+from simulation_light import (
+    check_dark_pixels,
+    check_efficiency,
+    check_photons,
+    check_telescope,
+)
+from simulation_official import check_official
 from traitlets.config import Config
 
-from ctapipe_gammaphysnet.simulation.atmosphere import overburden, refractivity
+from ctapipe_gammaphysnet.simulation.atmosphere import (
+    ATMOSPHERES,
+    overburden,
+    refractivity,
+)
 from ctapipe_gammaphysnet.simulation.card import read_card
 from ctapipe_gammaphysnet.simulation.cascade import Air, Ledger, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import Targets, photoelectron_yield
@@ -35,6 +47,8 @@ from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
 
 GROUND_M = 2158.0
 RADIUS_M = 11.5
+EFFECTIVE_M = 29.237  # focal length, with coma
+AIR = ATMOSPHERES["la_palma"]
 DOWN = (0.0, 0.0, -1.0)
 #: Image cleaning, thresholds in photoelectrons.
 CLEANING = {
@@ -44,36 +58,17 @@ CLEANING = {
 }
 
 
-@dataclass
-class Check:
-    """A quantity and the range it must lie in."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-    reference: str
-
-    @property
-    def passed(self):
-        """Whether the quantity is within its tolerance."""
-        return self.low <= self.value <= self.high
-
-
-def around(name, value, expected, tolerance, reference):
-    """Make a check of a quantity with a relative tolerance."""
-    return Check(
-        name, value, expected * (1 - tolerance), expected * (1 + tolerance), reference
-    )
-
-
 def make_air():
     """Describe the air and the field at La Palma."""
-    return Air(GROUND_M, SITES["la_palma"].magnetic_field_ut, load_hadron_table())
+    field_ut = SITES["la_palma"].magnetic_field_ut
+    return Air(GROUND_M, field_ut, load_hadron_table(), AIR)
 
 
-def ring_of_targets(distances_m, absorption):
-    """Place discs of 11.5 m radius that count photons, four at each distance."""
+def ring_of_targets(distances_m, site=None):
+    """Place discs of 11.5 m radius that count photons, four at each distance.
+
+    Without a site, the air takes no light away.
+    """
     wavelength_nm = np.linspace(300, 600, 151)
     angle = np.arange(4) * np.pi / 2
     positions = np.array(
@@ -81,12 +76,12 @@ def ring_of_targets(distances_m, absorption):
     )
     return Targets(
         position_m=positions,
-        overburden=np.full(len(positions), overburden(GROUND_M)),
+        overburden=np.full(len(positions), overburden(AIR, GROUND_M)),
         kind=np.zeros(len(positions), int),
         radius_m=np.full(len(positions), RADIUS_M),
         focus_m=np.full(len(positions), 1e9),
         yield_per_m=photoelectron_yield(
-            GROUND_M, 1.0, wavelength_nm, np.ones_like(wavelength_nm), absorption
+            GROUND_M, 1.0, wavelength_nm, np.ones_like(wavelength_nm), site
         )[np.newaxis],
         photoelectrons_per_point=100.0,
     )
@@ -130,7 +125,7 @@ def check_cascades():
     for energy_gev, n_showers in ((100.0, 150), (1000.0, 25)):
         title = f"{energy_gev:g} GeV gamma"
         profile, light, energy = mean_shower(
-            Particle.GAMMA, energy_gev, n_showers, ring_of_targets(distances_m, False)
+            Particle.GAMMA, energy_gev, n_showers, ring_of_targets(distances_m)
         )
         yield around(
             f"{title}: radiating electrons at maximum",
@@ -161,7 +156,7 @@ def check_cascades():
             "conservation",
         )
     _, gamma, _ = mean_shower(
-        Particle.GAMMA, 100.0, 150, ring_of_targets(distances_m, True)
+        Particle.GAMMA, 100.0, 150, ring_of_targets(distances_m, "la_palma")
     )
     yield Check(
         "100 GeV gamma: photons/m2 at 100 m, 300-600 nm, absorbed",
@@ -171,10 +166,10 @@ def check_cascades():
         "about 10",
     )
     _, gamma, _ = mean_shower(
-        Particle.GAMMA, 1000.0, 25, ring_of_targets(distances_m, True)
+        Particle.GAMMA, 1000.0, 25, ring_of_targets(distances_m, "la_palma")
     )
     _, proton, energy = mean_shower(
-        Particle.PROTON, 1000.0, 150, ring_of_targets(distances_m, True)
+        Particle.PROTON, 1000.0, 150, ring_of_targets(distances_m, "la_palma")
     )
     yield Check(
         "1 TeV proton: light within 150 m over that of a gamma",
@@ -252,7 +247,7 @@ def check_images():
     with tempfile.TemporaryDirectory() as directory:
         telescope = Telescope(directory)
     geometry = telescope.geometry
-    metres_per_degree = np.radians(1) * 29.30565
+    metres_per_degree = np.radians(1) * EFFECTIVE_M
     gradient = {}
     for energy_gev, distance_m, n_showers in (
         (100.0, 100.0, 60),
@@ -305,8 +300,8 @@ def check_muon_ring(telescope):
             continue
         x, y = telescope.geometry.pix_x.value, telescope.geometry.pix_y.value
         fit = kundu_chaudhuri_circle_fit(x, y, event.true_image)
-        radii_deg.append(np.degrees(fit[0] / 29.30565))
-    n = 1 + refractivity(position[2] + height_m / 2)
+        radii_deg.append(np.degrees(fit[0] / EFFECTIVE_M))
+    n = 1 + refractivity(AIR, position[2] + height_m / 2)
     beta = np.sqrt(1 - (MASS_GEV[Particle.MUON_MINUS] / energy_gev) ** 2)
     return around(
         "20 GeV muon: radius of its ring in deg",
@@ -321,7 +316,7 @@ def muon_light(rng, production, night, position, energy_gev, height_m):
     """Follow a muon that starts above the telescope and hits its mirror."""
     targets = Targets(
         position_m=position[np.newaxis] - [*position[:2], 0],
-        overburden=np.array([overburden(position[2])]),
+        overburden=np.array([overburden(AIR, position[2])]),
         kind=np.zeros(1, int),
         radius_m=np.array([RADIUS_M]),
         focus_m=np.array([1e9]),
@@ -340,91 +335,6 @@ def muon_light(rng, production, night, position, energy_gev, height_m):
         start_m=position[2] + height_m,
     )
     return cascade.photoelectrons.ray
-
-
-# A gamma ray of CTAO's sixth production (public: test data of pyeventio,
-# gamma_prod6_lst_nectarcam): energy, altitude and azimuth in rad, core, vertical
-# depth of the maximum, and for each telescope its camera, position and true
-# photoelectrons.
-PUBLIC_EVENT = {
-    "energy_gev": 1296.366,
-    "alt_rad": 1.21900475,
-    "az_rad": 6.25273705,
-    "core_m": (43.4517, -51.3301),
-    "x_max": 281.579,
-}
-PUBLIC_LIGHT = {
-    "lst4": [
-        ((-70.93, -52.07, 43.0), 10289),
-        ((-35.27, 66.14, 32.0), 6737),
-        ((75.28, 50.49, 28.7), 9931),
-        ((30.91, -64.54, 32.0), 8651),
-    ],
-    "nectarcam1": [
-        ((175.61, 73.06, 9.0), 1293),
-        ((140.0, -189.0, 29.0), 1700),
-        ((-75.63, -189.0, 42.2), 1205),
-        ((0.0, 0.0, 29.0), 2602),
-        ((27.07, 198.71, 12.2), 737),
-        ((-211.54, 5.66, 50.3), 539),
-    ],
-}
-
-
-def check_public_event():
-    """Light of a public event of CORSIKA and sim_telarray, telescope by telescope."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "public.airshower.yaml"
-        for array, telescopes in PUBLIC_LIGHT.items():
-            path.write_text(
-                f"particle: gamma\nshowers: 1\nseed: 1\narray: {array}\n"
-                "pointing:\n  altitude: 70 deg\n  azimuth: 0 deg\n"
-            )
-            production = Production(read_card(path), make_subarray(array, "la_palma"))
-            production._positions_m = np.array([place for place, _ in telescopes])
-            production._tel_ids = list(range(len(telescopes)))
-            light = mean_public_light(production)
-            expected = np.array([pe for _, pe in telescopes])
-            for i, ratio in enumerate(light / expected):
-                yield Check(
-                    f"1.3 TeV gamma of CTAO: light in telescope {i + 1} of {array}",
-                    ratio,
-                    0.75,
-                    1.3,
-                    "1; one event fluctuates",
-                )
-            yield Check(
-                f"... in all of {array}",
-                light.sum() / expected.sum(),
-                0.88,
-                1.13,
-                "1; one event fluctuates",
-            )
-
-
-def mean_public_light(production):
-    """Mean light of showers like the public event, with a similar depth of maximum."""
-    primary = Primary(
-        PUBLIC_EVENT["energy_gev"],
-        PUBLIC_EVENT["alt_rad"],
-        PUBLIC_EVENT["az_rad"],
-        *(np.array([coordinate]) for coordinate in PUBLIC_EVENT["core_m"]),
-    )
-    night = production._night(draw_conditions(production.card, 1))
-    light = []
-    for i in range(60):
-        rng = np.random.default_rng([1296, i])
-        for event in production._shower_events(night, 1, primary, rng):
-            if abs(event.x_max_g_cm2 - PUBLIC_EVENT["x_max"]) < 40:
-                light.append(
-                    [
-                        event.telescopes[j].true_image.sum()
-                        if j in event.telescopes
-                        else 0
-                        for j in production._tel_ids
-                    ]
-                )
-    return np.mean(light, axis=0)
 
 
 # Angular resolution (68 % containment) of two 17 m telescopes at low zenith angles, in
@@ -525,7 +435,10 @@ def check_reconstruction(showers=400):
 GROUPS = {
     "cascades": check_cascades,
     "images": check_images,
-    "public-event": check_public_event,
+    "efficiency": check_efficiency,
+    "photons": check_photons,
+    "telescope": check_telescope,
+    "dark-pixels": check_dark_pixels,
     "reconstruction": check_reconstruction,
 }
 
@@ -535,20 +448,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--skip", nargs="+", choices=GROUPS, default=[])
+    parser.add_argument(
+        "--official",
+        type=Path,
+        metavar="FOLDER",
+        help="with pairs of public files of CTAO, NAME.corsika.zst and "
+        "NAME.simtel.zst, whose photons our telescope shall see, too",
+    )
     args = parser.parse_args()
-    failed = 0
-    print(f"{'quantity':60} {'value':>9}  allowed             reference")
-    for group in args.only:
-        if group in args.skip:
-            continue
-        for check in GROUPS[group]():
-            failed += not check.passed
-            print(
-                f"{check.name:60} {check.value:9.3g}  "
-                f"{check.low:<7.3g} to {check.high:<8.3g} {check.reference}"
-                f"{'' if check.passed else '  <-- OUTSIDE'}",
-                flush=True,
-            )
+    groups = [GROUPS[name] for name in args.only if name not in args.skip]
+    if args.official:
+        groups.append(partial(check_official, args.official))
+    print_header()
+    failed = sum(print_checks(group()) for group in groups)
     print(f"\n{failed} outside their tolerance")
     return 1 if failed else 0
 

@@ -1,12 +1,13 @@
-"""The U.S. standard atmosphere in Linsley's parametrisation, and its transmission.
+"""The atmospheres of CTAO's sites: density and refraction by height.
 
 Heights are in m above sea level, overburdens (vertical depths) in g/cm².
-The layers are those of atmosphere 1 of CORSIKA (D. Heck et al., FZKA 6019, appendix D);
+The layers are of the kind that CORSIKA has (D. Heck et al., FZKA 6019, appendix D);
 below 100 km, where showers are followed, all of them are exponential. The atmosphere is
 flat: neglecting the Earth's curvature is right to 1 % down to altitudes of 30°.
 """
 
 import math
+from typing import NamedTuple
 
 import astropy.units as u
 import numpy as np
@@ -16,61 +17,89 @@ from ctapipe.atmosphere import TableAtmosphereDensityProfile
 from .compiled import compiled
 
 __all__ = [
+    "ATMOSPHERES",
     "MEAN_MASS_NUMBER",
     "TOP_M",
+    "Atmosphere",
     "density",
     "density_profile",
     "height",
     "optical_path_excess",
     "overburden",
     "refractivity",
-    "transmission",
 ]
 
 TOP_M = 100e3  # where primaries enter
 MEAN_MASS_NUMBER = 14.547  # of the nuclei in air: N, O and Ar by number
 
-# overburden(h) = A + B exp(-h / C) between the lower edges of the layers
-_EDGES_M = (0.0, 4e3, 10e3, 40e3)
-_A = (-186.555305, -94.919, 0.61289, 0.0)  # g/cm²
-_B = (1222.6562, 1144.9069, 1305.5948, 540.1778)  # g/cm²
-_C = (9941.8638, 8781.5355, 6361.4304, 7721.7016)  # m
-_EDGES_G_CM2 = tuple(
-    a + b * math.exp(-edge / c)
-    for edge, a, b, c in zip(_EDGES_M, _A, _B, _C, strict=True)
-)
 
-# Refractivity is proportional to density, at all wavelengths (as CORSIKA has it).
-_REFRACTIVITY_SEA_LEVEL = 2.83e-4
-_DENSITY_SEA_LEVEL = _B[0] / (_C[0] * 100)  # g/cm³
-_REFRACTIVITY_PER_DENSITY = _REFRACTIVITY_SEA_LEVEL / _DENSITY_SEA_LEVEL
+class Atmosphere(NamedTuple):
+    """Layers of air, for compiled code: overburden(h) = a + b exp(-h / c) in each."""
 
-# Rayleigh scattering: mean free path at 400 nm. Aerosols: optical depth at 400 nm from
-# sea level, and scale height, for a clear sky at an observatory.
-_RAYLEIGH_G_CM2 = 2974.0
-_REFERENCE_WAVELENGTH_NM = 400.0
-_AEROSOL_DEPTH = 0.086
-_AEROSOL_SCALE_M = 1200.0
+    edges_m: tuple
+    """Lower edges of the four layers."""
+
+    a_g_cm2: tuple
+    """Of each layer."""
+
+    b_g_cm2: tuple
+    """Of each layer."""
+
+    c_m: tuple
+    """Scale height of each layer."""
+
+    edges_g_cm2: tuple
+    """Overburden at the lower edges."""
+
+
+def _atmosphere(edges_m, a_g_cm2, b_g_cm2, c_m):
+    layers = zip(edges_m, a_g_cm2, b_g_cm2, c_m, strict=True)
+    edges_g_cm2 = tuple(a + b * math.exp(-edge / c) for edge, a, b, c in layers)
+    return Atmosphere(edges_m, a_g_cm2, b_g_cm2, c_m, edges_g_cm2)
+
+
+#: Atmosphere of each site: winter, by ECMWF, fitted with layers, as in the atmosphere
+#: block of public files of CTAO's sixth production.
+ATMOSPHERES = {
+    "la_palma": _atmosphere(
+        (0.0, 4e3, 10e3, 25e3),
+        (-164.338047, -133.710280, -1.28699574, -3.24737162e-5),
+        (1209.06805, 1178.33615, 1372.07593, 992.545733),
+        (9941.8638, 9633.73444, 6361.4304, 6839.85151),
+    ),
+    "paranal": _atmosphere(
+        (0.0, 9.75e3, 19e3, 46e3),
+        (-140.507760, -18.4376971, 0.217564847, -2.01796296e-4),
+        (1178.04776, 1265.08431, 1349.22059, 703.744586),
+        (9941.8638, 7089.15051, 6361.4304, 7211.27964),
+    ),
+}
+
+# Refractivity is proportional to density, at all wavelengths (as CORSIKA has it); the
+# factor, in cm³/g, is that of the same blocks.
+_REFRACTIVITY_PER_DENSITY = 0.2308
 
 
 @compiled
-def _layer(height_m):
-    if height_m < _EDGES_M[1]:
+def _layer(atmosphere, height_m):
+    if height_m < atmosphere.edges_m[1]:
         return 0
-    if height_m < _EDGES_M[2]:
+    if height_m < atmosphere.edges_m[2]:
         return 1
-    if height_m < _EDGES_M[3]:
+    if height_m < atmosphere.edges_m[3]:
         return 2
     return 3
 
 
 @compiled
-def overburden(height_m):
+def overburden(atmosphere, height_m):
     """
     Mass of air above a height (compiled).
 
     Parameters
     ----------
+    atmosphere : Atmosphere
+        The air.
     height_m : float
         Height above sea level, from 0 to `TOP_M`.
 
@@ -79,17 +108,20 @@ def overburden(height_m):
     float
         Vertical depth in g/cm².
     """
-    i = _layer(height_m)
-    return _A[i] + _B[i] * math.exp(-height_m / _C[i])
+    i = _layer(atmosphere, height_m)
+    a, b, c = atmosphere.a_g_cm2[i], atmosphere.b_g_cm2[i], atmosphere.c_m[i]
+    return a + b * math.exp(-height_m / c)
 
 
 @compiled
-def height(overburden_g_cm2):
+def height(atmosphere, overburden_g_cm2):
     """
     Height at which the overburden has a given value (compiled).
 
     Parameters
     ----------
+    atmosphere : Atmosphere
+        The air.
     overburden_g_cm2 : float
         Vertical depth in g/cm², positive.
 
@@ -98,24 +130,27 @@ def height(overburden_g_cm2):
     float
         Height above sea level in m; at most about `TOP_M`.
     """
-    if overburden_g_cm2 > _EDGES_G_CM2[1]:
+    if overburden_g_cm2 > atmosphere.edges_g_cm2[1]:
         i = 0
-    elif overburden_g_cm2 > _EDGES_G_CM2[2]:
+    elif overburden_g_cm2 > atmosphere.edges_g_cm2[2]:
         i = 1
-    elif overburden_g_cm2 > _EDGES_G_CM2[3]:
+    elif overburden_g_cm2 > atmosphere.edges_g_cm2[3]:
         i = 2
     else:
         i = 3
-    return -_C[i] * math.log((overburden_g_cm2 - _A[i]) / _B[i])
+    a, b, c = atmosphere.a_g_cm2[i], atmosphere.b_g_cm2[i], atmosphere.c_m[i]
+    return -c * math.log((overburden_g_cm2 - a) / b)
 
 
 @compiled
-def density(height_m):
+def density(atmosphere, height_m):
     """
     Density of air (compiled).
 
     Parameters
     ----------
+    atmosphere : Atmosphere
+        The air.
     height_m : float
         Height above sea level.
 
@@ -124,17 +159,20 @@ def density(height_m):
     float
         Density in g/cm³.
     """
-    i = _layer(height_m)
-    return _B[i] / (_C[i] * 100) * math.exp(-height_m / _C[i])
+    i = _layer(atmosphere, height_m)
+    b, c = atmosphere.b_g_cm2[i], atmosphere.c_m[i]
+    return b / (c * 100) * math.exp(-height_m / c)
 
 
 @compiled
-def refractivity(height_m):
+def refractivity(atmosphere, height_m):
     """
     Refractive index minus one (compiled).
 
     Parameters
     ----------
+    atmosphere : Atmosphere
+        The air.
     height_m : float
         Height above sea level.
 
@@ -143,7 +181,7 @@ def refractivity(height_m):
     float
         n - 1.
     """
-    return _REFRACTIVITY_PER_DENSITY * density(height_m)
+    return _REFRACTIVITY_PER_DENSITY * density(atmosphere, height_m)
 
 
 @compiled
@@ -164,61 +202,38 @@ def optical_path_excess(overburden_difference_g_cm2):
     return 0.01 * _REFRACTIVITY_PER_DENSITY * overburden_difference_g_cm2
 
 
-def density_profile():
+def density_profile(site):
     """
-    Describe the same atmosphere for ctapipe.
+    Describe the atmosphere of a site for ctapipe.
 
     ctapipe has a profile of five such layers, but cannot write it to a file.
+
+    Parameters
+    ----------
+    site : str
+        Name of the site, a key of `ATMOSPHERES`.
 
     Returns
     -------
     ctapipe.atmosphere.TableAtmosphereDensityProfile
         The profile, with units, every 250 m: interpolation is good to 0.1 %, except
-        next to the edges of the layers, where Linsley's density jumps by up to 3 %.
+        next to the edges of the layers, where the density jumps by up to 12 %.
     """
+    atmosphere = ATMOSPHERES[site]
     heights_m = np.arange(0, TOP_M + 1, 250.0)
+    densities = [density(atmosphere, h) for h in heights_m]
+    overburdens = [overburden(atmosphere, h) for h in heights_m]
     return TableAtmosphereDensityProfile(
         QTable(
             {
                 "height": heights_m / 1e3 * u.km,
-                "density": np.vectorize(density)(heights_m) * u.g / u.cm**3,
-                "column_density": np.vectorize(overburden)(heights_m) * u.g / u.cm**2,
+                "density": densities * u.g / u.cm**3,
+                "column_density": overburdens * u.g / u.cm**2,
             },
             meta={
                 "TAB_TYPE": "ctapipe.atmosphere.TableAtmosphereDensityProfile",
                 "TAB_VER": 1,
-                "atmosphere_name": "U.S. standard, Linsley",
+                "atmosphere_name": f"{site}, winter, ECMWF",
             },
         )
     )
-
-
-def transmission(height_m, observation_height_m, wavelength_nm, cos_zenith):
-    """
-    Transmission of light from a height, after Rayleigh and Mie scattering.
-
-    Parameters
-    ----------
-    height_m : numpy.ndarray
-        Heights of emission above sea level, broadcast against the wavelengths.
-    observation_height_m : float
-        Height of the telescopes; no light from below is lost.
-    wavelength_nm : numpy.ndarray
-        Wavelengths.
-    cos_zenith : float
-        Cosine of the zenith angle of the ray.
-
-    Returns
-    -------
-    numpy.ndarray
-        Between 0 and 1, of the broadcast shape.
-    """
-    height_m = np.maximum(height_m, observation_height_m)
-    depth = np.vectorize(overburden)(height_m)
-    colour = _REFERENCE_WAVELENGTH_NM / wavelength_nm
-    rayleigh = (overburden(observation_height_m) - depth) / _RAYLEIGH_G_CM2 * colour**4
-    aerosol_column = np.exp(-observation_height_m / _AEROSOL_SCALE_M) - np.exp(
-        -height_m / _AEROSOL_SCALE_M
-    )
-    aerosols = _AEROSOL_DEPTH * aerosol_column * colour
-    return np.exp(-(rayleigh + aerosols) / cos_zenith)

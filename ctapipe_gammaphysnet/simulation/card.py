@@ -208,8 +208,8 @@ class AirShowerCard(_Section):
     )
     site: Literal[tuple(SITES)] = Field(
         "la_palma",
-        description="Where the array stands: la_palma or paranal. Sets the height and "
-        "the geomagnetic field.",
+        description="Where the array stands: la_palma or paranal. Sets the height, "
+        "the atmosphere and the geomagnetic field.",
     )
     array: Literal[tuple(ARRAYS)] = Field(
         "lst1",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .atmosphere import TOP_M, height, overburden, refractivity
+from .atmosphere import TOP_M, Atmosphere, height, overburden, refractivity
 from .cherenkov import SPEED_OF_LIGHT, YIELD_STEP_M, Photoelectrons, emit
 from .compiled import compiled
 from .decays import decay
@@ -61,6 +61,9 @@ class Air(NamedTuple):
 
     hadron_table: HadronTable
     """Final states of hadronic interactions."""
+
+    atmosphere: Atmosphere
+    """Its density by height."""
 
 
 class Cascade(NamedTuple):
@@ -159,11 +162,11 @@ def _follow_photon(rng, air, stack, cascade, energy, position, direction, time):
     pair, compton = photon_attenuation(energy)
     x, y, z = position
     ux, uy, uz = direction
-    depth = overburden(z) - uz * _exponential(rng) / (pair + compton)
-    if depth >= overburden(air.observation_height_m):
+    depth = overburden(air.atmosphere, z) - uz * _exponential(rng) / (pair + compton)
+    if depth >= overburden(air.atmosphere, air.observation_height_m):
         cascade.energy_gev[_GROUND] += energy
         return
-    new_z = height(depth)
+    new_z = height(air.atmosphere, depth)
     length = (new_z - z) / uz
     position = (x + ux * length, y + uy * length, new_z)
     time += length / SPEED_OF_LIGHT
@@ -248,7 +251,7 @@ def _charged_step(
         (direction, (vx, vy, vz)),
         sigma,
         (energy / mass, new_energy / mass),
-        (refractivity(z), refractivity(new_z)),
+        (refractivity(air.atmosphere, z), refractivity(air.atmosphere, new_z)),
         depths,
         time,
         beta,
@@ -262,9 +265,9 @@ def _charged_step(
 
 
 @compiled
-def _too_slow_to_shine(energy, z, depth):
+def _too_slow_to_shine(air, energy, z, depth):
     """Whether an electron stays below the threshold for another radiation length."""
-    below = refractivity(z) * (1 + RADIATION_LENGTH / depth)
+    below = refractivity(air.atmosphere, z) * (1 + RADIATION_LENGTH / depth)
     return 2 * below < (_ELECTRON_GEV / energy) ** 2
 
 
@@ -273,11 +276,13 @@ def _follow_electron(
     rng, air, targets, stack, cascade, particle, energy, position, direction, time
 ):
     """Follow an electron down in steps until it is too slow or lands."""
-    ground = overburden(air.observation_height_m)
-    depth = overburden(position[2])
+    ground = overburden(air.atmosphere, air.observation_height_m)
+    depth = overburden(air.atmosphere, position[2])
     mean_free_paths = _exponential(rng)
     while True:
-        if energy < _ELECTRON_CUT_GEV or _too_slow_to_shine(energy, position[2], depth):
+        if energy < _ELECTRON_CUT_GEV or _too_slow_to_shine(
+            air, energy, position[2], depth
+        ):
             cascade.energy_gev[_BELOW_CUT] += energy
             return
         uz = direction[2]
@@ -298,7 +303,7 @@ def _follow_electron(
             thickness = (depth - ground) / uz
             new_z = air.observation_height_m
         else:
-            new_z = height(new_depth)
+            new_z = height(air.atmosphere, new_depth)
         loss = thickness * (
             collision_loss(True, energy / _ELECTRON_GEV) + radiative_loss(energy)
         )
@@ -322,7 +327,10 @@ def _follow_electron(
         )
         energy -= loss
         cascade.energy_gev[_IONISATION] += loss
-        if 2 * refractivity(0.5 * (z + new_z)) > (_ELECTRON_GEV / energy) ** 2:
+        if (
+            2 * refractivity(air.atmosphere, 0.5 * (z + new_z))
+            > (_ELECTRON_GEV / energy) ** 2
+        ):
             _count_electron(cascade, depth, new_depth)
         depth = new_depth
         if lands:
@@ -390,8 +398,8 @@ def _follow_heavy(
     mass = MASS_GEV[particle]
     is_hadron = particle >= _PION_MINUS
     charged = CHARGE[particle] != 0
-    ground = overburden(air.observation_height_m)
-    depth = overburden(position[2])
+    ground = overburden(air.atmosphere, air.observation_height_m)
+    depth = overburden(air.atmosphere, position[2])
     # Proper time that is left, times c, in m: losing energy does not change it.
     to_decay = _exponential(rng) * C_TAU_M[particle]
     to_interaction = math.inf
@@ -410,14 +418,14 @@ def _follow_heavy(
         thickness = min(to_interaction, _HEAVY_STEP) if charged else to_interaction
         new_depth = min(depth - uz * thickness, ground)
         lands = new_depth == ground
-        new_z = air.observation_height_m if lands else height(new_depth)
+        new_z = air.observation_height_m if lands else height(air.atmosphere, new_depth)
         z = position[2]
         beta_gamma = math.sqrt((energy / mass) ** 2 - 1)
         decays = (new_z - z) / uz > to_decay * beta_gamma
         if decays:
             lands = False
             new_z = z + uz * to_decay * beta_gamma
-            new_depth = overburden(new_z)
+            new_depth = overburden(air.atmosphere, new_z)
         thickness = (depth - new_depth) / uz
         interacts = not (lands or decays) and thickness >= to_interaction - 1e-9
         to_interaction -= thickness

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .atmosphere import TOP_M, optical_path_excess, transmission
+from .atmosphere import TOP_M, optical_path_excess
 from .compiled import compiled
+from .extinction import transmission
 from .vectors import normalise, turn
 
 __all__ = [
@@ -99,7 +100,7 @@ class Photoelectrons(NamedTuple):
 
 
 def photoelectron_yield(
-    observation_height_m, cos_zenith, wavelength_nm, efficiency, absorption=True
+    observation_height_m, cos_zenith, wavelength_nm, efficiency, site=None
 ):
     """
     Tabulate the light of one metre of track, by height (Frank and Tamm).
@@ -114,8 +115,8 @@ def photoelectron_yield(
         Wavelengths, increasing, shape (n,).
     efficiency : numpy.ndarray
         Probability that a photon on the mirror makes a photoelectron, shape (n,).
-    absorption : bool
-        Whether the atmosphere absorbs light.
+    site : str, optional
+        Name of the site, whose air takes light away; by default, none is lost.
 
     Returns
     -------
@@ -126,12 +127,12 @@ def photoelectron_yield(
     height_m = np.arange(0, TOP_M + YIELD_STEP_M, YIELD_STEP_M)[:, np.newaxis]
     wavelength_m = wavelength_nm * 1e-9
     spectrum = efficiency / wavelength_m**2
-    if absorption:
-        spectrum = spectrum * transmission(
-            height_m, observation_height_m, wavelength_nm, cos_zenith
-        )
-    else:
+    if site is None:
         spectrum = np.broadcast_to(spectrum, (len(height_m), len(spectrum)))
+    else:
+        spectrum = spectrum * transmission(
+            site, height_m, observation_height_m, wavelength_nm, cos_zenith
+        )
     return 2 * np.pi * FINE_STRUCTURE * np.trapezoid(spectrum, wavelength_m, axis=1)
 
 

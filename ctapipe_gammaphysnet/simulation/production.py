@@ -5,14 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .atmosphere import overburden
+from .atmosphere import ATMOSPHERES, overburden
 from .camera import Camera, densest_time, make_camera, pixel_hits, waveforms
 from .cascade import DEPTH_BIN, Air, simulate
 from .cherenkov import Targets, photoelectron_yield
 from .conditions import draw_conditions
+from .efficiency import efficiency
 from .hadrons import load_hadron_table
 from .instruments import SITES
-from .optics import MIRRORS, Mirror, efficiency, pointing_axes, reflect
+from .optics import MIRRORS, Mirror, pointing_axes, reflect
 from .particles import Particle
 from .primaries import draw_primary
 from .trigger import REGIONS, TriggerRegions, may_trigger, trigger_time
@@ -67,6 +68,9 @@ class _Instrument(NamedTuple):
     camera: Camera
     regions: TriggerRegions
 
+    efficiency: tuple
+    """Wavelengths, and `efficiency` at them."""
+
 
 class _Night(NamedTuple):
     """What the conditions of a run are for compiled code."""
@@ -100,6 +104,7 @@ class Production:
             site.location.height.to_value("m"),
             site.magnetic_field_ut,
             load_hadron_table(),
+            ATMOSPHERES[card.site],
         )
         self._tel_ids = list(subarray.tel_ids)
         positions_m = [subarray.positions[i].to_value("m") for i in self._tel_ids]
@@ -143,7 +148,8 @@ class Production:
             photoelectron_yield(
                 self._air.observation_height_m,
                 np.sin(alt_rad),
-                *efficiency(instrument.mirror),
+                *instrument.efficiency,
+                site=self.card.site,
             )
             for instrument in instruments
         ]
@@ -160,7 +166,7 @@ class Production:
             primary.energy_gev,
             tuple(-component for component in towards_sky),
         )
-        ground = overburden(self._air.observation_height_m)
+        ground = overburden(self._air.atmosphere, self._air.observation_height_m)
         x_max = _x_max(cascade.radiating_electrons, ground)
         targets = cascade.photoelectrons.target
         n_telescopes = len(self._tel_ids)
@@ -200,7 +206,9 @@ class Production:
         brightness = np.clip(primary.energy_gev / _BRIGHT_GEV, 1, _BRIGHTEST)
         return Targets(
             position_m=positions,
-            overburden=np.array([overburden(z) for z in positions[:, 2]]),
+            overburden=np.array(
+                [overburden(self._air.atmosphere, z) for z in positions[:, 2]]
+            ),
             kind=np.tile(self._kind, uses),
             radius_m=np.tile([mirror.radius_m for mirror in mirrors], uses),
             focus_m=np.tile([mirror.focus_m for mirror in mirrors], uses),
@@ -210,7 +218,7 @@ class Production:
 
     def _observe(self, rng, rays, night, kind):
         """Record the light in a telescope; None if it does not trigger."""
-        mirror, camera, regions = night.instruments[kind]
+        mirror, camera, regions, _ = night.instruments[kind]
         landed = reflect(rng, rays, night.axes, mirror)
         pixel, time_ns = pixel_hits(landed, camera)
         if not may_trigger(pixel, regions):
@@ -229,10 +237,12 @@ def _instrument(telescope):
     """Describe a type of telescope in the dark."""
     geometry, readout = telescope.camera.geometry, telescope.camera.readout
     camera = make_camera(geometry, readout.n_samples, night_sky_per_ns=0.0)
+    mirror = MIRRORS[telescope.optics.name]
     return _Instrument(
-        MIRRORS[telescope.optics.name],
+        mirror,
         camera,
         REGIONS[telescope.camera.name](geometry, camera.pulse),
+        efficiency(telescope.camera.name, mirror.radius_m),
     )
 
 

@@ -321,7 +321,7 @@ class AirShowerEventSource(EventSource):
         """The atmosphere that showers develop in."""
         from .atmosphere import density_profile
 
-        return density_profile()
+        return density_profile(self.card.site)
 
     @cached_property
     def _production(self):

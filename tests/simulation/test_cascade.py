@@ -14,6 +14,7 @@ from scipy.integrate import solve_ivp
 
 from ctapipe_gammaphysnet.simulation import cascade as cascade_module
 from ctapipe_gammaphysnet.simulation.atmosphere import (
+    ATMOSPHERES,
     TOP_M,
     height,
     overburden,
@@ -35,6 +36,7 @@ C = 0.299792458  # m/ns
 X0 = 36.62  # g/cm²
 CRITICAL_GEV = 0.081
 GROUND_M = 2158.0
+AIR = ATMOSPHERES["la_palma"]
 DOWN = (0.0, 0.0, -1.0)
 SLANTING = normalise(0.5, -0.3, -0.9)
 NO_FIELD = (0.0, 0.0, 0.0)
@@ -52,7 +54,7 @@ def make_targets(*positions_m, radius_m=11.5, light=3e4):
     positions_m = np.array(positions_m, float).reshape(-1, 3) + [0, 0, GROUND_M]
     return Targets(
         position_m=positions_m,
-        overburden=np.array([overburden(z) for z in positions_m[:, 2]]),
+        overburden=np.array([overburden(AIR, z) for z in positions_m[:, 2]]),
         kind=np.zeros(len(positions_m), int),
         radius_m=np.full(len(positions_m), radius_m),
         focus_m=np.full(len(positions_m), 1e12),
@@ -77,7 +79,7 @@ def shower(
     **options,
 ):
     """One shower; seed is that of its random numbers, or their generator."""
-    air = Air(ground_m, field, load_hadron_table())
+    air = Air(ground_m, field, load_hadron_table(), AIR)
     rng = np.random.default_rng(seed)
     return simulate(rng, air, targets, particle, energy_gev, direction, **options)
 
@@ -210,7 +212,7 @@ def greisen_hillas(energy_gev):
     y = math.log(energy_gev / CRITICAL_GEV)
     age = 3 * t / (t + 2 * y)
     electrons = 0.31 / math.sqrt(y) * np.exp(t * (1 - 1.5 * np.log(age)))
-    n_minus_one = np.array([refractivity(height(x)) for x in depth])
+    n_minus_one = np.array([refractivity(AIR, height(AIR, x)) for x in depth])
     threshold_mev = 1e3 * ELECTRON_GEV / np.sqrt(2 * n_minus_one)
     scale_mev = np.where(age < 0.4, 26, 44 - 17 * (age - 1.46) ** 2)
     share = ((0.89 * scale_mev - 1.2) / (scale_mev + threshold_mev)) ** age
@@ -236,7 +238,7 @@ def test_the_maximum_gets_deeper_with_the_logarithm_of_the_energy():
 @pytest.mark.parametrize(("share", "counted"), [(0.97, False), (1.5, True)])
 def test_electrons_below_the_threshold_are_not_counted(share, counted):
     start_m = 12e3
-    threshold_gev = ELECTRON_GEV / math.sqrt(2 * refractivity(start_m))
+    threshold_gev = ELECTRON_GEV / math.sqrt(2 * refractivity(AIR, start_m))
     showers = [
         shower(Particle.ELECTRON, share * threshold_gev, seed, start_m=start_m)
         for seed in range(20)
@@ -255,14 +257,14 @@ def test_electrons_reach_their_maximum_before_photons():
 
 def first_depths(particle, energy_gev, n, direction=DOWN, deepest=60.0):
     """Slant depths of first interactions above a ground high up in the air."""
-    ground_m = height(-deepest * direction[2])
+    ground_m = height(AIR, -deepest * direction[2])
     heights = [
         shower(
             particle, energy_gev, seed, direction=direction, ground_m=ground_m
         ).first_interaction_m[0]
         for seed in range(n)
     ]
-    depths = np.array([overburden(h) for h in heights if not math.isnan(h)])
+    depths = np.array([overburden(AIR, h) for h in heights if not math.isnan(h)])
     return depths / -direction[2]
 
 
@@ -312,7 +314,7 @@ def muons(energy_gev, n, start_m, particle=Particle.MUON_MINUS):
 def test_muons_lose_what_bethe_says():
     energy = muons(3.0, 100, GROUND_M + 3000)
     survived = energy[:, Ledger.NEUTRINOS] == 0
-    thickness = overburden(GROUND_M) - overburden(GROUND_M + 3000)
+    thickness = overburden(AIR, GROUND_M) - overburden(AIR, GROUND_M + 3000)
     mean_loss = energy[survived, Ledger.IONISATION].mean()
     assert survived.mean() > 0.5
     # scattering makes the way a little longer
@@ -337,7 +339,7 @@ def test_as_many_muons_survive_as_their_time_allows(particle, energy_gev):
 
     def slow_down(z, state):
         energy, _ = state
-        density = (overburden(z - 5) - overburden(z + 5)) / 10
+        density = (overburden(AIR, z - 5) - overburden(AIR, z + 5)) / 10
         beta_gamma = math.sqrt((energy / MUON_GEV) ** 2 - 1)
         return [bethe(energy) * density, -1 / (MUON_C_TAU_M * beta_gamma)]
 
@@ -364,7 +366,7 @@ def test_the_ring_of_a_muon_has_the_cherenkov_angle(direction):
     )
     rays = rays_of(cascade)
     beta = math.sqrt(1 - (MUON_GEV / energy_gev) ** 2)
-    expected = math.acos(1 / ((1 + refractivity(GROUND_M + 100)) * beta))
+    expected = math.acos(1 / ((1 + refractivity(AIR, GROUND_M + 100)) * beta))
     angle = np.arcsin(np.linalg.norm(np.cross(rays[:, :3], direction), axis=1))
     assert len(rays) > 5000
     assert np.median(angle) == pytest.approx(expected, rel=0.005)
@@ -511,7 +513,7 @@ def test_a_track_through_thin_air_has_the_light_of_frank_and_tamm(
     start_m, ground_m, tolerance
 ):
     """Of a fast muon: 2 (n - 1) along its way, also where steps are very long."""
-    light = 1e3 / overburden(ground_m) * overburden(GROUND_M)
+    light = 1e3 / overburden(AIR, ground_m) * overburden(AIR, GROUND_M)
     targets = make_targets(
         (0, 0, ground_m - GROUND_M), radius_m=EVERYWHERE_M, light=light
     )
@@ -519,7 +521,7 @@ def test_a_track_through_thin_air_has_the_light_of_frank_and_tamm(
         Particle.MUON_PLUS, 1e5, targets=targets, start_m=start_m, ground_m=ground_m
     )
     heights_m = np.linspace(ground_m, start_m, 5001)
-    sine2 = 2 * np.array([refractivity(z) for z in heights_m])
+    sine2 = 2 * np.array([refractivity(AIR, z) for z in heights_m])
     expected = light * np.trapezoid(sine2, heights_m)
     assert len(rays_of(cascade)) == pytest.approx(expected, rel=tolerance)
 

@@ -5,6 +5,7 @@ import pytest
 from ctapipe.core import ToolConfigurationError
 
 from ctapipe_gammaphysnet.simulation import hadrons, instruments
+from ctapipe_gammaphysnet.simulation.atmosphere import ATMOSPHERES
 from ctapipe_gammaphysnet.simulation.camera import (
     densest_time,
     make_camera,
@@ -102,7 +103,12 @@ def make_targets(**values):
     ],
 )
 def test_showers_that_cannot_be(energy_gev, direction, targets):
-    air = Air(2158.0, (30.0, 0.0, -20.0), hadrons.load_hadron_table())
+    air = Air(
+        2158.0,
+        (30.0, 0.0, -20.0),
+        hadrons.load_hadron_table(),
+        ATMOSPHERES["la_palma"],
+    )
     with pytest.raises(ValueError, match="targets need|no energy|no unit vector"):
         simulate(RNG, air, targets, Particle.GAMMA, energy_gev, direction)
 

@@ -14,6 +14,7 @@ from ctapipe_gammaphysnet.simulation.cherenkov import (
     emit,
     photoelectron_yield,
 )
+from ctapipe_gammaphysnet.simulation.extinction import transmission
 from ctapipe_gammaphysnet.simulation.vectors import normalise
 
 C = 0.299792458  # m/ns
@@ -23,6 +24,7 @@ SLANTING = normalise(0.3, -0.2, -0.9)
 EVERYWHERE_M = 1e5  # radius of a telescope that catches all
 N_HEIGHTS = int(atmosphere.TOP_M / YIELD_STEP_M) + 1
 REFRACTIVITY = 1.5e-4
+AIR = atmosphere.ATMOSPHERES["la_palma"]
 GAMMA = 1e5
 
 
@@ -31,7 +33,7 @@ def make_targets(*positions_m, radius_m=11.5, focus_m=np.inf, light=1e4, at_once
     positions_m = np.array(positions_m or [(0.0, 0.0, GROUND_M)], float)
     return Targets(
         position_m=positions_m,
-        overburden=np.array([atmosphere.overburden(z) for z in positions_m[:, 2]]),
+        overburden=np.array([atmosphere.overburden(AIR, z) for z in positions_m[:, 2]]),
         kind=np.zeros(len(positions_m), int),
         radius_m=np.full(len(positions_m), radius_m),
         focus_m=np.full(len(positions_m), focus_m),
@@ -64,7 +66,7 @@ def track(
     for k in range(n_steps):
         point = tuple(a + k * b for a, b in zip(start, displacement, strict=True))
         depths = [
-            atmosphere.overburden(max(z, 0.0))
+            atmosphere.overburden(AIR, max(z, 0.0))
             for z in (point[2], point[2] + displacement[2])
         ]
         emit(
@@ -113,9 +115,7 @@ def disc_over_distance(radius_m, distance_m):
 def test_the_yield_is_that_of_frank_and_tamm():
     """PDG: 370 sin² photons per cm and eV."""
     wavelength_nm = np.linspace(300, 600, 301)
-    table = photoelectron_yield(
-        GROUND_M, 1.0, wavelength_nm, np.ones(301), absorption=False
-    )
+    table = photoelectron_yield(GROUND_M, 1.0, wavelength_nm, np.ones(301))
     energy_ev = 1239.84 / 300 - 1239.84 / 600
     np.testing.assert_allclose(table, 37000 * energy_ev, rtol=1e-3)
     assert table.shape == (N_HEIGHTS,)
@@ -124,20 +124,21 @@ def test_the_yield_is_that_of_frank_and_tamm():
 def test_the_yield_goes_with_the_efficiency():
     wavelength_nm = np.linspace(300, 600, 301)
     efficiency = np.where(wavelength_nm < 400, 0.2, 0.0)
-    blue = photoelectron_yield(0.0, 1.0, wavelength_nm, efficiency, absorption=False)
+    blue = photoelectron_yield(0.0, 1.0, wavelength_nm, efficiency)
     energy_ev = 1239.84 / 300 - 1239.84 / 400
     np.testing.assert_allclose(blue, 0.2 * 37000 * energy_ev, rtol=0.01)
 
 
 @pytest.mark.parametrize("cos_zenith", [1.0, 0.6])
-def test_the_atmosphere_absorbs_by_height(cos_zenith):
+@pytest.mark.parametrize("site", ["la_palma", "paranal"])
+def test_the_atmosphere_absorbs_by_height(site, cos_zenith):
     wavelength_nm = np.linspace(399, 401, 3)
     clear, hazy = (
-        photoelectron_yield(GROUND_M, cos_zenith, wavelength_nm, np.ones(3), absorption)
-        for absorption in (False, True)
+        photoelectron_yield(GROUND_M, cos_zenith, wavelength_nm, np.ones(3), air)
+        for air in (None, site)
     )
     heights_m = np.arange(N_HEIGHTS) * YIELD_STEP_M
-    expected = atmosphere.transmission(heights_m, GROUND_M, 400.0, cos_zenith)
+    expected = transmission(site, heights_m, GROUND_M, 400.0, cos_zenith)
     np.testing.assert_allclose(hazy / clear, expected, rtol=1e-4)
 
 
@@ -309,7 +310,7 @@ def test_light_arrives_when_it_should(direction, height_m):
     targets = make_targets(start + distance * emitted, radius_m=0.5, light=1e11)
     _, rays, _ = track(targets, tuple(start), 1e-2, direction, time_ns=123.0)
     heights_m = np.linspace(GROUND_M, height_m, 20001)
-    refractivity = [atmosphere.refractivity(z) for z in heights_m]
+    refractivity = [atmosphere.refractivity(AIR, z) for z in heights_m]
     excess = np.trapezoid(refractivity, heights_m) / -emitted[2]
     assert len(rays) > 100
     assert rays[:, 3] == pytest.approx(123.0 + (distance + excess) / C, abs=0.05)

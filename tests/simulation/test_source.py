@@ -545,11 +545,13 @@ def test_event_source_finds_the_class_by_the_name(card_path, tmp_path):
     assert not AirShowerEventSource.is_compatible(tmp_path / "card.yaml")
 
 
-def test_atmosphere(card_path):
+@pytest.mark.parametrize(("site", "depth"), [("la_palma", 206.7), ("paranal", 214.4)])
+def test_atmosphere_is_that_of_the_site(card_path, site, depth):
+    card_path.write_text(f"{CARD}site: {site}\n")
     profile = AirShowerEventSource(card_path).atmosphere_density_profile
     assert isinstance(profile, AtmosphereDensityProfile)
-    depth = profile.integral(2158 * u.m).to_value(u.g / u.cm**2)
-    assert depth == pytest.approx(800, rel=0.02)
+    above = profile.integral(12 * u.km).to_value(u.g / u.cm**2)
+    assert above == pytest.approx(depth, abs=0.1)
 
 
 def test_importing_the_module_is_cheap():

@@ -50,14 +50,16 @@ def with_atmosphere(gammas, folder):
     """The same file, which has an atmosphere, too."""
     path = folder / "atmosphere.dl1.h5"
     shutil.copy(gammas, path)
-    write_table(density_profile().table, path, ATMOSPHERE_DENSITY_PROFILE_TABLE)
+    write_table(
+        density_profile("la_palma").table, path, ATMOSPHERE_DENSITY_PROFILE_TABLE
+    )
     return path
 
 
 def true_heights(path):
     """In m above sea level, by the numbers of the events."""
     showers = read_table(path, "/simulation/event/subarray/shower", table_cls=QTable)
-    height = density_profile().height_from_overburden(showers["true_x_max"])
+    height = density_profile("la_palma").height_from_overburden(showers["true_x_max"])
     assert (height > 5 * u.km).all()
     assert (height < 15 * u.km).all()
     events = showers["event_id"].tolist()
