@@ -7,8 +7,6 @@ from astropy.coordinates import AltAz
 from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
 
 from ctapipe_gammaphysnet.dl2.stereo import combine_geometry, weighted_mean
-from ctapipe_gammaphysnet.tasks import TASKS
-from ctapipe_gammaphysnet.tasks.task import Task
 
 # Event 1 has nothing, event 3 a single value.
 EVENT = np.array([0, 2, 0, 3, 2, 2, 0])
@@ -70,13 +68,8 @@ def test_cores_are_weighted_by_intensity(rng):
     assert np.isfinite(columns["core_uncert_y"][[0, 2]]).all()
 
 
-def test_other_tasks_of_the_geometry_are_averaged_alike(monkeypatch):
+def test_heights_of_the_maximum_are_averaged_as_impact_points_are():
     """Of those telescopes that know them."""
-
-    class _Height(Task):
-        columns = {"h_max": ("geometry", "h_max", "m")}
-
-    monkeypatch.setitem(TASKS, "h_max", _Height())
     height = np.array([9e3, 8e3, 11e3, 7e3, np.nan, 10e3, 10e3])
     intensity = np.array([1.0, 2, 3, 4, 5, 6, 6])
     columns = combine_geometry(
