@@ -24,13 +24,9 @@ class Images:
     Parameters
     ----------
     outputs : dict of str to numpy.ndarray
-        For each task, shape (n_members, n, n_outputs).
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope at each image, shape (n,).
-    position : astropy.units.Quantity
-        Position of each image's telescope in the GroundFrame, shape (n, 3).
-    altitude : astropy.units.Quantity, optional
-        Altitude of the telescope above sea level, shape (n,).
+        As for `telescope_columns`.
+    pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
+        As for `telescope_columns`.
 
     Attributes
     ----------

@@ -156,8 +156,8 @@ def combine_table(combiners, table, event, n_events, tel_ids):
         return columns
     index = np.zeros(max(tel_ids) + 1, dtype=int)
     index[list(tel_ids)] = np.arange(len(tel_ids))
-    stereo = _predict(combiner, table, event)
-    if stereo is not None:
+    with_mean = _without_negative_weights(combiner, table, event)
+    for stereo in _predict(combiner, *with_mean):
         number = _numbers_of(stereo, table, event)
         _fill(columns, kind, combiner.prefix, number, stereo)
         _fill_telescopes(columns, combiner.prefix, number, stereo, index)
@@ -172,58 +172,31 @@ def combine_table(combiners, table, event, n_events, tel_ids):
     return columns
 
 
-def _predict(combiner, table, event):
-    """Predict from the events in which no weight is negative or not finite.
-
-    The others have no mean, and one weight that is not finite would spoil all of
-    ctapipe's means in a table. Return None if there is no valid prediction.
-    """
-    name = f"{combiner.prefix}_tel_is_valid"
-    has_weights = getattr(combiner, "weights", "none") != "none"
-    if has_weights:
-        is_negative = np.asarray(table[name] & (table["hillas_intensity"] < 0))
-        if is_negative.any():
-            table, event = _leave_out(table, event, is_negative)
-    stereo = _predict_table(combiner, table) if np.any(table[name]) else None
-    if has_weights and stereo is not None and not _any_valid(combiner, stereo):
-        table, event = _leave_out(table, event, _spoilers(combiner, table))
-        stereo = _predict_table(combiner, table) if np.any(table[name]) else None
-    return stereo
-
-
-def _leave_out(table, event, rows):
-    """Leave out whole events."""
-    kept = ~np.isin(event, event[rows])
+def _without_negative_weights(combiner, table, event):
+    """Leave out the events in which a weight is negative: they have no mean."""
+    if getattr(combiner, "weights", "none") == "none":
+        return table, event
+    is_valid = table[f"{combiner.prefix}_tel_is_valid"]
+    is_negative = np.asarray(is_valid & (table["hillas_intensity"] < 0))
+    kept = ~np.isin(event, event[is_negative])
     return table[kept], event[kept]
 
 
-def _any_valid(combiner, stereo):
-    return np.any(stereo[f"{combiner.prefix}_is_valid"])
+def _predict(combiner, table, event):
+    """Yield tables of predictions, which together have all events that can be valid.
 
-
-def _spoilers(combiner, table):
-    """Find valid rows whose weight is not finite.
-
-    Whether it is finite depends on which parameters are 0 or not finite. One image of
-    each such pattern is tried: alone, and, if that fails, together with one that is
-    good alone, to see whether it spoils the mean.
+    One weight that is not finite spoils all of ctapipe's means in a table: it is halved
+    until the event of that weight is alone.
     """
-    valid = np.flatnonzero(table[f"{combiner.prefix}_tel_is_valid"])
-    names = [n for n in table.colnames if n.startswith(("hillas_", "leakage_"))]
-    values = np.column_stack([np.asarray(table[n], dtype=float)[valid] for n in names])
-    is_odd = (values == 0) | ~np.isfinite(values)
-    _, first, pattern = np.unique(
-        is_odd, axis=0, return_index=True, return_inverse=True
-    )
-
-    def is_good(*rows):
-        return _any_valid(combiner, _predict_table(combiner, table[valid[[*rows]]]))
-
-    alone = [row for row in first if is_good(row)]
-    spoils = [
-        bool(alone) and row not in alone and not is_good(alone[0], row) for row in first
-    ]
-    return valid[np.array(spoils)[pattern.reshape(-1)]]
+    if not np.any(table[f"{combiner.prefix}_tel_is_valid"]):
+        return
+    stereo = _predict_table(combiner, table)
+    if np.any(stereo[f"{combiner.prefix}_is_valid"]) or event[0] == event[-1]:
+        yield stereo
+        return
+    is_first = event < max(event[len(event) // 2], event[0] + 1)
+    for part in (is_first, ~is_first):
+        yield from _predict(combiner, table[part], event[part])
 
 
 def _predict_table(combiner, table):
@@ -310,13 +283,13 @@ def _shares(combiner, table, event):
         property=ReconstructionProperty.PARTICLE_TYPE,
         weights=combiner.weights,
     )
-    _, first, n_telescopes = np.unique(event, return_index=True, return_counts=True)
-    rank = np.arange(len(event)) - np.repeat(first, n_telescopes)
+    _, number = np.unique(event, return_inverse=True)
     shares = np.empty(len(event))
     planted = table.copy()
     planted["Share_tel_is_valid"] = True
-    for one in range(n_telescopes.max(initial=0)):
-        planted["Share_tel_prediction"] = (rank == one).astype(float)
-        found = _predict_table(mean, planted)["Share_prediction"]
-        shares[rank == one] = np.asarray(found)[n_telescopes > one]
+    for tel_id in np.unique(table["tel_id"]):
+        is_this = np.asarray(table["tel_id"] == tel_id)
+        planted["Share_tel_prediction"] = is_this.astype(float)
+        found = np.asarray(_predict_table(mean, planted)["Share_prediction"])
+        shares[is_this] = found[number[is_this]]
     return shares

@@ -198,7 +198,7 @@ def array_container(prefix, kind, model, **values):
     Parameters
     ----------
     prefix : str
-        Common stem of the groups' names.
+        As for `telescope_container`.
     kind : str
         Kind of prediction: a key of `PROPERTIES`.
     model : ModelName

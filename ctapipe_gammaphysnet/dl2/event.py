@@ -48,12 +48,8 @@ def fill_invalid(event, tel_id, prefix, kinds):
 
     Parameters
     ----------
-    event : ctapipe.containers.ArrayEventContainer
-        The event to fill.
-    tel_id : int
-        The telescope.
-    prefix : str
-        Common stem of the groups' names.
+    event, tel_id, prefix : ctapipe.containers.ArrayEventContainer, int, str
+        As for `fill_telescope`.
     kinds : list of str
         Which containers to fill: with NaN, and ``is_valid`` False.
     """

@@ -1,4 +1,4 @@
-"""What algorithms predicted, from the DL2 tables of files."""
+"""Predictions of algorithms, from the DL2 tables of files."""
 
 import astropy.units as u
 import numpy as np
@@ -9,12 +9,12 @@ from .predictions import predicted_columns
 
 __all__ = ["find_groups", "named_groups", "read_dl2"]
 
-#: What follows the prefix in the names of groups like ours, one for each property.
+#: Suffixes in the names of groups like ours, one for each property.
 _SUFFIXES = ("", "Energy", "Geometry", "Classifier")
 
 
 def named_groups(text):
-    """Understand the name of an algorithm, with or without its groups.
+    """Parse the name of an algorithm, with or without its groups.
 
     Parameters
     ----------
@@ -24,10 +24,10 @@ def named_groups(text):
     Returns
     -------
     name : str
-        What to call it.
+        Its name.
     groups : list of list of str
-        Names of its groups. Of each list there must be one: groups that are named must
-        all be there; otherwise the prefix is enough, with or without a property.
+        Names of its groups. A file must have one of each list: all groups that are
+        named, or else the prefix, with or without a property.
     """
     name, _, prefixes = text.partition("=")
     if prefixes:
@@ -36,7 +36,7 @@ def named_groups(text):
 
 
 def read_dl2(reader, level, groups, events):
-    """Read what an algorithm predicted, from DL2 tables.
+    """Read the predictions of an algorithm from DL2 tables.
 
     Parameters
     ----------
@@ -48,18 +48,18 @@ def read_dl2(reader, level, groups, events):
         Names of the algorithm's groups, for example ``RandomForestRegressor`` and
         ``disp``: each property is in one of them.
     events : astropy.table.Table
-        Of which events, as `read_events` gives them.
+        The events, as `read_events` returns them.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness, NaN where
-        nothing is or nothing valid, shape (1, n_events).
+        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness, shape
+        (1, n_events); NaN if there is no valid prediction.
 
     Raises
     ------
     EvaluationError
-        If a group is not there, or a property is in two of them.
+        If a group is missing, or a property is in two of them.
     DL1FileError
         If the file cannot be read.
     """
@@ -75,7 +75,7 @@ def read_dl2(reader, level, groups, events):
 
 
 def find_groups(paths, level, groups):
-    """Find those groups of an algorithm that files have.
+    """Find the groups of an algorithm that are in files.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def find_groups(paths, level, groups):
     level : {"telescope", "array"}
         Predictions of the telescopes, or of the array.
     groups : list of list of str
-        Names of groups, as `named_groups` gives them.
+        Names of groups, as `named_groups` returns them.
 
     Returns
     -------
     list of str
-        Names of those that there are, sorted.
+        Names of these groups, sorted.
 
     Raises
     ------

@@ -17,14 +17,14 @@ __all__ = [
     "read_events",
 ]
 
-#: Events of the array that are read at once.
+#: Number of array events that are read at once.
 _CHUNK = 5000
-#: Columns of an event: their types, units, and what they are.
+#: Columns of an event: type, unit and description.
 _COLUMNS = {
     "obs_id": (int, None, "number of the observation"),
     "event_id": (int, None, "number of the event"),
     "tel_id": (int, None, "telescope; 0: the array"),
-    "row": (int, None, "row of the image among all of the telescope"),
+    "row": (int, None, "row of the image in the telescope's table"),
     "pointing_alt": (float, u.deg, "altitude of the telescope's pointing"),
     "pointing_az": (float, u.deg, "azimuth of the telescope's pointing"),
     "label": (int, None, "0: gamma, 1: background"),
@@ -37,7 +37,7 @@ _COLUMNS = {
     "intensity": (
         float,
         None,
-        "light in the image in photoelectrons; of the array: in all",
+        "light in the image in photoelectrons; array: in all images",
     ),
 }
 
@@ -52,16 +52,16 @@ def find_rows(keys, table, where):
     Parameters
     ----------
     keys : numpy.ndarray
-        What to find, shape (n, n_keys), int.
+        The keys to find, shape (n, n_keys), int.
     table : numpy.ndarray
-        Where to find it, shape (m, n_keys), int.
+        Keys of the table, shape (m, n_keys), int.
     where : str
-        What to call the table in messages.
+        Name of the table for messages.
 
     Returns
     -------
     numpy.ndarray
-        For each key the row in the table, or -1 if it is not there, shape (n,), int.
+        For each key the row in the table, or -1 if it is missing, shape (n,), int.
 
     Raises
     ------
@@ -89,11 +89,11 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
     path : pathlib.Path
         A file of simulations: DL1, DL2 or both.
     label : {0, 1}
-        0 if it is of gammas, 1 if it is of background.
+        0 for gammas, 1 for background.
     quality_query : ImageQualityQuery
-        Selects them by their DL1 parameters, where the file has them, and counts them.
+        Selects and counts images by their DL1 parameters, if the file has them.
     tel_ids : collection of int
-        Telescopes that are of interest.
+        The telescopes to read.
     tasks : collection of str
         Optional tasks whose truth must be known.
     atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
@@ -108,9 +108,10 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
     Raises
     ------
     EvaluationError
-        If the file has no simulated showers, or does not say what must be known.
+        If the file has no simulated showers, or lacks the truth of a task.
     DL1FileError
-        If it cannot be read, or its particles or truth are not what they must be.
+        If it cannot be read, has other particles than its label, or its truth is
+        damaged.
     """
     truth = {name: TASKS[task] for task in tasks for name in TASKS[task].truth}
     with open_events(path, "EQUIVALENT", needed=()) as reader:
@@ -141,7 +142,7 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
 
 
 def _join(parts, descriptions):
-    """A table of telescope events from parts of it, of which there may be none."""
+    """Join parts of a table of telescope events; there may be none."""
     columns = []
     for name, (dtype, unit, description) in descriptions.items():
         values = [
@@ -153,7 +154,7 @@ def _join(parts, descriptions):
 
 
 def keys_of(table, names=("obs_id", "event_id")):
-    """Take the keys of the rows of a table.
+    """Collect the keys of a table's rows.
 
     Parameters
     ----------
@@ -171,19 +172,19 @@ def keys_of(table, names=("obs_id", "event_id")):
 
 
 def merge_telescopes(events):
-    """Make events of the array from those of the telescopes.
+    """Make array events from telescope events.
 
     Parameters
     ----------
     events : astropy.table.Table
-        Telescope events, as `read_events` gives them.
+        Telescope events, as `read_events` returns them.
 
     Returns
     -------
     merged : astropy.table.Table
-        Events of the array, with the light of all their telescopes.
+        The array events, with the light of all their telescopes.
     number : numpy.ndarray
-        Which of them each telescope event belongs to, shape (n,), int.
+        Row of the array event of each telescope event, shape (n,), int.
     """
     _, first, number = np.unique(
         keys_of(events), axis=0, return_index=True, return_inverse=True

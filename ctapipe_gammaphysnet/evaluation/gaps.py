@@ -1,4 +1,4 @@
-"""Metrics that are known in no bin, and why."""
+"""Metrics that are unknown in all bins, and why."""
 
 import numpy as np
 
@@ -10,19 +10,19 @@ _BINNED = {"energy": "true energy", "intensity": "intensity"}
 
 
 def find_gaps(results, settings):
-    """Find the metrics that are known in no bin, of no algorithm.
+    """Find the metrics that are unknown in all bins, for all algorithms.
 
     Parameters
     ----------
     results : dict of str to astropy.table.Table
-        As `evaluate` gives them.
+        As `evaluate` returns them.
     settings : Settings
         How they were computed.
 
     Returns
     -------
     dict of (str, str) to str
-        Why, by binning (``energy`` or ``intensity``) and name of the metric.
+        The reason, by binning (``energy`` or ``intensity``) and name of the metric.
     """
     return {
         (binning, name): _reason(results, binning, name, settings)
@@ -37,10 +37,10 @@ def _reason(results, binning, name, settings):
     overall = results["overall"]
     n_gammas, n_background = overall["n_gammas"].max(), overall["n_background"].max()
     if n_gammas == 0:
-        return "there are no gammas among the events that are compared"
+        return "there are no gammas among the compared events"
     if metric.compares_classes and n_background == 0:
         return (
-            "there is no background among the events that are compared: give it with "
+            "there is no background among the compared events: give it with "
             "--background"
         )
     numbers = _numbers(overall, metric)
@@ -51,7 +51,9 @@ def _reason(results, binning, name, settings):
     table = results[binning]
     if len(table) == 0:
         return f"the {_BINNED[binning]} of the events is not known"
-    what = "gammas and as much background" if metric.compares_classes else "gammas"
+    what = "gammas"
+    if metric.compares_classes:
+        what = "gammas and as many background events"
     fullest = _numbers(table, metric).max()
     if fullest == 0:
         both = "both gammas and background" if metric.compares_classes else what
@@ -61,11 +63,11 @@ def _reason(results, binning, name, settings):
             f"no bin of {_BINNED[binning]} has {settings.minimum} {what} "
             f"(--min-events): the fullest has {fullest}"
         )
-    return f"in no bin of {_BINNED[binning]} with enough events it can be computed"
+    return f"no bin of {_BINNED[binning]} with enough events has a finite value"
 
 
 def _numbers(table, metric):
-    """Numbers of the events that a metric needs, in each row."""
+    """Number of events in each row, of the class that has fewer if both are needed."""
     gammas, background = (
         np.asarray(table[name]) for name in ("n_gammas", "n_background")
     )
@@ -73,12 +75,12 @@ def _numbers(table, metric):
 
 
 def describe_gaps(gaps):
-    """Put gaps into sentences.
+    """Describe gaps in sentences.
 
     Parameters
     ----------
     gaps : dict of (str, str) to str
-        As `find_gaps` gives them.
+        As `find_gaps` returns them.
 
     Returns
     -------

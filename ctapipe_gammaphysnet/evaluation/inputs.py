@@ -1,4 +1,4 @@
-"""What is evaluated: algorithms by their names, and the telescopes of files."""
+"""Inputs of an evaluation: algorithms by name, and the telescopes of files."""
 
 from ctapipe.core import ToolConfigurationError
 
@@ -19,7 +19,7 @@ SPECTRA = (
 
 
 def name_algorithms(models, references):
-    """Find model files and groups of DL2, by what they are called.
+    """Find model files and groups of DL2 by name.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def name_algorithms(models, references):
     paths : dict of str to pathlib.Path
         The model files.
     groups : dict of str to list of list of str
-        Groups of each reference, as `named_groups` gives them.
+        Groups of each reference, as `named_groups` returns them.
 
     Raises
     ------
     ToolConfigurationError
-        If there is no algorithm, or if two are called the same.
+        If there is no algorithm, or two have the same name.
     """
-    # Only now: the tool's help must not wait for PyTorch.
+    # Imported here: the tool's help must not wait for PyTorch.
     from .dl2_tables import named_groups
 
     paths = [pair for text in models for pair in named_models(text)]
@@ -62,7 +62,7 @@ def choose_telescopes(arrays, names):
     arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
         The array of each file.
     names : list of str
-        Telescope types that were asked for; all if it is empty.
+        The requested telescope types; empty for all.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def choose_telescopes(arrays, names):
     Raises
     ------
     ToolConfigurationError
-        If a file has none of a type.
+        If a file has no telescope of a type.
     """
     chosen, types = {}, {}
     for path, subarray in arrays.items():

@@ -1,8 +1,7 @@
 """Metrics: arrays in, numbers out.
 
-Of pyirf's benchmarks these are the definitions, but not the functions: those know
-neither weights nor resampled showers nor a smallest number of events. Without weights
-both give the same.
+The definitions are those of pyirf's benchmarks. Its functions accept neither weights
+nor resampled showers nor a minimum number of events. Without weights both agree.
 """
 
 import numpy as np
@@ -30,7 +29,7 @@ def all_metrics():
         The metrics, by the names of their columns.
     """
     metrics = {name: m for task in TASKS.values() for name, m in task.metrics.items()}
-    # As the paper's Fig. 3 begins.
+    # The first one in the paper's Fig. 3.
     first = "angular_resolution"
     return {first: metrics.pop(first), **metrics}
 
@@ -41,7 +40,7 @@ def metrics_in(table):
     Parameters
     ----------
     table : astropy.table.Table
-        As `evaluate` gives it.
+        As `evaluate` returns it.
 
     Returns
     -------
@@ -57,7 +56,7 @@ def label_of(metric):
     Parameters
     ----------
     metric : Metric
-        What it shows.
+        The metric that is shown.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def label_of(metric):
 
 
 def with_spread(value, spread):
-    """Write a value with as many digits as its uncertainty has meaning.
+    """Write a value with as many digits as its uncertainty justifies.
 
     Parameters
     ----------
@@ -91,32 +90,32 @@ def with_spread(value, spread):
 def compute_metric(
     metric, prediction, energy, is_gamma, weights, cut=0.5, minimum=1, resamples=()
 ):
-    """Compute a metric, and again of resampled events.
+    """Compute a metric and its statistical error.
 
     Parameters
     ----------
     metric : Metric
-        Which.
+        The metric.
     prediction : numpy.ndarray
-        What it needs, shape (n,), finite.
+        The prediction that it needs, shape (n,), finite.
     energy : numpy.ndarray
         True energy in TeV, shape (n,).
     is_gamma : numpy.ndarray
-        Whether the events are gammas, shape (n,), bool. Of metrics that do not compare
-        the classes, others are left out.
+        Whether the events are gammas, shape (n,), bool. Metrics that do not compare the
+        classes use gammas only.
     weights : numpy.ndarray
         Weights, shape (n,).
     cut : float
-        Smallest gammaness of what is taken for a gamma.
+        Smallest gammaness of events that are classified as gamma.
     minimum : int
-        Smallest number of events, of each class that is needed.
+        Minimum number of events of each class that is needed.
     resamples : iterable of numpy.ndarray
-        How often each event is there, shape (n,) each.
+        How often each event was drawn, shape (n,) each.
 
     Returns
     -------
     value : float
-        Its value; NaN with fewer events than the minimum.
+        The value; NaN with fewer events than the minimum.
     error : float
         Its standard deviation over the resamples; NaN with fewer than two.
     """
@@ -138,7 +137,7 @@ def compute_metric(
 
 
 def resampled_showers(shower, n_resamples, seed=0):
-    """Draw samples of showers, with replacement, for the bootstrap.
+    """Draw bootstrap samples of showers, with replacement.
 
     Images of one shower, and of its reuses, are not independent: they are drawn
     together.
@@ -157,7 +156,7 @@ def resampled_showers(shower, n_resamples, seed=0):
     drawn : numpy.ndarray
         How often each shower is in each sample, shape (n_resamples, n_showers), int32.
     index : numpy.ndarray
-        Which of these showers each event is of, shape (n,), int.
+        Index of each event's shower in ``drawn``, shape (n,), int.
     """
     showers, index = np.unique(shower, return_inverse=True)
     n_showers = len(showers)
@@ -179,8 +178,8 @@ def dispersion(values):
     Returns
     -------
     mean, deviation : float
-        Over the members whose metric is known; the deviation is NaN with fewer than
-        two of them, the mean without any.
+        Over the members with a known metric; the deviation is NaN with fewer than two
+        of them, the mean without any.
     """
     values = values[np.isfinite(values)]
     if len(values) == 0:
@@ -195,14 +194,14 @@ def log_edges(low, high, per_decade):
     Parameters
     ----------
     low, high : float
-        Where they begin, and what they do not go beyond.
+        Lower edge of the first bin, and upper limit of the last one.
     per_decade : int
-        Number of bins in a factor of 10.
+        Number of bins per decade.
 
     Returns
     -------
     numpy.ndarray
-        Their edges.
+        The edges, shape (n_bins + 1,).
     """
     n_bins = int(np.floor(np.log10(high / low) * per_decade + 1e-6))
     return low * 10 ** (np.arange(n_bins + 1) / per_decade)

@@ -1,4 +1,4 @@
-"""What the members of a model predict from the images of DL1 files."""
+"""Predictions of a model's members from the images of DL1 files."""
 
 import astropy.units as u
 import numpy as np
@@ -24,9 +24,9 @@ __all__ = [
     "to_quantities",
 ]
 
-#: Images that are read at once.
+#: Number of images that are read at once.
 _BLOCK = 512
-#: So improbable must it be that so many showers look like ones of the training.
+#: Matches with training showers that are less probable than this are not by chance.
 _CHANCE = 1e-6
 
 
@@ -54,12 +54,12 @@ def read_networks(path, types, arrays, log, **settings):
     Raises
     ------
     EvaluationError
-        If the file cannot be read, or has no network for a type, or members of
-        different seeds.
+        If the file cannot be read, has no network for a type, or its networks have
+        members with different seeds.
     DeviceError
-        If this machine cannot compute so.
+        If this machine cannot compute as asked.
     TelescopeMismatchError
-        If the model is not of the telescopes of the files.
+        If the model is for other telescopes than those of the files.
     """
 
     def _refuse(missing, available):
@@ -77,18 +77,14 @@ def read_networks(path, types, arrays, log, **settings):
 
 
 def read_models(paths, types, arrays, log, **settings):
-    """Read several models, as `read_networks` does.
+    """Read several models.
 
     Parameters
     ----------
     paths : dict of str to pathlib.Path
-        The model files, by what they are called.
-    types : list of str
-        Telescope types.
-    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
-        The array of each file.
-    log : logging.Logger
-        Where to warn of models whose training was interrupted.
+        The model files, by name.
+    types, arrays, log : list, dict, logging.Logger
+        As for `read_networks`.
     **settings
         How to compute, as for `load_model`.
 
@@ -104,12 +100,12 @@ def read_models(paths, types, arrays, log, **settings):
 
 
 def seeds_of(cards):
-    """Find the seeds of a model's members, where there are several.
+    """Find the seeds of a model's members, if there are several.
 
     Parameters
     ----------
     cards : list of NetworkCard
-        The networks of the model that are evaluated.
+        Cards of the model's networks.
 
     Returns
     -------
@@ -119,35 +115,35 @@ def seeds_of(cards):
     Raises
     ------
     EvaluationError
-        If networks have members of different seeds.
+        If networks have members with different seeds.
     """
     seeds = {tuple(member.seed for member in card.members) for card in cards}
     if len(seeds) > 1:
         raise EvaluationError(
-            "the networks of different telescope types have members of different "
-            "seeds: take one type at a time, with --telescope-types"
+            "the networks of different telescope types have members with different "
+            "seeds: choose one type at a time, with --telescope-types"
         )
     (seeds,) = seeds
     return seeds if len(seeds) > 1 else ()
 
 
 def check_showers(card, shower):
-    """Count showers that a network has seen in its training.
+    """Count the showers that a network has seen in training.
 
-    A shower that it has not seen looks like one of them once in tens of thousands.
+    One unseen shower in tens of thousands matches a training shower by chance.
 
     Parameters
     ----------
     card : NetworkCard
-        What the model card says of the network.
+        The network's card.
     shower : numpy.ndarray
         Numbers of showers, shape (n,), uint64.
 
     Returns
     -------
     int or None
-        How many of the showers it has seen, 0 if no more than there are by chance; None
-        if the card does not say.
+        Number of showers that it has seen, 0 if they can be chance matches; None if
+        the card does not say.
     """
     description = (card.training or {}).get("seen in training")
     if description is None:
@@ -160,18 +156,18 @@ def check_showers(card, shower):
 
 
 def check_unseen(name, networks, events, allow, log):
-    """Refuse showers that a model was trained on, and warn where that is not known.
+    """Refuse training showers of a model, and warn if these are unknown.
 
     Parameters
     ----------
     name : str
-        What the model is called.
+        The model's name.
     networks : list of Network
         Its networks.
     events : dict of pathlib.Path to astropy.table.Table
-        Events of each file, as `read_events` gives them.
+        Events of each file, as `read_events` returns them.
     allow : bool
-        Whether to warn only.
+        Whether to warn of training showers instead of refusing them.
     log : logging.Logger
         Where to warn.
 
@@ -185,15 +181,15 @@ def check_unseen(name, networks, events, allow, log):
             n_seen = check_showers(network.card, of_file["shower"])
             if n_seen is None:
                 log.warning(
-                    "%s does not say on which showers it was trained: whether it has "
-                    "seen those of %s is not known",
+                    "%s does not say which showers it was trained on: it may have seen "
+                    "those of %s",
                     name,
                     path,
                 )
             elif n_seen > 0 and not allow:
                 raise EvaluationError(
                     f"{name} was trained on at least {n_seen} of the showers in "
-                    f"{path}: what it says of them tells nothing. Give files of other "
+                    f"{path}: its predictions of them are no test. Give files of other "
                     "showers, or insist with --allow-training-showers"
                 )
             elif n_seen > 0:
@@ -213,18 +209,18 @@ def predict_file(reader, networks, events, progress=None):
     reader : EventReader
         A file with images.
     networks : list of Network
-        Those of a model.
+        The networks of a model.
     events : astropy.table.Table
-        Its telescope events, as `read_events` gives them.
+        The file's telescope events, as `read_events` returns them.
     progress : callable, optional
         Called with the number of images that are done.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness; NaN where
-        not valid, shape (n_rows, n_events). The first row is the mean over the members,
-        as `GammaPhysNetReconstructor` takes it; of several members they follow.
+        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness; NaN if not
+        valid, shape (n_rows, n_events). The first row is the mean over the members, as
+        in `GammaPhysNetReconstructor`; the members follow if there are several.
     """
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
@@ -251,7 +247,7 @@ def predict_file(reader, networks, events, progress=None):
 
 
 def _predict(reader, predictor, events):
-    """Predictions of the mean and of each of several members."""
+    """Predictions of some events, as in `predict_file`."""
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     inputs, has_pixels = predictor.prepare(*read_images(reader, *keys))
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
@@ -269,24 +265,20 @@ def _predict(reader, predictor, events):
 
 
 def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):
-    """Take outputs of networks to quantities, of their mean and of each member.
+    """Convert outputs of networks to quantities, for their mean and each member.
 
     Parameters
     ----------
     outputs : dict of str to numpy.ndarray
-        For each task, shape (n_members, n, n_outputs), as the predictor gives them.
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope at each image, shape (n,).
-    position : astropy.units.Quantity
-        Telescope of each image in the GroundFrame, shape (n, 3).
-    altitude : astropy.units.Quantity, optional
-        Altitude of the telescope above sea level, shape (n,), for heights.
+        For each task, as for `telescope_columns`.
+    pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
+        As for `telescope_columns`.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        The `predicted_columns` in their units, NaN where not valid, shape (n_rows, n).
-        The first row is the mean over the members; of several members they follow.
+        The `predicted_columns` in their units, NaN if not valid, shape (n_rows, n).
+        The first row is the mean over the members, which follow if there are several.
     """
     n_members = len(next(iter(outputs.values())))
     members = [slice(None)]

@@ -28,7 +28,7 @@ _PUBLISHED = {
     "angular_resolution": [0.337, 0.241, 0.170, 0.171],
     "energy_resolution": [0.355, 0.245, 0.183, 0.171],
 }
-#: What the published values are of.
+#: Source of the published values.
 PUBLISHED_SOURCE = (
     "LST-1, random forests, source-independent analysis, 10° zenith, "
     "70 % efficiency of the gammaness cut: Abe et al. 2023, ApJ 956, 80"
@@ -42,17 +42,13 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
     Parameters
     ----------
     results : dict of str to astropy.table.Table
-        As `evaluate` gives them.
+        As `evaluate` returns them.
     cut : float
-        Smallest gammaness of what is taken for a gamma, which is marked.
-    members : bool
-        Whether to draw the curve of each member, too.
-    published : bool
-        Whether to draw published resolutions of LST-1, for orientation.
-    weighted : bool
-        Whether the events are weighted to a spectrum.
+        Smallest gammaness of events that are classified as gamma; it is marked.
+    members, published, weighted : bool
+        As for `write_evaluation`.
     gaps : dict of (str, str) to str, optional
-        Why metrics are missing, which empty panels say: as `find_gaps` gives it.
+        Why metrics are missing, for empty panels: as `find_gaps` returns it.
 
     Returns
     -------
@@ -111,9 +107,9 @@ def _legend(figure, axes, names=()):
     shown = [plain_text(name, NAME_WIDTH) for name in names]
 
     def order(label):
-        """Number of the algorithm that is said first; its members come last."""
+        """Number of the algorithm that the label begins with; its members are last."""
         of = [i for i, name in enumerate(shown) if f"{label}: ".startswith(f"{name}: ")]
-        # Of names that begin alike it is the longest.
+        # If several names match, the longest.
         return max(of, key=lambda i: len(shown[i]), default=len(shown)), (
             "member" in label.rpartition(": ")[2]
         )
@@ -142,7 +138,7 @@ def _draw_bins(axis, results, binning, name, styles, members):
     """Curve of each algorithm with statistical errors, band of its members."""
     table, of_members = results[binning], results[f"members_{binning}"]
     for algorithm, style in styles.items():
-        # Bins without a value stay: they interrupt the curve.
+        # Bins without a value interrupt the curve.
         rows = table[table["algorithm"] == algorithm]
         if not _is_known(rows, name):
             continue

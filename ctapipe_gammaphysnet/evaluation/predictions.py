@@ -1,7 +1,7 @@
-"""Predictions of telescopes: combined to those of the array, compared with the truth.
+"""Predictions of telescopes: combined into those of the array, compared with the truth.
 
-Whatever the algorithm, predictions become the same arrays, one row for each member of a
-model or a single one, so that several algorithms can be compared on the same events.
+The predictions of all algorithms become the same arrays, with a row for each member of
+a model or a single one, so that algorithms can be compared on the same events.
 """
 
 import astropy.units as u
@@ -16,7 +16,7 @@ __all__ = ["combine_telescopes", "compare_to_truth", "predicted_columns"]
 
 
 def predicted_columns():
-    """List what algorithms predict.
+    """List the quantities that algorithms predict.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def predicted_columns():
 
 
 def combine_telescopes(predictions, intensity, event, n_events):
-    """Combine predictions of telescopes to those of the array.
+    """Combine the telescopes' predictions into those of the array.
 
     As `GammaPhysNetReconstructor` does by default: the mean of valid energies and of
     gammaness, the mean direction, and the mean impact point, weighted by intensity.
@@ -39,18 +39,18 @@ def combine_telescopes(predictions, intensity, event, n_events):
     Parameters
     ----------
     predictions : dict of str to numpy.ndarray
-        Of telescope events, in the units of `read_dl2`, shape (n_rows, n).
+        Predictions of telescope events, in the units of `read_dl2`, shape (n_rows, n).
     intensity : numpy.ndarray
-        Of their images, shape (n,).
+        Intensity of their images, shape (n,).
     event : numpy.ndarray
-        Event of the array of each, shape (n,), int.
+        Number of their array events, shape (n,), int.
     n_events : int
-        Number of events of the array.
+        Number of array events.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        Of the array, shape (n_rows, n_events).
+        Predictions of the array, shape (n_rows, n_events).
     """
     order = np.argsort(event, kind="stable")
     intensity, event = intensity[order], event[order]
@@ -69,10 +69,10 @@ def combine_telescopes(predictions, intensity, event, n_events):
 
 
 def _telescope_table(predictions, intensity, event):
-    """Telescope events as combiners take them, whichever telescopes they are of."""
+    """Telescope events in the form that combiners read, as if of one telescope."""
     table = Table({"event_id": event.astype(np.int64), "hillas_intensity": intensity})
     table["obs_id"] = table["tel_id"] = np.zeros(len(event), dtype=np.int64)
-    # Of use for the tilted impact point only.
+    # Needed for the tilted impact point only.
     table["array_altitude"] = table["array_azimuth"] = np.nan * u.deg
     groups = group_names("")
     for name, (kind, field, unit) in predicted_columns().items():
@@ -92,16 +92,16 @@ def compare_to_truth(predictions, events):
     Parameters
     ----------
     predictions : dict of str to numpy.ndarray
-        In the units of `read_dl2`, shape (n_rows, n_events).
+        Predictions in the units of `read_dl2`, shape (n_rows, n_events).
     events : astropy.table.Table
-        The events, as `read_events` gives them.
+        The events, as `read_events` returns them.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        For each task whose truth is known, as in `Algorithm`, shape (n_rows, n_events).
-        What is not finite, an energy that is not positive, and a gammaness that is not
-        between 0 and 1 are not valid: NaN.
+        For each task with known truth, as in `Algorithm`, shape (n_rows, n_events).
+        NaN if not valid: not finite, an energy that is not positive, or a gammaness
+        that is not between 0 and 1.
     """
     with np.errstate(invalid="ignore"):
         return {

@@ -1,4 +1,4 @@
-"""Files that tell of an evaluation: tables, figures and a page that shows them."""
+"""Files of an evaluation: tables, figures and a page that shows them."""
 
 import base64
 import html
@@ -64,49 +64,33 @@ FILES = (
 LISTING = "report.files.json"
 
 
-def describe_evaluation(
-    paths, models, references, files, types, level, criteria, spectra, settings
-):
-    """Say in words what was evaluated, and how.
+def describe_evaluation(evaluation):
+    """Describe in words what was evaluated, and how.
 
     Parameters
     ----------
-    paths : dict of str to pathlib.Path
-        The model files, by what they are called.
-    models : dict of str to LoadedModel
-        What is in them.
-    references : dict of str to list of str
-        Groups of DL2, by what their algorithm is called.
-    files : list of (pathlib.Path, int)
-        Files of events, and their labels: 0 for gammas, 1 for background.
-    types : list of str
-        Telescope types.
-    level : {"telescope", "array"}
-        Whose predictions were evaluated.
-    criteria : list of str
-        What images were selected by.
-    spectra : sequence of (str or None)
-        Names of the spectra of gammas and of background; None for that simulated.
-    settings : Settings
-        How metrics were computed.
+    evaluation : Evaluation
+        The evaluation, whose events are read.
 
     Returns
     -------
     dict of str to str
         Facts for `write_evaluation`.
     """
+    settings = evaluation.settings
     facts = {
-        f"Model {name}": _describe_model(path, models[name])
-        for name, path in paths.items()
+        f"Model {name}": _describe_model(path, evaluation.models[name])
+        for name, path in evaluation.model_paths.items()
     }
-    facts |= {f"DL2 of {name}": ", ".join(g) for name, g in references.items()}
+    facts |= {f"DL2 of {name}": ", ".join(g) for name, g in evaluation.groups.items()}
     for label, name in enumerate(("Gammas", "Background")):
-        facts[name] = ", ".join(p.name for p, of in files if of == label) or "none"
-    spectra = dict.fromkeys(spectrum or "as simulated" for spectrum in spectra)
-    selection = "; ".join(criteria) or "anything"
+        names = [path.name for path, of in evaluation.files if of == label]
+        facts[name] = ", ".join(names) or "none"
+    spectra = dict.fromkeys(name or "as simulated" for name in evaluation.spectra)
+    selection = "; ".join(evaluation.criteria) or "anything"
     return facts | {
-        "Telescopes": ", ".join(types),
-        "Events": f"of each {level}; images with {selection}",
+        "Telescopes": ", ".join(evaluation.types),
+        "Events": f"of each {evaluation.level}; images with {selection}",
         "Bins": f"empty with fewer than {settings.minimum} events; statistical errors "
         f"from {settings.n_resamples} samples of the showers",
         "Gammaness": f"at least {settings.cut:g} for precision and recall",
@@ -134,9 +118,9 @@ def write_evaluation(
     folder : pathlib.Path
         Where to write them.
     results : dict of str to astropy.table.Table
-        As `evaluate` gives them.
+        As `evaluate` returns them.
     counts : astropy.table.Table
-        As `count_valid` gives them.
+        As `count_valid` returns them.
     settings : Settings
         How metrics were computed.
     facts : dict of str to str
@@ -202,14 +186,13 @@ def summarise(overall):
     Parameters
     ----------
     overall : astropy.table.Table
-        As `evaluate` gives it.
+        As `evaluate` returns it.
 
     Returns
     -------
     astropy.table.Table
-        Text, a row for each algorithm and, where it has several members, one for them:
-        mean and standard deviation over the members; else the value and its
-        statistical error.
+        Text. A row for each algorithm: values and their statistical errors. If there
+        are several members, a row before it: mean and standard deviation over them.
     """
     rows, metrics = [], metrics_in(overall)
     for row in overall:
@@ -231,7 +214,7 @@ def _cells(row, metrics, value, spread):
 def write_report(
     path, facts, results, counts, figures, published=False, gaps=None, failures=()
 ):
-    """Write a page that shows everything and needs nothing else to be shown.
+    """Write a page that shows everything and needs no other file.
 
     Parameters
     ----------
@@ -240,15 +223,15 @@ def write_report(
     facts : dict of str to str
         What was evaluated, and how.
     results : dict of str to astropy.table.Table
-        As `evaluate` gives them.
+        As `evaluate` returns them.
     counts : astropy.table.Table
-        As `count_valid` gives them.
+        As `count_valid` returns them.
     figures : list of pathlib.Path
         The plots as PNG files, which become part of the page.
     published : bool
-        Whether published data are in them.
+        Whether published resolutions are in them.
     gaps : dict of (str, str) to str, optional
-        What is not shown, and why, as `find_gaps` gives it.
+        What is not shown, and why, as `find_gaps` returns it.
     failures : list of str
         What could not be drawn, and why.
     """
@@ -261,8 +244,9 @@ def write_report(
         "their predictions. Errors of single values are statistical, by bootstrap "
         "over showers.</p>",
         "<h2>Events</h2>",
-        "<p>All figures are of the events of which all algorithms have all that they "
-        "predict. How many of the selected events have which valid prediction:</p>",
+        "<p>All metrics are of the events for which every algorithm has valid values "
+        "of all that it predicts. Numbers of selected events with each valid "
+        "prediction:</p>",
         _html_table(counts),
     ]
     missing = [*describe_gaps(gaps or {}), *(f"Not drawn: {f}" for f in failures)]

@@ -19,12 +19,12 @@ from .metrics import (
 
 __all__ = ["Settings", "bin_edges", "evaluate"]
 
-#: Unit of what events are binned in, and what it is.
+#: Columns that events are binned in, with unit and description.
 _BINNED = {
     "energy": ("true_energy", "TeV", "true energy"),
     "intensity": ("intensity", "", "light in the image in photoelectrons"),
 }
-#: Shares of the background that are taken for gammas, at which ROC curves are given.
+#: Shares of the background classified as gamma, at which ROC curves are computed.
 _BACKGROUND = np.concatenate([np.geomspace(1e-4, 0.01, 41), np.linspace(0.02, 1, 99)])
 _CUTS = np.linspace(0, 1, 101)
 _GAMMANESS = np.linspace(0, 1, 51)
@@ -40,11 +40,11 @@ class Settings(NamedTuple):
     intensity_edges : numpy.ndarray
         Edges of the bins in intensity in photoelectrons.
     cut : float
-        Smallest gammaness of what is taken for a gamma, for precision and recall.
+        Smallest gammaness of events that are classified as gamma.
     minimum : int
-        Smallest number of events in a bin, of each class that is needed.
+        Minimum number of events in a bin, of each class that is needed.
     n_resamples : int
-        Number of samples of the bootstrap.
+        Number of bootstrap samples.
     """
 
     energy_edges: np.ndarray
@@ -61,15 +61,13 @@ def bin_edges(name, low, high, per_decade):
     ----------
     name : {"energy", "intensity"}
         What is binned, for messages.
-    low, high : float
-        Where the bins begin, and what they do not go beyond.
-    per_decade : int
-        Number of bins in a factor of 10.
+    low, high, per_decade : float
+        As for `log_edges`.
 
     Returns
     -------
     numpy.ndarray
-        Their edges, shape (n_bins + 1,).
+        The edges, shape (n_bins + 1,).
 
     Raises
     ------
@@ -84,8 +82,8 @@ def bin_edges(name, low, high, per_decade):
     edges = log_edges(low, high, per_decade)
     if len(edges) < 2:
         raise EvaluationError(
-            f"there is no bin in {name} between {low} and {high}, with {per_decade} in "
-            f"a factor of 10: raise {name}_max or {name}_bins_per_decade"
+            f"there is no bin in {name} between {low} and {high}, with {per_decade} "
+            f"per decade: raise {name}_max or {name}_bins_per_decade"
         )
     return edges
 
@@ -96,20 +94,20 @@ def evaluate(sample, settings):
     Parameters
     ----------
     sample : Sample
-        The events, and what is predicted of them.
+        The events and their predictions.
     settings : Settings
-        How.
+        How metrics are computed.
 
     Returns
     -------
     dict of str to astropy.table.Table
-        ``overall``, ``energy`` and ``intensity``: the metrics of each algorithm, of all
-        events and in bins of true energy and of intensity, with their statistical
-        errors and, of several members, their mean and dispersion; ``members_overall``,
-        ``members_energy``, ``members_intensity``: those of each member; ``roc``,
-        ``cuts`` and ``gammaness``: ROC curves, the effect of cuts on the gammaness,
-        and its distributions. Without background the last three have no rows, and
-        without intensities the bins in it have none.
+        ``overall``, ``energy`` and ``intensity``: the metrics of each algorithm, for
+        all events and in bins of true energy and of intensity, with their statistical
+        errors and, for several members, their mean and dispersion.
+        ``members_overall``, ``members_energy`` and ``members_intensity``: those of each
+        member. ``roc``, ``cuts`` and ``gammaness``: ROC curves, the effect of cuts on
+        the gammaness, and its distributions. Without background the last three have no
+        rows; without intensities ``intensity`` has none.
     """
     edges = {
         "overall": None,
@@ -130,7 +128,7 @@ def evaluate(sample, settings):
 
 
 def _bins(sample, name, edges):
-    """Rows of the events in each bin, and the columns that tell its edges."""
+    """Rows of the events in each bin, and the columns with its edges."""
     if edges is None:
         return [np.arange(len(sample.events))], {}
     column, unit, description = _BINNED[name]
@@ -141,7 +139,7 @@ def _bins(sample, name, edges):
         f"{name}_center": Column(
             np.sqrt(edges[:-1] * edges[1:]),
             unit=unit or None,
-            description=f"{description}, in the middle of the logarithm",
+            description=f"{description}, geometric mean of the edges",
         ),
     }
     return [np.flatnonzero(index == i) for i in range(len(edges) - 1)], columns
@@ -186,7 +184,7 @@ def _metrics(sample, algorithm, events, settings, drawn, index):
             continue
         whole, *others = algorithm.predictions[metric.prediction][:, events]
         arguments = energy, is_gamma, weights, settings.cut, settings.minimum
-        # What a single shower says has no error that could be told.
+        # A single shower cannot be resampled.
         resamples = drawn if len(np.unique(index[events])) > 1 else ()
         value, error = compute_metric(
             metric, whole, *arguments, (times[index[events]] for times in resamples)
@@ -201,7 +199,7 @@ def _metrics(sample, algorithm, events, settings, drawn, index):
 
 
 def _metrics_of(sample):
-    """Metrics of what is compared with the truth."""
+    """Metrics of the predictions that are compared with the truth."""
     compared = sample.algorithms[0].predictions
     return {n: m for n, m in all_metrics().items() if m.prediction in compared}
 
@@ -218,7 +216,7 @@ def _table(rows, names, bin_columns):
     """Table with units and descriptions, from rows."""
     table = Table({name: [row[name] for row in rows] for name in names})
     descriptions = {
-        "algorithm": (None, "what predicts"),
+        "algorithm": (None, "name of the algorithm"),
         "seed": (None, "seed of the member"),
         "n_gammas": (None, "number of gammas"),
         "n_background": (None, "number of background events"),
@@ -244,7 +242,7 @@ def _table(rows, names, bin_columns):
 def _curves(sample, abscissa, description, ordinates, compute):
     """Curves of all algorithms, with mean and dispersion of the members.
 
-    ``compute`` makes an array, shape (n_ordinates, n), of a member's gammaness.
+    ``compute`` turns a member's gammaness into an array, shape (n_ordinates, n).
     """
     is_gamma = np.asarray(sample.events["label"]) == 0
     columns = {"algorithm": [], description[0]: []}
@@ -274,7 +272,7 @@ def _curves(sample, abscissa, description, ordinates, compute):
     table = Table({name: np.array(values) for name, values in columns.items()})
     if not has_both:
         table["algorithm"] = table["algorithm"].astype(str)
-    table["algorithm"].description = "what predicts"
+    table["algorithm"].description = "name of the algorithm"
     table[description[0]].description = description[1]
     for name, text in ordinates.items():
         table[name].description = text
@@ -293,8 +291,8 @@ def _roc(sample):
     return _curves(
         sample,
         _BACKGROUND,
-        ("background_efficiency", "share of the background that is taken for gammas"),
-        {"gamma_efficiency": "share of the gammas that are taken for gammas"},
+        ("background_efficiency", "share of the background classified as gamma"),
+        {"gamma_efficiency": "share of the gammas classified as gamma"},
         compute,
     )
 
@@ -311,7 +309,7 @@ def _cuts(sample):
     return _curves(
         sample,
         _CUTS,
-        ("cut", "smallest gammaness of what is taken for a gamma"),
+        ("cut", "smallest gammaness of events that are classified as gamma"),
         {name: CLASS.metrics[name].description for name in ("precision", "recall")},
         compute,
     )

@@ -18,38 +18,38 @@ __all__ = ["Evaluation"]
 
 @dataclass(eq=False)
 class Evaluation:
-    """What is evaluated, and what was found.
+    """Inputs and results of an evaluation.
 
     Attributes
     ----------
     files : list of tuple of pathlib.Path and int
         Files of events, and their labels: 0 for gammas, 1 for background.
     tel_ids : dict of pathlib.Path to list of int
-        Telescopes of interest in each file.
+        Telescopes of each file that are evaluated.
     types : list of str
         Their types.
     level : {"telescope", "array"}
         Whose predictions are evaluated.
     model_paths : dict of str to pathlib.Path
-        The model files, by what they are called.
+        The model files, by name.
     models : dict of str to LoadedModel
-        What is in them.
+        The models in them.
     groups : dict of str to list of str
-        Groups of DL2, by what their algorithm is called.
+        Groups of DL2, by name of their algorithm.
     spectra : tuple of (str or None)
         Spectra of gammas and of background, as for `weight_events`.
     settings : Settings
         How metrics are computed.
     atmosphere : pathlib.Path or None
-        File that has the atmosphere of the showers; None if each has its own.
+        File with the atmosphere of the showers; None if each file has its own.
     criteria : list of str
-        What images are selected by, once they are read.
+        Criteria by which images are selected, once they are read.
     events : dict of pathlib.Path to astropy.table.Table
-        The events of each file, as `read_events` gives them.
+        The events of each file, as `read_events` returns them.
     results : dict of str to astropy.table.Table
-        As `evaluate` gives them.
+        As `evaluate` returns them.
     counts : astropy.table.Table or None
-        As `count_valid` gives them.
+        As `count_valid` returns them.
     """
 
     files: list
@@ -69,7 +69,7 @@ class Evaluation:
 
     @property
     def n_images(self):
-        """Number of images to predict from, of all models."""
+        """Number of images to predict from, summed over the models."""
         return sum(map(len, self.events.values())) * len(self.models)
 
     def read(self, query, log):
@@ -78,7 +78,7 @@ class Evaluation:
         Parameters
         ----------
         query : ImageQualityQuery
-            Selects them, and counts them.
+            Selects and counts images.
         log : logging.Logger
             Where to warn of files without DL1 parameters.
         """
@@ -92,7 +92,7 @@ class Evaluation:
             )
             if len(events) > 0 and np.isnan(events["intensity"]).all():
                 log.warning(
-                    "%s has no DL1 parameters: all of its telescope events are taken",
+                    "%s has no DL1 parameters: all of its telescope events are used",
                     path,
                 )
             self.events[path] = events
@@ -102,12 +102,12 @@ class Evaluation:
         return {name: list(m.networks.values()) for name, m in self.models.items()}
 
     def check_unseen(self, allow, log):
-        """Refuse showers that a model was trained on.
+        """Refuse training showers of the models.
 
         Parameters
         ----------
         allow : bool
-            Whether to warn only.
+            Whether to warn of them instead.
         log : logging.Logger
             Where to warn.
         """
@@ -145,12 +145,10 @@ class Evaluation:
         ----------
         folder : pathlib.Path
             Where to write them.
-        members : bool
-            Whether to draw the curve of each member, too.
-        published : bool
-            Whether to draw published resolutions of LST-1, for orientation.
+        members, published : bool
+            As for `write_evaluation`.
         log : logging.Logger
-            Is told the results, and what could not be shown.
+            Where to report the results, and what could not be shown.
 
         Returns
         -------
@@ -159,23 +157,12 @@ class Evaluation:
         failures : list of str
             What could not be drawn, and why.
         """
-        facts = describe_evaluation(
-            self.model_paths,
-            self.models,
-            self.groups,
-            self.files,
-            self.types,
-            self.level,
-            self.criteria,
-            self.spectra,
-            self.settings,
-        )
         written, gaps, failures = write_evaluation(
             folder,
             self.results,
             self.counts,
             self.settings,
-            facts,
+            describe_evaluation(self),
             members,
             published,
             any(self.spectra),

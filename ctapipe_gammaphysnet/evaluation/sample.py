@@ -1,4 +1,4 @@
-"""The sample: events of all files, and what all algorithms predict of them."""
+"""The sample: events of all files, with the predictions of all algorithms."""
 
 from dataclasses import dataclass, replace
 
@@ -21,14 +21,14 @@ class Algorithm:
     Attributes
     ----------
     name : str
-        What it is called.
+        Its name.
     seeds : tuple of int
         Seeds of its members; empty if there are not several.
     predictions : dict of str to numpy.ndarray
         Energy in TeV, angular separation from the true direction in deg, distance
-        from the true impact point in m, gammaness; NaN where there is none, shape
-        (1 + n_members, n_events). The first row is what the algorithm says, that is
-        of several members their mean; then follow the members.
+        from the true impact point in m, gammaness; NaN if there is none, shape
+        (1 + n_members, n_events). The first row is the algorithm's prediction: the
+        mean of its members, which follow if there are several.
     """
 
     name: str
@@ -42,42 +42,26 @@ class Algorithm:
 
     @property
     def provided(self):
-        """Which predictions it makes at all."""
+        """Names of the predictions that it makes at all."""
         return [k for k, v in self.predictions.items() if np.isfinite(v).any()]
 
     @property
     def is_valid(self):
-        """Events of which all that it predicts is known, shape (n_events,), bool."""
+        """Events with all predictions that it makes, shape (n_events,), bool."""
         is_known = self.is_known
         known = [is_known[name] for name in self.provided]
         n_events = next(iter(self.predictions.values())).shape[1]
         return np.all(known, axis=0) if known else np.zeros(n_events, dtype=bool)
 
-    def select(self, rows):
-        """Select events.
-
-        Parameters
-        ----------
-        rows : numpy.ndarray
-            A mask, shape (n_events,), bool, or numbers of rows.
-
-        Returns
-        -------
-        Algorithm
-            With these events only.
-        """
-        predictions = {k: v[:, rows] for k, v in self.predictions.items()}
-        return replace(self, predictions=predictions)
-
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Events, and what algorithms predict of them.
+    """Events with the predictions of algorithms.
 
     Attributes
     ----------
     events : astropy.table.Table
-        The events, as `read_events` gives them.
+        The events, as `read_events` returns them.
     algorithms : list of Algorithm
         Their predictions.
     weights : numpy.ndarray
@@ -90,21 +74,21 @@ class Sample:
 
 
 def read_sample(path, level, telescope_events, models, references, progress=None):
-    """Predict from the images of a file, and read what is predicted in it.
+    """Predict from the images of a file, and read the predictions in it.
 
     Parameters
     ----------
     path : pathlib.Path
         A file of simulations.
     level : {"telescope", "array"}
-        Whether an event is what a telescope saw, or the array. Those of the array are
-        those with at least one telescope event.
+        Whether to return telescope events, or array events, which have at least one
+        telescope event.
     telescope_events : astropy.table.Table
-        The file's events, as `read_events` gives them.
+        The file's events, as `read_events` returns them.
     models : dict of str to list of Network
-        Models whose predictions are made, by what they are called.
+        Networks of the models that predict, by name of the model.
     references : dict of str to list of str
-        Groups of DL2 whose predictions are read, by what they are called.
+        Groups of DL2 that are read, by name of their algorithm.
     progress : callable, optional
         Called with the number of images that are done.
 
@@ -136,24 +120,24 @@ def read_sample(path, level, telescope_events, models, references, progress=None
 
 
 def common_sample(samples):
-    """Join the samples of several files, of the events that all algorithms know.
+    """Join the samples of several files, and keep what all algorithms predict.
 
     Parameters
     ----------
     samples : list of Sample
-        With the same algorithms, at least one.
+        The samples, with the same algorithms, at least one.
 
     Returns
     -------
     sample : Sample
-        The events of which each algorithm has all that it predicts.
+        The events for which each algorithm makes all its predictions.
     counts : astropy.table.Table
-        How many these are, as `count_valid` gives it.
+        Numbers of events, as `count_valid` returns them.
 
     Raises
     ------
     EvaluationError
-        If there are none.
+        If there is no such event.
     """
     events = vstack([sample.events for sample in samples], metadata_conflicts="silent")
     weights = np.concatenate([sample.weights for sample in samples])
@@ -165,17 +149,23 @@ def common_sample(samples):
     is_common = np.all([algorithm.is_valid for algorithm in algorithms], axis=0)
     if not is_common.any():
         raise EvaluationError(
-            "there is no event of which all algorithms have valid predictions:\n"
+            "there is no event for which all algorithms have valid predictions:\n"
             f"{counts}"
         )
     return (
         Sample(
             events[is_common],
-            [algorithm.select(is_common) for algorithm in algorithms],
+            [_select(algorithm, is_common) for algorithm in algorithms],
             weights[is_common],
         ),
         counts,
     )
+
+
+def _select(algorithm, is_common):
+    """Select the predictions of some events."""
+    predictions = {k: v[:, is_common] for k, v in algorithm.predictions.items()}
+    return replace(algorithm, predictions=predictions)
 
 
 def _join(parts):
@@ -188,7 +178,7 @@ def _join(parts):
 
 
 def count_valid(events, algorithms):
-    """Count the events of which there are valid predictions.
+    """Count the events with valid predictions.
 
     Parameters
     ----------
@@ -201,8 +191,8 @@ def count_valid(events, algorithms):
     -------
     astropy.table.Table
         For each algorithm and class the number of events, of those with each valid
-        prediction, and of those with all that the algorithm makes; in the last rows of
-        those where this is so for all algorithms.
+        prediction, and of those with all predictions that the algorithm makes. The
+        last rows count the events for which this holds for all algorithms.
     """
     rows = []
     for algorithm in algorithms:

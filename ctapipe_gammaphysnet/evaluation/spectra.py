@@ -1,4 +1,4 @@
-"""Weights that take simulated events to the spectrum of a source or of cosmic rays."""
+"""Weights of simulated events, for the spectrum of a source or of cosmic rays."""
 
 from dataclasses import replace
 
@@ -24,13 +24,13 @@ def read_simulations(path):
     Returns
     -------
     list of pyirf.simulations.SimulatedEventsInfo
-        For each run. Showers are counted as if from a point and on an area that is the
-        same everywhere: for what is needed here, spectra, neither matters.
+        One for each run, as if all showers came from a point and fell on the same
+        area: neither matters for spectra.
 
     Raises
     ------
     EvaluationError
-        If it does not say, or not of a power law.
+        If the file does not say, or the spectrum is not a power law.
     DL1FileError
         If the file cannot be read.
     """
@@ -72,14 +72,14 @@ def spectral_weights(energy, simulations, spectrum):
     energy : numpy.ndarray
         True energy of the events in TeV, shape (n,).
     simulations : list of pyirf.simulations.SimulatedEventsInfo
-        All runs that the events are of.
+        All runs of the events.
     spectrum : str
         Name of a spectrum of `pyirf.spectral`.
 
     Returns
     -------
     numpy.ndarray
-        Weights, one on the average: only the spectrum's shape matters, shape (n,).
+        Weights of mean 1, since only the spectrum's shape matters, shape (n,).
 
     Raises
     ------
@@ -90,7 +90,7 @@ def spectral_weights(energy, simulations, spectrum):
     simulated = 0
     for simulation in simulations:
         power_law = spectral.PowerLaw.from_simulation(simulation, obstime=1 * u.s)
-        # Events at the very edge are still the run's, whatever their rounding.
+        # Rounding must not push events at the very edge out of their run.
         is_within = (energy >= simulation.energy_min * (1 - 1e-5)) & (
             energy <= simulation.energy_max * (1 + 1e-5)
         )
@@ -114,7 +114,7 @@ def weight_events(sample, files, spectra):
     sample : Sample
         The events.
     files : list of (pathlib.Path, int)
-        The files that they are of, and their labels: 0 for gammas, 1 for background.
+        Files of the events, and their labels: 0 for gammas, 1 for background.
     spectra : sequence of (str or None)
         Names of the spectra of gammas and of background in `pyirf.spectral`; None for
         that of the simulation.

@@ -1,1 +1,1 @@
-"""What the networks look at: heatmaps and attention maps, and what is in them."""
+"""What the networks look at: heatmaps and attention maps, and their statistics."""

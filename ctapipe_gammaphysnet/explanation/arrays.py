@@ -17,7 +17,7 @@ def read_arrays(paths, focal_length_choice, log):
     focal_length_choice : ctapipe.instrument.FocalLengthKind
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     log : logging.Logger
-        Where to warn of telescopes whose pointing is not known.
+        Where to warn of telescopes without pointing.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def read_arrays(paths, focal_length_choice, log):
     ToolConfigurationError
         If telescopes are not of the same types in all files.
     DL1FileError
-        If a file cannot be read, or is of a simulation whose truth is damaged.
+        If a file cannot be read, or its truth is damaged.
     """
     arrays = {}
     for path in paths:
@@ -46,8 +46,8 @@ def read_arrays(paths, focal_length_choice, log):
                 )
         if _types(arrays[path]) != _types(arrays[paths[0]]):
             raise ToolConfigurationError(
-                f"{path} is of other telescopes than {paths[0]}: explain one array at "
-                "a time"
+                f"{path} has other telescopes than {paths[0]}: explain one array at a "
+                "time"
             )
     return arrays
 
@@ -60,7 +60,7 @@ def choose_types(subarray, names):
     subarray : ctapipe.instrument.SubarrayDescription
         The array.
     names : list of str
-        Telescope types that were asked for; all if it is empty.
+        The requested telescope types; empty for all.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def choose_types(subarray, names):
     Raises
     ------
     ToolConfigurationError
-        If there is none of a type.
+        If there is no telescope of a type.
     """
     types = list(dict.fromkeys(_types(subarray).values()))
     for name in names:

@@ -19,9 +19,9 @@ def recorded_attention(network):
     Yields
     ------
     list of torch.Tensor
-        After the network has computed, the map of each stage, by which the module
-        multiplied its pixels: in [1, 2], shape (batch, positions), positions as in
-        the stage. Empty if there is no attention.
+        Once the network has computed, the map of each stage: the factors of its
+        pixels, in [1, 2], shape (batch, positions), with the stage's positions. Empty
+        if there is no attention.
     """
     maps = []
 

@@ -1,4 +1,4 @@
-"""Which images are explained: of events that were asked for, the best, the worst."""
+"""The images to explain: of requested events, or the best, the worst and others."""
 
 import numpy as np
 from astropy.table import Table, vstack
@@ -26,18 +26,18 @@ def list_images(batches, explainers, rank_by, progress):
     batches : iterable of Batch
         The images.
     explainers : dict of str to Explainer
-        Those of a model, by telescope type.
+        The explainers of a model, by telescope type.
     rank_by : str
-        Which error, as `errors_of` names it.
+        Name of the error, as in `errors_of`.
     progress : callable
         Called with the number of images that are done.
 
     Returns
     -------
     astropy.table.Table
-        A row for each image: the `KEYS`, ``shower``, its number, ``label``, as
-        in `Batch`, ``type`` of the telescope, and ``error`` of the mean over the
-        members, NaN where it is not known. Without any images it is empty.
+        A row for each image: the `KEYS`; ``shower``, its number; ``label``, as in
+        `Batch`; ``type`` of the telescope; and ``error`` of the mean over the members,
+        NaN if it is unknown. Empty without images.
     """
     parts = []
     for batch in batches:
@@ -59,16 +59,16 @@ def _errors(batch, explainer, rank_by):
 
 
 def why_unranked(images, explainers, rank_by):
-    """Say why the error of no image is known, and what to rank by instead.
+    """Describe why no image has a known error, and what to rank by instead.
 
     Parameters
     ----------
     images : astropy.table.Table
-        As `list_images` gives them, at least one.
+        As `list_images` returns them, at least one.
     explainers : dict of str to Explainer
-        Those of the same model, by telescope type.
+        The explainers of the same model, by telescope type.
     rank_by : str
-        Which error, as `errors_of` names it.
+        Name of the error, as in `errors_of`.
 
     Returns
     -------
@@ -80,15 +80,17 @@ def why_unranked(images, explainers, rank_by):
     types = np.unique(images["type"])
     tasks = {task for name in types for task in explainers[name].card.network.tasks}
     (ranked,) = (name for name, task in TASKS.items() if task.error == rank_by)
-    needs_pointing = ranked in tasks
-    if needs_pointing:
+    lacks_pointing = ranked in tasks and TASKS[ranked].needs_pointing
+    if ranked not in tasks:
+        reason = f"the model does not predict the {ranked}"
+    elif lacks_pointing:
         reason = f"without the pointing no error of the {ranked} is known"
     else:
-        reason = f"the model does not predict the {ranked}"
+        reason = f"no error of the {ranked} is known. {TASKS[ranked].advice}"
     others = [
         task.error
         for name, task in TASKS.items()
-        if name in tasks and not (needs_pointing and task.needs_pointing)
+        if name in tasks - {ranked} and not (lacks_pointing and task.needs_pointing)
     ]
     return f"{reason}: --rank-by {' or '.join(others)}" if others else reason
 
@@ -99,14 +101,14 @@ def choose(images, n_best, n_worst, n_random, seed):
     Parameters
     ----------
     images : astropy.table.Table
-        As `list_images` gives them.
+        As `list_images` returns them.
     n_best, n_worst : int
-        Number of images of the smallest and the largest errors. Where fewer errors are
-        known, there are fewer, and the best come first.
+        Number of images with the smallest and the largest errors. There are fewer if
+        fewer errors are known, and the best come first.
     n_random : int
         Number of other images, drawn at random.
     seed : int
-        Seed of what is drawn.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -132,7 +134,7 @@ def draw(rows, n, seed):
     n : int
         How many to draw; all if there are fewer.
     seed : int
-        Seed of what is drawn.
+        Seed of the random numbers.
 
     Returns
     -------
@@ -144,17 +146,17 @@ def draw(rows, n, seed):
 
 
 def which_are(images):
-    """Find images again.
+    """Make the selection of some images, to read them again.
 
     Parameters
     ----------
     images : astropy.table.Table
-        Some of those of `list_images`.
+        Some rows of `list_images`.
 
     Returns
     -------
     callable
-        Tells `read_batches` which telescope events these images are of.
+        Selects the events of these images: ``wanted`` of `read_batches`.
     """
     keys = set(_keys_of(images))
 
@@ -170,9 +172,9 @@ def read_one_by_one(images, batches):
     Parameters
     ----------
     images : astropy.table.Table
-        Some of those of `list_images`.
+        Some rows of `list_images`.
     batches : iterable of Batch
-        Where they are, among others or not.
+        Batches with these images, and perhaps others.
 
     Returns
     -------
@@ -187,27 +189,27 @@ def read_one_by_one(images, batches):
 
 
 def _keys_of(events):
-    """What tells each event from all others."""
+    """Keys of each event, which no other event has."""
     return list(zip(*(np.asarray(events[k]).tolist() for k in KEYS), strict=True))
 
 
 def find_events(event_ids, read):
-    """Find the images of events that were asked for.
+    """Find the images of requested events.
 
     Parameters
     ----------
     event_ids : list of int
         Numbers of the events.
     read : callable
-        Reads the images that are selected of the wanted events: takes what
-        `read_batches` takes as ``wanted``, gives batches.
+        Reads the selected images of wanted events: takes ``wanted`` of `read_batches`,
+        yields batches.
 
     Returns
     -------
     found : list of Batch
         Batches of a single image.
     problems : list of str
-        For each event without an image why there is none.
+        For each event without an image the reason.
     """
     in_files, found = set(), []
 
@@ -220,7 +222,7 @@ def find_events(event_ids, read):
         found += [batch.select([row]) for row in range(len(batch))]
     selected = {int(batch.events["event_id"][0]) for batch in found}
     problems = [
-        f"event {number} has no image that is selected"
+        f"event {number} has no selected image"
         if number in in_files
         else f"event {number} is in none of the files"
         for number in event_ids

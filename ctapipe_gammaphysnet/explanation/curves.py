@@ -1,4 +1,4 @@
-"""Curves of models, with bands for their members: what such figures have in common."""
+"""Common parts of figures with curves of models and bands for their members."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -46,11 +46,11 @@ def draw_curve(axis, x, rows, style, label):
     axis : matplotlib.axes.Axes
         The panel.
     x : numpy.ndarray
-        Where, shape (n,).
+        Horizontal positions, shape (n,).
     rows : astropy.table.Table
         ``mean`` and ``members_std``, n rows.
     style : dict of str to str
-        As `curve_styles` gives it.
+        As `curve_styles` returns it.
     label : str
         Name of the model.
     """
@@ -70,7 +70,7 @@ def draw_legend(figure, axes, last=None):
     axes : numpy.ndarray
         Its panels, shape (n_rows, n_columns).
     last : str, optional
-        Label that is to be the last one.
+        Label to put last.
     """
     entries = legend_entries(axes.flat)
     if last in entries:

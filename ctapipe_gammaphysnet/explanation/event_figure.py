@@ -32,7 +32,7 @@ __all__ = ["draw_event"]
 _MAP = colormaps["viridis"].with_extremes(bad="0.85")
 #: Width of a camera in inches.
 _PANEL = 2.7
-#: Letters in a line of a row's label, and of the facts.
+#: Characters in a line of a row's label, and of the facts.
 _ROW, _FACTS = 26, 52
 #: Lines of facts that fit beside the image.
 _LINES = 13
@@ -52,10 +52,10 @@ def draw_event(batch, maps):
     Returns
     -------
     matplotlib.figure.Figure
-        First the image, with the true direction and those that are predicted, and what
-        else is true and predicted; then for each model a row with the mean over the
-        members of each output's heatmap, and one with their standard deviation if there
-        are several; then the same of the attention maps, if there are any.
+        The first row shows the image with the true and predicted directions, and lists
+        truth and predictions. Then each model has a row with the mean over the members
+        of each output's heatmap, one with their standard deviation if there are
+        several, and the same for attention maps, if there are any.
     """
     rows = [row for name, its_maps in maps.items() for row in _map_rows(name, its_maps)]
     n_columns = max(
@@ -67,7 +67,7 @@ def draw_event(batch, maps):
         figsize=(_PANEL * n_columns, 0.88 * _PANEL * (first + len(rows))),
         layout="constrained",
     )
-    # The layout forgets some of the outermost labels: room for them.
+    # The layout ignores some of the outermost labels: leave space for them.
     figure.get_layout_engine().set(
         w_pad=0.02, h_pad=0.04, wspace=0.01, hspace=0.01, rect=(0.008, 0, 0.98, 1)
     )
@@ -83,7 +83,7 @@ def draw_event(batch, maps):
         axis.set_axis_off()
     for axis, lines in zip(axes[0, 2::2], facts, strict=False):
         text = axis.text(0.06, 1, "\n".join(lines), va="top", transform=axis.transAxes)
-        # It may go on over the empty panel beside it.
+        # It may extend over the empty panel beside it.
         text.set_in_layout(False)
     for row_axes, (label, panels) in zip(axes[1:], rows, strict=True):
         for axis, panel in zip(row_axes, panels, strict=False):
@@ -95,7 +95,7 @@ def draw_event(batch, maps):
 
 
 class _Panel(NamedTuple):
-    """A map, and what is said of it."""
+    """A map with its labels."""
 
     title: str
     unit: str
@@ -104,7 +104,7 @@ class _Panel(NamedTuple):
     low: float
     #: Colour of the title.
     colour: str = "black"
-    #: Which heatmaps are 0 everywhere, if any are.
+    #: Note on heatmaps that are 0 everywhere, if any are.
     empty: str = ""
 
 
@@ -116,12 +116,12 @@ def _draw_panel(axis, geometry, panel, outline):
         return
     _colour_bar(axis.figure, axis, display, panel.unit)
     if panel.empty:
-        # Not over the map of the others.
+        # Not over the map of the other members.
         say_empty(axis, panel.empty, below=True)
 
 
 def _said_of_empty(heatmaps):
-    """What to say of those of the members' heatmaps that are 0 everywhere."""
+    """Note on the members whose heatmaps are 0 everywhere."""
     n_empty = int((heatmaps.max(axis=-1) <= 0).sum())
     if n_empty == len(heatmaps):
         return EMPTY
@@ -190,7 +190,7 @@ def _draw_image(axes, geometry, batch, outline):
 
 
 def _draw_directions(axis, batch, maps):
-    """Mark the true direction and those that are predicted, and say which is which."""
+    """Mark the true and the predicted directions, with a legend."""
     directions = {}
     (true,) = direction_to_target(
         *(batch.events[name] for name in ("true_alt", "true_az")),
@@ -271,7 +271,7 @@ def _outline(geometry, mask):
         return np.empty((0, 2, 2))
     edges = np.concatenate([_edges(patch) for patch in display_pixels])
     width = geometry.pixel_width.to_value(geometry.unit).min()
-    # An edge between two pixels is there twice.
+    # An edge between two pixels occurs twice.
     middle = edges.mean(axis=1)
     is_shared = np.zeros(len(edges), dtype=bool)
     is_shared[KDTree(middle).query_pairs(0.3 * width, output_type="ndarray")] = True
@@ -284,7 +284,7 @@ def _edges(patch):
 
 
 def _facts(batch, maps):
-    """What is true of the event, and what is predicted: lines, in two columns."""
+    """Truth and predictions of the event: lines, in one or two columns."""
     event = batch.events[0]
     lines = [
         f"Event {event['event_id']} of observation {event['obs_id']}, "
@@ -304,7 +304,8 @@ def _facts(batch, maps):
     for name, its_maps in maps.items():
         shown = f"{plain_text(name, _FACTS)}:".split("\n")
         blocks.append([*shown, *_predicted(batch, its_maps.predictions)])
-    # Models that do not fit beside the image go on in a second column, half of them.
+    # If the lines do not fit beside the image, half of the models go into a second
+    # column.
     if sum(map(len, blocks)) <= _LINES:
         return [sum(blocks, [])]
     half = -(-len(blocks) // 2)
@@ -312,7 +313,7 @@ def _facts(batch, maps):
 
 
 def _predicted(batch, predictions):
-    """What the mean over members predicts, and how wrong it is."""
+    """Predictions of the mean over members, and their errors."""
     errors = errors_of(batch, predictions)
     texts = [
         task.fact(predictions[name][:, 0], errors[task.error][0, 0])

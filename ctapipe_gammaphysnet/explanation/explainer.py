@@ -1,4 +1,4 @@
-"""Explain what the members of one network make of images: arrays in, maps out."""
+"""Explain the predictions of a network's members: arrays in, maps out."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Maps:
     Attributes
     ----------
     predictions : dict of str to numpy.ndarray
-        As `Predictor` gives them, shape (n_members, n, n_outputs).
+        As `Predictor` returns them, shape (n_members, n, n_outputs).
     heatmaps : dict of str to numpy.ndarray
         For each of the network's outputs its heatmaps on the camera's pixels, in the
         output's unit, shape (n_members, n, n_pixels), float32.
@@ -47,12 +47,12 @@ class Maps:
         Parameters
         ----------
         rows : slice or numpy.ndarray
-            Which.
+            Their rows.
 
         Returns
         -------
         Maps
-            Those of these images.
+            The maps of these images.
         """
         return Maps(
             *(
@@ -68,11 +68,11 @@ class Explainer:
     Parameters
     ----------
     card : NetworkCard
-        What the model card says of the network.
+        The network's card.
     predictor : Predictor
         Its members.
     upsampling : {"cell", "linear"}
-        How coarse maps come back to camera pixels: see `upsampling_matrix`.
+        How coarse maps become maps of camera pixels: see `upsampling_matrix`.
     """
 
     def __init__(self, card, predictor, upsampling="cell"):
@@ -91,7 +91,7 @@ class Explainer:
         ]
 
     def prepare(self, batch):
-        """Make of images what enters the network.
+        """Prepare the input of the network.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Explainer:
         Returns
         -------
         numpy.ndarray
-            What the predictor prepares of them, shape (n, 2, n_pixels), float32.
+            The input, shape (n, 2, n_pixels), float32.
         """
         inputs, _ = self.predictor.prepare(
             batch.image, batch.peak_time, batch.image_mask
@@ -109,12 +109,12 @@ class Explainer:
         return inputs
 
     def explain(self, batch):
-        """Explain images with what is known of their cleaning.
+        """Explain the images of a batch, all at once.
 
         Parameters
         ----------
         batch : Batch
-            The images.
+            As for `prepare`.
 
         Returns
         -------
@@ -124,18 +124,7 @@ class Explainer:
         return self(self.prepare(batch))
 
     def __call__(self, inputs):
-        """Explain images, all at once.
-
-        Parameters
-        ----------
-        inputs : numpy.ndarray
-            As `prepare` gives them, shape (n, 2, n_pixels), float32.
-
-        Returns
-        -------
-        Maps
-            Predictions, heatmaps and attention maps of all members.
-        """
+        """Explain the inputs that `prepare` returns, as in `explain`."""
         images = torch.from_numpy(inputs).to(self.predictor.device)
         members = [self._explain(network, images) for network in self.predictor.members]
         return Maps(*map(_stack, zip(*members, strict=True)))

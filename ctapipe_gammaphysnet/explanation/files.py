@@ -1,4 +1,4 @@
-"""Tables of an explanation: one HDF5 file with all that was found, and ECSV."""
+"""Tables of an explanation: one HDF5 file with all results, and ECSV."""
 
 import json
 from contextlib import contextmanager
@@ -26,21 +26,21 @@ __all__ = [
     "write_summary",
 ]
 
-#: Entries of lists in the provenance, if all of them do not fit into an attribute.
+#: Entries of each list that are kept if the provenance does not fit into an attribute.
 _KEPT_ENTRIES = 10
-#: What fits into an attribute of HDF5.
+#: Size of what fits into an attribute of HDF5.
 _MOST_BYTES = 60_000
 
 
 def describe_explanation(model_paths, models, paths, configuration):
-    """Describe what an explanation is made of, and by what.
+    """Describe the inputs and the software of an explanation.
 
     Parameters
     ----------
     model_paths : dict of str to pathlib.Path
-        The model files, by what they are called.
+        The model files, by name.
     models : dict of str to LoadedModel
-        What is in them.
+        The models in them.
     paths : list of pathlib.Path
         The input files.
     configuration : dict
@@ -82,9 +82,9 @@ def open_file(path, provenance):
     path : pathlib.Path
         The file.
     provenance : dict
-        What the tables were made of, and by what: becomes JSON in the attribute
-        ``provenance`` of the file. Where there is no room for that, the first entries
-        of each list are there, and the number of the others.
+        As `describe_explanation` returns it: becomes JSON in the attribute
+        ``provenance`` of the file. If it does not fit, lists are cut to their first
+        entries and the number of the others.
 
     Yields
     ------
@@ -110,14 +110,14 @@ def _shortened(value):
 
 
 def append_rows(file, path, table):
-    """Write rows to the end of a table, which ctapipe's `read_table` reads.
+    """Append rows to a table, in the format of ctapipe's `read_table`.
 
     Parameters
     ----------
     file : tables.File
         The file.
     path : str
-        The table; it is made with the first rows.
+        Path of the table in the file; it is created with the first rows.
     table : astropy.table.Table
         The rows.
     """
@@ -137,10 +137,11 @@ def maps_table(events, maps):
     Returns
     -------
     astropy.table.Table
-        The `KEYS`; for each output, such as ``energy``, the maps of the members,
-        ``energy_members``, shape (n, n_members, n_pixels), their mean and, of several
-        members, their standard deviation, ``energy_mean`` and ``energy_std``, shape
-        (n, n_pixels); so for attention, ``stage_1`` and so on and their ``product``.
+        The `KEYS`. For each output, such as ``energy``, the maps of the members,
+        ``energy_members``, shape (n, n_members, n_pixels), and their mean,
+        ``energy_mean``, shape (n, n_pixels); for several members also their standard
+        deviation, ``energy_std``. The same for attention: ``stage_1`` and so on, and
+        their ``product``.
     """
     table, outputs = keys_of_events(events), all_outputs()
     for name, values in (maps.heatmaps | maps.attention).items():
@@ -161,16 +162,16 @@ def maps_table(events, maps):
 
 
 def write_events(file, titles, batches):
-    """Write what is known of events whose maps are written.
+    """Write the table of the events whose maps are written.
 
     Parameters
     ----------
     file : tables.File
         The file.
     titles : list of str
-        For each event why it was chosen, for example ``best1``.
+        Why each event was chosen, for example ``best1``.
     batches : list of Batch
-        Their images, each of a single one.
+        Their images, one in each batch.
     """
     events = vstack([describe_events(batch) for batch in batches])
     events.add_column(titles, name="chosen", index=0)
@@ -185,17 +186,17 @@ def write_maps(file, model, batch, maps):
     file : tables.File
         The file.
     model : str
-        What the model is called.
+        Name of the model.
     batch : Batch
         The images.
     maps : Maps
-        Their maps of this model.
+        The model's maps of these images.
     """
     append_rows(file, f"/maps/{model}/{batch.type}", maps_table(batch.events, maps))
 
 
 def write_statistics(file, batches, models, progress):
-    """Compute and write the statistics of heatmaps, batch after batch.
+    """Compute and write the statistics of heatmaps, batch by batch.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def write_statistics(file, batches, models, progress):
     Returns
     -------
     dict of str to astropy.table.Table
-        Their averages, as `summarise` gives them: not yet written.
+        Their averages, as `summarise` returns them, which are not yet written.
     """
     for batch in batches:
         append_rows(file, "/statistics/events", describe_events(batch))
@@ -233,11 +234,11 @@ def write_summary(file, path, folder, name, table):
     file : tables.File
         The HDF5 file.
     path : str
-        The table in it.
+        Path of the table in it.
     folder : pathlib.Path
         Folder of the ECSV file.
     name : str
-        Name of that, without suffix.
+        Name of the ECSV file, without suffix.
     table : astropy.table.Table
         The table.
     """

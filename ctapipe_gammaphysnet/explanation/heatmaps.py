@@ -1,12 +1,12 @@
 """Heatmaps of what raises each output of a network: Grad-CAM (Selvaraju et al. 2017).
 
 The feature maps of the last convolution are added up, each weighted by how much the
-output grows with it, on average over the camera; the ReLU leaves what raises the
+output grows with it, on average over the camera; the ReLU keeps what raises the
 output. Features and gradients exist at camera pixels only: nothing is averaged over
-positions that are no pixels.
+other positions.
 
-Of a regressed quantity the ReLU leaves what makes it larger: more energy, or a
-direction further along its axis, not what makes it smaller. It is the paper's
+For a regressed quantity the ReLU keeps what raises it, such as more energy or a
+direction further along its axis, and drops what lowers it. This is the paper's
 definition, and has the same meaning for each member.
 """
 
@@ -20,12 +20,12 @@ from ..tasks import class_first
 __all__ = ["EMPTY", "all_outputs", "grad_cam", "last_block", "outputs_of"]
 
 
-#: What is said of a heatmap that is 0 everywhere.
+#: Note on a heatmap that is 0 everywhere.
 EMPTY = "empty: no pixel raises this output"
 
 
 def all_outputs():
-    """List the outputs that heatmaps can be made of.
+    """List all outputs that can have heatmaps.
 
     Returns
     -------
@@ -40,17 +40,17 @@ def all_outputs():
 
 
 def outputs_of(tasks):
-    """Find the outputs of a network.
+    """Find the outputs of a network with some tasks.
 
     Parameters
     ----------
     tasks : collection of str
-        The network's tasks.
+        Names of the tasks.
 
     Returns
     -------
     list of str
-        Names of those of `all_outputs` that it has.
+        Names of the outputs, as in `all_outputs`.
     """
     return [name for name, output in all_outputs().items() if output.task in tasks]
 
@@ -66,13 +66,13 @@ def last_block(network):
     Returns
     -------
     ResidualBlock
-        Its last one.
+        The network's last one.
     """
     return [m for m in network.backbone.stages[-1] if isinstance(m, ResidualBlock)][-1]
 
 
 class _End(nn.Module):
-    """A network from its last residual block on: what gradients need of it."""
+    """A network from its last residual block on: all that the gradients need."""
 
     def __init__(self, network, names):
         super().__init__()
@@ -100,9 +100,9 @@ def grad_cam(network, features, names):
     network : GammaPhysNet
         The network, in evaluation mode.
     features : torch.Tensor
-        What enters its `last_block`, shape (batch, channels, positions).
+        Input of its `last_block`, shape (batch, channels, positions).
     names : list of str
-        Which of `all_outputs`.
+        Names of the outputs, as in `all_outputs`.
 
     Returns
     -------

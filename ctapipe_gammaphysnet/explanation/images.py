@@ -1,4 +1,4 @@
-"""Images of files with what is known of their events, batch after batch."""
+"""Images of files and their events, batch by batch."""
 
 from dataclasses import dataclass, replace
 
@@ -11,16 +11,16 @@ from ..events.images import read_images
 from ..events.opening import open_events
 from ..events.telescope_events import KEYS, telescope_events
 
-__all__ = ["Batch", "keys_of_events", "on_sky", "read_batches", "read_files"]
+__all__ = ["Batch", "keys_of_events", "on_sky", "read_batches"]
 
-#: Events that are read at once, without their images.
+#: Number of events that are read at once, without their images.
 _CHUNK = 1000
 _IN_PIXELS = ("cog_x", "cog_y", "length")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images of one telescope type, and what is known of their events.
+    """Images of one telescope type, and their events.
 
     Attributes
     ----------
@@ -28,18 +28,18 @@ class Batch:
         The telescope type.
     events : astropy.table.QTable
         A row for each image: ``file``, its number; ``obs_id``, ``event_id`` and
-        ``tel_id``; ``label``, 0 for gammas, 1 for others and -1 if it is not known;
+        ``tel_id``; ``label``, 0 for gammas, 1 for others and -1 if unknown;
         ``shower``, its number; ``true_energy``, ``true_alt``, ``true_az``,
-        ``true_core_x``, ``true_core_y``, NaN if they are not known; ``pointing_alt``,
+        ``true_core_x``, ``true_core_y``, NaN if unknown; ``pointing_alt``,
         ``pointing_az``; ``position`` of the telescope; ``intensity`` in p.e.,
         ``leakage``, ``cog_x``, ``cog_y`` and ``length`` of the cleaned image, the
-        latter three in the unit of ``pixels``.
+        last three in the unit of ``pixels``.
     image, peak_time : numpy.ndarray
         Charge in p.e. and peak time in ns, shape (n, n_pixels).
     image_mask : numpy.ndarray
         Mask of the image cleaning, shape (n, n_pixels), bool.
     true_image : numpy.ndarray or None
-        Simulated photoelectrons of the shower, shape (n, n_pixels), if they are known.
+        Simulated photoelectrons of the shower, shape (n, n_pixels), if known.
     geometry : ctapipe.instrument.CameraGeometry
         The camera, in the frame of the shower's centroid.
     """
@@ -68,13 +68,13 @@ class Batch:
 
         Parameters
         ----------
-        rows : numpy.ndarray
-            A mask, shape (n,), bool, or numbers of rows.
+        rows : list of int
+            Their rows.
 
         Returns
         -------
         Batch
-            The selected ones.
+            These images.
         """
         true_image = None if self.true_image is None else self.true_image[rows]
         return replace(
@@ -87,39 +87,6 @@ class Batch:
         )
 
 
-def read_files(
-    paths, types, quality_query, size, wanted=None, focal="EFFECTIVE", truth=()
-):
-    """Read the selected images of several files.
-
-    Parameters
-    ----------
-    paths : list of pathlib.Path
-        The files; events know them by their numbers, from 0.
-    types : collection of str
-        As for `read_batches`, like the others.
-    quality_query : ImageQualityQuery
-        Selects images.
-    size : int
-        Largest number of images in a batch.
-    wanted : callable, optional
-        Tells which events are wanted.
-    focal : ctapipe.instrument.FocalLengthKind or str
-        Which focal length to use.
-    truth : collection of str
-        Columns of truth that not all files have, as for `telescope_events`.
-
-    Yields
-    ------
-    Batch
-        Images of one telescope, file after file.
-    """
-    for number, path in enumerate(paths):
-        yield from read_batches(
-            path, types, quality_query, size, wanted, focal, number, truth
-        )
-
-
 def read_batches(
     path,
     types,
@@ -129,6 +96,7 @@ def read_batches(
     focal="EFFECTIVE",
     number=0,
     truth=(),
+    atmosphere=None,
 ):
     """Read the selected images of a file.
 
@@ -143,14 +111,16 @@ def read_batches(
     size : int
         Largest number of images in a batch.
     wanted : callable, optional
-        Tells from a table with the `KEYS` which of the events are wanted at all, shape
-        (n,), bool. Default: all.
+        Marks the wanted events in a table with the `KEYS`, shape (n,), bool. Default:
+        all.
     focal : ctapipe.instrument.FocalLengthKind or str
         Which focal length to use, as for ctapipe's `HDF5EventSource`.
     number : int
-        By which the events know the file.
+        Number of the file in the events.
     truth : collection of str
         Columns of truth that not all files have, as for `telescope_events`.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of the file.
 
     Yields
     ------
@@ -174,6 +144,7 @@ def read_batches(
             number,
             parameters=("intensity", "leakage", *_IN_PIXELS),
             wanted=wanted,
+            atmosphere=atmosphere,
             truth=truth,
         ):
             telescope = telescopes[events["tel_id"][0]]
@@ -194,7 +165,7 @@ def _read_batch(reader, telescope, events):
 
 
 def keys_of_events(events):
-    """Take the keys of events into a table of their own.
+    """Copy the keys of events into a new table.
 
     Parameters
     ----------
@@ -204,7 +175,7 @@ def keys_of_events(events):
     Returns
     -------
     astropy.table.Table
-        The `KEYS`, with what they are.
+        The `KEYS`, with descriptions.
     """
     table = Table({name: np.asarray(events[name]) for name in KEYS})
     table["file"].description = "number of the input file, from 0, as in provenance"

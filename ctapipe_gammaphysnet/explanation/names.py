@@ -1,4 +1,4 @@
-"""What files of an explanation are called, and groups and figures in them."""
+"""Names of an explanation's files, groups and figures."""
 
 import warnings
 
@@ -29,17 +29,17 @@ LISTING = "explanation.files.json"
 
 
 def check_group_name(name):
-    """Check that a model can be called so: its maps are in a group of this name.
+    """Check the name of a model: its maps are in a group of this name.
 
     Parameters
     ----------
     name : str
-        What the model is called.
+        Name of the model.
 
     Raises
     ------
     ToolConfigurationError
-        If there can be no such group in an HDF5 file.
+        If no group of an HDF5 file can have this name.
     """
     try:
         with warnings.catch_warnings():
@@ -49,8 +49,8 @@ def check_group_name(name):
             raise ValueError("object name starts with a reserved prefix")
     except ValueError as error:
         raise ToolConfigurationError(
-            f"a model cannot be called {name!r} in {FILE_NAME} ({error}): name it "
-            "otherwise, NAME=FILE"
+            f"a model cannot be called {name!r} in {FILE_NAME} ({error}): choose "
+            "another name, NAME=FILE"
         ) from error
 
 
@@ -60,21 +60,21 @@ def figure_names(titles, events, paths):
     Parameters
     ----------
     titles : list of str
-        What the names begin with, for example ``best1``.
+        Beginnings of the names, for example ``best1``.
     events : astropy.table.Table
-        Of which telescope event each image is: the `KEYS`.
+        Telescope event of each image, with the `KEYS`.
     paths : list of pathlib.Path
         The input files.
 
     Returns
     -------
     list of str
-        The names, without suffix; no two are the same.
+        The names, without suffix, all different.
 
     Raises
     ------
     ToolConfigurationError
-        If two images are of events with the same numbers in one file.
+        If two events of one file have the same numbers.
     """
     names = []
     # Run and event numbers are unique within one file only.

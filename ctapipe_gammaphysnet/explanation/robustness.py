@@ -1,4 +1,4 @@
-"""How predictions and heatmaps move when images are not what they should be."""
+"""How predictions and heatmaps move when images are disturbed."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ __all__ = [
     "summarise_movements",
 ]
 
-#: What is done to images: label for figures, values.
+#: Disturbances of images: label for figures, values.
 DISTURBANCES = {
     "night_sky": ("Added night-sky noise / p.e.", (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
     "dead_pixels": ("Share of dead pixels", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
@@ -36,18 +36,18 @@ def disturb(batch, disturbance, value, rng):
         The images.
     disturbance : str
         One of the `DISTURBANCES`. ``"night_sky"`` adds noise, whose standard deviation
-        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` kills
-        pixels with this probability, as `kill_pixels` does; ``"gain"`` multiplies the
-        charge; ``"time"`` is added to the peak times, in ns.
+        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` kills pixels
+        with this probability, as in `kill_pixels`; ``"gain"`` multiplies the charge;
+        ``"time"`` shifts the peak times, in ns.
     value : float
-        How much.
+        Strength of the disturbance.
     rng : numpy.random.Generator
         Source of randomness.
 
     Returns
     -------
     Batch
-        With other images; the mask of the cleaning stays, but for dead pixels.
+        The disturbed images; the cleaning mask changes at dead pixels only.
     """
     image = batch.image.astype(np.float32)
     time = batch.peak_time.astype(np.float32)
@@ -78,11 +78,11 @@ def movements(before, after):
     Returns
     -------
     dict of str to numpy.ndarray
-        For the network's tasks each `Movement`: difference of the gammaness, relative
-        difference of the energy, angle between the directions in deg, distance of the
-        impact points in the tilted ground frame in m; and for each output its
-        ``heatmap_`` and name: cosine similarity of the heatmaps. Shape (n_members, n);
-        NaN where a heatmap is 0 everywhere.
+        The `Movement` of each of the network's tasks: difference of the gammaness,
+        relative difference of the energy, angle between the directions in deg,
+        distance of the impact points in the tilted ground frame in m. For each output
+        ``heatmap_`` and its name: cosine similarity of the heatmaps, NaN if one is 0
+        everywhere. Shape (n_members, n).
     """
     old, new = before.predictions, after.predictions
     moved = {
@@ -101,7 +101,7 @@ def _similarity(one, other):
 
 
 def list_settings():
-    """List all that is done to each image.
+    """List the disturbances of each image.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def measure_movements(batches, models, rng, progress):
     Returns
     -------
     dict of (str, str, float) to dict of str to numpy.ndarray
-        For model, disturbance and value what `movements` gives, of all images.
+        By model, disturbance and value the result of `movements` for all images.
     """
     settings = list_settings()
     found = {(name, *setting): [] for name in models for setting in settings}
@@ -157,16 +157,16 @@ def summarise_movements(found):
     Parameters
     ----------
     found : dict of (str, str, float) to dict of str to numpy.ndarray
-        As `measure_movements` gives them.
+        As `measure_movements` returns them.
 
     Returns
     -------
     astropy.table.Table
-        A row for each model, disturbance, value and quantity: mean over the images,
-        then over members, ``mean``; its standard deviation over members,
-        ``members_std`` (NaN with a single one); that over images, in the mean of the
-        members, ``images_std``; and of heatmaps the share that is 0 everywhere and does
-        not count, ``empty`` (where all are, ``mean`` is NaN).
+        A row for each model, disturbance, value and quantity. ``mean`` is the mean over
+        the images, then over the members; ``members_std`` its standard deviation over
+        the members (NaN with a single one); ``images_std`` the standard deviation over
+        the images, averaged over the members. ``empty`` is the share of heatmaps that
+        are 0 everywhere and do not count; if all are, ``mean`` is NaN.
     """
     rows = []
     for (model, disturbance, value), moved in found.items():

@@ -19,13 +19,13 @@ def draw_robustness(table):
     Parameters
     ----------
     table : astropy.table.Table
-        As `summarise_movements` gives it.
+        As `summarise_movements` returns it.
 
     Returns
     -------
     dict of str to matplotlib.figure.Figure
         ``robustness_predictions`` and ``robustness_heatmaps``: rows are quantities,
-        columns what was done to the images.
+        columns are disturbances.
     """
     outputs, tasks = all_outputs(), class_first().items()
     heatmaps = {f"heatmap_{k}": (out.label, out.task) for k, out in outputs.items()}

@@ -15,18 +15,18 @@ __all__ = ["Explanation", "make_explainers"]
 
 
 def make_explainers(name, model, upsampling, log):
-    """Make what explains a model.
+    """Make the explainers of a model.
 
     Parameters
     ----------
     name : str
-        What the model is called.
+        Name of the model.
     model : LoadedModel
         The model.
     upsampling : {"cell", "linear"}
-        How coarse maps come back to camera pixels.
+        As for `Explainer`.
     log : logging.Logger
-        Is told what there will not be.
+        Where to report what will be missing.
 
     Returns
     -------
@@ -35,10 +35,10 @@ def make_explainers(name, model, upsampling, log):
     """
     networks = model.networks.values()
     if any(len(network.card.members) == 1 for network in networks):
-        log.info("%s has a single member: nothing is said of deviations", name)
+        log.info("%s has a single member: there are no deviations", name)
     for network in networks:
         if not network.card.network.attention:
-            log.info("%s has no attention: no maps of it", name)
+            log.info("%s has no attention: there are no attention maps", name)
     return {
         telescope_type: Explainer(network.card, network.predictor, upsampling)
         for telescope_type, network in model.networks.items()
@@ -46,25 +46,25 @@ def make_explainers(name, model, upsampling, log):
 
 
 class Explanation:
-    """Explains images, and writes tables and figures of what was found.
+    """Explains images, and writes tables and figures of the results.
 
     Parameters
     ----------
     selection : Selection
-        The images, and what explains them.
+        The images and their explainers.
     folder : pathlib.Path
         Where figures and text files go.
     file : tables.File
         Where tables go.
     log : logging.Logger
-        Is told what is done.
+        Where to report results.
     progress : callable
-        Makes a progress bar from what is done and a number of images.
+        Makes a progress bar from a name and a number of images.
 
     Attributes
     ----------
     failures : list of str
-        What could not be drawn, and why: it costs nothing of what was computed.
+        What could not be drawn, and why; tables are written all the same.
     """
 
     def __init__(self, selection, folder, file, log, progress):
@@ -112,7 +112,7 @@ class Explanation:
         Parameters
         ----------
         batch_size : int
-            Images that are explained at once.
+            Number of images that are explained at once.
         """
         total = len(self._selection.images) * len(self._explainers)
         with self._progress("statistics", total) as bar:
@@ -132,9 +132,9 @@ class Explanation:
         Parameters
         ----------
         n_images : int
-            Images that are disturbed, drawn at random.
+            Number of images that are disturbed, drawn at random.
         batch_size : int
-            Images that are explained at once.
+            Number of images that are explained at once.
         seed : int
             Seed of the disturbances.
         """
@@ -154,7 +154,7 @@ class Explanation:
         self._log.info("Disturbed %d images in %d ways", len(images), n_settings)
 
     def _draw(self, what, draw):
-        """Draw figures, if that is possible: the tables are there already."""
+        """Draw figures if possible: the tables are written already."""
         plots = {}
         with collect_failures(self.failures, what):
             plots = draw()

@@ -1,4 +1,4 @@
-"""The selected images of files, and which of them are explained."""
+"""The selected images of files, and the choice of those to explain."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +18,11 @@ from .choice import (
     which_are,
     why_unranked,
 )
-from .images import read_files
+from .images import read_batches
 
 __all__ = ["Choice", "Selection"]
 
-#: Images that are read at once where they are not explained.
+#: Number of images that are read at once if they are not explained.
 _BLOCK = 256
 
 
@@ -33,13 +33,13 @@ class Choice:
     Attributes
     ----------
     event_ids : list of int
-        Events to explain in place of all others.
+        Events to explain instead of all others.
     n_best, n_worst, n_random : int
         Number of the best, worst and other images.
     rank_by : {"separation", "energy", "impact", "class"}
         Error by which images are the best or worst.
     seed : int
-        Seed of all that is drawn.
+        Seed of the random numbers.
     may_be_empty : bool
         Whether there is more to explain than these images.
     """
@@ -71,11 +71,21 @@ class Selection:
     parent : ctapipe.core.Component
         Has the configuration of the selection, and the log.
     progress : callable
-        Makes a progress bar from what is done and a number of images, or None.
+        Makes a progress bar from a name and a number of images, or None.
+    atmosphere : ctapipe.atmosphere.AtmosphereDensityProfile, optional
+        The atmosphere of the showers; by default that of each file.
     """
 
     def __init__(
-        self, paths, types, focal_length_choice, explainers, choice, parent, progress
+        self,
+        paths,
+        types,
+        focal_length_choice,
+        explainers,
+        choice,
+        parent,
+        progress,
+        atmosphere=None,
     ):
         self.paths = paths
         self.explainers = explainers
@@ -84,6 +94,7 @@ class Selection:
         self._choice = choice
         self._parent, self._log = parent, parent.log
         self._progress = progress
+        self._atmosphere = atmosphere
 
     def read(self, size, images=None):
         """Read images.
@@ -93,7 +104,7 @@ class Selection:
         size : int
             Largest number of images in a batch.
         images : astropy.table.Table, optional
-            Which, of those in `images`. Default: all that are selected.
+            Some rows of `images`. Default: all.
 
         Returns
         -------
@@ -104,15 +115,18 @@ class Selection:
 
     def _read(self, size, wanted=None, query=None):
         query = query or TrainingQualityQuery(parent=self._parent)
-        return read_files(
-            self.paths,
-            self._types,
-            query,
-            size,
-            wanted,
-            self._focal_length_choice,
-            truth=self._truth(),
-        )
+        for number, path in enumerate(self.paths):
+            yield from read_batches(
+                path,
+                self._types,
+                query,
+                size,
+                wanted,
+                self._focal_length_choice,
+                number,
+                self._truth(),
+                self._atmosphere,
+            )
 
     def _truth(self):
         """Columns of truth that the models' tasks need, and not all files have."""
@@ -142,7 +156,7 @@ class Selection:
         return images
 
     def _check_showers(self, images):
-        """Say which showers a model was trained on: it knows them."""
+        """Warn of showers that a model was trained on."""
         for name, explainers in self.explainers.items():
             for telescope_type in self._types:
                 shower = images["shower"][images["type"] == telescope_type]
@@ -174,7 +188,7 @@ class Selection:
         Returns
         -------
         list of tuple of str and Batch
-            For each image why it is explained, and a batch of it alone.
+            For each image why it was chosen, and a batch of it alone.
 
         Raises
         ------
@@ -184,7 +198,7 @@ class Selection:
         return self._asked_for() if self._choice.event_ids else self._ranked()
 
     def _asked_for(self):
-        """Images of the events that were asked for."""
+        """Images of the requested events."""
         query = TrainingQualityQuery(parent=self._parent)
         found, problems = find_events(
             self._choice.event_ids, lambda wanted: self._read(_BLOCK, wanted, query)
@@ -217,7 +231,7 @@ class Selection:
         return list(zip(titles, batches, strict=True))
 
     def _say_unranked(self):
-        """Say why there is no best or worst image; an error if there is no other."""
+        """Warn why there is no best or worst image; an error if there is no other."""
         first = next(iter(self.explainers.values()))
         reason = why_unranked(self.images, first, self._choice.rank_by)
         if not (self._choice.n_random or self._choice.may_be_empty):
@@ -225,4 +239,4 @@ class Selection:
                 f"there is no best or worst image to explain: {reason} (or draw images "
                 "at random: --random NUMBER)"
             )
-        self._log.warning("none is the best or the worst: %s", reason)
+        self._log.warning("there is no best or worst image: %s", reason)

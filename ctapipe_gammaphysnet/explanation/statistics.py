@@ -1,8 +1,8 @@
-"""How much of a map lies where, event by event and over a sample.
+"""Where maps lie, event by event and over a sample.
 
-Of each heatmap: its shares in the pixels with light of the shower, in the cleaned image
-and at the camera's edge, and the distance of its centroid from the shower's. Of all
-members: how alike their heatmaps are.
+For each heatmap: its shares in the pixels with light of the shower, in the cleaned
+image and at the camera's edge, and the distance of its centroid from the shower's. Over
+all members: how similar their heatmaps are.
 """
 
 import itertools
@@ -29,8 +29,8 @@ __all__ = [
     "summarise",
 ]
 
-#: What is known of a heatmap, for figures. Those with an area are shares, which a
-#: heatmap that is the same everywhere has as well: the area.
+#: Statistics of a heatmap, with labels for figures. For comparison: each share of a
+#: heatmap that is the same everywhere is that of the camera's area.
 STATISTICS = {
     "share_true": "Share in pixels with true signal",
     "share_cleaned": "Share in the cleaned image",
@@ -38,8 +38,8 @@ STATISTICS = {
     "distance": "Centroid to shower's / length",
     "agreement": "Agreement of members (cosine)",
 }
-#: What events are binned in: column of the events, label for figures, whether the
-#: bins are logarithmic. The error is that of the output itself.
+#: Quantities that events are binned in: column of the events, label for figures,
+#: whether the bins are logarithmic. The error is that of the output itself.
 BINNED = {
     "energy": ("true_energy", "True energy / TeV", True),
     "leakage": ("leakage", "Leakage (2 pixels)", False),
@@ -47,7 +47,7 @@ BINNED = {
 }
 #: Rings of pixels at the camera's edge, as for ctapipe's leakage of width 2.
 _EDGE = 2
-#: Bins of equally many events.
+#: Number of bins, with the same number of events in each.
 _N_QUANTILES = 5
 
 
@@ -59,12 +59,12 @@ def share(maps, pixels):
     maps : numpy.ndarray
         Maps that are not negative, shape (..., n, n_pixels).
     pixels : numpy.ndarray
-        Which pixels, shape (n, n_pixels) or (n_pixels,), bool.
+        Mask of these pixels, shape (n, n_pixels) or (n_pixels,), bool.
 
     Returns
     -------
     numpy.ndarray
-        The share of their sum, shape (..., n); NaN of maps that are 0 everywhere.
+        The share of their sum, shape (..., n); NaN for maps that are 0 everywhere.
     """
     return _divide((maps * pixels).sum(axis=-1), maps.sum(axis=-1))
 
@@ -77,18 +77,19 @@ def centroid(maps, positions):
     maps : numpy.ndarray
         Maps that are not negative, shape (..., n_pixels).
     positions : numpy.ndarray
-        Where the pixels are, shape (n_pixels, 2).
+        Positions of the pixels, shape (n_pixels, 2).
 
     Returns
     -------
     numpy.ndarray
-        In the unit of the positions, shape (..., 2); NaN of maps that are 0 everywhere.
+        In the unit of the positions, shape (..., 2); NaN for maps that are 0
+        everywhere.
     """
     return _divide(maps @ positions, maps.sum(axis=-1, keepdims=True))
 
 
 def agreement(maps):
-    """Compute how alike the maps of members are.
+    """Compute how similar the maps of members are.
 
     Parameters
     ----------
@@ -98,9 +99,9 @@ def agreement(maps):
     Returns
     -------
     numpy.ndarray
-        Cosine similarity, ``a·b / (|a| |b|)``, in the mean over all pairs of members,
-        shape (...): 1 if maps differ by factors only. NaN with a single member, and
-        where a map is 0 everywhere.
+        Cosine similarity, ``a·b / (|a| |b|)``, averaged over all pairs of members,
+        shape (...): 1 if maps differ by factors only. NaN with a single member, or if a
+        map is 0 everywhere.
     """
     unit = _divide(maps, np.linalg.norm(maps, axis=-1, keepdims=True))
     pairs = list(itertools.combinations(unit, 2))
@@ -116,7 +117,7 @@ def _divide(values, by):
 
 
 def describe_events(batch):
-    """Tell what is known of events: the table that all models' tables go with.
+    """Describe events, in a table that those of all models refer to.
 
     Parameters
     ----------
@@ -167,10 +168,10 @@ def describe_maps(batch, maps):
     Returns
     -------
     astropy.table.Table
-        The `KEYS`; for each output and each of the `STATISTICS` a column, for example
-        ``energy_share_edge``, of shape (n, n_members), and the agreement, of shape
-        (n,); for each prediction the error of the mean and of the members, for example
-        ``error_energy`` and ``member_error_energy``, as `errors_of` gives them.
+        The `KEYS`. For each output and each of the `STATISTICS` a column, for example
+        ``energy_share_edge``, shape (n, n_members), or ``energy_agreement``, shape
+        (n,). For each prediction the errors of the mean and of the members, for example
+        ``error_energy`` and ``member_error_energy``, as `errors_of` returns them.
     """
     table = keys_of_events(batch.events)
     cog = np.column_stack([batch.events["cog_x"], batch.events["cog_y"]])
@@ -191,24 +192,23 @@ def describe_maps(batch, maps):
 
 
 def errors_of(batch, predictions):
-    """Compute the errors of predictions, where there is truth.
+    """Compute the errors of predictions.
 
     Parameters
     ----------
     batch : Batch
         The images.
     predictions : dict of str to numpy.ndarray
-        As `Predictor` gives them.
+        As `Predictor` returns them.
 
     Returns
     -------
     dict of str to numpy.ndarray
         By the ``error`` of each task: ``energy``, \\|E/E_true - 1\\|; ``separation``
         from the true direction in deg; ``impact``, distance from the true impact point
-        in m; ``class``, how far the gammaness is from 1 for gammas and 0 for others.
-        Shape (n_rows, n), the first row that of the mean prediction, which members
-        follow if there are several. NaN where there is no truth; for all but gammas,
-        all but ``class``, too.
+        in m; ``class``, distance of the gammaness from 1 for gammas and from 0 for
+        others. Shape (n_rows, n): the mean prediction, then the members if there are
+        several. NaN without truth; for other particles than gammas all but ``class``.
     """
     events = batch.events
     quantities = to_quantities(
@@ -238,22 +238,22 @@ def summarise(events, tables, n_bins=_N_QUANTILES):
     Parameters
     ----------
     events : astropy.table.Table
-        As `describe_events` gives them.
+        As `describe_events` returns them.
     tables : dict of str to astropy.table.Table
-        For each model the statistics, as `describe_maps` gives them.
+        For each model the statistics, as `describe_maps` returns them.
     n_bins : int
         Number of bins, of equally many events, in energy, leakage and error.
 
     Returns
     -------
     dict of str to astropy.table.Table
-        ``overall``, and those of the `BINNED` for which there is truth: a row for each
-        model, output, statistic and bin. Of each member the mean over the events is
-        taken, of distances the median; ``mean`` is their mean, ``members_std`` their
-        standard deviation (NaN with a single one). ``event_std`` is the mean over the
-        events of the members' standard deviation in one, ``empty`` the share of maps
-        that are 0 everywhere and do not count: where all are, ``mean`` is NaN. ``area``
-        is the share that a map would have that is the same everywhere.
+        ``overall``, and those of the `BINNED` with truth: a row for each model, output,
+        statistic and bin. Each member is averaged over the events, distances by their
+        median; ``mean`` is the mean of the members, ``members_std`` their standard
+        deviation (NaN with a single one). ``event_std`` is the members' standard
+        deviation in one event, averaged over the events. ``empty`` is the share of maps
+        that are 0 everywhere and do not count; if all are, ``mean`` is NaN. ``area`` is
+        the share of a map that is the same everywhere.
     """
     results = {"overall": _rows(events, tables, None, 1)}
     results |= {name: _rows(events, tables, name, n_bins) for name in BINNED}
@@ -292,19 +292,19 @@ def _rows(events, tables, binning, n_bins):
 
 
 def _area(events, statistic, chosen):
-    """Share of the camera's pixels in which a statistic is a share."""
+    """Share of the camera in the pixels of a statistic; NaN if it has none."""
     column = f"area_{statistic.removeprefix('share_')}"
     return events[column][chosen].mean() if column in events.colnames else np.nan
 
 
 def _is_known(statistic, found):
-    """Whether there is something to say, and be it that all maps are empty."""
+    """Whether there is a result, even if it is that all maps are empty."""
     has_place = np.isfinite(found["area"]) or not statistic.startswith("share_")
     return np.isfinite(found["mean"]) or (has_place and found["empty"] == 1)
 
 
 def _bins(events, table, binning, output, n_bins):
-    """Edges of the bins and which events are in them; none where nothing is known."""
+    """Edges of the bins and masks of their events; none if nothing is known."""
     if binning is None:
         return [(np.nan, np.nan, np.ones(len(events), bool))]
     column, _, _ = BINNED[binning]
@@ -346,13 +346,13 @@ def _average(values, average):
 
 
 def _empty_share(values, share_edge):
-    """Share of maps that are 0 everywhere, among those whose statistic can be known.
+    """Share of maps whose statistic is unknown because they are 0 everywhere.
 
-    A share in some pixels is not known of them, and of no others.
+    The share at the camera's edge is unknown for these maps only.
     """
     is_empty = np.isnan(share_edge)
     if values.ndim == 1:
-        # Of all members together, and of a single one not at all.
+        # The agreement of all members; a single one has none.
         if share_edge.shape[1] < 2:
             return np.nan
         is_empty = is_empty.any(axis=1)

@@ -1,4 +1,4 @@
-"""Figures of where heatmaps lie: of a whole sample, and in bins."""
+"""Figures of where heatmaps lie: over a whole sample, and in bins."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ def draw_statistics(summary):
     Parameters
     ----------
     summary : dict of str to astropy.table.Table
-        As `summarise` gives them.
+        As `summarise` returns them.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def _draw_binned(table, binning):
         column[-1].set_xlabel(label)
     for axis, statistic in zip(axes[:, 0], statistics, strict=True):
         axis.set_ylabel(STATISTICS[statistic], fontsize="small")
-        # When all that share it are drawn: it fixes the upper end, too.
+        # Only once all panels of the row are drawn: it also fixes the upper end.
         axis.set_ylim(bottom=0)
     draw_legend(figure, axes, _EVERYWHERE)
     return figure
@@ -151,7 +151,7 @@ def _draw_panel(axis, table, statistic, binning, styles):
 
 
 def _middle(rows, binning, lows):
-    """Where the bins of rows are drawn; those of the error by their number."""
+    """Positions of the bins in figures; those of the error by their number."""
     low, high = (np.asarray(rows[end]) for end in ("low", "high"))
     if binning == "error":
         return 1 + np.searchsorted(lows, low)

@@ -1,9 +1,9 @@
 """Coarse maps back to camera pixels, through the lattice's own pooling.
 
-A convolution of stride 2 keeps every second row and column. It takes a pixel that is
-kept into its own cell only, and any other into the cells on either side of it: two on
-hexagonal pixels, two or four on square ones. A pixel gets from the cells what it gave
-to them.
+A convolution of stride 2 keeps every second row and column. A kept pixel goes into its
+own cell only, any other pixel into the cells on either side of it: two with hexagonal
+pixels, two or four with square ones. On the way back a pixel weights the cells as it
+went into them.
 """
 
 from dataclasses import replace
@@ -18,20 +18,19 @@ UPSAMPLINGS = ("cell", "linear")
 
 
 def upsampling_matrix(lattice, n_poolings, method="cell"):
-    """Find the matrix that takes a coarse map to the camera's pixels.
+    """Compute the matrix that turns a coarse map into one of the camera's pixels.
 
     Parameters
     ----------
     lattice : CameraLattice
         The camera, with its order of pixels.
     n_poolings : int
-        How many times it was downsampled.
+        How many times the map was downsampled.
     method : {"cell", "linear"}
-        ``"cell"``: a pixel gets the value of the cell it was pooled into, of several
-        the one that most of it went to, or the mean of those that got equally much.
-        ``"linear"``: the mean of all cells that it was pooled into, weighted by how
-        much of it went there, which is linear interpolation on the lattice. Neither
-        prefers a direction.
+        ``"cell"``: a pixel takes the value of the cell that most of it was pooled into,
+        or the mean of several with equal shares. ``"linear"``: it takes the mean of all
+        cells that it was pooled into, weighted by its shares in them, which is linear
+        interpolation on the lattice. Neither prefers a direction.
 
     Returns
     -------
@@ -57,11 +56,11 @@ def _pooling(lattice):
     """Shares of each position in the cells of a convolution of stride 2."""
     in_its_order = replace(lattice, order=np.arange(len(lattice)))
     neighbors = in_its_order.adjacency().astype(float)
-    # A kept position is no neighbour of another one: it has one cell, its own.
+    # A kept position is not a neighbour of another one: it has one cell, its own.
     kept = (lattice.rows % 2 == 0) & (lattice.cols % 2 == 0)
     shares = neighbors[:, np.flatnonzero(kept)]
-    # At the camera's edge there are pixels with no cell beside them. What they hold
-    # reaches cells through their neighbours only.
+    # At the camera's edge there are pixels with no cell beside them: they reach cells
+    # through their neighbours only.
     while (alone := shares.sum(axis=1) == 0).any():
         shares = shares + diags_array(alone.astype(float)) @ neighbors @ shares
     return diags_array(1 / shares.sum(axis=1)) @ shares

@@ -69,17 +69,17 @@ def new_file(path):
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        Where to make it.
 
     Yields
     ------
     tables.File
-        The file.
+        The open file.
 
     Raises
     ------
     OutputError
-        If something is missing from it, or is not what was written.
+        As for `verified`.
     """
     with (
         warnings.catch_warnings(),

@@ -332,8 +332,8 @@ def check_folder(path, listing, patterns, inputs=(), overwrite=True):
 
     Parameters
     ----------
-    path : pathlib.Path
-        The folder; it may exist, with other files, or be a link.
+    path : pathlib.Path or None
+        The folder; it may exist, with other files, or be a link. None is an error.
     listing : str
         Name of the file in it that lists what was written before.
     patterns : iterable of str
@@ -350,6 +350,8 @@ def check_folder(path, listing, patterns, inputs=(), overwrite=True):
         written, but is not in the list, not a plain file, or an input; without
         ``overwrite`` also if it has a file that is in the list.
     """
+    if path is None:
+        raise OutputError("give the folder to write: --output-dir FOLDER")
     real = real_path(path)
     if not real.exists():
         check_file(path)

@@ -263,40 +263,11 @@ class FilePath(traits.Path):
     """
 
     def from_string(self, s):
-        """Take a text from the command line as it is.
-
-        Parameters
-        ----------
-        s : str
-            The text.
-
-        Returns
-        -------
-        str
-            The same.
-        """
+        """Take a text from the command line as it is."""
         return s
 
     def validate(self, obj, value):
-        """Resolve the path, and check that it fits the trait.
-
-        Parameters
-        ----------
-        obj : traitlets.HasTraits
-            The owner of the trait.
-        value : str, bytes, pathlib.Path or None
-            The path as written.
-
-        Returns
-        -------
-        pathlib.Path or None
-            The absolute path.
-
-        Raises
-        ------
-        traitlets.TraitError
-            If it does not; the message says why.
-        """
+        """Return the absolute path; it is a TraitError if it does not fit the trait."""
         if isinstance(value, bytes):
             value = os.fsdecode(value)
         if not isinstance(value, str | Path):
@@ -332,16 +303,5 @@ class Names(traits.List):
         super().__init__(traits.Unicode(), **kwargs)
 
     def from_string_list(self, s_list):
-        """Take texts from the command line as they are.
-
-        Parameters
-        ----------
-        s_list : list of str
-            The texts.
-
-        Returns
-        -------
-        list of str
-            The same.
-        """
+        """Take texts from the command line as they are."""
         return list(s_list)

@@ -276,7 +276,7 @@ class ModelCard(_Card):
     format: Literal["ctapipe_gammaphysnet"] = Field(
         FORMAT, description="Identifies this kind of file."
     )
-    format_version: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = Field(
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = Field(
         FORMAT_VERSION, description="Version of the format of card and weights."
     )
     note: str = Field("", description="Free text, for example on the intended use.")
@@ -339,8 +339,8 @@ def _check_format(values):
         )
 
 
-def _of_this_format(text, values):
-    """Return the text of a card in the current format: format 1 becomes format 2."""
+def _with_own_targets(text, values):
+    """Return the text of a card without the targets of format 1, which has them all."""
     version = values.get("format_version")
     if type(version) is not int or version != 1:
         return text
@@ -348,7 +348,7 @@ def _of_this_format(text, values):
     for network in networks if isinstance(networks, list) else ():
         if isinstance(network, dict) and network.get("targets") == _TARGETS_1:
             del network["targets"]
-    return json.dumps(values | {"format_version": FORMAT_VERSION})
+    return json.dumps(values)
 
 
 def _describe(err):
@@ -392,7 +392,7 @@ def card_from_json(text):
         check_size(text)
         values = strict_json(text)
         _check_format(values)
-        text = _of_this_format(text, values)
+        text = _with_own_targets(text, values)
         del values  # large, in a hostile file
     except (StrictJsonError, RecursionError) as err:
         raise CardError(str(err)) from None
@@ -403,7 +403,7 @@ def card_from_json(text):
 
 
 def card_to_json(card):
-    """Write a model card as JSON.
+    """Write a model card as JSON, in the current format.
 
     Parameters
     ----------
@@ -415,4 +415,5 @@ def card_to_json(card):
     str
         JSON text, ASCII only.
     """
-    return json.dumps(card.model_dump(mode="json"), allow_nan=False)
+    values = card.model_dump(mode="json") | {"format_version": FORMAT_VERSION}
+    return json.dumps(values, allow_nan=False)

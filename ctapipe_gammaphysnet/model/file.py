@@ -314,7 +314,7 @@ def read_model(path: str | Path) -> Model:
     Parameters
     ----------
     path : str or pathlib.Path
-        Path of the model file.
+        As for `read_card`.
 
     Returns
     -------
@@ -324,8 +324,7 @@ def read_model(path: str | Path) -> Model:
     Raises
     ------
     ModelFileError
-        If the file is missing, damaged, not a model file, or of a newer format, or
-        its weights do not fit its card or are not finite.
+        As for `read_card`, or if the weights do not fit the card or are not finite.
     """
     path = Path(path)
     card, tensors = _read_path(path)

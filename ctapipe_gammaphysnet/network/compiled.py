@@ -151,20 +151,7 @@ class Convolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """Gradients at features, weight and bias.
-
-        Parameters
-        ----------
-        ctx : torch.autograd.function.FunctionCtx
-            What `forward` saved.
-        grad : torch.Tensor
-            Gradient at the result, shape (batch, outputs, out channels).
-
-        Returns
-        -------
-        tuple of torch.Tensor or None
-            Gradient at each argument of `forward`.
-        """
+        """Gradients at features, weight and bias, from that at the result."""
         x, weight, neighbors, targets = (value.detach() for value in ctx.saved_tensors)
         out_channels, in_channels, _ = weight.shape
         grad, grad_x = grad.contiguous(), None
@@ -257,20 +244,7 @@ class NormalizationReLU(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        """Gradients at features, weight and bias.
-
-        Parameters
-        ----------
-        ctx : torch.autograd.function.FunctionCtx
-            What `forward` saved.
-        grad : torch.Tensor
-            Gradient at the result, shape (batch, pixels, channels).
-
-        Returns
-        -------
-        tuple of torch.Tensor or None
-            Gradient at each argument of `forward`.
-        """
+        """Gradients at features, weight and bias, from that at the result."""
         (x,) = ctx.saved_tensors
         grad = grad.contiguous()
         _check("gradient", grad, x.shape, x.dtype)

@@ -59,12 +59,8 @@ class LatticeConvolution(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
-        Number of features per pixel, before and after.
-    lattice : CameraLattice
-        Where the pixels of the input lie.
-    stride : {1, 2}
-        With 2, only every second row and column of the output is computed.
+    in_channels, out_channels, lattice, stride : int, CameraLattice
+        As for `IndexedConvolution`.
     """
 
     def __init__(self, in_channels, out_channels, lattice, stride=1):

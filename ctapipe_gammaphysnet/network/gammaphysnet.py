@@ -56,6 +56,12 @@ class GammaPhysNet(nn.Module):
             else:
                 self.heads[task.name] = nn.Linear(local_features, n_outputs)
 
+    @property
+    def stem_neighbors(self) -> torch.Tensor:
+        """Pixels at each tap of the first convolution, in the camera's order."""
+        neighbors = self.backbone.stem[0].neighbors
+        return self.order[neighbors].where(neighbors >= 0, -1)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Feature maps at the end of the backbone.
 
@@ -89,8 +95,7 @@ class GammaPhysNet(nn.Module):
         Parameters
         ----------
         images : torch.Tensor
-            Charge and peak time, shape (batch, 2, n_pixels), pixels in the camera's
-            order.
+            As for `features`.
 
         Returns
         -------

@@ -93,33 +93,17 @@ class GPUBackbone:
         backbone = network.backbone
         self._channels = backbone.out_channels
         with torch.no_grad():
-            # The stem reads the pixels in the camera's order.
-            convolution = backbone.stem[0]
-            neighbors = convolution.neighbors
-            neighbors = network.order[neighbors].where(neighbors >= 0, -1)
-            self._stem = _Convolution(convolution, torch.float32, neighbors=neighbors)
+            self._stem = _Convolution(
+                backbone.stem[0], torch.float32, neighbors=network.stem_neighbors
+            )
             self._stages = [_Stage(stage, self._dtype) for stage in backbone.stages]
         self._recorded, self._pool = {}, None
 
     @torch.inference_mode()
     def __call__(self, images):
-        """Compute features.
+        """Compute features in float32, as in `GammaPhysNet.features`.
 
-        Parameters
-        ----------
-        images : torch.Tensor
-            Charge and peak time, shape (batch, 2, n_pixels), float32, pixels in the
-            camera's order, on the network's device.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (batch, channels, positions), float32.
-
-        Raises
-        ------
-        ValueError
-            If images have another shape or dtype.
+        Images must be float32: others are a ValueError.
         """
         n_pixels = self._n_pixels
         if images.shape[1:] != (2, n_pixels) or images.dtype != torch.float32:

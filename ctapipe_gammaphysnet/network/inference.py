@@ -43,11 +43,8 @@ class InferenceBackbone:
         backbone = network.backbone
         self._channels = backbone.out_channels
         with torch.no_grad():
-            convolution = backbone.stem[0]
-            # The stem reads the pixels in the camera's order.
-            neighbors = convolution.neighbors
-            neighbors = network.order[neighbors].where(neighbors >= 0, -1)
-            stem = neighbors.numpy(), *_convolution(convolution, n_filled=1)
+            neighbors = network.stem_neighbors.numpy()
+            stem = neighbors, *_convolution(backbone.stem[0], n_filled=1)
             stages = tuple(_stage(stage, bfloat16) for stage in backbone.stages)
         self._n_pixels, self._dtype = len(network.order), stem[-1].dtype
         self._shape = _check_arguments(stem, stages, self._n_pixels)
@@ -55,23 +52,9 @@ class InferenceBackbone:
         self._arguments = stem, stages, splitter
 
     def __call__(self, images):
-        """Compute features.
+        """Compute features, as in `GammaPhysNet.features`.
 
-        Parameters
-        ----------
-        images : torch.Tensor
-            Charge and peak time, shape (batch, 2, n_pixels), pixels in the camera's
-            order, of the weights' dtype.
-
-        Returns
-        -------
-        torch.Tensor
-            Shape (batch, channels, positions).
-
-        Raises
-        ------
-        ValueError
-            If images have another shape or dtype.
+        Images must be of the weights' dtype: others are a ValueError.
         """
         shape = (None, 2, self._n_pixels)
         check_array("images", images.contiguous().numpy(), shape, self._dtype)

@@ -114,12 +114,12 @@ class CameraLattice:
         Returns
         -------
         CameraLattice
-            The lattice, with ``order`` set.
+            As for `from_positions`.
 
         Raises
         ------
         LatticeError
-            If pixels coincide, or lie on neither a hexagonal nor a square lattice.
+            As for `from_positions`; the message names the camera.
         """
         try:
             return cls.from_positions(

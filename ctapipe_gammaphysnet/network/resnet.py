@@ -38,10 +38,8 @@ class ResidualBlock(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
-        Number of features per pixel, before and after.
-    lattice : CameraLattice
-        Where the pixels of the input lie.
+    in_channels, out_channels, lattice : int, CameraLattice
+        As for `IndexedConvolution`.
     convolution : type
         One of the `ENGINES`.
     stride : {1, 2}

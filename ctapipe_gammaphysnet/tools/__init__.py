@@ -4,10 +4,10 @@ import os
 
 
 def _import_ctapipe():
-    """Import what numba compiles for ctapipe, even where it cannot be kept.
+    """Import ctapipe's compiled code, even if numba cannot cache it.
 
-    ctapipe gives up where numba has no place to keep it, or where that is full or
-    damaged, unless it is told not to keep it.
+    ctapipe cannot be imported if numba has no folder for its cache, or if that is full
+    or damaged, unless the cache is disabled.
     """
     try:
         import ctapipe.image
@@ -17,7 +17,7 @@ def _import_ctapipe():
         from ..numba_cache import warn_not_kept
 
         env.CTAPIPE_DISABLE_NUMBA_CACHE = True
-        os.environ["CTAPIPE_DISABLE_NUMBA_CACHE"] = "1"  # for processes of this one
+        os.environ["CTAPIPE_DISABLE_NUMBA_CACHE"] = "1"  # for child processes
         import ctapipe.image  # noqa: F401
 
         warn_not_kept(error)

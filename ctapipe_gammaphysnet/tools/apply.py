@@ -23,7 +23,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
 
     The output is what ``ctapipe-process`` writes with ``GammaPhysNetReconstructor``,
     and whatever else the input holds, such as the DL2 of other algorithms. It is many
-    times as fast: images go to the network in large batches, while others are read and
+    times faster: images go to the network in large batches, while others are read and
     written. An output appears when it is complete, and inputs are never changed.
     """
 
@@ -35,7 +35,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
     > ctapipe-apply-gammaphysnet --input night.dl1.h5 --model lst.safetensors \\
         --output night.dl2.h5
 
-    Reconstruct several files, but not those that are in the folder already:
+    Reconstruct several files, except those that are in the folder already:
 
     > ctapipe-apply-gammaphysnet --input run_1.dl1.h5 run_2.dl1.h5 \\
         --model lst.safetensors --output-dir dl2
@@ -51,10 +51,9 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
 
     output_dir = options.output_dir(
         help=(
-            "Folder for the DL2 files, in place of ``output_path``: ``a.dl1.h5``"
-            " becomes ``a.dl2.h5``. It is made if it does not exist. Inputs whose"
-            " output is there already, made with the same model and settings, are"
-            " skipped."
+            "Folder for the DL2 files, instead of ``output_path``: ``a.dl1.h5``"
+            " becomes ``a.dl2.h5``. It is created if it does not exist. Inputs whose"
+            " output exists, made with the same model and settings, are skipped."
         ),
     ).tag(config=True)
 
@@ -62,8 +61,8 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         1000,
         min=1,
         help=(
-            "Events that are read, and written, at once. More take more memory; images"
-            " go to the network in batches of their own."
+            "Number of events that are read and written at once. More take more memory;"
+            " images go to the network in batches of their own."
         ),
     ).tag(config=True)
 
@@ -76,15 +75,14 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
     aliases = {
         ("i", "input"): "ApplyGammaPhysNet.input_urls",
         ("o", "output"): "ApplyGammaPhysNet.output_path",
-        "output-dir": "ApplyGammaPhysNet.output_dir",
         ("m", "model"): "GammaPhysNetReconstructor.load_path",
-        "device": "GammaPhysNetReconstructor.device",
-        "precision": "GammaPhysNetReconstructor.precision",
-        "engine": "GammaPhysNetReconstructor.engine",
-        "batch-size": "GammaPhysNetReconstructor.batch_size",
-        "n-jobs": "GammaPhysNetReconstructor.n_jobs",
-        "chunk-size": "ApplyGammaPhysNet.chunk_size",
-        "focal-length-choice": "ApplyGammaPhysNet.focal_length_choice",
+        **options.aliases(
+            "GammaPhysNetReconstructor",
+            *("device", "precision", "engine", "batch-size", "n-jobs"),
+        ),
+        **options.aliases(
+            "ApplyGammaPhysNet", "output-dir", "chunk-size", "focal-length-choice"
+        ),
     }
 
     flags = {
@@ -146,8 +144,8 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
 
     def start(self):
         """Reconstruct one file after the other."""
-        # All outputs that are there are looked at first: an error in the last one
-        # should not come after hours.
+        # All existing outputs are checked first: an error in the last one should not
+        # come after hours.
         missing = [pair for pair in self._pairs if not self._is_complete(*pair)]
         for path, output in missing:
             if self._is_complete(path, output):  # by another process, meanwhile
@@ -165,7 +163,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         found = differences(output, settings)
         if found:
             raise ToolConfigurationError(
-                f"{output} exists, but is not what {path} gives with "
+                f"{output} exists, but was not made from {path} with "
                 f"{reconstructor.load_path} and these settings: {'; '.join(found)}. "
                 "Choose another folder, or replace files with --overwrite"
             )

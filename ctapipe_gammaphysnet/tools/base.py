@@ -1,4 +1,4 @@
-"""What our tools have in common: options, configuration, messages, progress."""
+"""Common base of the tools: options, configuration, messages, progress."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ from .logs import check_log
 
 __all__ = ["GammaPhysNetTool"]
 
-#: What files end in that tools write into their output folders.
+#: Suffixes of the files that tools write into their output folders.
 _OUTPUT_SUFFIXES = {".ecsv", ".h5", ".html", ".json", ".pdf", ".png"}
 #: Options with which nothing is logged.
 _QUIET = {"-q", "--quiet", "-h", "--help", "--help-all", "-V", "--version"}
@@ -38,8 +38,8 @@ _QUIET = {"-q", "--quiet", "-h", "--help", "--help-all", "-V", "--version"}
 class GammaPhysNetTool(CommandLineFirst, Tool):
     """Base of the tools.
 
-    Lists of files, models, seeds take several values on the command line. All tools
-    understand the same configuration files, also those of ``ctapipe-process``.
+    Lists of files, models and seeds take several values on the command line. All tools
+    read the same configuration files, including those of ``ctapipe-process``.
 
     Parameters
     ----------
@@ -49,9 +49,8 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
 
     config_files = Names(
         help=(
-            "Configuration files, for all tools the same if you like: YAML, JSON, TOML"
-            " or Python. Later ones win over earlier ones, and the command line over"
-            " all."
+            "Configuration files: YAML, JSON, TOML or Python. All tools can share them."
+            " Later ones override earlier ones, and the command line overrides all."
         )
     ).tag(config=True)
 
@@ -83,7 +82,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         own = type(self).__name__
-        # Help is to say the defaults of this tool, not those of all.
+        # The help shows the defaults of this tool, not those of all tools.
         self.aliases = {
             alias: f"{own}.{option.removeprefix('Tool.')}"
             if option.startswith("Tool.")
@@ -111,7 +110,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         print_anything()
         argv = sys.argv[1:] if argv is None else argv
         if _QUIET.intersection(argv):
-            # Already before the command line is understood.
+            # Already before the command line is parsed.
             self.quiet = True
             self.update_logging_config()
         try:
@@ -124,17 +123,17 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
                 handler.close()
 
     def parse_command_line(self, argv=None):
-        """Understand the command line, with several values for lists.
+        """Parse the command line, with several values for lists.
 
         Parameters
         ----------
         argv : list of str, optional
-            The command line; that of the process by default.
+            As for `run`.
 
         Raises
         ------
         ToolConfigurationError
-            If it is not understood.
+            If it cannot be parsed.
         """
         argv = sys.argv[1:] if argv is None else argv
         argv = mark_files(argv, self._options())
@@ -169,12 +168,12 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         Parameters
         ----------
         argv : list of str, optional
-            The command line; that of the process by default.
+            As for `run`.
 
         Raises
         ------
         ToolConfigurationError
-            If something is not understood, or does nothing.
+            If something in them cannot be parsed, is unknown or has no effect.
         """
         self.parse_command_line(argv)
         self._check_logs()
@@ -191,7 +190,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
             self._report_unused(config, check_sections(config))
         config = Config()
         for source in (*sources, self.cli_config):
-            # Each by itself: a later one wins, nested or not.
+            # One by one: later ones override earlier ones, nested or not.
             config.merge(at_the_top(source, type(self), self.classes))
         self.update_config(config)
         self._check_logs()
@@ -214,7 +213,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         check_log("--provenance-log", path, self._paths_without_logs(path), b"[")
 
     def _paths_without_logs(self, log):
-        """Files of this run that are not seen to be no log, by what is in them."""
+        """Files of this run whose content could be mistaken for a log."""
         paths = self._configuration_paths()
         if output := getattr(self, "output_path", None):
             paths.append(output)
@@ -226,7 +225,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
     def _report_unused(self, config, unknown):
         for name in unused_sections(config, self.classes):
             if name in unknown:
-                self.log.warning("nobody knows the section %s: it does nothing", name)
+                self.log.warning("the section %s is unknown: it does nothing", name)
             else:
                 self.log.info("the section %s of ctapipe does nothing here", name)
 
@@ -245,7 +244,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
                 f"cannot write the log to {self.log_file}: {error.__cause__ or error}"
             ) from error
         for handler in self._log_files():
-            # Whatever the terminal's letters are.
+            # Whatever the encoding of the terminal.
             handler.stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
     def _log_files(self):
@@ -253,11 +252,11 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         return [h for h in handlers if isinstance(h, logging.FileHandler)]
 
     def write_provenance(self):
-        """Write the provenance of what was done, if it can be written."""
+        """Write the provenance of the run, if possible."""
         if {"--version", "-V"}.intersection(self.argv):
             return
         if self.provenance_log is None:
-            # traitlets takes all options back if one of them is wrong.
+            # traitlets resets all options if one of them is wrong.
             return
         try:
             self._check_provenance_log()
@@ -274,7 +273,7 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
 
     @property
     def shows_progress(self):
-        """Whether progress is to be shown if there is a terminal to show it on."""
+        """Whether to show progress, if there is a terminal to show it on."""
         return self.progress_bar and not self.quiet
 
     def progress(self, what, total, unit):
@@ -283,11 +282,11 @@ class GammaPhysNetTool(CommandLineFirst, Tool):
         Parameters
         ----------
         what : str
-            What is done.
+            Name of the task.
         total : int or None
-            How many there are; without any there is nothing to show.
+            Number of steps, if it is known; with 0 nothing is shown.
         unit : str
-            What they are called.
+            Name of a step.
 
         Returns
         -------

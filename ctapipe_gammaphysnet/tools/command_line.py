@@ -1,4 +1,4 @@
-"""The command line as users write it, and as traitlets understands it."""
+"""The command line as users write it, and as traitlets reads it."""
 
 import os
 import re
@@ -21,14 +21,14 @@ def with_dashes(keys):
     Returns
     -------
     list of str
-        The names with one dash, or with two if they are longer than a letter.
+        The names with one dash, or with two if they are longer than one character.
     """
     keys = keys if isinstance(keys, tuple) else (keys,)
     return [f"-{key}" if len(key) == 1 else f"--{key}" for key in keys]
 
 
 def mark_files(argv, options):
-    """Have names of files that begin with a dash not look like options.
+    """Mark names of files that begin with a dash, so that they are not options.
 
     Parameters
     ----------
@@ -53,26 +53,24 @@ def mark_files(argv, options):
 
 
 def check_options(argv, options):
-    """Check that there is no option that the tool does not have.
+    """Check that the tool has all options of the command line.
 
     Parameters
     ----------
-    argv : list of str
-        The command line.
-    options : collection of str
-        All options, with their dashes.
+    argv, options : list of str
+        As for `mark_files`.
 
     Raises
     ------
     ToolConfigurationError
-        If there is one; the message says what it may have meant.
+        If it does not have one; the message suggests similar ones.
     """
     for argument in argv:
         name = argument.partition("=")[0]
         if name in options or not re.match("--?[A-Za-z]", name):
             continue
         if name.startswith("--") and "." in name:
-            # An option with its section, which is checked with those of files.
+            # An option with its section: checked with those of configuration files.
             continue
         close = get_close_matches(name, options)
         advice = f"did you mean {' or '.join(close)}?" if close else "see --help"
@@ -84,8 +82,8 @@ def check_options(argv, options):
 def repeat_options(argv, options):
     """Repeat options before each of their values.
 
-    ``--seeds 0 1`` and ``--seeds=0 1`` become ``--seeds 0 --seeds 1``: lists can be
-    given in each of these ways, where traitlets only understands the last.
+    ``--seeds 0 1`` and ``--seeds=0 1`` become ``--seeds 0 --seeds 1``, the only form
+    that traitlets reads.
 
     Parameters
     ----------
@@ -97,7 +95,7 @@ def repeat_options(argv, options):
     Returns
     -------
     list of str
-        The command line as traitlets understands it.
+        The command line as traitlets reads it.
     """
     repeated, option, n_values = [], None, 0
     for argument in argv:
@@ -113,7 +111,7 @@ def repeat_options(argv, options):
 
 
 def versions():
-    """Say which version this is, and of which host.
+    """List the versions of this package and of its host.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How a tool ends that does not end as it should."""
+"""How a tool ends that is interrupted, or cannot draw its figures."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ __all__ = ["end_by_signal", "end_without_figures", "ending_when_terminated"]
 
 @contextmanager
 def ending_when_terminated():
-    """End in order at SIGTERM, of a batch system for example, as at Ctrl-C.
+    """End cleanly on SIGTERM, from a batch system for example, as on Ctrl-C.
 
     Yields
     ------
@@ -31,7 +31,7 @@ def ending_when_terminated():
 
 
 def end_by_signal(number):
-    """End with the exit status of a process that a signal ended.
+    """End with the exit status of a process that was ended by a signal.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def end_by_signal(number):
     Raises
     ------
     KeyboardInterrupt
-        If it is that of Ctrl-C.
+        If it is the signal of Ctrl-C.
     SystemExit
         Otherwise.
     """
@@ -56,7 +56,7 @@ def end_without_figures(log):
     Parameters
     ----------
     log : logging.Logger
-        Is told so.
+        Where to report it.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
-from ctapipe.core import Provenance, ToolConfigurationError, traits
+from ctapipe.core import Provenance, traits
 
 from ..configuration.traits import FiniteFloat
 from ..evaluation.inputs import SPECTRA, choose_telescopes, name_algorithms
@@ -39,7 +39,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         --reference forests=RandomForestRegressor,disp,RandomForestClassifier \\
         --signal gamma.dl2.h5 --background proton.dl2.h5 --output-dir evaluation
 
-    Compare what is in DL2 files, of the array:
+    Compare predictions of the array in DL2 files:
 
     > ctapipe-evaluate-gammaphysnet --reference GammaPhysNet HillasReconstructor \\
         --level array --signal gamma.dl2.h5 --background proton.dl2.h5 \\
@@ -49,7 +49,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     models = Names(
         help=(
             "Model files, which predict from the images of the files; ``NAME=FILE`` to"
-            " call one something else than its file."
+            " give one another name than its file."
         ),
     ).tag(config=True)
 
@@ -58,7 +58,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         help=(
             "Algorithms whose DL2 is in the files, by their prefixes, for example"
             " ``HillasReconstructor`` or ``GammaPhysNet``;"
-            " ``NAME=PREFIX,PREFIX`` where properties have different ones."
+            " ``NAME=PREFIX,PREFIX`` if properties have different ones."
         ),
     ).tag(config=True)
 
@@ -72,7 +72,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     background = Names(
         help=(
             "Files of simulated background, usually protons: like those of the signal."
-            " Without any, nothing is said of the separation of gammas from it."
+            " Without any, the separation of gammas from it is not evaluated."
         ),
     ).tag(config=True)
 
@@ -82,44 +82,44 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         ["telescope", "array"],
         default_value="telescope",
         help=(
-            "Whether to evaluate each telescope's predictions, or the array's. For the"
-            " array models' are combined as GammaPhysNetReconstructor does by default."
+            "Whether to evaluate each telescope's predictions, or the array's. Models'"
+            " are combined as GammaPhysNetReconstructor does by default."
         ),
     ).tag(config=True)
 
     telescope_types = options.telescope_types("evaluate").tag(config=True)
 
-    # The bins of CTAO's performance figures: five in a decade, from 10^-1.9 TeV.
+    # The bins of CTAO's performance figures: five per decade, from 10^-1.9 TeV.
     energy_min = traits.Float(
-        10**-1.9, min=0, help="Where the bins in true energy begin, in TeV."
+        10**-1.9, min=0, help="Lower edge of the bins in true energy, in TeV."
     ).tag(config=True)
 
     energy_max = traits.Float(
-        10**2.1, help="What the bins in true energy do not go beyond, in TeV."
+        10**2.1, help="Upper limit of the bins in true energy, in TeV."
     ).tag(config=True)
 
     energy_bins_per_decade = traits.Int(
-        5, min=1, help="Bins in true energy in a factor of 10."
+        5, min=1, help="Number of bins in true energy per decade."
     ).tag(config=True)
 
     intensity_min = traits.Float(
-        50, min=0, help="Where the bins in intensity begin, in p.e."
+        50, min=0, help="Lower edge of the bins in intensity, in p.e."
     ).tag(config=True)
 
     intensity_max = traits.Float(
-        50_000, help="What the bins in intensity do not go beyond, in p.e."
+        50_000, help="Upper limit of the bins in intensity, in p.e."
     ).tag(config=True)
 
     intensity_bins_per_decade = traits.Int(
-        3, min=1, help="Bins in intensity in a factor of 10."
+        3, min=1, help="Number of bins in intensity per decade."
     ).tag(config=True)
 
     min_events = traits.Int(
         20,
         min=1,
         help=(
-            "Bins with fewer events stay empty: gammas, and background where it"
-            " matters."
+            "Bins with fewer gammas stay empty; for metrics of the separation also"
+            " those with less background."
         ),
     ).tag(config=True)
 
@@ -127,13 +127,13 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         0.5,
         min=0,
         max=1,
-        help="Smallest gammaness of what is taken for a gamma: precision and recall.",
+        help="Events with this gammaness or more are classified as gamma.",
     ).tag(config=True)
 
     n_bootstrap = traits.Int(
         100,
         min=0,
-        help="Samples of showers by which statistical errors are estimated.",
+        help="Number of bootstrap samples of showers, for statistical errors.",
     ).tag(config=True)
 
     signal_spectrum = traits.CaselessStrEnum(
@@ -141,8 +141,8 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         default_value=None,
         allow_none=True,
         help=(
-            "Spectrum, of those in pyirf, to which gammas are weighted. Only its shape"
-            " matters. Default: as simulated."
+            "Spectrum of pyirf to which gammas are weighted. Only its shape matters."
+            " Default: as simulated."
         ),
     ).tag(config=True)
 
@@ -181,17 +181,12 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     aliases = {
         ("m", "model"): "EvaluateGammaPhysNet.models",
         "reference": "EvaluateGammaPhysNet.references",
-        "signal": "EvaluateGammaPhysNet.signal",
-        "background": "EvaluateGammaPhysNet.background",
         ("o", "output-dir"): "EvaluateGammaPhysNet.output_dir",
-        "level": "EvaluateGammaPhysNet.level",
-        "telescope-types": "EvaluateGammaPhysNet.telescope_types",
-        "gammaness-cut": "EvaluateGammaPhysNet.gammaness_cut",
-        "min-events": "EvaluateGammaPhysNet.min_events",
-        "device": "EvaluateGammaPhysNet.device",
-        "atmosphere": "EvaluateGammaPhysNet.atmosphere",
-        "precision": "EvaluateGammaPhysNet.precision",
-        "n-jobs": "EvaluateGammaPhysNet.n_jobs",
+        **options.aliases(
+            "EvaluateGammaPhysNet",
+            *("signal", "background", "level", "telescope-types", "gammaness-cut"),
+            *("min-events", "device", "atmosphere", "precision", "n-jobs"),
+        ),
     }
 
     flags = options.switches(
@@ -199,7 +194,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         draw_members="Draw the curve of each member, too",
         published="Draw published resolutions of LST-1, for orientation",
         allow_training_showers="Evaluate models on showers that they were trained on",
-        overwrite="Replace what was written into the output folder before",
+        overwrite="Replace earlier results in the output folder",
     )
 
     classes = [TrainingQualityQuery]
@@ -207,16 +202,13 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is computed."""
         require_modules("pyirf", "matplotlib")
-        if self.output_dir is None:
-            raise ToolConfigurationError(
-                "give the folder to write: --output-dir FOLDER"
-            )
-        # Only now: help must not wait for pyirf.
+
+        # Imported here: help must not wait for pyirf.
         from ..evaluation.report import FILES, LISTING
 
         paths, groups = name_algorithms(self.models, self.references)
         background = [path for text in self.background for path in find_files(text)]
-        #: Files, and their labels.
+        #: Files and their labels.
         self.files = with_labels(
             {"signal": find_inputs("signal", self.signal), "background": background}
         )

@@ -2,6 +2,7 @@
 
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 
+from ..events.opening import read_atmosphere
 from ..events.quality import TrainingQualityQuery
 from ..files.inputs import find_inputs, refuse_same_names
 from ..files.output import check_folder, whole_folder
@@ -18,9 +19,9 @@ __all__ = ["ExplainGammaPhysNet", "main"]
 class ExplainGammaPhysNet(GammaPhysNetTool):
     """Show what γ-PhysNet looks at in camera images.
 
-    For some events heatmaps (Grad-CAM) of each output, and the maps of spatial
-    attention; over a whole sample where the heatmaps lie; and how predictions and
-    heatmaps move when images are noisier, broken, miscalibrated or shifted.
+    For some events: heatmaps (Grad-CAM) of each output, and maps of spatial attention.
+    Over a whole sample: where the heatmaps lie, and how predictions and heatmaps move
+    when images are noisier, broken, miscalibrated or shifted.
     """
 
     name = "ctapipe-explain-gammaphysnet"
@@ -45,15 +46,15 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     models = Names(
         help=(
-            "Model files: one or more; ``NAME=FILE`` to call one something else than"
-            " its file."
+            "Model files: one or more; ``NAME=FILE`` to give one another name than its"
+            " file."
         ),
     ).tag(config=True)
 
     input_patterns = Names(
         help=(
-            "DL1 files with images and parameters: one or more, or patterns. Of one"
-            " array of telescopes; of gammas, or of another particle."
+            "DL1 files with images and parameters: one or more, or patterns, all of one"
+            " array of telescopes. Gammas or any other particles."
         ),
     ).tag(config=True)
 
@@ -61,49 +62,50 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     event_ids = traits.List(
         traits.Int(),
-        help="Events to explain, all of their telescopes, in place of chosen ones.",
+        help="Events to explain, with all their telescopes, instead of chosen ones.",
     ).tag(config=True)
 
     n_best = traits.Int(
-        2, min=0, help="Best reconstructed images to explain, of gammas with truth."
+        2, min=0, help="Number of best reconstructed images of gammas to explain."
     ).tag(config=True)
 
     n_worst = traits.Int(
-        2, min=0, help="Worst reconstructed images to explain, of gammas with truth."
+        2, min=0, help="Number of worst reconstructed images of gammas to explain."
     ).tag(config=True)
 
-    n_random = traits.Int(2, min=0, help="Other images to explain, drawn at random.")
-    n_random.tag(config=True)
+    n_random = traits.Int(
+        2, min=0, help="Number of other images to explain, drawn at random."
+    ).tag(config=True)
 
     rank_by = traits.CaselessStrEnum(
         [task.error for task in TASKS.values()],
         default_value="separation",
         help=(
-            "Error by which images are the best or worst: angle to the true direction,"
-            " relative error of the energy, distance to the true impact point, distance"
-            " of the gammaness from 1. It is that of the first model's mean prediction."
+            "Error that ranks the images: angle to the true direction, relative error"
+            " of the energy, distance to the true impact point, distance of the"
+            " gammaness from 1. It is that of the first model's mean prediction."
         ),
     ).tag(config=True)
 
-    seed = traits.Int(0, min=0, help="Seed of all that is drawn.").tag(config=True)
+    seed = traits.Int(0, min=0, help="Seed of the random numbers.").tag(config=True)
 
     statistics = traits.Bool(
-        False, help="Say over all selected images where the heatmaps lie."
+        False, help="Measure where the heatmaps of all selected images lie."
     ).tag(config=True)
 
     robustness = traits.Bool(
-        False, help="Say how predictions and heatmaps of disturbed images move."
+        False, help="Measure how predictions and heatmaps of disturbed images move."
     ).tag(config=True)
 
     n_disturbed = traits.Int(
-        200, min=1, help="Images that are disturbed, drawn at random."
+        200, min=1, help="Number of images that are disturbed, drawn at random."
     ).tag(config=True)
 
     upsampling = traits.CaselessStrEnum(
         ["cell", "linear"],
         default_value="cell",
         help=(
-            "How coarse maps come back to camera pixels: with the value of the cell"
+            "How coarse maps become maps of camera pixels: with the value of the cell"
             " that a pixel was pooled into, or interpolated on the lattice."
         ),
     ).tag(config=True)
@@ -112,10 +114,12 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
 
     focal_length_choice = options.focal_length_choice().tag(config=True)
 
+    atmosphere = options.atmosphere().tag(config=True)
+
     device = options.device().tag(config=True)
 
     batch_size = traits.Int(
-        64, min=1, help="Images that are explained at once. More take more memory."
+        64, min=1, help="Number of images explained at once. More take more memory."
     ).tag(config=True)
 
     n_jobs = options.n_jobs().tag(config=True)
@@ -128,21 +132,24 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         "best": "ExplainGammaPhysNet.n_best",
         "worst": "ExplainGammaPhysNet.n_worst",
         "random": "ExplainGammaPhysNet.n_random",
-        "rank-by": "ExplainGammaPhysNet.rank_by",
-        "seed": "ExplainGammaPhysNet.seed",
-        "upsampling": "ExplainGammaPhysNet.upsampling",
-        "telescope-types": "ExplainGammaPhysNet.telescope_types",
-        "focal-length-choice": "ExplainGammaPhysNet.focal_length_choice",
-        "device": "ExplainGammaPhysNet.device",
-        "batch-size": "ExplainGammaPhysNet.batch_size",
-        "n-jobs": "ExplainGammaPhysNet.n_jobs",
+        **options.aliases(
+            "ExplainGammaPhysNet",
+            *(
+                "rank-by",
+                "seed",
+                "upsampling",
+                "telescope-types",
+                "focal-length-choice",
+            ),
+            *("atmosphere", "device", "batch-size", "n-jobs"),
+        ),
     }
 
     flags = options.switches(
         "ExplainGammaPhysNet",
-        statistics="Say over all selected images where the heatmaps lie",
-        robustness="Say how predictions and heatmaps of disturbed images move",
-        overwrite="Replace what was written into the output folder before",
+        statistics="Measure where the heatmaps of all selected images lie",
+        robustness="Measure how predictions and heatmaps of disturbed images move",
+        overwrite="Replace earlier results in the output folder",
     )
 
     classes = [TrainingQualityQuery]
@@ -150,10 +157,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is computed."""
         require_modules("captum", "matplotlib")
-        if self.output_dir is None:
-            raise ToolConfigurationError(
-                "give the folder to write: --output-dir FOLDER"
-            )
+
         n_images = self.n_best + self.n_worst + self.n_random
         if not (self.event_ids or n_images or self.statistics or self.robustness):
             raise ToolConfigurationError(
@@ -166,7 +170,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         self._load_models()
 
     def _name_models(self):
-        """Model files, by what they are called."""
+        """Model files, by name."""
         from ..explanation.names import check_group_name
 
         found = [pair for text in self.models for pair in named_models(text)]
@@ -175,7 +179,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         names = [name for name, _ in found]
         for name in names:
             check_group_name(name)
-        refuse_same_names(names, "models", "name one of them otherwise, NAME=FILE")
+        refuse_same_names(names, "models", "rename one of them, NAME=FILE")
         self.model_paths = dict(found)
 
     def _find_files(self):
@@ -195,7 +199,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         check_folder(self.output_dir, LISTING, FILES, inputs, self.overwrite)
 
     def _load_models(self):
-        # Only now: it takes a while.
+        # Imported here: it takes a while.
         from ..evaluation.networks import read_models
         from ..explanation.run import make_explainers
 
@@ -209,7 +213,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         }
 
     def start(self):
-        """Explain, and write all that is found."""
+        """Explain, and write all results."""
         from ..explanation.files import describe_explanation, open_file
         from ..explanation.names import FILE_NAME, FILES, LISTING
         from ..explanation.run import Explanation
@@ -237,7 +241,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         self.failures = explanation.failures
 
     def _select(self):
-        """Which images are explained."""
+        """The selected images, and the choice of those to explain."""
         from ..explanation.selection import Choice, Selection
 
         choice = Choice(
@@ -257,13 +261,14 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             choice,
             self,
             self._progress_of_images,
+            read_atmosphere(self.atmosphere),
         )
 
     def _progress_of_images(self, what, total):
         return self.progress(what, total, "im")
 
     def finish(self):
-        """Say what was written, and what was not."""
+        """Report what was written, and what was not."""
         for name in self.written:
             Provenance().add_output_file(
                 self.output_dir / name, role="explanation", add_meta=False

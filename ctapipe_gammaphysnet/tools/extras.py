@@ -1,4 +1,4 @@
-"""What to install for a tool whose libraries are not there, or are broken."""
+"""Check the optional libraries of a tool."""
 
 import importlib
 import importlib.util
@@ -11,12 +11,12 @@ __all__ = ["require_modules"]
 
 
 def require_modules(*modules):
-    """Check that libraries work which not everybody needs.
+    """Check that optional libraries are installed and work.
 
     Parameters
     ----------
     *modules : str
-        The modules that the tool imports; each is called like its library.
+        The modules that the tool imports; each has the name of its library.
 
     Raises
     ------
@@ -25,21 +25,21 @@ def require_modules(*modules):
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        # By their names, not with an extra of this package: so pip leaves a PyTorch
-        # for CPUs as it is, and needs no index that has this package.
+        # By name, not with an extra of this package: pip then leaves a PyTorch for CPUs
+        # as it is, and needs no index that has this package.
         raise ToolConfigurationError(
-            f"{', '.join(missing)} is not installed, which this tool needs: "
+            f"this tool needs {', '.join(missing)}, not installed here: "
             f"python -m pip install {' '.join(missing)}"
         )
     if "matplotlib" in modules:
-        # First: libraries that import it, too, would stumble over the user's settings.
+        # First: other libraries import it, and would fail with the user's settings.
         check_drawing()
     for name in modules:
         try:
             importlib.import_module(name)
         except ImportError as error:
             raise ToolConfigurationError(
-                f"{name}, which this tool needs, is installed, but cannot be imported: "
+                f"this tool needs {name}, which is installed but cannot be imported: "
                 f"{error}. Install it again: python -m pip install --force-reinstall "
                 f"{name}"
             ) from error

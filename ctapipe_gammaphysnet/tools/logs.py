@@ -1,4 +1,4 @@
-"""Logs, which are added to: never to files of another kind."""
+"""Logs are appended to files, but never to files of another kind."""
 
 import os
 
@@ -8,29 +8,29 @@ from ..files.paths import is_same_file
 
 __all__ = ["check_log"]
 
-#: Bytes that are looked at: binary files have a zero among them.
+#: Number of bytes that are checked: binary files have a zero among them.
 _LOOKED_AT = 4096
 
 
 def check_log(option, path, others, start=b""):
-    """Check that a log can be added to a file without harm to anything.
+    """Check that a log can be appended to a file without harm.
 
     Parameters
     ----------
     option : str
-        What the log is given by.
+        Option that names the log.
     path : pathlib.Path
         The log; it need not exist.
     others : iterable of pathlib.Path
-        Files that are no logs.
+        Files that are not logs.
     start : bytes
-        What a log of this kind begins with.
+        First bytes of a log of this kind.
 
     Raises
     ------
     ToolConfigurationError
-        If it is one of the others, or exists and is not a log: no plain file, or not
-        text. The null device is allowed.
+        If it is one of the others, or exists but is not a plain text file. The null
+        device is allowed.
     """
     for other in others:
         if is_same_file(path, other):

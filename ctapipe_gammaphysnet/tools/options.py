@@ -1,4 +1,4 @@
-"""Options that several tools have, in the same words: what makes their traits."""
+"""Traits and flags that several tools share, with the same help."""
 
 from functools import partial
 
@@ -8,6 +8,7 @@ from ctapipe.instrument import FocalLengthKind
 from ..files.paths import FilePath
 
 __all__ = [
+    "aliases",
     "atmosphere",
     "device",
     "focal_length_choice",
@@ -32,8 +33,8 @@ focal_length_choice = partial(
     FocalLengthKind,
     default_value=FocalLengthKind.EFFECTIVE,
     help=(
-        "Which focal length the telescopes have: for old productions that know only"
-        " the equivalent one, ``EQUIVALENT``."
+        "Which focal length to use: ``EQUIVALENT`` for old productions without the"
+        " effective one."
     ),
 )
 atmosphere = partial(
@@ -43,8 +44,8 @@ atmosphere = partial(
     directory_ok=False,
     exists=True,
     help=(
-        "File that has the atmosphere of the showers, for the height of their maximum"
-        " (task ``h_max``). By default each file has its own; ctapipe-merge loses it."
+        "File with the atmosphere of the showers, for the height of their maximum (task"
+        " ``h_max``). By default that of each input; ctapipe-merge does not keep it."
     ),
 )
 device = partial(
@@ -73,7 +74,7 @@ def telescope_types(purpose):
     Parameters
     ----------
     purpose : str
-        What they are for, after "to".
+        Verb after "to".
 
     Returns
     -------
@@ -84,6 +85,24 @@ def telescope_types(purpose):
         traits.Unicode(),
         help=f"Telescope types to {purpose}, e.g. LST_LST_LSTCam. Default: all.",
     )
+
+
+def aliases(section, *options):
+    """Make short forms of options that have the name of their trait.
+
+    Parameters
+    ----------
+    section : str
+        Section of the options.
+    *options : str
+        Names on the command line, without dashes in front.
+
+    Returns
+    -------
+    dict of str to str
+        The traits, by option.
+    """
+    return {option: f"{section}.{option.replace('-', '_')}" for option in options}
 
 
 def switches(section, **meanings):
@@ -99,7 +118,7 @@ def switches(section, **meanings):
     Returns
     -------
     dict of str to tuple
-        The flags, as traitlets has them.
+        The flags, as for traitlets.
     """
     return {
         option.replace("_", "-"): ({section: {option: True}}, meaning)

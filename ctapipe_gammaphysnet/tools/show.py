@@ -1,7 +1,6 @@
-"""Show what a model file is made for, and how it was trained.
+"""Show for which telescopes a model file is, and how it was trained.
 
-It has no configuration, writes no log, and needs no torch: of what the tools have in
-common only the version and the letters of terminals serve it.
+Unlike the other tools it has no configuration, writes no log, and needs no torch.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def main(argv=None):
     try:
         print(format_card(card), flush=True)
     except BrokenPipeError:
-        # Who reads has enough (``| head``): Python is not to write the rest at its end.
+        # The reader stopped (``| head``): Python must not write the rest when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if found := incomplete_members(card):
         print(f"{file}: {found}", file=sys.stderr)

@@ -24,7 +24,7 @@ __all__ = ["TrainGammaPhysNet", "main"]
 class TrainGammaPhysNet(GammaPhysNetTool):
     """Train γ-PhysNet on DL1 images of simulated showers.
 
-    For each telescope type one network per seed is trained, to tell gammas from
+    For each telescope type one network per seed is trained, to separate gammas from
     background and to reconstruct the energy, direction and impact point of gammas. All
     go into one model file, for ``GammaPhysNetReconstructor``.
     """
@@ -43,7 +43,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         --background proton.dl1.h5 --output model.safetensors \\
         --telescope-types LST_LST_LSTCam --seeds 0 1 --blocks 3 --epochs 10
 
-    Go on after an interruption, with the same options:
+    Continue after an interruption, with the same options:
 
     > ctapipe-train-gammaphysnet --resume --signal gamma.dl1.h5 \\
         --background proton.dl1.h5 --output model.safetensors
@@ -123,8 +123,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         1,
         min=1,
         help=(
-            "Number of GPUs of each node, or of processes on a CPU, that share each"
-            " batch. Under torchrun or Slurm it is the number of processes per node."
+            "Number of GPUs per node, or of processes on a CPU, that split each batch."
+            " Under torchrun or Slurm it is the number of processes per node."
         ),
     ).tag(config=True)
 
@@ -144,9 +144,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     resume = traits.Bool(
         False,
         help=(
-            "Go on with trainings that were interrupted, from their last checkpoints in"
-            " the folder beside the output that ends in ``.training``. The result is"
-            " that of a training that was not interrupted."
+            "Continue interrupted trainings from their last checkpoints, in the folder"
+            " next to the output that ends in ``.training``. The result is that of a"
+            " training without interruption."
         ),
     ).tag(config=True)
 
@@ -159,27 +159,18 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     tensorboard = traits.Bool(
-        False, help="Write a log for TensorBoard beside the checkpoints, too."
+        False, help="Also write a log for TensorBoard, next to the checkpoints."
     ).tag(config=True)
 
     aliases = {
-        "signal": "TrainGammaPhysNet.signal",
-        "background": "TrainGammaPhysNet.background",
         ("o", "output"): "TrainGammaPhysNet.output_path",
-        "telescope-types": "TrainGammaPhysNet.telescope_types",
-        "seeds": "TrainGammaPhysNet.seeds",
-        "blocks": "TrainGammaPhysNet.blocks",
-        "channels": "TrainGammaPhysNet.channels",
-        "hidden": "TrainGammaPhysNet.hidden",
-        "tasks": "TrainGammaPhysNet.tasks",
-        "atmosphere": "TrainGammaPhysNet.atmosphere",
-        "epochs": "Recipe.epochs",
-        "batch-size": "Recipe.batch_size",
-        "device": "TrainGammaPhysNet.device",
-        "devices": "TrainGammaPhysNet.devices",
-        "nodes": "TrainGammaPhysNet.nodes",
-        "precision": "TrainGammaPhysNet.precision",
-        "n-jobs": "TrainGammaPhysNet.n_jobs",
+        **options.aliases(
+            "TrainGammaPhysNet",
+            *("signal", "background", "telescope-types", "seeds", "blocks", "channels"),
+            *("hidden", "tasks", "atmosphere", "device", "devices", "nodes"),
+            *("precision", "n-jobs"),
+        ),
+        **options.aliases("Recipe", "epochs", "batch-size"),
     }
 
     flags = {
@@ -191,7 +182,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         ),
         **options.switches(
             "TrainGammaPhysNet",
-            resume="Go on with a training that was interrupted",
+            resume="Continue an interrupted training",
             add_members="Add the members to the output if it exists",
             tensorboard="Write a log for TensorBoard",
             overwrite="Replace the output file, and checkpoints, if they exist",
@@ -217,7 +208,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             attention_ratio=self.attention_ratio,
             tasks=tuple(self.tasks),
         )
-        # Only now: help and complaints must not wait for Lightning.
+        # Imported here: help and errors must not wait for Lightning.
         from ..model.predictor import set_threads
         from ..training.hardware import check_environment, choose_hardware
 
@@ -239,7 +230,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             self._check_outputs()
 
     def _find_files(self):
-        """Files of signal, and of background where the class is learnt."""
+        """Find files of signal, and of background if the class is learnt."""
         # Without the class there is nothing to learn from background.
         names = ["signal", "background"] if "class" in self.tasks else ["signal"]
         self.files = {name: find_inputs(name, getattr(self, name)) for name in names}
@@ -252,12 +243,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError("give the model file to write: --output FILE")
         if self.resume and self.overwrite:
             raise ToolConfigurationError(
-                "--resume goes on with a training, --overwrite starts it anew: give one"
+                "--resume continues a training, --overwrite restarts it: give one"
             )
         check_output_file(self.output_path, self.paths)
 
     def _check_outputs(self):
-        """Never lose a file that the user did not give up."""
+        """Check that no file is lost without the user's consent."""
         self.enter_context(self.outputs.claimed(self.paths, self.log))
         self.outputs.check_checkpoints()
         if not self.outputs.continues:

@@ -241,7 +241,7 @@ def test_nothing_in_common_is_an_error():
     first["energy"][0] = np.nan
     second["energy"][1] = np.nan
     algorithms = make_algorithm("one", [first]), make_algorithm("two", [second])
-    with pytest.raises(EvaluationError, match="no event of which all"):
+    with pytest.raises(EvaluationError, match="no event for which all"):
         common_sample([make_sample(events, *algorithms)])
 
 

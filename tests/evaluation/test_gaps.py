@@ -41,7 +41,7 @@ def test_bins_with_too_few_events_name_the_option_and_the_fullest():
     assert gaps["energy", "angular_resolution"] == (
         f"no bin of true energy has 95 gammas (--min-events): the fullest has {fullest}"
     )
-    assert "95 gammas and as much background (--min-events)" in gaps["energy", "auc"]
+    assert "95 gammas and as many background events" in gaps["energy", "auc"]
     (first, *_) = describe_gaps(gaps)
     assert first.startswith(
         "Angular resolution, Energy resolution, Energy bias, Impact resolution, Recall "
@@ -55,8 +55,8 @@ def test_bins_with_too_few_events_name_the_option_and_the_fullest():
     ("sample", "metric", "reason"),
     [
         (sample_of(100, 0), "auc", "no background among .* --background"),
-        (sample_of(0, 100), "energy_bias", "no gammas among the events"),
-        (sample_of(0, 100), "auc", "no gammas among the events"),
+        (sample_of(0, 100), "energy_bias", "no gammas among the compared events"),
+        (sample_of(0, 100), "auc", "no gammas among the compared events"),
         (
             sample_of(100, 100, energy=np.nan),
             "energy_resolution",

@@ -156,7 +156,7 @@ def card_of_format_1():
 
 def test_format_1_is_read():
     card = card_from_json(json.dumps(card_of_format_1()))
-    assert card.format_version == 2
+    assert card.format_version == 1
     assert card.networks[0].targets == {
         "direction": "fov_lon, fov_lat / deg, TelescopeFrame",
         "energy": "log10(E/TeV)",
@@ -164,7 +164,8 @@ def test_format_1_is_read():
     expected = make_card().networks[0]
     assert card.networks[0].telescope == expected.telescope
     assert card.networks[0].members == expected.members
-    assert card_from_json(card_to_json(card)) == card
+    written = card_from_json(card_to_json(card))
+    assert written == card.model_copy(update={"format_version": 2})
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from ctapipe_gammaphysnet.tasks.h_max import H_MAX
 from ctapipe_gammaphysnet.tasks.metric import CONTAINMENT
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
+from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 from ctapipe_gammaphysnet.training.index import TrainingDataError, read_index
 
@@ -185,6 +186,19 @@ def run(tool, folder, *argv):
     run_tool(tool, argv=argv, cwd=folder, raises=True)
 
 
+def ranked_images(path, model, atmosphere, folder, criteria):
+    """Beginnings of the names of the figures of the best and the worst image."""
+    output = folder / "explanation"
+    arguments = (
+        *(f"--input={path}", f"--model=net={model}", f"--output-dir={output}"),
+        *(*criteria, "--rank-by=h_max", "--best=1", "--worst=1", "--random=0"),
+    )
+    with pytest.raises(ToolConfigurationError, match="--atmosphere.*--rank-by "):
+        run(ExplainGammaPhysNet(), folder, *arguments)
+    run(ExplainGammaPhysNet(), folder, *arguments, atmosphere)
+    return sorted(path.stem for path in output.glob("*.png"))
+
+
 def test_it_goes_through_the_tools(gammas, with_atmosphere, folder):
     model, dl2 = folder / "model.safetensors", folder / "gamma.dl2.h5"
     criteria = "--config", folder / "selection.yaml"
@@ -212,8 +226,10 @@ def test_it_goes_through_the_tools(gammas, with_atmosphere, folder):
         run(EvaluateGammaPhysNet(), folder, *evaluation)
     atmosphere = f"--atmosphere={with_atmosphere}"
     run(EvaluateGammaPhysNet(), folder, *evaluation, atmosphere)
+    best, worst = ranked_images(dl2, model, atmosphere, folder, criteria)
 
     true, deviations, telescopes = true_heights(gammas), [], {}
+    names = []
     with tables.open_file(dl2) as file:
         group = "GammaPhysNetGeometry"
         for node in file.root.dl2.event.telescope.geometry[group]:
@@ -221,7 +237,10 @@ def test_it_goes_through_the_tools(gammas, with_atmosphere, folder):
                 height = row[f"{group}_tel_h_max"]
                 telescopes.setdefault(row["event_id"], []).append(height)
                 deviations.append(height - true[row["event_id"]])
+                names.append(f"event{row['event_id']}_tel{row['tel_id']}")
         array = file.root.dl2.event.subarray.geometry[group][:]
+    assert best.endswith(names[np.nanargmin(np.abs(deviations))])
+    assert worst.endswith(names[np.nanargmax(np.abs(deviations))])
     deviations = np.array(deviations)[np.isfinite(deviations)]
     about = np.abs(deviations - np.quantile(deviations, 0.5, method="inverted_cdf"))
     expected = np.quantile(about, CONTAINMENT, method="inverted_cdf")

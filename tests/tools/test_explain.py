@@ -183,8 +183,8 @@ def test_maps_are_those_of_the_explainer(everything, dl1, models):
     assert not [c for c in found["vanilla"].colnames if c.startswith("stage")]
     assert {"stage_1_std", "product_mean"} <= set(found["DA"].colnames)
     log = everything.with_suffix(".log").read_text()
-    assert "vanilla has a single member: nothing is said of deviations" in log
-    assert "vanilla has no attention: no maps of it" in log
+    assert "vanilla has a single member: there are no deviations" in log
+    assert "vanilla has no attention: there are no attention maps" in log
 
 
 def test_statistics_are_those_of_all_images_whatever_the_batches(
@@ -267,7 +267,7 @@ def test_events_can_be_asked_for(dl1, models, tmp_path):
         (table,) = file.root.maps.DA
         assert set(table.col("event_id").tolist()) == set(good[:2])
     log = (tmp_path / "out.log").read_text()
-    assert f"event {bad[0]} has no image that is selected" in log
+    assert f"event {bad[0]} has no selected image" in log
     assert "event 123456 is in none of the files" in log
 
 
@@ -334,7 +334,7 @@ def test_an_event_that_is_twice_in_a_file_is_an_error(dl1, models, tmp_path):
 @pytest.mark.usefixtures("no_figures")
 def test_events_without_a_selected_image_are_an_error(dl1, models, tmp_path):
     (bad, *_) = event_ids(dl1, False)
-    with pytest.raises(ToolConfigurationError, match=f"event {bad} has no image"):
+    with pytest.raises(ToolConfigurationError, match=f"{bad} has no selected image"):
         explain([dl1], models, tmp_path / "out", "--event-id", str(bad))
     assert not (tmp_path / "out").exists()
     config = tmp_path / "none.json"
@@ -355,7 +355,7 @@ def test_observations_have_no_best_event(dl1, models, tmp_path):
     with tables.open_file(output / "explanation.h5") as file:
         (table,) = file.root.maps.DA
         assert table.nrows == 3
-    reason = "none is the best or the worst: there are no gammas whose truth is known"
+    reason = "there is no best or worst image: there are no gammas whose truth is known"
     assert reason in (tmp_path / "out.log").read_text()
     overall = Table.read(output / "statistics_overall.ecsv")
     assert "share_true" not in overall["statistic"]

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ctapipe_gammaphysnet.tools.show import main
 
+EXAMPLE = (
+    Path(__file__).parents[2] / "examples" / "data" / "lst_demonstration.safetensors"
+)
 COMMAND = [sys.executable, "-W", "error", "-m", "ctapipe_gammaphysnet.tools.show"]
 
 
@@ -28,6 +32,13 @@ def test_it_verifies_a_file_and_prints_its_card(toy_model, damaged, capsys):
     assert out == ""
     assert err.startswith(str(damaged))
     assert err.count("\n") == 1
+
+
+def test_it_shows_the_format_of_the_file(toy_model, capsys):
+    for path, version in ((EXAMPLE, 1), (toy_model, 2)):
+        main([str(path)])
+        (first, *_) = capsys.readouterr().out.splitlines()
+        assert first == f"Model of ctapipe_gammaphysnet, format {version}"
 
 
 @pytest.mark.parametrize(
