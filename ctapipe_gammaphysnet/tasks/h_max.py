@@ -35,8 +35,8 @@ class _HMax(Task):
         "true_h_max": ("m", "true height of the shower maximum above sea level"),
     }
     advice = (
-        "true_x_max and an atmosphere are needed, which ctapipe-merge leaves out. Give "
-        "a file that has it with --atmosphere, or do without the task h_max"
+        "it needs true_x_max and an atmosphere, which ctapipe-merge leaves out. Give a "
+        "file with an atmosphere as --atmosphere, or leave out the task h_max"
     )
     colour = "#AA4499"
     validation_metrics = {

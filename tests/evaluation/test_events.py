@@ -1,5 +1,7 @@
 """Events, and predictions of DL2, whatever the algorithm."""
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from ctapipe_gammaphysnet.evaluation.sample import common_sample
 from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
+from ctapipe_gammaphysnet.tasks import TASKS
 
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 
@@ -89,6 +92,18 @@ def test_events_have_their_truth(path):
     assert events["true_energy"].unit == u.TeV
     (number,) = {n for c, n, *_ in query.to_table() if c == "TOTAL"}
     assert number == len(read_events(path, 0, everything(), [1, 2]))
+
+
+def test_a_task_may_need_more_truth_in_a_unit_of_its_own(path, monkeypatch):
+    truth = {"true_x_max": ("kg / m2", "depth of the maximum")}
+    monkeypatch.setitem(TASKS, "depth", SimpleNamespace(truth=truth, advice=""))
+    events = read_events(path, 0, everything(), [1, 2], ["depth"])
+    assert len(events) > 12
+    assert events["true_x_max"].description == "depth of the maximum"
+    showers = read_table(path, "/simulation/event/subarray/shower")
+    for event in events:
+        (row,) = showers[showers["event_id"] == event["event_id"]]
+        assert event["true_x_max"] == pytest.approx(10 * row["true_x_max"])
 
 
 def test_telescopes_that_are_not_asked_for_are_left_out(path):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import ctapipe_gammaphysnet
+from ctapipe_gammaphysnet.events.reader import EventReader
 
 PACKAGE = Path(ctapipe_gammaphysnet.__file__).parent
 #: The simulation makes events, and stands alone.
@@ -33,3 +34,12 @@ def test_no_other_room_knows_where_things_are(pattern):
         if re.search(pattern, line) and not line.startswith("def open_input(")
     ]
     assert found == []
+
+
+def test_a_reader_that_lacks_a_method_cannot_be_made():
+    class Unfinished(EventReader):
+        def close(self):
+            pass
+
+    with pytest.raises(TypeError, match="abstract methods.*read_images"):
+        Unfinished()
