@@ -90,8 +90,8 @@ class Explainer:
             for stage in range(len(card.network.channels))
         ]
 
-    def prepare(self, batch):
-        """Prepare the input of the network.
+    def explain(self, batch):
+        """Explain the images of a batch, all at once.
 
         Parameters
         ----------
@@ -100,31 +100,14 @@ class Explainer:
 
         Returns
         -------
-        numpy.ndarray
-            The input, shape (n, 2, n_pixels), float32.
-        """
-        inputs, _ = self.predictor.prepare(
-            batch.image, batch.peak_time, batch.image_mask
-        )
-        return inputs
-
-    def explain(self, batch):
-        """Explain the images of a batch, all at once.
-
-        Parameters
-        ----------
-        batch : Batch
-            As for `prepare`.
-
-        Returns
-        -------
         Maps
             Predictions, heatmaps and attention maps of all members.
         """
-        return self(self.prepare(batch))
+        inputs, _ = self.predictor.prepare(*batch.arrays)
+        return self(inputs)
 
     def __call__(self, inputs):
-        """Explain the inputs that `prepare` returns, as in `explain`."""
+        """Explain images that the predictor has prepared, as in `explain`."""
         images = torch.from_numpy(inputs).to(self.predictor.device)
         members = [self._explain(network, images) for network in self.predictor.members]
         return Maps(*map(_stack, zip(*members, strict=True)))

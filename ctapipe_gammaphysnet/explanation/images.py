@@ -56,6 +56,11 @@ class Batch:
         return len(self.events)
 
     @property
+    def arrays(self):
+        """Charges, peak times and masks, as for `Predictor.prepare`."""
+        return self.image, self.peak_time, self.image_mask
+
+    @property
     def pixels(self):
         """Positions of the pixels in deg or in m, shape (n_pixels, 2)."""
         unit = self.geometry.unit

@@ -83,7 +83,8 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         help=(
             "Error that ranks the images: angle to the true direction, relative error"
             " of the energy, distance to the true impact point, distance of the"
-            " gammaness from 1. It is that of the first model's mean prediction."
+            " gammaness from 1, error of the height of the maximum. It is that of the"
+            " first model's mean prediction."
         ),
     ).tag(config=True)
 
