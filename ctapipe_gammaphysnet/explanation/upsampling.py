@@ -11,10 +11,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import diags_array, eye_array
 
-__all__ = ["UPSAMPLINGS", "upsampling_matrix"]
-
-#: How coarse maps come back to camera pixels.
-UPSAMPLINGS = ("cell", "linear")
+__all__ = ["upsampling_matrix"]
 
 
 def upsampling_matrix(lattice, n_poolings, method="cell"):
