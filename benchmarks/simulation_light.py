@@ -46,11 +46,19 @@ DEPTH_TO_10_KM = {
 }
 DEPTH_ROUNDING = [0.005, 0.005, 0.0005, 0.0005]
 
-# Photoelectrons per photon of 240 to 900 nm in the sphere, at 20 deg from the zenith.
-# The mirrors of the second are those of LST-2, which reflect 1 % less.
+# Photoelectrons per photon of 240 to 900 nm in the sphere, by site, zenith angle in deg
+# and height in km of the light. First, those of CTAO's fifth and sixth production; the
+# mirrors of the latter are of LST-2, which reflect 1 % less. Then, the curves above and
+# the official profiles of the air, with the extinction fitted to the official tables.
 PER_PHOTON = [
-    ("5th production, from 10 km", 10e3, 0.0672 / NEW_MIRRORS),
-    ("6th production, from 12 km", 12e3, 0.0510 / 0.99),
+    ("la_palma", 20, 10, 0.0672 / NEW_MIRRORS, "5th production of CTAO"),
+    ("la_palma", 20, 12, 0.0510 / 0.99, "6th production of CTAO"),
+    ("la_palma", 0, 6, 0.06172, "official curves and profile"),
+    ("la_palma", 0, 10, 0.05494, "official curves and profile"),
+    ("la_palma", 0, 14, 0.05136, "official curves and profile"),
+    ("paranal", 0, 6, 0.05870, "official curves and profile"),
+    ("paranal", 0, 10, 0.05236, "official curves and profile"),
+    ("paranal", 0, 14, 0.04905, "official curves and profile"),
 ]
 
 
@@ -74,24 +82,54 @@ def check_efficiency():
                 0.01 + DEPTH_ROUNDING[i],
                 "models of CTAO, 1 % and rounding",
             )
-    cos_zenith = np.cos(np.radians(20))
-    area = LST.radius_m**2 / SPHERE_M**2
-    for title, height_m, expected in PER_PHOTON:
-        made = yield_of_telescopes("la_palma", cos_zenith)
-        emitted = yield_of_photons("la_palma", cos_zenith, (240, 900))
-        i = int(height_m / YIELD_STEP_M)
+    for site, zenith_deg, height_km, expected, reference in PER_PHOTON:
         yield around(
-            f"LST: p.e. per photon, {title}",
-            area * made[i] / emitted[i],
+            f"{site}, {zenith_deg} deg: p.e. per photon from {height_km} km",
+            per_photon(site, np.cos(np.radians(zenith_deg)), height_km),
             expected,
             0.01,
-            "models of CTAO",
+            reference,
         )
+    yield check_nectarcam()
 
 
-def yield_of_telescopes(site, cos_zenith):
-    """Photoelectrons per m of track of an LST, by height."""
-    curve = efficiency("LSTCam", LST.radius_m)
+# The same gamma ray as `NEW_MIRROR_GAMMA`: photons in spheres of 8.6 m, and
+# photoelectrons, of the four NectarCams within 200 m of its core. The mirrors of all
+# telescopes are new.
+NECTARCAM_PHOTONS = [67382, 45775, 36803, 32652]
+NECTARCAM_PHOTOELECTRONS = [2602, 1700, 1293, 1205]
+
+
+def check_nectarcam():
+    """Photoelectrons per photon of a NectarCam relative to an LST."""
+    official = np.sum(NECTARCAM_PHOTOELECTRONS) / np.sum(NECTARCAM_PHOTONS)
+    official /= np.sum(NEW_MIRROR_GAMMA.photoelectrons) / np.sum(
+        NEW_MIRROR_GAMMA.photons
+    )
+    cos_zenith = np.cos(np.radians(20))
+    i = round(10e3 / YIELD_STEP_M)
+    mst = yield_of_telescopes("la_palma", cos_zenith, "NectarCam", 8.6)
+    lst = yield_of_telescopes("la_palma", cos_zenith, "LSTCam", SPHERE_M) * NEW_MIRRORS
+    return around(
+        "NectarCam: p.e. per photon relative to an LST with new mirrors",
+        mst[i] / lst[i],
+        official,
+        0.05,
+        "5th production of CTAO",
+    )
+
+
+def per_photon(site, cos_zenith, height_km):
+    """Photoelectrons of an LST per photon of 240 to 900 nm in its sphere."""
+    made = yield_of_telescopes(site, cos_zenith)
+    emitted = yield_of_photons(site, cos_zenith, (240, 900))
+    i = round(height_km * 1e3 / YIELD_STEP_M)
+    return LST.radius_m**2 / SPHERE_M**2 * made[i] / emitted[i]
+
+
+def yield_of_telescopes(site, cos_zenith, camera="LSTCam", radius_m=LST.radius_m):
+    """Photoelectrons per m of track of photons that hit a disc, by height."""
+    curve = efficiency(camera, radius_m)
     return photoelectron_yield(ground_m(site), cos_zenith, *curve, site=site)
 
 
@@ -302,8 +340,8 @@ def check_telescope():
         expected = 0
         for gamma in gammas:
             n = n_showers(gamma)
-            per_photon = photoelectrons(gamma, n).sum() / photons(gamma, n).sum()
-            expected += np.sum(gamma.photons) * per_photon
+            ours = photoelectrons(gamma, n).sum() / photons(gamma, n).sum()
+            expected += np.sum(gamma.photons) * ours
         yield around(
             f"LST: p.e. per photon relative to CTAO's, {title}",
             expected / made,
