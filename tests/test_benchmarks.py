@@ -1,6 +1,7 @@
 """The benchmarks run, and count the arithmetic right. How fast is for them to say."""
 
 import importlib
+import os
 import sys
 import time
 from itertools import product
@@ -187,3 +188,41 @@ def test_images_to_train_on_are_counted(load, capsys):
     # An epoch ends with the last full batch.
     assert 128 * 3 <= n_selected <= n_all
     assert int(rows[-1][1]) == n_all // 2
+
+
+def assert_passed(checks):
+    for check in checks:
+        assert check.low < check.high
+        assert check.passed, f"{check.name}: {check.value}"
+
+
+def test_the_light_is_that_of_official_telescopes(load):
+    """The quick part of the physics; the rest takes minutes."""
+    light = load("simulation_light")
+    assert_passed(light.check_efficiency())
+    assert_passed(light.check_dark_pixels())
+
+
+def test_a_quantity_outside_its_range_is_marked_and_counted(load, capsys):
+    checks = load("checks")
+    inside, outside = (checks.around("x", value, 1.0, 0.1, "y") for value in (1.05, 2))
+    assert checks.print_checks([inside, outside, outside]) == 2
+    assert capsys.readouterr().out.count("OUTSIDE") == 2
+
+
+def test_photons_of_an_official_file_make_its_light(load):
+    data = Path(
+        os.environ.get(
+            "CTAPIPE_GAMMAPHYSNET_TEST_DATA", Path(__file__).parents[2] / "shared/data"
+        )
+    )
+    if not list(data.glob("*.corsika.zst")):
+        pytest.skip("needs photons of CORSIKA, which the repository does not carry")
+    checks = list(load("simulation_official").check_official(data))
+    assert len(checks) == 5
+    assert_passed(checks)
+
+
+def test_a_folder_without_official_files_is_an_error(load, tmp_path):
+    with pytest.raises(SystemExit, match="has no files NAME.corsika.zst"):
+        list(load("simulation_official").check_official(tmp_path))
