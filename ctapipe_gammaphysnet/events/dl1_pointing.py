@@ -62,20 +62,8 @@ class DL1Pointing:
         if self.is_monitored:
             self._interpolator = PointingInterpolator(h5file=file)
 
-    def check(self, tel_id):
-        """Check the pointings of a telescope, however they are stored.
-
-        Parameters
-        ----------
-        tel_id : int
-            The telescope.
-
-        Raises
-        ------
-        DL1FileError
-            If a table is empty, has lost its units, belongs to another telescope, or
-            has an impossible pointing.
-        """
+    def check(self, tel_id: int) -> None:
+        """Check the pointings of a telescope, however they are stored."""
         for group, kind in (
             (DL0_TEL_POINTING_GROUP, "monitored"),
             (FIXED_POINTING_GROUP, "fixed"),
@@ -103,19 +91,8 @@ class DL1Pointing:
         )
         _check_angles(self._path, node, altitude, azimuth)
 
-    def is_known(self, tel_id):
-        """Check whether a telescope's pointing is known.
-
-        Parameters
-        ----------
-        tel_id : int
-            The telescope.
-
-        Returns
-        -------
-        bool
-            Whether it has a table where ctapipe's `HDF5EventSource` looks for it.
-        """
+    def is_known(self, tel_id: int) -> bool:
+        """Check whether ctapipe's `HDF5EventSource` finds a telescope's pointing."""
         if self.is_monitored:
             group = DL0_TEL_POINTING_GROUP
         else:
@@ -126,19 +103,8 @@ class DL1Pointing:
             )
         return of_telescope(group, tel_id) in self._file
 
-    def check_observations(self, obs_id):
-        """Check that all observations of some events are known.
-
-        Parameters
-        ----------
-        obs_id : numpy.ndarray
-            Observations of the events, shape (n,), int.
-
-        Raises
-        ------
-        DL1FileError
-            If one is not, or has several pointings.
-        """
+    def check_observations(self, obs_id: np.ndarray) -> None:
+        """Check that observations are known, and have one pointing each."""
         self._observation_rows(OBSERVATIONS, self._observations, obs_id)
 
     def of_telescope(self, tel_id, obs_id, event_time, trigger_time):
@@ -190,19 +156,8 @@ class DL1Pointing:
         nearest = _nearest(table["time"].mjd, event_time.mjd)
         return table["altitude"][nearest], table["azimuth"][nearest]
 
-    def of_array(self, obs_id):
-        """Look up where the array pointed.
-
-        Parameters
-        ----------
-        obs_id : numpy.ndarray
-            Observations of the events, shape (n,), int.
-
-        Returns
-        -------
-        altitude, azimuth : astropy.units.Quantity
-            Horizontal coordinates, shape (n,); both NaN if one is not known.
-        """
+    def of_array(self, obs_id: np.ndarray) -> tuple[u.Quantity, u.Quantity]:
+        """Look up altitude and azimuth of the array, shape (n,); NaN if not known."""
         table = self._observations
         rows = self._observation_rows(OBSERVATIONS, table, obs_id)
         lat, lon = self._array_angles()

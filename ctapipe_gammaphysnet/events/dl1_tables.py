@@ -25,7 +25,6 @@ __all__ = [
     "check_tables",
     "check_telescope_triggers",
     "check_truth",
-    "table_of",
 ]
 
 #: Groups that ctapipe writes if there are events, and only then.
@@ -37,50 +36,8 @@ _WRITTEN_WITH_EVENTS = (
 )
 
 
-def table_of(dl1, group, tel_id):
-    """Find the table of a telescope.
-
-    Parameters
-    ----------
-    dl1 : DL1File
-        The file.
-    group : str
-        Path of the tables' group.
-    tel_id : int
-        The telescope.
-
-    Returns
-    -------
-    tables.Table
-        The table.
-
-    Raises
-    ------
-    DL1FileError
-        If it does not exist.
-    """
-    node = of_telescope(group, tel_id)
-    if node not in dl1:
-        raise DL1FileError(
-            f"{dl1.path} has no table {node}, but events that telescope {tel_id} "
-            "triggered"
-        )
-    return dl1.h5file.root[node]
-
-
 def check_is_empty(dl1):
-    """Check that a file without triggers never had events.
-
-    Parameters
-    ----------
-    dl1 : DL1File
-        A file without a table of triggers.
-
-    Raises
-    ------
-    DL1FileError
-        If it has lost its events.
-    """
+    """Check that a `DL1File` without triggers never had events."""
     lost = [group for group in _WRITTEN_WITH_EVENTS if group in dl1]
     # ctapipe writes no empty groups.
     if "/dl1" in dl1 and len(dl1.h5file.root["/dl1"]._v_children) == 0:
@@ -125,18 +82,7 @@ def check_tables(dl1, needed):
 
 
 def check_telescope_triggers(dl1):
-    """Check the table of the times at which the telescopes' pointing is looked up.
-
-    Parameters
-    ----------
-    dl1 : DL1File
-        The file.
-
-    Raises
-    ------
-    DL1FileError
-        If it is missing, or does not have a row for each trigger.
-    """
+    """Check the table of the times at which the telescopes' pointing is looked up."""
     check_table(dl1.path, dl1.h5file, TELESCOPE_TRIGGER, TELESCOPE_TRIGGER_COLUMNS)
     n_rows = dl1.h5file.root[TELESCOPE_TRIGGER].nrows
     n_triggers = sum(dl1.n_triggers.values())
@@ -148,18 +94,7 @@ def check_telescope_triggers(dl1):
 
 
 def check_truth(dl1):
-    """Check the tables of simulated showers and of true images.
-
-    Parameters
-    ----------
-    dl1 : DL1File
-        The file.
-
-    Raises
-    ------
-    DL1FileError
-        If they do not match the file's events and telescopes.
-    """
+    """Check that simulated showers and true images match the events of a `DL1File`."""
     check_table(dl1.path, dl1.h5file, SHOWERS, SHOWER_COLUMNS)
     n_showers = dl1.h5file.root[SHOWERS].nrows
     if n_showers != dl1.n_events:
@@ -195,11 +130,21 @@ def _check_table(dl1, group, tel_id):
         check_image_table(dl1.path, dl1.h5file, group, tel_id, n_pixels)
 
 
+def _table_of(dl1, group, tel_id):
+    node = of_telescope(group, tel_id)
+    if node not in dl1:
+        raise DL1FileError(
+            f"{dl1.path} has no table {node}, but events that telescope {tel_id} "
+            "triggered"
+        )
+    return dl1.h5file.root[node]
+
+
 def _check_number_of_rows(dl1, group, tel_id):
     n_triggers = dl1.n_triggers[tel_id]
     if n_triggers == 0 and of_telescope(group, tel_id) not in dl1:
         return
-    table = table_of(dl1, group, tel_id)
+    table = _table_of(dl1, group, tel_id)
     if table.nrows != n_triggers:
         raise DL1FileError(
             f"{dl1.path}: {table._v_pathname} has {table.nrows} rows, but according to "

@@ -1,9 +1,13 @@
 """Open a file of telescope events, of any supported kind."""
 
+from pathlib import Path
+
+from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource
 
 from ..files.input_file import DL1FileError
 from .dl1_file import DL1File
+from .reader import EventReader
 
 __all__ = [
     "READERS",
@@ -46,25 +50,8 @@ def open_events(path, focal_length_choice="EFFECTIVE", needed=("images", "parame
     return _reader_of(path)(path, focal_length_choice, needed)
 
 
-def open_images(path):
-    """Open a file to read images by their rows, without checking its other tables.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    EventReader
-        The open file, of which only `read_images` can be used. It is also a context
-        manager.
-
-    Raises
-    ------
-    DL1FileError
-        If it cannot be opened.
-    """
+def open_images(path: Path) -> EventReader:
+    """Open a file for `read_images` alone, without checking its tables."""
     return _reader_of(path).open_images(path)
 
 
@@ -98,24 +85,8 @@ def read_atmosphere(path):
     return atmosphere
 
 
-def read_subarray(path):
-    """Read the telescopes of a file.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-
-    Returns
-    -------
-    ctapipe.instrument.SubarrayDescription
-        The telescopes, with their equivalent focal lengths.
-
-    Raises
-    ------
-    DL1FileError
-        If it cannot be read, or is damaged.
-    """
+def read_subarray(path: Path) -> SubarrayDescription:
+    """Read the telescopes of a file, with their equivalent focal lengths."""
     with open_events(path, "EQUIVALENT", needed=()) as reader:
         return reader.subarray
 

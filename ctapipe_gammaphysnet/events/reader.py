@@ -5,11 +5,15 @@ the reader of a file. To read another kind of file, write another reader.
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+from astropy.table import QTable
+from ctapipe.atmosphere import AtmosphereDensityProfile
 
 __all__ = ["EventChunk", "EventReader"]
 
@@ -81,77 +85,32 @@ class EventReader(AbstractContextManager):
 
     @classmethod
     @abstractmethod
-    def can_read(cls, path):
-        """Check whether this is the reader of a file.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The file, which need not exist.
-
-        Returns
-        -------
-        bool
-            Whether to open it with this reader.
-        """
+    def can_read(cls, path: Path) -> bool:
+        """Check whether this is the reader of a file, which need not exist."""
 
     @classmethod
     @abstractmethod
-    def open_images(cls, path):
-        """Open a file for `read_images` alone.
-
-        Parameters
-        ----------
-        path : pathlib.Path
-            The file.
-
-        Returns
-        -------
-        EventReader
-            The open file; its tables need not be checked.
-        """
+    def open_images(cls, path: Path) -> "EventReader":
+        """Open a file for `read_images` alone; its tables need not be checked."""
 
     def __exit__(self, *exception):
         self.close()
 
     @abstractmethod
-    def close(self):
+    def close(self) -> None:
         """Close the file."""
 
     @abstractmethod
-    def check_truth(self):
-        """Check that simulated showers and true images match the events.
-
-        Raises
-        ------
-        DL1FileError
-            If they do not.
-        """
+    def check_truth(self) -> None:
+        """Check that simulated showers and true images match the events."""
 
     @abstractmethod
-    def without_masks(self):
-        """Find images without the mask of the image cleaning.
-
-        Returns
-        -------
-        list of str
-            Names, for messages, of the tables or telescopes without masks.
-        """
+    def without_masks(self) -> list[str]:
+        """Name the tables, or telescopes, with images that have no cleaning mask."""
 
     @abstractmethod
-    def without_pointing(self, tel_ids):
-        """Find telescopes whose pointing is not known at all.
-
-        Parameters
-        ----------
-        tel_ids : iterable of int
-            The telescopes to check.
-
-        Returns
-        -------
-        list of int
-            Those that triggered, but have no pointing.
-        """
+    def without_pointing(self, tel_ids: Iterable[int]) -> list[int]:
+        """Find telescopes that triggered, but have no pointing."""
 
     @abstractmethod
     def empty_tables(self):
@@ -225,35 +184,12 @@ class EventReader(AbstractContextManager):
         """
 
     @abstractmethod
-    def read_showers(self, chunk):
-        """Read the simulated showers of a chunk.
-
-        Parameters
-        ----------
-        chunk : EventChunk
-            The events.
-
-        Returns
-        -------
-        astropy.table.QTable
-            A row for each event, in ctapipe's columns, with ``obs_id`` and
-            ``event_id``.
-
-        Raises
-        ------
-        DL1FileError
-            If the file is damaged, or the showers belong to other events.
-        """
+    def read_showers(self, chunk: EventChunk) -> QTable:
+        """Read the shower of each event, in ctapipe's columns, with the event's ids."""
 
     @abstractmethod
-    def read_atmosphere(self):
-        """Read the atmosphere that the showers were simulated in.
-
-        Returns
-        -------
-        ctapipe.atmosphere.AtmosphereDensityProfile or None
-            The atmosphere; None if the file has none.
-        """
+    def read_atmosphere(self) -> AtmosphereDensityProfile | None:
+        """Read the atmosphere of the simulation; None if the file has none."""
 
     @abstractmethod
     def read_runs(self):
