@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,9 +24,11 @@ from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
 
 from ctapipe_gammaphysnet.simulation.card import CardError, read_card
+from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 
 EXAMPLES = Path(__file__).absolute().parents[1] / "examples"
 CARDS = sorted((EXAMPLES / "simulation").glob("*.airshower.yaml"))
+REFERENCE = sorted((EXAMPLES / "demonstration").glob("*.airshower.yaml"))
 SAMPLES = {
     name: EXAMPLES / "data" / f"sample_{name}.dl1.h5" for name in ("gamma", "proton")
 }
@@ -49,6 +52,36 @@ array: lst4
 @pytest.mark.parametrize("path", CARDS, ids=lambda path: path.name)
 def test_cards_are_valid(path):
     assert read_card(path).particle in path.name
+
+
+def test_the_reference_sample_is_of_showers_apart(tmp_path):
+    """One command makes all of it, and refuses cards that share showers."""
+    names = {path.name.removesuffix(simulate.SUFFIX) for path in REFERENCE}
+    parts = "train", "validation", "test", "test_zenith40"
+    assert names == {f"{part}_{p}" for part in parts for p in ("gamma", "proton")}
+    productions = simulate.plan(REFERENCE, tmp_path, [])
+    for one, other in combinations([p.card for p in productions], 2):
+        if one.particle == other.particle:
+            assert one.seed != other.seed
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test", "test_zenith40"])
+def test_gammas_and_protons_of_the_reference_sample_have_the_same_nights(part):
+    gamma, proton = (
+        read_card(EXAMPLES / "demonstration" / f"{part}_{particle}.airshower.yaml")
+        for particle in ("gamma", "proton")
+    )
+    assert gamma.run_numbers == proton.run_numbers
+    for run in gamma.run_numbers:
+        assert draw_conditions(gamma, run) == draw_conditions(proton, run)
+
+
+@pytest.mark.parametrize(("part", "zenith"), [("test", 20), ("test_zenith40", 40)])
+def test_gammas_to_test_on_are_equally_many_per_decade(part, zenith):
+    card = read_card(EXAMPLES / "demonstration" / f"{part}_gamma.airshower.yaml")
+    assert card.runs * card.showers >= 1500
+    assert card.spectral_index == -1
+    assert card.pointing.altitude == (90 - zenith) * u.deg
 
 
 @pytest.fixture(scope="module")
