@@ -4,7 +4,7 @@ Each quantity has a tolerance; the exit status is 1 if one of them is outside::
 
     python benchmarks/simulation_physics.py
 
-Takes about ten minutes on one core; ``--only`` and ``--skip`` choose groups.
+Takes about fifteen minutes on one core; ``--only`` and ``--skip`` choose groups.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from checks import Check, around, print_checks, print_header
 from ctapipe.image import ImageProcessor, hillas_parameters, tailcuts_clean
 from ctapipe.image.muon import kundu_chaudhuri_circle_fit
 from ctapipe.reco import ShowerProcessor
+from simulation_arrays import check_types
 from simulation_light import (
     check_dark_pixels,
     check_efficiency,
@@ -34,7 +35,7 @@ from ctapipe_gammaphysnet.simulation.atmosphere import (
     overburden,
     refractivity,
 )
-from ctapipe_gammaphysnet.simulation.card import read_card
+from ctapipe_gammaphysnet.simulation.card import AirShowerCard
 from ctapipe_gammaphysnet.simulation.cascade import Air, Ledger, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import Targets, photoelectron_yield
 from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
@@ -195,20 +196,19 @@ def check_cascades():
 
 
 class Telescope:
-    """One LST at the origin that observes given showers."""
+    """An array of one telescope that observes given showers."""
 
-    def __init__(self, directory):
-        path = Path(directory) / "physics.airshower.yaml"
-        path.write_text("particle: gamma\nshowers: 1\nseed: 1\n")
-        self.card = read_card(path)
-        self.subarray = make_subarray("lst1", "la_palma")
+    def __init__(self, array):
+        self.card = AirShowerCard(particle="gamma", showers=1, seed=1, array=array)
+        self.subarray = make_subarray(array, "la_palma")
+        (self.tel_id,) = self.subarray.tel
         self.production = Production(self.card, self.subarray)
         self.night = self.production._night(draw_conditions(self.card, 1))
-        self.geometry = self.subarray.tel[1].camera.geometry
+        self.geometry = self.subarray.tel[self.tel_id].camera.geometry
 
     def images(self, energy_gev, distance_m, n_showers, seed):
         """Simulate showers from the pointing; yield what the telescope records."""
-        position = self.subarray.positions[1].to_value(u.m)
+        position = self.subarray.positions[self.tel_id].to_value(u.m)
         pointing = self.card.pointing
         for i in range(n_showers):
             angle = 2 * np.pi * i / n_showers
@@ -221,7 +221,7 @@ class Telescope:
             )
             rng = np.random.default_rng([seed, i])
             for event in self.production._shower_events(self.night, 1, primary, rng):
-                yield event.telescopes[1]
+                yield event.telescopes[self.tel_id]
 
 
 def local_peak(waveforms):
@@ -244,8 +244,7 @@ def time_gradient(geometry, time_ns, mask, hillas, metres_per_degree):
 
 def check_images():
     """Size, length, width and time gradient of LST images."""
-    with tempfile.TemporaryDirectory() as directory:
-        telescope = Telescope(directory)
+    telescope = Telescope("lst1")
     geometry = telescope.geometry
     metres_per_degree = np.radians(1) * EFFECTIVE_M
     gradient = {}
@@ -283,13 +282,16 @@ def check_images():
     yield Check("1 TeV gamma: ns/deg at 200 m", far, 2.0, 6.0, "rises with impact")
     yield Check("... over that at 100 m", far / near, 1.5, 20.0, "rises with impact")
     yield check_muon_ring(telescope)
+    yield check_muon_ring(Telescope("nectarcam1"))
 
 
 def check_muon_ring(telescope):
     """Radius of the ring of a muon that hits the mirror, compared with its formula."""
     energy_gev = 20.0
     height_m = 400.0  # above the telescope
-    position = telescope.subarray.positions[1].to_value(u.m) + [0, 0, GROUND_M]
+    position = telescope.subarray.positions[telescope.tel_id].to_value(u.m)
+    position = position + [0, 0, GROUND_M]
+    focal_length_m = telescope.geometry.frame.focal_length.to_value(u.m)
     production, night = telescope.production, telescope.night
     radii_deg = []
     for i in range(20):
@@ -300,11 +302,11 @@ def check_muon_ring(telescope):
             continue
         x, y = telescope.geometry.pix_x.value, telescope.geometry.pix_y.value
         fit = kundu_chaudhuri_circle_fit(x, y, event.true_image)
-        radii_deg.append(np.degrees(fit[0] / EFFECTIVE_M))
+        radii_deg.append(np.degrees(fit[0] / focal_length_m))
     n = 1 + refractivity(AIR, position[2] + height_m / 2)
     beta = np.sqrt(1 - (MASS_GEV[Particle.MUON_MINUS] / energy_gev) ** 2)
     return around(
-        "20 GeV muon: radius of its ring in deg",
+        f"20 GeV muon: radius of its ring in {telescope.geometry.name}, deg",
         np.median(radii_deg),
         np.degrees(np.arccos(1 / (n * beta))),
         0.02,
@@ -318,7 +320,7 @@ def muon_light(rng, production, night, position, energy_gev, height_m):
         position_m=position[np.newaxis] - [*position[:2], 0],
         overburden=np.array([overburden(AIR, position[2])]),
         kind=np.zeros(1, int),
-        radius_m=np.array([RADIUS_M]),
+        radius_m=np.array([night.instruments[0].mirror.radius_m]),
         focus_m=np.array([1e9]),
         yield_per_m=night.yield_per_m,
         photoelectrons_per_point=10.0,
@@ -348,7 +350,7 @@ showers: {showers}
 seed: 5
 energy_min: 80 GeV
 energy_max: 3 TeV
-array: lst4
+array: {array}
 scatter_radius: 150 m
 reuse: 2
 view_cone: 1 deg
@@ -359,7 +361,7 @@ pointing:
 
 
 def reconstruct(card):
-    """Run ctapipe's own stereo reconstruction on the four LSTs."""
+    """Run ctapipe's own stereo reconstruction on an array."""
     source = AirShowerEventSource(card, dl1_images=True)
     profile = source.atmosphere_density_profile
     cleaner = {
@@ -405,13 +407,18 @@ def reconstruct(card):
 
 
 def check_reconstruction(showers=400):
-    """ctapipe's HillasReconstructor on four LSTs at three azimuths."""
-    for azimuth in (0, 90, 180):
+    """ctapipe's HillasReconstructor on four LSTs at three azimuths, and with MSTs."""
+    for array, azimuth in (
+        ("lst4", 0),
+        ("lst4", 90),
+        ("lst4", 180),
+        ("lst4_mst9", 180),
+    ):
         with tempfile.TemporaryDirectory() as directory:
             card = Path(directory) / "stereo.airshower.yaml"
-            card.write_text(CARD.format(showers=showers, azimuth=azimuth))
+            card.write_text(CARD.format(showers=showers, array=array, azimuth=azimuth))
             rows = reconstruct(card)
-        title = f"four LSTs, azimuth {azimuth}"
+        title = f"{array}, azimuth {azimuth}"
         for (low, high), magic in MAGIC_DEG.items():
             inside = (rows[:, 0] >= low) & (rows[:, 0] < high)
             yield Check(
@@ -439,6 +446,7 @@ GROUPS = {
     "photons": check_photons,
     "telescope": check_telescope,
     "dark-pixels": check_dark_pixels,
+    "types": check_types,
     "reconstruction": check_reconstruction,
 }
 
