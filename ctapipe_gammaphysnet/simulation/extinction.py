@@ -1,9 +1,8 @@
 """Light that air takes away: scattered by molecules and haze, absorbed by ozone.
 
-The formulas follow the tables that CTAO's sixth production was made with (MODTRAN,
-"winter" with maritime haze in the north and desert haze in the south): light from 6 to
-14 km makes as many photoelectrons in an LST as with them, within 0.2 % (La Palma) and
-0.9 % (Paranal).
+The formulas follow tables of CTAO's sixth production, which were made with MODTRAN:
+light from 6 to 14 km makes as many photoelectrons in an LST as with them, within 0.2 %
+(La Palma) and 0.9 % (Paranal).
 """
 
 from typing import NamedTuple
