@@ -163,7 +163,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         # The table has all counts, in this order, even those that stay 0.
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
-        self.quality_query.record("image with finite pixels", 0)
+        self.quality_query.record("image with enough finite pixels", 0)
         for name in ("valid {}", "valid {} of the array"):
             for kind in self.stereo_combiners:
                 self.quality_query.record(name.format(kind), 0)
@@ -367,7 +367,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         dict of str to dict of str to array
             As `dl2.columns.telescope_columns` returns them.
         """
-        self.quality_query.record("image with finite pixels", has_pixels.sum())
+        self.quality_query.record("image with enough finite pixels", has_pixels.sum())
         index = self.subarray.tel_ids_to_indices(tel_ids)
         columns = telescope_columns(
             outputs,

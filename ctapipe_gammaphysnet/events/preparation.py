@@ -8,6 +8,8 @@ import numpy as np
 from ctapipe.core import ToolConfigurationError
 from numpy.typing import ArrayLike
 
+from .background import MIN_BACKGROUND_PIXELS, measure_background
+
 __all__ = [
     "InputPreparation",
     "MissingImagesError",
@@ -58,7 +60,8 @@ class InputPreparation:
         """Stack charge and peak time, with zeros for missing pixels.
 
         A pixel whose charge or peak time is not finite is missing: both become 0, as
-        the model card says ("missing_pixels").
+        the model card says ("missing_pixels"). If charges are relative to the
+        background of their image, and it is not known, all become 0.
 
         Parameters
         ----------
@@ -72,7 +75,8 @@ class InputPreparation:
         inputs : numpy.ndarray
             Charge and peak time, shape (n, 2, n_pixels), float32.
         has_pixels : numpy.ndarray
-            False for images whose pixels are all missing, shape (n,), bool.
+            False for images whose pixels are all missing, or, if charges are relative to
+            the background, of which it is not known, shape (n,), bool.
 
         Raises
         ------
@@ -95,17 +99,31 @@ class InputPreparation:
                 raise UnfitImagesError(f"{problem}: images from another camera?")
         image = image.astype(np.float32, copy=False)
         peak_time = peak_time.astype(np.float32, copy=False)
-        entering = present_pixels(image, peak_time)
-        has_pixels = entering.any(axis=1)
-        mask = None
-        if self.needs_mask:
-            mask = image_mask & entering
-        if self._card.image == "cleaned":
-            entering = mask
+        present = present_pixels(image, peak_time)
+        has_pixels = present.any(axis=1)
+        mask = image_mask & present if self.needs_mask else None
+        entering = mask if self._card.image == "cleaned" else present
+        if self._card.needs_background:
+            image, has_background = self._relate(image, present, mask)
+            has_pixels &= has_background
+            entering = entering & has_background[:, np.newaxis]
         charge = np.where(entering, image, np.float32(0))
         time = np.where(entering, peak_time, np.float32(0))
         time = self._scale_peak_time(time, charge, mask, entering)
         return np.stack([self._scale_charge(charge), time], axis=1), has_pixels
+
+    def _relate(self, image, present, mask):
+        """Charges relative to the background; whether it is known, shape (n,)."""
+        around = self._widened(mask, self._card.background_rings)
+        background = present & ~around
+        pedestal, noise = measure_background(image, background)
+        is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
+        if self._card.charge_reference == "background":
+            image = image - np.where(is_known, pedestal, 0)[:, np.newaxis]
+        if self._card.charge_unit == "noise":
+            is_known &= noise > 0
+            image = image / np.where(is_known, noise, 1)[:, np.newaxis]
+        return image, is_known
 
     def _scale_charge(self, charge):
         scaled = charge / np.float32(self._card.charge_scale)
@@ -115,12 +133,12 @@ class InputPreparation:
         if self._card.peak_time_reference == "image":
             time = time - _mean_peak_time(time, charge, mask)
         if self._card.peak_time_pixels == "cleaned":
-            entering = entering & self._widened(mask)
+            entering = entering & self._widened(mask, self._card.peak_time_rings)
         return np.where(entering, time, 0) / np.float32(self._card.peak_time_scale)
 
-    def _widened(self, mask):
+    def _widened(self, mask, rings):
         """Add rings of neighbouring pixels to masks."""
-        for _ in range(self._card.peak_time_rings):
+        for _ in range(rings):
             mask = mask @ self._adjacency
         return mask
 

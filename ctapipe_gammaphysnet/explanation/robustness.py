@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 from astropy.table import Table
 
+from ..events.background import measure_background
 from ..events.preparation import present_pixels
 from ..tasks import class_first
-from ..training.augmentation import add_night_sky, kill_pixels, noise_level
+from ..training.augmentation import add_night_sky, kill_pixels, shift_pedestal
 
 __all__ = [
     "DISTURBANCES",
@@ -21,6 +22,11 @@ __all__ = [
 #: Disturbances of images: label for figures, values.
 DISTURBANCES = {
     "night_sky": ("Added night-sky noise / p.e.", (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
+    "brightness": (
+        "Background noise squared, in units of the image's",
+        (1.0, 1.5, 2.0, 3.0, 5.0),
+    ),
+    "pedestal": ("Added pedestal / p.e.", (-0.5, -0.2, 0.0, 0.2, 0.5)),
     "dead_pixels": ("Share of dead pixels", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
     "gain": ("Factor of the charge", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),
     "time": ("Shift of the peak times / ns", (-5.0, -2.0, -1.0, 0.0, 1.0, 2.0, 5.0)),
@@ -36,9 +42,12 @@ def disturb(batch, disturbance, value, rng):
         The images.
     disturbance : str
         One of the `DISTURBANCES`. ``"night_sky"`` adds noise, whose standard deviation
-        in p.e. adds to the image's own in quadrature; ``"dead_pixels"`` kills pixels
-        with this probability, as in `kill_pixels`; ``"gain"`` multiplies the charge;
-        ``"time"`` shifts the peak times, in ns.
+        in p.e. adds to the image's own in quadrature; ``"brightness"`` adds noise until
+        its variance is this many times the image's own, as under a night sky that is as
+        many times as bright; ``"pedestal"`` shifts the charge of the pixels outside the
+        mask, in p.e.; ``"dead_pixels"`` kills pixels with this probability, as in
+        `kill_pixels`; ``"gain"`` multiplies the charge; ``"time"`` shifts the peak
+        times, in ns.
     value : float
         Strength of the disturbance.
     rng : numpy.random.Generator
@@ -52,11 +61,16 @@ def disturb(batch, disturbance, value, rng):
     image = batch.image.astype(np.float32)
     time = batch.peak_time.astype(np.float32)
     mask = batch.image_mask
-    if disturbance == "night_sky" and value > 0:
+    if disturbance in ("night_sky", "brightness"):
         # As `add_night_sky` measures it.
         background = present_pixels(image, time) & ~mask
-        level = np.hypot(noise_level(image, background), value)
-        image, time = add_night_sky(image, time, mask, level, rng)
+        _, noise = measure_background(image, background)
+        is_sum = disturbance == "night_sky"
+        level = np.hypot(noise, value) if is_sum else noise * np.sqrt(value)
+        if (level > noise).any():
+            image, time = add_night_sky(image, time, mask, level, rng)
+    elif disturbance == "pedestal":
+        image = shift_pedestal(image, mask, value)
     elif disturbance == "dead_pixels":
         share = np.full(len(image), value)
         image, time, mask = kill_pixels(image, time, mask, share, rng)

@@ -172,13 +172,29 @@ class InputCard(_Card):
         description="All pixels (raw), or only those in the image mask (cleaned): "
         "pixels outside the mask are 0 in both channels.",
     )
-    charge_unit: Literal["p.e."] = Field("p.e.", description="Unit of the charge.")
+    charge_reference: Literal["none", "background"] = Field(
+        "none",
+        description="Charge subtracted from all charges: none, or the median of the "
+        "background pixels of the same image (background).",
+    )
+    charge_unit: Literal["p.e.", "noise"] = Field(
+        "p.e.",
+        description="Unit of the charge: p.e., or the noise of the background pixels "
+        "of the same image, half of the range of their central 68 % (noise).",
+    )
+    background_rings: Annotated[int, Field(ge=0, le=10)] = Field(
+        2,
+        description="Background pixels are all outside the image mask and this number "
+        "of rings of neighbours around it.",
+    )
     charge: Literal["linear", "arcsinh"] = Field(
         "linear",
         description="Scaling of the charge: divided by charge_scale (linear), or the "
         "inverse hyperbolic sine of that (arcsinh).",
     )
-    charge_scale: PositiveFloat = Field(1.0, description="Divisor of the charge, p.e.")
+    charge_scale: PositiveFloat = Field(
+        1.0, description="Divisor of the charge, in charge_unit."
+    )
     peak_time_unit: Literal["ns"] = Field("ns", description="Unit of the peak time.")
     peak_time_reference: Literal["none", "image"] = Field(
         "none",
@@ -210,7 +226,13 @@ class InputCard(_Card):
             self.image == "cleaned"
             or self.peak_time_reference == "image"
             or self.peak_time_pixels == "cleaned"
+            or self.needs_background
         )
+
+    @property
+    def needs_background(self):
+        """Whether charges are relative to the background of their image."""
+        return self.charge_reference == "background" or self.charge_unit == "noise"
 
 
 def _meanings(tasks):

@@ -11,29 +11,29 @@ import astropy.units as u
 import numpy as np
 from ctapipe.coordinates import CameraFrame, TelescopeFrame
 from ctapipe.core import Component, ToolConfigurationError
-from ctapipe.core.traits import Bool, List
+from ctapipe.core.traits import Bool, Int, List
 from scipy.spatial import KDTree
 from scipy.special import ndtri
 
 from ..configuration.traits import FiniteFloat
+from ..events.background import measure_background
 from ..events.preparation import present_pixels
 from ..model.telescope import POSITION_TOLERANCE
 from ..tasks import TASKS
-from ..tasks.metric import CONTAINMENT
 from ..tasks.task import turn_matrix
 
 __all__ = [
     "Augmentation",
     "add_night_sky",
+    "draw_modules",
     "find_turns",
     "kill_pixels",
-    "noise_level",
+    "remove_pixels",
+    "shift_pedestal",
     "turn_images",
     "turn_targets",
 ]
 
-#: Quantiles at the ends of the central 68 % of a distribution.
-_LOW, _HIGH = (1 - CONTAINMENT) / 2, (1 + CONTAINMENT) / 2
 #: Gaussian numbers, chosen by 16 random bits: faster than drawing new ones.
 _GAUSSIAN = ndtri((np.arange(2**16) + 0.5) / 2**16).astype(np.float32)
 #: Used if the focal length is unknown. Turns do not depend on it, and this one is long
@@ -44,7 +44,8 @@ _ANY_FOCAL_LENGTH = 100 * u.m
 class Augmentation(Component):
     """Random changes to the training images of one camera, drawn anew for each batch.
 
-    Images are turned first, then the night sky is made brighter, then pixels die.
+    Images are turned first, then charges get another gain and pedestal, then the night
+    sky is made brighter, then pixels and modules die.
 
     Parameters
     ----------
@@ -71,6 +72,26 @@ class Augmentation(Component):
         ),
     ).tag(config=True)
 
+    gain = List(
+        FiniteFloat(min=1e-3),
+        maxlen=2,
+        help=(
+            "Each image draws a factor of all its charges between these two values."
+            " Empty: charges stay as they are."
+        ),
+    ).tag(config=True)
+
+    pedestal_pe = List(
+        FiniteFloat(),
+        maxlen=2,
+        help=(
+            "Each image draws a charge in p.e. between these two values, which is added"
+            " to its pixels outside the image cleaning's mask. Bright pixels stay as"
+            " they are: what moves the others is where an image extractor searches the"
+            " pulse. Empty: nothing is added."
+        ),
+    ).tag(config=True)
+
     dead_pixel_fraction = FiniteFloat(
         0,
         min=0,
@@ -78,6 +99,15 @@ class Augmentation(Component):
         help=(
             "Each image draws a probability between 0 and this value, with which each"
             " of its pixels is dead."
+        ),
+    ).tag(config=True)
+
+    dead_modules = Int(
+        0,
+        min=0,
+        help=(
+            "Each image draws between 0 and this number of dead modules: a random pixel"
+            " and its neighbours, seven with hexagonal pixels."
         ),
     ).tag(config=True)
 
@@ -95,6 +125,7 @@ class Augmentation(Component):
     def __init__(self, geometry, **kwargs):
         super().__init__(**kwargs)
         self._turns, self._pixels = find_turns(geometry)
+        self._modules = geometry.neighbor_matrix | np.eye(geometry.n_pixels, dtype=bool)
         if self.rotate and len(self._turns) == 1:
             raise ToolConfigurationError(
                 f"images of {geometry.name} cannot be turned: no multiple of 60° maps "
@@ -128,40 +159,47 @@ class Augmentation(Component):
                 turn_images(values, pixels) for values in (image, peak_time, mask)
             )
             targets = turn_targets(targets, self._turns[drawn])
+        if self.gain:
+            image = image * _draw(self.gain, n_images, rng)
+        if self.pedestal_pe:
+            image = shift_pedestal(image, mask, _draw(self.pedestal_pe, n_images, rng))
         if self.noise_pe:
             level = rng.uniform(min(self.noise_pe), max(self.noise_pe), n_images)
             image, peak_time = add_night_sky(image, peak_time, mask, level, rng)
         if self.dead_pixel_fraction > 0:
             share = rng.uniform(0, self.dead_pixel_fraction, n_images)
             image, peak_time, mask = kill_pixels(image, peak_time, mask, share, rng)
+        if self.dead_modules > 0:
+            number = rng.integers(self.dead_modules, size=n_images, endpoint=True)
+            dead = draw_modules(self._modules, number, rng)
+            image, peak_time, mask = remove_pixels(image, peak_time, mask, dead)
         return image, peak_time, mask, targets
 
 
-def noise_level(image, background):
-    """Measure the noise of images.
+def _draw(bounds, n_images, rng):
+    """Draw a number for each image between bounds, shape (n, 1), float32."""
+    drawn = rng.uniform(min(bounds), max(bounds), (n_images, 1))
+    return drawn.astype(np.float32)
 
-    It is half of the range that contains the central 68 % of the charges. For noise
-    alone, it equals the standard deviation, since the skewness cancels; a few pixels
-    with faint light of the shower hardly change it.
+
+def shift_pedestal(image, mask, shift):
+    """Shift the charge of pixels outside the mask, as another pedestal does.
 
     Parameters
     ----------
     image : numpy.ndarray
-        Charge in p.e., shape (n, n_pixels).
-    background : numpy.ndarray
-        True for the pixels to use, shape (n, n_pixels), bool.
+        Charge in p.e., shape (n, n_pixels), float32.
+    mask : numpy.ndarray
+        True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
+    shift : numpy.ndarray or float
+        Charge to add in p.e., shape (n, 1) or ().
 
     Returns
     -------
     numpy.ndarray
-        Standard deviation of the noise in p.e., shape (n,); NaN without pixels to use.
+        The shifted charge, shape (n, n_pixels), float32.
     """
-    # Sorting puts NaN last.
-    charge = np.sort(np.where(background, image, np.nan), axis=1)
-    last = np.maximum(background.sum(axis=1) - 1, 0)
-    row = np.arange(len(image))
-    low, high = (charge[row, np.rint(q * last).astype(int)] for q in (_LOW, _HIGH))
-    return (high - low) / 2
+    return np.where(mask, image, image + np.float32(shift))
 
 
 def add_night_sky(image, peak_time, mask, level, rng):
@@ -202,7 +240,8 @@ def add_night_sky(image, peak_time, mask, level, rng):
     present = present_pixels(image, peak_time)
     background = present & ~mask
     # Unlike maximum, fmax ignores NaN.
-    variance = np.fmax(level**2 - noise_level(image, background) ** 2, 0)
+    _, noise = measure_background(image, background)
+    variance = np.fmax(level**2 - noise**2, 0)
     added = _skewed_noise(variance, image.shape, rng)
 
     redrawn = present & (added > np.maximum(image, 0))
@@ -251,6 +290,50 @@ def kill_pixels(image, peak_time, mask, share, rng):
         New arrays: NaN for dead pixels, which are outside the mask.
     """
     dead = rng.random(image.shape, dtype=np.float32) < share[:, np.newaxis]
+    return remove_pixels(image, peak_time, mask, dead)
+
+
+def draw_modules(modules, number, rng):
+    """Draw the dead pixels of images with dead modules.
+
+    Parameters
+    ----------
+    modules : numpy.ndarray
+        For each pixel those that die with it, shape (n_pixels, n_pixels), bool.
+    number : numpy.ndarray
+        Number of dead modules of each image; some may overlap, shape (n,), int.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    numpy.ndarray
+        True for dead pixels, shape (n, n_pixels), bool.
+    """
+    dead = np.zeros((len(number), len(modules)), dtype=bool)
+    image = np.repeat(np.arange(len(number)), number)
+    centre = rng.integers(len(modules), size=len(image))
+    np.logical_or.at(dead, image, modules[centre])
+    return dead
+
+
+def remove_pixels(image, peak_time, mask, dead):
+    """Make pixels missing.
+
+    Parameters
+    ----------
+    image, peak_time : numpy.ndarray
+        Charge in p.e. and peak time in ns, shape (n, n_pixels), float32.
+    mask : numpy.ndarray
+        True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
+    dead : numpy.ndarray
+        True for the pixels to remove, shape (n, n_pixels), bool.
+
+    Returns
+    -------
+    image, peak_time, mask : numpy.ndarray
+        New arrays, as the given ones: NaN for dead pixels, which are outside the mask.
+    """
     missing = np.float32(np.nan)
     image, peak_time = (
         np.where(dead, missing, values) for values in (image, peak_time)

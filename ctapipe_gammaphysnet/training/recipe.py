@@ -194,6 +194,37 @@ class InputTransformation(Component):
         ),
     ).tag(config=True)
 
+    charge_reference = CaselessStrEnum(
+        ["none", "background"],
+        default_value="none",
+        help=(
+            "What is subtracted from the charges: nothing, or the median of the pixels"
+            " without light of the shower, in each image (``background``). The network"
+            " then withstands another pedestal."
+        ),
+    ).tag(config=True)
+
+    charge_unit = CaselessStrEnum(
+        ["p.e.", "noise"],
+        default_value="p.e.",
+        help=(
+            "Unit of the charges: p.e., or the noise of the pixels without light of the"
+            " shower, in each image (``noise``): half of the range that holds their"
+            " central 68 %. The network then withstands another gain, and a somewhat"
+            " brighter night sky."
+        ),
+    ).tag(config=True)
+
+    background_rings = Int(
+        2,
+        min=0,
+        max=10,
+        help=(
+            "Pixels without light of the shower are those outside the image cleaning's"
+            " mask and this number of rings of neighbours around it."
+        ),
+    ).tag(config=True)
+
     charge = CaselessStrEnum(
         ["linear", "arcsinh"],
         default_value="linear",
@@ -204,7 +235,7 @@ class InputTransformation(Component):
     ).tag(config=True)
 
     charge_scale = FiniteFloat(
-        1.0, min=1e-6, help="Divisor of the charge, in p.e."
+        1.0, min=1e-6, help="Divisor of the charge, in ``charge_unit``."
     ).tag(config=True)
 
     peak_time_reference = CaselessStrEnum(

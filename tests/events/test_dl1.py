@@ -278,3 +278,102 @@ def test_a_card_says_whether_it_needs_the_mask(images):
         assert prepare.needs_mask
         with pytest.raises(ValueError, match="no image mask is given"):
             prepare(*images)
+
+
+# --- charges relative to the background ---
+
+COLUMN, ROW = np.mgrid[0:12, 0:12].reshape(2, -1)
+LARGE = CameraLattice.from_positions(COLUMN + ROW / 2, ROW * np.sqrt(0.75))
+ROBUST = dict(charge_reference="background", charge_unit="noise", background_rings=1)
+
+
+@pytest.fixture
+def shower():
+    """Images of noise around 1.5 p.e. with some bright pixels; charge, time, mask."""
+    rng = np.random.default_rng(3)
+    n_pixels = len(LARGE)
+    charge = rng.normal(1.5, 0.8, (5, n_pixels)).astype(np.float32)
+    mask = np.zeros(charge.shape, dtype=bool)
+    mask[:, 60:66] = True
+    charge[mask] += 40
+    return charge, rng.uniform(1, 40, charge.shape).astype(np.float32), mask
+
+
+def prepare_large(**card):
+    return InputPreparation(InputCard(**card), LARGE)
+
+
+def test_charges_relative_to_the_background_have_its_median_and_noise(shower):
+    charge, time, mask = shower
+    inputs, has_pixels = prepare_large(**ROBUST)(*shower)
+    assert has_pixels.all()
+    around = mask @ LARGE.adjacency()
+    for image, given, near in zip(inputs[:, 0], charge, around, strict=True):
+        dark = given[~near]
+        low, median, high = np.quantile(dark, [0.15865, 0.5, 0.84135], method="nearest")
+        expected = (given - median) / ((high - low) / 2)
+        np.testing.assert_allclose(image, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(inputs[:, 1], time)
+
+
+@pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
+@pytest.mark.parametrize("shift", [-0.5, 0.0, 0.5])
+@pytest.mark.parametrize("reference", ["none", "image"])
+def test_no_pedestal_and_no_gain_changes_what_enters(shower, scale, shift, reference):
+    prepare = prepare_large(
+        **ROBUST, charge="arcsinh", charge_scale=3.0, peak_time_reference=reference
+    )
+    charge, time, mask = shower
+    other = (charge * scale + shift).astype(np.float32)
+    np.testing.assert_allclose(
+        prepare(other, time, mask)[0], prepare(*shower)[0], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_light_around_the_mask_is_not_background(shower):
+    charge, time, mask = shower
+    brighter = charge.copy()
+    brighter[(mask @ LARGE.adjacency()) & ~mask] += 5
+    far = ~(mask @ LARGE.adjacency())
+    prepare = prepare_large(**ROBUST)
+    before, after = (prepare(c, time, mask)[0][:, 0] for c in (charge, brighter))
+    np.testing.assert_array_equal(before[far], after[far])
+    without_rings = prepare_large(**ROBUST | {"background_rings": 0})
+    moved = without_rings(brighter, time, mask)[0][:, 0]
+    assert (np.abs(moved - before)[far] > 0.01).any()
+
+
+def test_missing_pixels_are_no_background(shower):
+    charge, time, mask = shower
+    broken = charge.copy()
+    broken[:, :40] = np.nan
+    inputs, has_pixels = prepare_large(**ROBUST)(broken, time, mask)
+    assert has_pixels.all()
+    assert not inputs[:, :, :40].any()
+    # The median of those left is 0.
+    left = ~(mask @ LARGE.adjacency())
+    left[:, :40] = False
+    for image, pixels in zip(inputs[:, 0], left, strict=True):
+        assert abs(np.median(image[pixels])) < 0.05
+
+
+def test_an_image_without_known_background_is_told(shower):
+    charge, time, mask = (array.copy() for array in shower)
+    mask[0] = True
+    charge[1, ~mask[1]] = 0  # as after a zero suppression
+    charge[2] = np.nan
+    inputs, has_pixels = prepare_large(**ROBUST)(charge, time, mask)
+    assert has_pixels.tolist() == [False, False, False, True, True]
+    assert not inputs[:3, 0].any()
+    assert np.isfinite(inputs).all()
+    only_median = prepare_large(**ROBUST | {"charge_unit": "p.e."})
+    has_pixels = only_median(charge, time, mask)[1]
+    assert has_pixels.tolist() == [False, True, False, True, True]
+
+
+def test_cleaned_images_know_the_background_outside_the_mask(shower):
+    everything = prepare_large(**ROBUST)(*shower)[0]
+    cleaned = prepare_large(**ROBUST, image="cleaned")(*shower)[0]
+    mask = shower[2]
+    np.testing.assert_array_equal(cleaned[:, 0][mask], everything[:, 0][mask])
+    assert not cleaned[:, 0][~mask].any()

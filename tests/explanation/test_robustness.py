@@ -25,7 +25,14 @@ def batch():
 
 @pytest.mark.parametrize(
     ("disturbance", "value"),
-    [("night_sky", 0), ("dead_pixels", 0), ("gain", 1), ("time", 0)],
+    [
+        ("night_sky", 0),
+        ("brightness", 1),
+        ("pedestal", 0),
+        ("dead_pixels", 0),
+        ("gain", 1),
+        ("time", 0),
+    ],
 )
 def test_nothing_is_disturbed_by_nothing(batch, disturbance, value):
     assert value in DISTURBANCES[disturbance][1]
@@ -43,6 +50,19 @@ def test_noise_adds_in_quadrature_and_the_image_given_stays(batch):
     assert added.std() == pytest.approx(2, rel=0.05)
     noise = disturbed.image[~batch.image_mask].std()
     assert noise == pytest.approx(np.hypot(1.5, 2), rel=0.05)
+
+
+def test_a_sky_twice_as_bright_has_twice_the_variance(batch):
+    disturbed = disturb(batch, "brightness", 2.0, np.random.default_rng(1))
+    noise = disturbed.image[~batch.image_mask].std()
+    assert noise == pytest.approx(1.5 * np.sqrt(2), rel=0.05)
+
+
+def test_another_pedestal_moves_the_pixels_outside_of_the_mask(batch):
+    disturbed = disturb(batch, "pedestal", -0.5, np.random.default_rng(1))
+    moved = disturbed.image - batch.image
+    expected = np.where(batch.image_mask, 0, -0.5)
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
 
 
 def test_dead_pixels_gain_and_time(batch):

@@ -13,6 +13,7 @@ from ctapipe.io import TableLoader
 from numpy.testing import assert_allclose, assert_array_equal
 from traitlets.config import Config
 
+from ctapipe_gammaphysnet.events.background import measure_background
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.model.card import InputCard
 from ctapipe_gammaphysnet.network.lattice import CameraLattice
@@ -21,9 +22,9 @@ from ctapipe_gammaphysnet.tasks.impact import impact_to_target
 from ctapipe_gammaphysnet.training.augmentation import (
     Augmentation,
     add_night_sky,
+    draw_modules,
     find_turns,
     kill_pixels,
-    noise_level,
     turn_images,
     turn_targets,
 )
@@ -154,7 +155,7 @@ def test_it_is_configured_as_any_component():
     augmented, _, _, targets = augmentation(
         image, peak_time, mask, make_targets(16), np.random.default_rng(0)
     )
-    assert_allclose(noise_level(augmented, ~mask), 2, rtol=0.1)
+    assert_allclose(measure_background(augmented, ~mask)[1], 2, rtol=0.1)
     assert (targets["direction"] != make_targets(16)["direction"]).any()
 
 
@@ -174,7 +175,7 @@ def test_noise_reaches_the_level_and_moves_no_mean(own, level):
             image[pixels].mean(), abs=4 * error
         )
     # Each image by itself, too.
-    assert_allclose(noise_level(noisy, ~mask), level, rtol=0.15)
+    assert_allclose(measure_background(noisy, ~mask)[1], level, rtol=0.15)
 
 
 @pytest.mark.parametrize("variance", [0.02, 0.3, 2.0, 20.0])
@@ -202,7 +203,7 @@ def test_noise_is_never_removed():
     noisy, new_time = add_night_sky(image, peak_time, mask, level, rng)
     assert_array_equal(noisy[8:], image[8:])
     assert_array_equal(new_time[8:], peak_time[8:])
-    assert_allclose(noise_level(noisy[:8], ~mask[:8]), 1, rtol=0.1)
+    assert_allclose(measure_background(noisy[:8], ~mask[:8])[1], 1, rtol=0.1)
 
 
 def test_each_image_draws_its_level():
@@ -218,7 +219,7 @@ def test_the_shower_does_not_count_as_noise():
     image, _, mask = make_batch(200)
     image[:, 1::50] += 8
     assert image[~mask].std() > 1.4
-    assert_allclose(noise_level(image, ~mask).mean(), 1, atol=0.05)
+    assert_allclose(measure_background(image, ~mask)[1].mean(), 1, atol=0.05)
 
 
 def test_noise_on_simulated_showers(showers):
@@ -227,8 +228,8 @@ def test_noise_on_simulated_showers(showers):
     level = np.full(len(image), 2.0)
     rng = np.random.default_rng(0)
     noisy, _ = add_night_sky(image, showers["peak_time"], mask, level, rng)
-    assert (noise_level(image, ~mask) < 1.5).all()
-    assert noise_level(noisy, ~mask).mean() == pytest.approx(2, rel=0.03)
+    assert (measure_background(image, ~mask)[1] < 1.5).all()
+    assert measure_background(noisy, ~mask)[1].mean() == pytest.approx(2, rel=0.03)
     assert noisy[mask].sum() == pytest.approx(image[mask].sum(), rel=0.01)
 
 
@@ -275,7 +276,60 @@ def test_missing_pixels_stay_missing():
     assert_array_equal(noisy[7], image[7])
 
 
+# --- gain and pedestal ---
+
+
+def augment(images, **settings):
+    """Augment images of a camera; return charge, peak time, and mask."""
+    augmentation = Augmentation(read_camera(), **settings)
+    rng = np.random.default_rng(5)
+    return augmentation(*images, make_targets(len(images[0])), rng)[:3]
+
+
+def test_each_image_draws_its_gain():
+    images = make_batch(200, charge=20)
+    charge, time, mask = augment(images, gain=[0.8, 1.2])
+    factor = charge / images[0]
+    assert_allclose(factor, np.broadcast_to(factor[:, :1], factor.shape), rtol=1e-5)
+    assert factor.min() == pytest.approx(0.8, abs=0.01)
+    assert factor.max() == pytest.approx(1.2, abs=0.01)
+    assert charge.dtype == np.float32
+    assert_array_equal(time, images[1])
+    assert_array_equal(mask, images[2])
+
+
+def test_each_image_draws_its_pedestal_outside_of_the_mask():
+    images = make_batch(200, charge=20)
+    mask = images[2]
+    charge, _, _ = augment(images, pedestal_pe=[0.6, -0.6])
+    assert_array_equal(charge[mask], images[0][mask])
+    added = np.where(mask, np.nan, charge - images[0])
+    assert_allclose(np.nanmin(added, axis=1), np.nanmax(added, axis=1), atol=1e-5)
+    assert np.nanmin(added) == pytest.approx(-0.6, abs=0.02)
+    assert np.nanmax(added) == pytest.approx(0.6, abs=0.02)
+    assert charge.dtype == np.float32
+
+
 # --- dead pixels ---
+
+
+def test_modules_of_neighbours_die_together():
+    images = make_batch(50, charge=20)
+    charge, time, mask = augment(images, dead_modules=3)
+    dead = np.isnan(charge)
+    assert_array_equal(dead, np.isnan(time))
+    assert not mask[dead].any()
+    assert_array_equal(charge[~dead], images[0][~dead])
+    # One module has seven pixels, unless it is at the edge.
+    assert set(dead.sum(axis=1)) <= set(range(22))
+    assert {0, 7, 14} <= set(dead.sum(axis=1))
+
+
+def test_each_image_has_its_number_of_dead_modules():
+    modules = np.eye(1000, dtype=bool)
+    number = np.array([0, 1, 5, 0, 3])
+    dead = draw_modules(modules, number, np.random.default_rng(1))
+    assert_array_equal(dead.sum(axis=1), number)
 
 
 def test_dead_pixels_are_as_many_as_asked_for():
@@ -315,12 +369,16 @@ def killed():
 @pytest.mark.parametrize(
     ("pixels", "rings"), [("all", 0), ("cleaned", 0), ("cleaned", 1), ("cleaned", 3)]
 )
+@pytest.mark.parametrize("background", ["none", "background"])
 def test_dead_pixels_enter_the_network_as_missing_ones(
-    killed, lst_lattice, image, charge, reference, pixels, rings
+    killed, lst_lattice, image, charge, reference, pixels, rings, background
 ):
     """Whatever is made of charges and times: 0, and nothing of them in other pixels."""
     card = InputCard(
         image=image,
+        charge_reference=background,
+        charge_unit="p.e." if background == "none" else "noise",
+        background_rings=1,
         charge=charge,
         charge_scale=2.0,
         peak_time_reference=reference,

@@ -16,6 +16,9 @@ def test_all_of_the_input_can_be_configured():
     """Nothing of the configuration is lost on the way to the model file."""
     settings = {
         "image": "cleaned",
+        "charge_reference": "background",
+        "charge_unit": "noise",
+        "background_rings": 3,
         "charge": "arcsinh",
         "charge_scale": 5.0,
         "peak_time_reference": "image",
