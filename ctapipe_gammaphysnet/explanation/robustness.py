@@ -22,10 +22,7 @@ __all__ = [
 #: Disturbances of images: label for figures, values.
 DISTURBANCES = {
     "night_sky": ("Added night-sky noise / p.e.", (0.0, 0.5, 1.0, 2.0, 3.0, 4.0)),
-    "brightness": (
-        "Background noise squared, in units of the image's",
-        (1.0, 1.5, 2.0, 3.0, 5.0),
-    ),
+    "brightness": ("Night sky / the image's own", (1.0, 1.5, 2.0, 3.0, 5.0)),
     "pedestal": ("Added pedestal / p.e.", (-0.5, -0.2, 0.0, 0.2, 0.5)),
     "dead_pixels": ("Share of dead pixels", (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)),
     "gain": ("Factor of the charge", (0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3)),

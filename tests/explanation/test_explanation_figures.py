@@ -141,7 +141,7 @@ def test_movements_are_drawn_against_the_disturbance(tmp_path):
     assert set(plots) == {"robustness_predictions", "robustness_heatmaps"}
     for figure in plots.values():
         figure.savefig(tmp_path / "robustness.png")
-        assert len(figure.axes) == 4
+        assert len(figure.axes) == len(DISTURBANCES)
         (line,) = figure.axes[0].get_lines()
         assert line.get_xdata().tolist() == list(DISTURBANCES["night_sky"][1])
 

@@ -117,7 +117,9 @@ def test_defaults_say_what_goes_in_and_out():
     network = make_card().networks[0]
     assert network.input.model_dump() == {
         "image": "raw",
+        "charge_reference": "none",
         "charge_unit": "p.e.",
+        "background_rings": 2,
         "charge": "linear",
         "charge_scale": 1.0,
         "peak_time_unit": "ns",
