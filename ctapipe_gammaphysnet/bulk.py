@@ -183,7 +183,10 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
             for tel_id in tel_ids:
                 _check_is_finite(dl1.path, chunk, tel_id, selected[tel_id])
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
-            *rows, inputs, has_pixels = zip(*block, strict=True)
+            *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
+            for tel_id, part, background in zip(*rows, backgrounds, strict=True):
+                altitude, _ = chunk.pointing[tel_id]
+                reconstructor.watch(name, tel_id, background, altitude[part])
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
             inputs = np.concatenate(inputs)
@@ -243,7 +246,7 @@ def _invalid_columns(kinds, n):
 def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
     """Read images of one telescope type, many at once, from one or more telescopes.
 
-    Yields lists of tel_id, rows, inputs, has_pixels.
+    Yields lists of tel_id, rows, inputs, has_pixels, background.
     """
     prepare = reconstructor.preparation_of(name)
     size = max(_IMAGES_PER_BLOCK, reconstructor.batch_size)

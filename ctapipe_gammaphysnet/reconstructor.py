@@ -22,6 +22,7 @@ from .dl2.columns import telescope_columns
 from .dl2.combination import combine_event, make_combiners
 from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
+from .events.background import Background
 from .events.event import (
     event_images,
     image_parameters,
@@ -30,10 +31,16 @@ from .events.event import (
     triggered_telescopes,
 )
 from .events.opening import check_source
-from .events.preparation import InputPreparation
 from .events.quality import ImageQualityQuery
 from .events.telescope_events import altitudes_of
 from .files.paths import FilePath
+from .model.domain import (
+    BACKGROUND_OUTSIDE,
+    POINTING_OUTSIDE,
+    DomainWatch,
+    OutsideDomainError,
+    WatchedPreparation,
+)
 from .model.errors import ModelFileError
 from .tasks import TASKS
 
@@ -120,6 +127,21 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         ),
     ).tag(config=True)
 
+    outside_domain = CaselessStrEnum(
+        ["warn", "error", "ignore"],
+        default_value="warn",
+        help=(
+            "What to do if images or pointing are not as in the network's training:"
+            " warn once for each telescope and cause, stop, or nothing. Medians of 50"
+            " images of a telescope are compared with the central 90 % of the"
+            " training's: the charge of pixels without signal must be within 0.1 p.e."
+            " of them, its noise within 10 %, and the fraction of missing pixels at"
+            " most 0.05 above. The altitude of the pointing must be within 5 deg of"
+            " one in training. What the network does not depend on is not compared."
+            " Images outside are counted."
+        ),
+    ).tag(config=True)
+
     stereo_combiner_cls = ComponentName(
         StereoCombiner,
         default_value="StereoMeanCombiner",
@@ -164,6 +186,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
         self.quality_query.record("image with enough finite pixels", 0)
+        self._watch = DomainWatch(self._report_outside, self.quality_query.record)
+        if any(map(self._is_watched, self._networks.values())):
+            self.quality_query.record(BACKGROUND_OUTSIDE, 0)
+            self.quality_query.record(POINTING_OUTSIDE, 0)
         for name in ("valid {}", "valid {} of the array"):
             for kind in self.stereo_combiners:
                 self.quality_query.record(name.format(kind), 0)
@@ -195,6 +221,12 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.kinds = [kind for kind in CONTAINERS if kind in kinds]
         #: Networks, by telescope type.
         self._networks = model.networks
+        self._preparations = {
+            name: WatchedPreparation(
+                network.predictor.prepare, self._is_watched(network)
+            )
+            for name, network in self._networks.items()
+        }
         #: Telescopes for which a warning of unknown pointing was given.
         self._warned_of_pointing = set()
         #: Name of the telescope type, for each telescope that has a network.
@@ -219,6 +251,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                 )
             if self.missing_network == "warn":
                 self.log.warning("%s: its events will not be valid", message)
+
+    def _is_watched(self, network):
+        return self.outside_domain != "ignore" and network.card.domain is not None
+
+    def _report_outside(self, text):
+        if self.outside_domain == "error":
+            raise OutsideDomainError(
+                f"{text}. To go on, set GammaPhysNetReconstructor.outside_domain to "
+                "'warn' or 'ignore'"
+            )
+        self.log.warning("%s", text)
 
     def __call__(self, event: ArrayEventContainer) -> None:
         """Predict, and fill the DL2 containers of telescopes and array.
@@ -265,12 +308,13 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         return self.quality_query(**columns).all()
 
     def _predict(self, event, name, tel_ids):
-        inputs, has_pixels = event_images(event, tel_ids, self.preparation_of(name))
+        prepare = self.preparation_of(name)
+        inputs, has_pixels, background = event_images(event, tel_ids, prepare)
+        pointing = self._pointing(event, name, tel_ids)
+        for row, tel_id in enumerate(tel_ids):
+            self.watch(name, tel_id, background, pointing[0], [row])
         columns = self.columns(
-            self.run_network(name, inputs),
-            has_pixels,
-            tel_ids,
-            *self._pointing(event, name, tel_ids),
+            self.run_network(name, inputs), has_pixels, tel_ids, *pointing
         )
         for row in np.flatnonzero(has_pixels):
             fill_telescope(event, tel_ids[row], self.prefix, columns, row)
@@ -307,7 +351,44 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         tasks = self._networks[name].card.network.tasks
         return any(TASKS[task].needs_pointing for task in tasks)
 
-    def preparation_of(self, name: str) -> InputPreparation:
+    def watch(
+        self,
+        name: str,
+        tel_id: int,
+        background: Background | None,
+        altitude: u.Quantity,
+        rows: list[int] | slice = slice(None),
+    ) -> None:
+        """Compare images and pointing of a telescope with the network's training.
+
+        Parameters
+        ----------
+        name : str
+            The telescope type.
+        tel_id : int
+            The telescope.
+        background : Background or None
+            Of its images, shape (n,); None if it is not known.
+        altitude : astropy.units.Quantity
+            Altitude of its pointing, shape (n,).
+        rows : list of int or slice
+            Which of them to compare.
+
+        Raises
+        ------
+        OutsideDomainError
+            If they are outside, and ``outside_domain`` is ``error``.
+        """
+        network = self._networks[name]
+        if not self._is_watched(network):
+            return
+        if background is not None:
+            part = Background(*(values[rows] for values in background))
+            self._watch.check_background(tel_id, network.card, part)
+        degrees = altitude[rows].to_value(u.deg)
+        self._watch.check_pointing(tel_id, network.card, degrees)
+
+    def preparation_of(self, name: str) -> WatchedPreparation:
         """Return the preparation of images for a telescope type's network.
 
         Parameters
@@ -317,10 +398,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
         Returns
         -------
-        InputPreparation
+        WatchedPreparation
             The preparation that the network's card describes.
         """
-        return self._networks[name].predictor.prepare
+        return self._preparations[name]
 
     def run_network(self, name: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run the network of a telescope type.

@@ -1,15 +1,34 @@
 """The background of images: pedestal and noise of pixels without light of a shower."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ..tasks.metric import CONTAINMENT
 
-__all__ = ["MIN_BACKGROUND_PIXELS", "measure_background"]
+__all__ = ["MIN_BACKGROUND_PIXELS", "Background", "measure_background"]
 
 #: With fewer pixels, the noise is not known to 25 %.
 MIN_BACKGROUND_PIXELS = 20
 #: Median, and ends of the central 68 %.
 _QUANTILES = (1 - CONTAINMENT) / 2, 0.5, (1 + CONTAINMENT) / 2
+
+
+class Background(NamedTuple):
+    """Pixels without light of a shower, in some images.
+
+    Attributes
+    ----------
+    pedestal_pe, noise_pe : numpy.ndarray
+        Median and standard deviation of their charge in p.e., shape (n,); NaN without
+        any such pixel.
+    missing : numpy.ndarray
+        Share of the camera's pixels that are missing, shape (n,).
+    """
+
+    pedestal_pe: np.ndarray
+    noise_pe: np.ndarray
+    missing: np.ndarray
 
 
 def measure_background(image, background):

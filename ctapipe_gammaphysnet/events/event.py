@@ -79,8 +79,8 @@ def event_images(event, tel_ids, prepare):
 
     Returns
     -------
-    inputs, has_pixels : numpy.ndarray
-        As returned by ``prepare``, in the order of ``tel_ids``.
+    tuple
+        What ``prepare`` returns, in the order of ``tel_ids``.
 
     Raises
     ------
@@ -95,8 +95,14 @@ def event_images(event, tel_ids, prepare):
     return prepare(
         [camera.image for camera in dl1],
         [camera.peak_time for camera in dl1],
-        [camera.image_mask for camera in dl1] if prepare.needs_mask else None,
+        _masks(dl1),
     )
+
+
+def _masks(dl1):
+    """Masks of the image cleaning; None if a telescope has none."""
+    masks = [camera.image_mask for camera in dl1]
+    return None if any(mask is None for mask in masks) else masks
 
 
 def _check_camera(event, tel_id, camera, prepare):

@@ -160,8 +160,8 @@ def prepare_images(reader, chunk, tel_id, rows, prepare):
 
     Returns
     -------
-    inputs, has_pixels : numpy.ndarray
-        As returned by ``prepare``.
+    tuple
+        What ``prepare`` returns.
 
     Raises
     ------

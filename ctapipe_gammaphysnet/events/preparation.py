@@ -8,7 +8,7 @@ import numpy as np
 from ctapipe.core import ToolConfigurationError
 from numpy.typing import ArrayLike
 
-from .background import MIN_BACKGROUND_PIXELS, measure_background
+from .background import MIN_BACKGROUND_PIXELS, Background, measure_background
 
 __all__ = [
     "InputPreparation",
@@ -112,10 +112,37 @@ class InputPreparation:
         time = self._scale_peak_time(time, charge, mask, entering)
         return np.stack([self._scale_charge(charge), time], axis=1), has_pixels
 
+    def background(
+        self, image: ArrayLike, peak_time: ArrayLike, image_mask: ArrayLike
+    ) -> Background:
+        """Measure the background of images.
+
+        Parameters
+        ----------
+        image : array_like
+            Charge in p.e., shape (n, n_pixels).
+        peak_time : array_like
+            Peak time in ns, shape (n, n_pixels).
+        image_mask : array_like
+            True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
+
+        Returns
+        -------
+        Background
+            Of the pixels that are neither missing nor in or near the mask.
+        """
+        image = np.asarray(image, np.float32)
+        present = present_pixels(image, np.asarray(peak_time))
+        mask = np.asarray(image_mask) & present
+        charge = measure_background(image, self._background_pixels(present, mask))
+        return Background(*charge, 1 - present.mean(axis=1))
+
+    def _background_pixels(self, present, mask):
+        return present & ~self._widened(mask, self._card.background_rings)
+
     def _relate(self, image, present, mask):
         """Charges relative to the background; whether it is known, shape (n,)."""
-        around = self._widened(mask, self._card.background_rings)
-        background = present & ~around
+        background = self._background_pixels(present, mask)
         pedestal, noise = measure_background(image, background)
         is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
         if self._card.charge_reference == "background":

@@ -34,6 +34,7 @@ __all__ = [
     "FORMAT_VERSION",
     "CameraCard",
     "CardError",
+    "DomainCard",
     "InputCard",
     "MemberCard",
     "ModelCard",
@@ -235,6 +236,41 @@ class InputCard(_Card):
         return self.charge_reference == "background" or self.charge_unit == "noise"
 
 
+#: 5 % quantile, median and 95 % quantile.
+Quantiles = Annotated[tuple[float, float, float], FailFast()]
+
+
+class DomainCard(_Card):
+    """Conditions of the images that a network was trained on, as augmented.
+
+    Quantiles are those of the images: 5 %, 50 % and 95 %.
+    """
+
+    pedestal_pe: Quantiles = Field(
+        description="Median charge of the background pixels of an image, p.e."
+    )
+    noise_pe: Quantiles = Field(
+        description="Half of the range that holds the central 68 % of the charges of "
+        "the background pixels of an image, p.e."
+    )
+    missing_pixels: Quantiles = Field(description="Fraction of missing pixels.")
+    peak_time_spread_ns: Quantiles = Field(
+        description="Standard deviation of the peak times of the background pixels, ns."
+    )
+    intensity_pe: Quantiles = Field(
+        description="Charge of the pixels in the image mask, p.e."
+    )
+    energy_tev: Annotated[tuple[float, float], FailFast()] = Field(
+        description="Lowest and highest energy of the gammas, TeV."
+    )
+    pointings_deg: Annotated[
+        tuple[tuple[float, float], ...], Field(max_length=10_000), FailFast()
+    ] = Field(
+        description="Altitudes and azimuths at which the telescopes pointed, to 0.1 "
+        "deg."
+    )
+
+
 def _meanings(tasks):
     return {task: TASKS[task].meaning for task in tasks}
 
@@ -256,6 +292,10 @@ class NetworkCard(_Card):
     telescope: TelescopeCard = Field(description="Telescope type it was trained for.")
     network: NetworkConfig = Field(description="Architecture of the network.")
     input: InputCard = Field(InputCard(), description="Input of the network.")
+    domain: DomainCard | None = Field(
+        None,
+        description="Conditions that the training saw; null if they were not recorded.",
+    )
     targets: dict[str, Text] = Field(
         default_factory=lambda data: _meanings(data["network"].tasks),
         description="Meaning of the outputs of each task.",

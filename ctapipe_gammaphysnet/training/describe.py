@@ -8,6 +8,8 @@ from importlib.metadata import version
 import numpy as np
 
 from ..events.showers import describe_showers
+from ..model.card import DomainCard
+from .index import TrainingDataError
 from .stream import read_images
 
 __all__ = [
@@ -17,30 +19,27 @@ __all__ = [
     "describe_software",
     "digest",
     "list_differences",
+    "measure_domain",
 ]
 
-#: The noise is measured in this many stretches of the index, of so many images each.
+#: The domain is measured in this many stretches of the index, of so many images each.
 _STRETCHES, _STRETCH = 10, 50
 
 
-def describe_data(paths, training, validation):
+def describe_data(training, validation):
     """Describe the training images.
 
     Parameters
     ----------
-    paths : sequence of pathlib.Path
-        The files, in the order of their numbers in the indices.
     training, validation : EventIndex
         The images.
 
     Returns
     -------
     dict of str to JSON value
-        Numbers of images, ranges of energy and pointing, noise of the pixels that the
-        image cleaning left out, and the showers.
+        Numbers of images, and the showers.
     """
     is_gamma = training.label == 0
-    noise = _noise(paths, training)
     return {
         "images": {
             "training signal": int(is_gamma.sum()),
@@ -48,34 +47,78 @@ def describe_data(paths, training, validation):
             "validation signal": int((validation.label == 0).sum()),
             "validation background": int((validation.label == 1).sum()),
         },
-        "energy range of gammas / TeV": _range(10.0 ** training.energy[is_gamma]),
-        "pointing altitude range / deg": _range(training.pointing[:, 0]),
-        "pointing azimuth range / deg": _range(training.pointing[:, 1]),
-        "noise / p.e. (5 %, median, 95 % of images)": (
-            np.quantile(noise, [0.05, 0.5, 0.95]).tolist() if len(noise) > 0 else None
-        ),
         "seen in training": describe_showers(training.shower),
     }
 
 
-def _range(values):
-    return [float(np.min(values)), float(np.max(values))] if len(values) else None
+def measure_domain(paths, index, prepare, augmentation):
+    """Measure the conditions of the images that networks are trained on.
 
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        The files, by their numbers in the index.
+    index : EventIndex
+        The images. Pedestal, noise and the like are measured on some hundreds.
+    prepare : InputPreparation
+        Makes the network's input of images.
+    augmentation : Augmentation
+        What is done to the images before.
 
-def _noise(paths, index):
-    """Standard deviation of the charge outside the cleaned pixels, of some images."""
-    starts = np.linspace(0, max(len(index) - _STRETCH, 0), _STRETCHES).astype(int)
-    rows = np.unique(
-        np.concatenate(
-            [np.arange(s, min(s + _STRETCH, len(index))) for s in np.unique(starts)]
+    Returns
+    -------
+    DomainCard or None
+        The conditions; None if no image has pixels without signal.
+
+    Raises
+    ------
+    TrainingDataError
+        If the network's input needs a background that the images don't have.
+    """
+    images = read_images(paths, index, _some_rows(len(index)))
+    image, peak_time, mask, _ = augmentation(*images[1:], {}, np.random.default_rng(0))
+    _, is_usable = prepare(image, peak_time, mask)
+    if not is_usable.any():
+        raise TrainingDataError(
+            "no image has noise in the pixels outside the image cleaning's mask, in "
+            "which InputTransformation.charge_unit and charge_reference measure. Use "
+            "images that are not zero-suppressed, or leave these options out"
         )
+    background = prepare.background(image, peak_time, mask)
+    is_known = np.isfinite(background.pedestal_pe)
+    if not is_known.any():
+        return None
+    times = np.where(mask, np.nan, peak_time)[is_known]
+    return DomainCard(
+        pedestal_pe=_quantiles(background.pedestal_pe[is_known]),
+        noise_pe=_quantiles(background.noise_pe[is_known]),
+        missing_pixels=_quantiles(background.missing),
+        peak_time_spread_ns=_quantiles(np.nanstd(times, axis=1)),
+        intensity_pe=_quantiles(np.where(mask, image, 0).sum(axis=1)),
+        energy_tev=_range(10.0 ** index.energy[index.label == 0]),
+        pointings_deg=_pointings(index),
     )
-    images = read_images(paths, index, rows)
-    outside = [
-        image[~mask & np.isfinite(image)]
-        for image, mask in zip(images.image, images.image_mask, strict=True)
-    ]
-    return np.array([charge.std() for charge in outside if len(charge) > 0])
+
+
+def _pointings(index):
+    """Altitudes and azimuths in deg, to 0.1 deg."""
+    known = index.pointing[np.isfinite(index.pointing).all(axis=1)].astype(float)
+    return tuple(map(tuple, np.unique(np.round(known, 1), axis=0).tolist()))
+
+
+def _some_rows(n):
+    """Choose stretches of rows over all of an index."""
+    starts = np.linspace(0, max(n - _STRETCH, 0), _STRETCHES).astype(int)
+    stretches = [np.arange(s, min(s + _STRETCH, n)) for s in np.unique(starts)]
+    return np.unique(np.concatenate(stretches))
+
+
+def _quantiles(values):
+    return tuple(np.quantile(values, [0.05, 0.5, 0.95]).tolist())
+
+
+def _range(values):
+    return float(np.min(values)), float(np.max(values))
 
 
 def digest(value):

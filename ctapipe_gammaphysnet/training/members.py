@@ -28,7 +28,7 @@ def check_same_training(path, old, new):
         file and what differs.
     """
     before, now = (card.model_dump(mode="json") for card in (old, new))
-    for part in ("telescope", "network", "input", "targets", "training"):
+    for part in ("telescope", "network", "input", "domain", "targets", "training"):
         if getattr(old, part) != getattr(new, part):
             found = list(list_differences(before[part], now[part]))
             texts = [t[:_CHARACTERS] + "…" * (len(t) > _CHARACTERS) for t in found]

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from ..events.opening import read_atmosphere
+from ..events.preparation import InputPreparation
 from ..events.quality import TrainingQualityQuery
 from ..files.inputs import with_labels
 from ..model.card import MemberCard, NetworkCard
 from ..model.telescope import describe_telescope
 from ..network import CameraLattice
 from .augmentation import Augmentation
-from .describe import describe_data, describe_settings, digest
+from .describe import describe_data, describe_settings, digest, measure_domain
 from .fit import TrainingSet
 from .recipe import InputTransformation
 from .sample import check_batch_size, check_training, check_validation, split_images
@@ -94,14 +95,17 @@ def prepare(plan, name, parent):
     )
     if plan.atmosphere is not None:
         settings["atmosphere"] = plan.atmosphere.name
+    lattice = CameraLattice.from_geometry(geometry)
+    card_of_input = InputTransformation(parent=parent).card()
+    preparation = InputPreparation(card_of_input, lattice)
     card = NetworkCard(
         telescope=describe_telescope(plan.telescopes[name]),
         network=plan.network,
-        input=InputTransformation(parent=parent).card(),
-        training=settings | describe_data(paths, training, validation),
+        input=card_of_input,
+        domain=measure_domain(paths, training, preparation, augmentation),
+        training=settings | describe_data(training, validation),
         members=tuple(MemberCard(seed=seed) for seed in plan.seeds),
     )
-    lattice = CameraLattice.from_geometry(geometry)
     data = TrainingSet(paths, training, validation, card, lattice, augmentation)
     return data, settings | {
         "network": card.network.model_dump(mode="json"),

@@ -150,11 +150,11 @@ def test_the_card_tells_how_it_was_trained(files, model):
     assert training["recipe"]["epochs"] == 12
     assert training["recipe"]["weight_decay"] == 1e-4
     assert training["files"]["signal"] == [files["training", "gamma"].name]
-    low, high = training["energy range of gammas / TeV"]
+    low, high = network.domain.energy_tev
     assert 0.03 <= low < 0.05
     assert 8 < high <= 10
-    assert training["pointing altitude range / deg"] == pytest.approx([70, 70])
-    _, noise, _ = training["noise / p.e. (5 %, median, 95 % of images)"]
+    assert network.domain.pointings_deg == ((70, 180),)
+    _, noise, _ = network.domain.noise_pe
     assert noise == pytest.approx(toy_sample.NOISE_PE, rel=0.1)
     n_selected = int(training["selection"][-1].split(": ")[-1])
     assert sum(training["images"].values()) == n_selected

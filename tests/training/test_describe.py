@@ -6,15 +6,21 @@ import numpy as np
 import pytest
 import toy_sample
 from conftest import small_cameras
+from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 
+from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.showers import is_among, is_for_validation
-from ctapipe_gammaphysnet.training.describe import describe_data, digest
-from ctapipe_gammaphysnet.training.index import EventIndex, read_index
+from ctapipe_gammaphysnet.model.card import InputCard
+from ctapipe_gammaphysnet.network import CameraLattice
+from ctapipe_gammaphysnet.training import describe
+from ctapipe_gammaphysnet.training.augmentation import Augmentation
+from ctapipe_gammaphysnet.training.describe import describe_data, digest, measure_domain
+from ctapipe_gammaphysnet.training.index import EventIndex, TrainingDataError, read_index
+from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"
-NOISE = "noise / p.e. (5 %, median, 95 % of images)"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,20 @@ def sides(files):
 
 @pytest.fixture(scope="module")
 def description(files, sides):
-    return json.loads(json.dumps(describe_data(files, *sides)))
+    return json.loads(json.dumps(describe_data(*sides)))
+
+
+def measure(files, index, input=None, **augmentation):
+    subarray = SubarrayDescription.from_hdf(files[0])
+    geometry = subarray.tel[1].camera.geometry
+    lattice = CameraLattice.from_geometry(geometry)
+    prepare = InputPreparation(input or InputCard(background_rings=0), lattice)
+    return measure_domain(files, index, prepare, Augmentation(geometry, **augmentation))
+
+
+@pytest.fixture(scope="module")
+def domain(files, sides):
+    return measure(files, sides[0])
 
 
 def test_images_are_counted(description, sides):
@@ -63,8 +82,8 @@ def test_images_are_counted(description, sides):
     assert min(description["images"].values()) > 3
 
 
-def test_ranges_are_those_of_the_training(description, files, sides):
-    low, high = description["energy range of gammas / TeV"]
+def test_ranges_are_those_of_the_training(domain, files, sides):
+    low, high = domain.energy_tev
     energies = read_table(files[0], "/simulation/event/subarray/shower")["true_energy"]
     for limit in (low, high):
         assert np.isclose(energies, limit, rtol=1e-6).any()
@@ -72,19 +91,49 @@ def test_ranges_are_those_of_the_training(description, files, sides):
     assert np.log10([low, high]) == pytest.approx(
         [gammas.energy.min(), gammas.energy.max()], abs=1e-6
     )
-    altitudes = description["pointing altitude range / deg"]
-    assert altitudes == pytest.approx([60, 70], abs=1e-4)
-    azimuths = description["pointing azimuth range / deg"]
-    assert azimuths == pytest.approx([180, 180], abs=1e-4)
+    assert domain.pointings_deg == ((60, 180), (70, 180))
 
 
-def test_the_noise_is_that_of_the_simulation(description):
+def test_the_noise_is_that_of_the_simulation(domain):
     """Outside the cleaned pixels, where faint ones of showers add a little."""
-    low, median, high = description[NOISE]
+    low, median, high = domain.noise_pe
     # Of some 50 pixels, a standard deviation is known to 10 %.
-    assert low == pytest.approx(1, rel=0.25)
+    assert low == pytest.approx(1, rel=0.3)
     assert 1 < median < 3
-    assert high == pytest.approx(3, rel=0.25)
+    assert high == pytest.approx(3, rel=0.3)
+    low, median, high = domain.pedestal_pe
+    assert -1 < low < 0 < high < 1
+    assert domain.missing_pixels == (0, 0, 0)
+
+
+def test_the_domain_is_that_of_the_augmented_images(files, sides, domain):
+    shifted = measure(files, sides[0], pedestal_pe=[2.0, 2.0])
+    for new, old in zip(shifted.pedestal_pe, domain.pedestal_pe, strict=True):
+        assert new - old == pytest.approx(2, abs=1e-4)
+    broken = measure(files, sides[0], dead_pixel_fraction=0.2)
+    assert broken.missing_pixels[1] == pytest.approx(0.1, abs=0.03)
+    noisy = measure(files, sides[0], noise_pe=[5.0, 5.0])
+    assert noisy.noise_pe[1] == pytest.approx(5, rel=0.15)
+
+
+def test_intensities_are_those_of_the_images(files, sides, domain):
+    index = sides[0]
+    images = read_images(files, index, np.arange(len(index)))
+    intensity = np.where(images.image_mask, images.image, 0).sum(axis=1)
+    assert domain.intensity_pe == pytest.approx(
+        np.quantile(intensity, [0.05, 0.5, 0.95]), rel=1e-3
+    )
+
+
+def test_images_without_noise_cannot_be_in_units_of_it(files, sides, monkeypatch):
+    def zero_suppressed(*args):
+        images = read_images(*args)
+        return images._replace(image=np.where(images.image_mask, images.image, 0))
+
+    monkeypatch.setattr(describe, "read_images", zero_suppressed)
+    card = InputCard(charge_unit="noise", background_rings=0)
+    with pytest.raises(TrainingDataError, match="not zero-suppressed"):
+        measure(files, sides[0], card)
 
 
 def test_the_showers_of_the_training_are_recognised(description, sides):
@@ -99,17 +148,17 @@ def test_no_validation_and_no_background_are_described(files, sides):
     training, _ = sides
     nothing = training.select(slice(0))
     gammas = training.select(training.label == 0)
-    images = describe_data(files, gammas, nothing)["images"]
+    images = describe_data(gammas, nothing)["images"]
     assert list(images.values()) == [len(gammas), 0, 0, 0]
 
 
 def test_of_many_images_the_noise_is_that_of_all_files(files, sides):
     """Though only some are looked at."""
-    training, validation = sides
+    training, _ = sides
     many = training.select(np.repeat(np.arange(len(training)), 400))
-    low, _, high = describe_data(files, many, validation)[NOISE]
-    assert low == pytest.approx(1, rel=0.25)
-    assert high == pytest.approx(3, rel=0.25)
+    low, _, high = measure(files, many).noise_pe
+    assert low == pytest.approx(1, rel=0.3)
+    assert high == pytest.approx(3, rel=0.3)
 
 
 def test_the_digest_tells_values_apart():

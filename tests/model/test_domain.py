@@ -1,0 +1,125 @@
+"""What lies outside of the training's conditions is found, and nothing else."""
+
+import numpy as np
+import pytest
+
+from ctapipe_gammaphysnet.events.background import Background
+from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
+from ctapipe_gammaphysnet.model.domain import (
+    BACKGROUND_OUTSIDE,
+    POINTING_OUTSIDE,
+    DomainWatch,
+    find_departures,
+    is_pointing_inside,
+)
+
+# As the image extractor LocalPeakWindowSum leaves them in a camera of 1855 pixels.
+PEDESTAL, NOISE = 1.62, 1.18
+PEDESTAL_SPREAD, NOISE_SPREAD = 0.04, 0.03
+QUANTILES = np.array([-1.645, 0, 1.645])
+DOMAIN = DomainCard(
+    pedestal_pe=tuple(PEDESTAL + PEDESTAL_SPREAD * QUANTILES),
+    noise_pe=tuple(NOISE + NOISE_SPREAD * QUANTILES),
+    missing_pixels=(0.0, 0.0, 0.01),
+    peak_time_spread_ns=(9.0, 10.0, 11.0),
+    intensity_pe=(60.0, 200.0, 3000.0),
+    energy_tev=(0.02, 10.0),
+    pointings_deg=((70.0, 180.0), (60.0, 0.0)),
+)
+
+
+class Network:
+    """What is read of a network's card."""
+
+    def __init__(self, domain=DOMAIN, **card):
+        self.domain, self.input = domain, InputCard(**card)
+
+
+def images(rng, n=1000, pedestal=0.0, gain=1.0, missing=0.0):
+    """Background of images like those of the training, or of another pedestal."""
+    light = rng.exponential(0.02, n)  # of showers, outside the mask
+    return Background(
+        gain * (rng.normal(PEDESTAL, PEDESTAL_SPREAD, n) + light) + pedestal,
+        gain * (rng.normal(NOISE, NOISE_SPREAD, n) + light),
+        np.full(n, missing),
+    )
+
+
+def watch_run(network, background):
+    """Watch images one by one, as in an event loop; return the texts and counts."""
+    texts, counts = [], {}
+    watch = DomainWatch(texts.append, lambda name, n: counts.update({name: n}))
+    for row in range(len(background.missing)):
+        part = Background(*(values[[row]] for values in background))
+        watch.check_background(1, network, part)
+    return texts, counts
+
+
+def test_images_like_those_of_the_training_are_not_outside():
+    rng = np.random.default_rng(0)
+    alarms = sum(bool(watch_run(Network(), images(rng))[0]) for _ in range(100))
+    assert alarms == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"pedestal": 0.2}, "median charge"),
+        ({"pedestal": -0.2}, "median charge"),
+        ({"gain": 1.2}, "noise of pixels"),
+        ({"gain": 0.8}, "noise of pixels"),
+        ({"missing": 0.1}, "10 % of the pixels are missing"),
+    ],
+)
+def test_other_images_are_found_in_each_run(change, cause):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        texts, counts = watch_run(Network(), images(rng, **change))
+        assert sum(cause in text for text in texts) == 1
+        assert len(texts) == len(set(texts)) <= 2
+        assert counts[BACKGROUND_OUTSIDE] == 50
+
+
+def test_what_the_network_does_not_depend_on_is_not_compared():
+    background = images(np.random.default_rng(2), pedestal=1.0)
+    assert [d.cause for d in find_departures(Network(), background)] == ["pedestal"]
+    assert find_departures(Network(charge_reference="background"), background) == []
+
+
+def test_a_text_has_both_numbers_and_what_to_do():
+    background = images(np.random.default_rng(2), pedestal=0.5)
+    ((text, *_), _) = watch_run(Network(), background)
+    assert text.startswith("telescope 1 is outside")
+    assert "is 2.1" in text
+    assert "in training 1.55 to 1.69 p.e." in text
+    assert "charge_reference=background" in text
+
+
+def test_few_images_are_not_judged():
+    background = images(np.random.default_rng(2), n=49, pedestal=2.0)
+    assert watch_run(Network(), background) == ([], {})
+
+
+def test_images_without_any_background_are_outside():
+    nothing = Background(np.full(60, np.nan), np.full(60, np.nan), np.ones(60))
+    causes = [departure.cause for departure in find_departures(Network(), nothing)]
+    assert causes == ["pedestal", "noise", "missing pixels"]
+
+
+def test_altitudes_within_5_deg_of_one_in_training_are_inside():
+    altitude = np.array([76.0, 75.0, 70.0, 64.9, 60.0, 55.0, 54.0, 40.0, np.nan])
+    inside = [False, True, True, True, True, True, False, False, True]
+    assert is_pointing_inside(DOMAIN, altitude).tolist() == inside
+    unknown = DOMAIN.model_copy(update={"pointings_deg": ()})
+    assert is_pointing_inside(unknown, altitude).all()
+
+
+def test_another_altitude_is_reported_once_and_counted():
+    texts, counts = [], []
+    watch = DomainWatch(texts.append, lambda *count: counts.append(count))
+    for altitude in (70.0, 50.0, 50.0):
+        watch.check_pointing(3, Network(), np.array([altitude]))
+    assert counts == [(POINTING_OUTSIDE, 1)] * 2
+    (text,) = texts
+    assert "telescope 3" in text
+    assert "50.0 deg, in training 60.0 to 70.0 deg" in text
