@@ -75,8 +75,8 @@ class InputPreparation:
         inputs : numpy.ndarray
             Charge and peak time, shape (n, 2, n_pixels), float32.
         has_pixels : numpy.ndarray
-            False for images whose pixels are all missing, or, if charges are relative to
-            the background, of which it is not known, shape (n,), bool.
+            False for images whose pixels are all missing, or whose background is
+            unknown if the network needs it, shape (n,), bool.
 
         Raises
         ------

@@ -17,7 +17,11 @@ from ctapipe_gammaphysnet.network import CameraLattice
 from ctapipe_gammaphysnet.training import describe
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
 from ctapipe_gammaphysnet.training.describe import describe_data, digest, measure_domain
-from ctapipe_gammaphysnet.training.index import EventIndex, TrainingDataError, read_index
+from ctapipe_gammaphysnet.training.index import (
+    EventIndex,
+    TrainingDataError,
+    read_index,
+)
 from ctapipe_gammaphysnet.training.stream import read_images
 
 TYPE = "LST_LST_ToyCam"

@@ -1,0 +1,146 @@
+"""A network that is applied outside of its training's conditions says so."""
+
+import numpy as np
+import pytest
+from ctapipe.core import run_tool
+from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import EventSource, read_table
+
+from ctapipe_gammaphysnet.events.preparation import InputPreparation
+from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
+from ctapipe_gammaphysnet.model.domain import (
+    BACKGROUND_OUTSIDE,
+    POINTING_OUTSIDE,
+    OutsideDomainError,
+)
+from ctapipe_gammaphysnet.model.file import Model, write_model
+from ctapipe_gammaphysnet.network import CameraLattice
+from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+
+SAMPLE = "examples/data/sample_gamma.dl1.h5"
+
+
+@pytest.fixture(scope="module")
+def sample(pytestconfig):
+    return pytestconfig.rootpath / SAMPLE
+
+
+@pytest.fixture(scope="module")
+def subarray(sample):
+    return SubarrayDescription.from_hdf(sample)
+
+
+@pytest.fixture(scope="module")
+def domain(sample, subarray):
+    """The conditions of the sample's own images."""
+    geometry = subarray.tel[1].camera.geometry
+    prepare = InputPreparation(InputCard(), CameraLattice.from_geometry(geometry))
+    table = read_table(sample, "/dl1/event/telescope/images/tel_001")
+    background = prepare.background(
+        *(table[name] for name in ("image", "peak_time", "image_mask"))
+    )
+    spread = [0.05, 0.5, 0.95]
+    return DomainCard(
+        pedestal_pe=tuple(np.quantile(background.pedestal_pe, spread)),
+        noise_pe=tuple(np.quantile(background.noise_pe, spread)),
+        missing_pixels=(0.0, 0.0, 0.0),
+        peak_time_spread_ns=(9.0, 10.0, 11.0),
+        intensity_pe=(50.0, 100.0, 5000.0),
+        energy_tev=(0.02, 10.0),
+        pointings_deg=((70.0, 180.0),),
+    )
+
+
+@pytest.fixture
+def write(make_model, subarray, domain, tmp_path):
+    """Write a model whose domain is the sample's, or another."""
+
+    def write(**changes):
+        model = make_model(subarray.tel[1], image="cleaned")
+        (network,) = model.card.networks
+        update = {"domain": domain.model_copy(update=changes)}
+        networks = (network.model_copy(update=update),)
+        card = model.card.model_copy(update={"networks": networks})
+        path = tmp_path / "model.safetensors"
+        write_model(path, Model(card, model.weights))
+        return path
+
+    return write
+
+
+def run_events(sample, subarray, path, **options):
+    """Reconstruct in an event loop; return the counts of images."""
+    reconstruct = GammaPhysNetReconstructor(subarray, load_path=path, **options)
+    with EventSource(sample, allowed_tels=[1, 2, 3, 4]) as source:
+        for event in source:
+            reconstruct(event)
+    table = reconstruct.quality_query.to_table()
+    return dict(zip(table["criteria"], table["counts"], strict=True))
+
+
+def run_bulk(sample, path, output, *options):
+    argv = [f"--input={sample}", f"--model={path}", f"--output={output}"]
+    argv += [f"--provenance-log={output}.log", *options]
+    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
+
+
+def warnings(caplog):
+    return [r.message for r in caplog.records if "trained for" in r.message]
+
+
+def test_nothing_is_said_within_the_domain(
+    sample, subarray, write, caplog, capsys, tmp_path
+):
+    path = write()
+    counts = run_events(sample, subarray, path)
+    assert counts[BACKGROUND_OUTSIDE] == counts[POINTING_OUTSIDE] == 0
+    assert warnings(caplog) == []
+    run_bulk(sample, path, tmp_path / "sample.dl2.h5")
+    assert "is outside" not in capsys.readouterr().err
+
+
+def test_both_ways_warn_once_for_a_telescope_and_cause(
+    sample, subarray, write, caplog, capsys, tmp_path
+):
+    path = write(pedestal_pe=(0.0, 0.0, 0.0), pointings_deg=((50.0, 180.0),))
+    counts = run_events(sample, subarray, path)
+    assert counts[BACKGROUND_OUTSIDE] >= 50
+    assert counts[POINTING_OUTSIDE] == counts["image with enough finite pixels"]
+    of_loop = warnings(caplog)
+    capsys.readouterr()
+    run_bulk(sample, path, tmp_path / "sample.dl2.h5")
+    of_bulk = capsys.readouterr().err.splitlines()
+    for texts in (of_loop, of_bulk):
+        for cause in ("altitude of 70.0 deg, in training 50.0 deg", "median charge"):
+            found = [text for text in texts if cause in text]
+            assert len(found) == 4
+            for tel_id in range(1, 5):
+                assert sum(f"telescope {tel_id} is outside" in t for t in found) == 1
+
+
+def test_it_may_be_an_error(sample, subarray, write, tmp_path):
+    path = write(noise_pe=(0.1, 0.1, 0.1))
+    with pytest.raises(OutsideDomainError, match="noise of pixels without signal"):
+        run_events(sample, subarray, path, outside_domain="error")
+    output = tmp_path / "sample.dl2.h5"
+    option = "--GammaPhysNetReconstructor.outside_domain=error"
+    with pytest.raises(OutsideDomainError, match="outside_domain to 'warn'"):
+        run_bulk(sample, path, output, option)
+    assert not output.exists()
+
+
+def test_it_may_be_ignored(sample, subarray, write, caplog):
+    path = write(noise_pe=(0.1, 0.1, 0.1), pointings_deg=((20.0, 0.0),))
+    counts = run_events(sample, subarray, path, outside_domain="ignore")
+    assert BACKGROUND_OUTSIDE not in counts
+    assert warnings(caplog) == []
+
+
+def test_models_of_unknown_training_are_not_compared(
+    sample, subarray, make_model, caplog, tmp_path
+):
+    path = tmp_path / "model.safetensors"
+    write_model(path, make_model(subarray.tel[1]))
+    assert BACKGROUND_OUTSIDE not in run_events(sample, subarray, path)
+    assert warnings(caplog) == []
