@@ -85,7 +85,8 @@ def main():
     print(f"{platform.processor() or platform.machine()}, one process")
     print(f"{args.particle}, E^-2 from 20 GeV to 10 TeV, {args.showers} showers\n")
     print(
-        "array   output of source  events  images  images/s  cascade  imaging  ctapipe"
+        "array   output of source  events  images  showers/s  images/s"
+        "  cascade  imaging  ctapipe"
     )
     with tempfile.TemporaryDirectory() as directory:
         warm_up = CARD.format(particle=args.particle, showers=5, array="lst1")
@@ -108,7 +109,8 @@ def main():
                 print(
                     f"{array:11}",
                     f"{'images' if dl1_images else 'waveforms':12}",
-                    f"{events:7} {images:7} {images / total:9.1f}",
+                    f"{events:7} {images:7}",
+                    f"{args.showers / total:10.1f} {images / total:9.1f}",
                     *(f"{share:8.0%}" for share in shares),
                 )
 
