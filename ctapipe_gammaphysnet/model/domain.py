@@ -123,7 +123,7 @@ def _median(values):
     return np.median(values) if len(values) > 0 else np.nan
 
 
-def is_pointing_inside(domain, altitude_deg):
+def is_pointing_inside(known_deg, altitude_deg):
     """Check whether the training saw showers at such altitudes.
 
     The azimuth changes only what the geomagnetic field does to showers, and is not
@@ -131,8 +131,8 @@ def is_pointing_inside(domain, altitude_deg):
 
     Parameters
     ----------
-    domain : DomainCard
-        Conditions of the training.
+    known_deg : numpy.ndarray
+        Altitudes of the training in deg, shape (n_known,); if empty, all are inside.
     altitude_deg : numpy.ndarray
         Altitude of the pointing in deg, shape (n,); NaN counts as inside.
 
@@ -141,10 +141,8 @@ def is_pointing_inside(domain, altitude_deg):
     numpy.ndarray
         Whether the training has an altitude within the tolerance, shape (n,), bool.
     """
-    if not domain.pointings_deg:
-        return np.ones(len(altitude_deg), dtype=bool)
-    known = np.array([altitude for altitude, _ in domain.pointings_deg])
-    distance = np.abs(altitude_deg[:, np.newaxis] - known).min(axis=1)
+    distance = np.abs(altitude_deg[:, np.newaxis] - known_deg)
+    distance = distance.min(axis=1, initial=np.inf if len(known_deg) > 0 else 0)
     return ~(distance > ALTITUDE_TOLERANCE_DEG)
 
 
@@ -205,6 +203,7 @@ class DomainWatch:
         self._report, self._count = report, count
         self._seen = {}
         self._reported = set()
+        self._altitudes = {}
 
     def check_background(self, tel_id, network, background):
         """Check images of a telescope.
@@ -241,15 +240,18 @@ class DomainWatch:
         tel_id : int
             The telescope.
         network : NetworkCard
-            Card of its network, with its domain.
+            As for `check_background`.
         altitude_deg : numpy.ndarray
             Altitude of its pointing in deg, shape (n,).
         """
-        outside = ~is_pointing_inside(network.domain, altitude_deg)
+        if tel_id not in self._altitudes:
+            known = {altitude for altitude, _ in network.domain.pointings_deg}
+            self._altitudes[tel_id] = np.array(sorted(known))
+        known = self._altitudes[tel_id]
+        outside = ~is_pointing_inside(known, altitude_deg)
         if not outside.any():
             return
         self._count(POINTING_OUTSIDE, outside.sum())
-        known = sorted({altitude for altitude, _ in network.domain.pointings_deg})
         self._tell(
             tel_id,
             "pointing",
