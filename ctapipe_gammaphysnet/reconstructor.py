@@ -132,7 +132,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         default_value="warn",
         help=(
             "What to do if images or pointing are not as in the network's training:"
-            " warn once for each telescope and cause, stop, or nothing. Medians of 50"
+            " warn once for each telescope and cause, stop, or nothing. Medians of 20"
             " images of a telescope are compared with the central 90 % of the"
             " training's: the charge of pixels without signal must be within 0.1 p.e."
             " of them, its noise within 10 %, and the fraction of missing pixels at"
@@ -185,7 +185,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         # The table has all counts, in this order, even those that stay 0.
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
-        self.quality_query.record("image with enough finite pixels", 0)
+        self.quality_query.record("image that the network can use", 0)
         self._watch = DomainWatch(self._report_outside, self.quality_query.record)
         if any(map(self._is_watched, self._networks.values())):
             self.quality_query.record(BACKGROUND_OUTSIDE, 0)
@@ -448,7 +448,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         dict of str to dict of str to array
             As `dl2.columns.telescope_columns` returns them.
         """
-        self.quality_query.record("image with enough finite pixels", has_pixels.sum())
+        self.quality_query.record("image that the network can use", has_pixels.sum())
         index = self.subarray.tel_ids_to_indices(tel_ids)
         columns = telescope_columns(
             outputs,

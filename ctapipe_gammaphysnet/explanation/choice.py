@@ -86,7 +86,7 @@ def why_unranked(images, explainers, rank_by):
     elif lacks_pointing:
         reason = f"without the pointing no error of the {ranked} is known"
     else:
-        reason = f"no error of the {ranked} is known. {TASKS[ranked].advice}"
+        reason = f"no error of the {ranked} is known: {TASKS[ranked].advice}"
     others = [
         task.error
         for name, task in TASKS.items()

@@ -267,7 +267,7 @@ class DomainCard(_Card):
         tuple[tuple[float, float], ...], Field(max_length=10_000), FailFast()
     ] = Field(
         description="Altitudes and azimuths at which the telescopes pointed, to 0.1 "
-        "deg."
+        "deg, or to 1 and 10 deg if they are more than 1000."
     )
 
 

@@ -88,10 +88,27 @@ def _summary(network):
         "architecture": network.network.model_dump(mode="json"),
         "input": network.input.model_dump(),
         "targets": network.targets,
+        "domain": _domain(network.domain),
         "training": network.training,
         "members": {
             f"seed {member.seed}": member.training for member in network.members
         },
+    }
+
+
+def _domain(domain):
+    if domain is None:
+        return "not recorded: data are not compared with the training's conditions"
+    quantiles = "5 %, median, 95 %"
+    return {
+        f"pedestal / p.e. ({quantiles})": list(domain.pedestal_pe),
+        f"noise / p.e. ({quantiles})": list(domain.noise_pe),
+        f"missing pixels ({quantiles})": list(domain.missing_pixels),
+        f"spread of peak times / ns ({quantiles})": list(domain.peak_time_spread_ns),
+        f"intensity / p.e. ({quantiles})": list(domain.intensity_pe),
+        "energies of gammas / TeV": list(domain.energy_tev),
+        "altitudes / deg": sorted({altitude for altitude, _ in domain.pointings_deg}),
+        "azimuths / deg": sorted({azimuth for _, azimuth in domain.pointings_deg}),
     }
 
 

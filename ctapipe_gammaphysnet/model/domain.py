@@ -31,8 +31,8 @@ MISSING_TOLERANCE = 0.05
 #: Outside begins this far from the nearest altitude of the training.
 ALTITUDE_TOLERANCE_DEG = 5
 #: Images of a telescope whose medians are compared. A median of so many scatters by
-#: less than a fifth of the tolerances, and one bright shower does not move it.
-_IMAGES = 50
+#: less than a fifth of the tolerances, and bright showers do not move it.
+_IMAGES = 20
 
 
 class OutsideDomainError(ToolConfigurationError):
@@ -70,18 +70,22 @@ def find_departures(network, background):
         The conditions whose medians are outside. What the network's input does not
         depend on is left out.
     """
-    checks = [_check_noise, _check_missing]
-    if network.input.charge_reference == "none":
-        checks.insert(0, _check_pedestal)
     medians = Background(*(_median(values) for values in background))
-    found = (check(network.domain, medians) for check in checks)
+    checks = _check_pedestal, _check_noise, _check_missing
+    found = (check(network, medians) for check in checks)
     return [departure for departure in found if departure is not None]
 
 
-def _check_pedestal(domain, background):
-    low, _, high = domain.pedestal_pe
+def _check_pedestal(network, background):
+    if network.input.charge_reference == "background":
+        return None
+    low, _, high = network.domain.pedestal_pe
     pedestal = background.pedestal_pe
-    if low - PEDESTAL_TOLERANCE_PE <= pedestal <= high + PEDESTAL_TOLERANCE_PE:
+    # It is not a number without any pixel, which the noise tells.
+    if not (
+        pedestal < low - PEDESTAL_TOLERANCE_PE
+        or pedestal > high + PEDESTAL_TOLERANCE_PE
+    ):
         return None
     return Departure(
         "pedestal",
@@ -92,21 +96,36 @@ def _check_pedestal(domain, background):
     )
 
 
-def _check_noise(domain, background):
-    low, _, high = domain.noise_pe
+def _check_noise(network, background):
+    low, _, high = network.domain.noise_pe
     noise = background.noise_pe
     if low / (1 + NOISE_TOLERANCE) <= noise <= high * (1 + NOISE_TOLERANCE):
         return None
-    return Departure(
-        "noise",
-        f"the noise of pixels without signal is {noise:.2f} p.e., in training "
-        f"{low:.2f} to {high:.2f} p.e.: another gain, night sky or image extractor. "
-        "Use a network trained on such images, or with Augmentation.noise_pe",
+    if not noise > 0:
+        text = "pixels without signal have no noise: zero-suppressed images?"
+    else:
+        text = (
+            f"the noise of pixels without signal is {noise:.2f} p.e., in training "
+            f"{low:.2f} to {high:.2f} p.e. {_noise_advice(network.input)}"
+        )
+    return Departure("noise", text)
+
+
+def _noise_advice(card):
+    if card.charge_unit == "noise":
+        return (
+            "Another gain would not matter to this network, another night sky does: "
+            "Augmentation.noise_pe"
+        )
+    return (
+        "If it is the gain, use a network trained with Augmentation.gain or "
+        "InputTransformation.charge_unit=noise; if it is the night sky, with "
+        "Augmentation.noise_pe"
     )
 
 
-def _check_missing(domain, background):
-    high = domain.missing_pixels[-1]
+def _check_missing(network, background):
+    high = network.domain.missing_pixels[-1]
     if background.missing <= high + MISSING_TOLERANCE:
         return None
     return Departure(
@@ -201,7 +220,7 @@ class DomainWatch:
 
     def __init__(self, report, count):
         self._report, self._count = report, count
-        self._seen = {}
+        self._rest = {}
         self._reported = set()
         self._altitudes = {}
 
@@ -217,20 +236,24 @@ class DomainWatch:
         background : Background
             Of its images, shape (n,).
         """
-        seen = self._seen.setdefault(tel_id, [])
-        seen.append(background)
-        n_images = sum(len(part.missing) for part in seen)
-        if n_images < _IMAGES:
-            return
-        del self._seen[tel_id]
-        joined = Background(
-            *(np.concatenate(parts) for parts in zip(*seen, strict=True))
-        )
-        found = find_departures(network, joined)
+        rest = self._rest.get(tel_id)
+        if rest is not None:
+            pairs = zip(rest, background, strict=True)
+            background = Background(*map(np.concatenate, pairs))
+        n_images = len(background.missing)
+        for start in range(0, n_images - _IMAGES + 1, _IMAGES):
+            stop = start + _IMAGES
+            block = Background(*(values[start:stop] for values in background))
+            self._check_block(tel_id, network, block)
+        start = n_images - n_images % _IMAGES
+        self._rest[tel_id] = Background(*(values[start:] for values in background))
+
+    def _check_block(self, tel_id, network, background):
+        found = find_departures(network, background)
         if found:
-            self._count(BACKGROUND_OUTSIDE, n_images)
+            self._count(BACKGROUND_OUTSIDE, _IMAGES)
         for cause, text in found:
-            self._tell(tel_id, cause, f"in {n_images} images, {text}")
+            self._tell(tel_id, cause, f"in {_IMAGES} images, {text}")
 
     def check_pointing(self, tel_id, network, altitude_deg):
         """Check the pointing of a telescope at some events.
@@ -252,11 +275,13 @@ class DomainWatch:
         if not outside.any():
             return
         self._count(POINTING_OUTSIDE, outside.sum())
+        altitude = altitude_deg[outside][0]
+        nearest = known[np.abs(known - altitude).argmin()]
         self._tell(
             tel_id,
             "pointing",
-            f"it points to an altitude of {altitude_deg[outside][0]:.1f} deg, in "
-            f"training {_describe(known)} deg. Use a network trained at such altitudes",
+            f"it points to an altitude of {altitude:.1f} deg, the nearest in training "
+            f"is {nearest:.1f} deg. Use a network trained at such altitudes",
         )
 
     def _tell(self, tel_id, cause, text):
@@ -266,9 +291,3 @@ class DomainWatch:
                 f"telescope {tel_id} is outside of what its network was trained for: "
                 f"{text}. Its predictions may be far off"
             )
-
-
-def _describe(altitudes):
-    if len(altitudes) == 1:
-        return f"{altitudes[0]:.1f}"
-    return f"{altitudes[0]:.1f} to {altitudes[-1]:.1f}"

@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from ..events.preparation import present_pixels
 from ..events.showers import describe_showers
 from ..model.card import DomainCard
 from .index import TrainingDataError
@@ -24,6 +25,8 @@ __all__ = [
 
 #: The domain is measured in this many stretches of the index, of so many images each.
 _STRETCHES, _STRETCH = 10, 50
+#: Different pointings that a card lists exactly.
+_POINTINGS = 1000
 
 
 def describe_data(training, validation):
@@ -88,22 +91,27 @@ def measure_domain(paths, index, prepare, augmentation):
     is_known = np.isfinite(background.pedestal_pe)
     if not is_known.any():
         return None
-    times = np.where(mask, np.nan, peak_time)[is_known]
+    present = present_pixels(image, peak_time)
+    times = np.where(present & ~mask, peak_time, np.nan)[is_known]
+    intensity = np.where(present & mask, image, 0).sum(axis=1)
     return DomainCard(
         pedestal_pe=_quantiles(background.pedestal_pe[is_known]),
         noise_pe=_quantiles(background.noise_pe[is_known]),
         missing_pixels=_quantiles(background.missing),
         peak_time_spread_ns=_quantiles(np.nanstd(times, axis=1)),
-        intensity_pe=_quantiles(np.where(mask, image, 0).sum(axis=1)),
+        intensity_pe=_quantiles(intensity),
         energy_tev=_range(10.0 ** index.energy[index.label == 0]),
         pointings_deg=_pointings(index),
     )
 
 
 def _pointings(index):
-    """Altitudes and azimuths in deg, to 0.1 deg."""
+    """Altitudes and azimuths in deg, to 0.1 deg, or to 1 deg and 10 deg if many."""
     known = index.pointing[np.isfinite(index.pointing).all(axis=1)].astype(float)
-    return tuple(map(tuple, np.unique(np.round(known, 1), axis=0).tolist()))
+    different = np.unique(np.round(known, 1), axis=0)
+    if len(different) > _POINTINGS:
+        different = np.unique(np.round(different / [1, 10]) * [1, 10], axis=0)
+    return tuple(map(tuple, different.tolist()))
 
 
 def _some_rows(n):

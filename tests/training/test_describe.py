@@ -1,6 +1,7 @@
 """What a model card says of a training is true."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,35 @@ def test_intensities_are_those_of_the_images(files, sides, domain):
     assert domain.intensity_pe == pytest.approx(
         np.quantile(intensity, [0.05, 0.5, 0.95]), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_broken_pixels_do_not_count(files, sides, domain, monkeypatch, value):
+    def broken(*args):
+        images = read_images(*args)
+        brightest = images.image.argmax(axis=1)[:, np.newaxis]
+        charge, time = images.image.copy(), images.peak_time.copy()
+        np.put_along_axis(charge, brightest, np.float32(value), axis=1)
+        time[:, 0] = value
+        return images._replace(image=charge, peak_time=time)
+
+    monkeypatch.setattr(describe, "read_images", broken)
+    found = measure(files, sides[0])
+    assert found.intensity_pe[1] < domain.intensity_pe[1]
+    assert found.missing_pixels[1] > 0
+    np.testing.assert_allclose(found.noise_pe, domain.noise_pe, rtol=0.2)
+
+
+def test_very_many_pointings_are_listed_coarsely(files, sides):
+    rng = np.random.default_rng(0)
+    index = sides[0].select(np.repeat(np.arange(len(sides[0])), 400))
+    pointing = rng.uniform([50, 0], [70, 360], (len(index), 2))
+    index = replace(index, pointing=pointing.astype(np.float32))
+    found = np.array(measure(files, index).pointings_deg)
+    assert len(found) <= 21 * 37
+    altitude = np.sort(pointing[:, 0])
+    nearest = np.abs(altitude[:, np.newaxis] - np.unique(found[:, 0])).min(axis=1)
+    assert nearest.max() <= 0.56
 
 
 def test_images_without_noise_cannot_be_in_units_of_it(files, sides, monkeypatch):
