@@ -93,7 +93,7 @@ def _to_range(value, unit, kind, example):
     """Read a quantity, or the two limits of a range."""
     if not isinstance(value, list | tuple):
         return _to_quantity(value, unit, kind, example)
-    example = f"{example}, or with both limits of a range as [{example}, {example}]"
+    example = f"{example}, or with both limits of a range: [lowest, highest]"
     if len(value) != 2:
         raise ValueError(f"is not two limits; write it like {example}")
     low, high = (_to_quantity(limit, unit, kind, example) for limit in value)

@@ -199,8 +199,8 @@ class InputTransformation(Component):
         default_value="none",
         help=(
             "What is subtracted from the charges: nothing, or the median of the pixels"
-            " without light of the shower, in each image (``background``). The network"
-            " then withstands another pedestal."
+            " without light of the shower, in each image (``background``). Predictions"
+            " then do not depend on a pedestal that all pixels have."
         ),
     ).tag(config=True)
 
@@ -210,8 +210,8 @@ class InputTransformation(Component):
         help=(
             "Unit of the charges: p.e., or the noise of the pixels without light of the"
             " shower, in each image (``noise``): half of the range that holds their"
-            " central 68 %. The network then withstands another gain, and a somewhat"
-            " brighter night sky."
+            " central 68 %. Predictions then do not depend on the gain. The night sky"
+            " becomes the unit of the light: a brighter one lowers the energies."
         ),
     ).tag(config=True)
 
