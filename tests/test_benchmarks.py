@@ -1,15 +1,16 @@
 """The benchmarks run, and count the arithmetic right. How fast is for them to say."""
 
 import importlib
-import os
 import sys
 import time
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy_sample as toy
+from official_files import DATA, REASON
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 
@@ -210,17 +211,49 @@ def test_a_quantity_outside_its_range_is_marked_and_counted(load, capsys):
     assert capsys.readouterr().out.count("OUTSIDE") == 2
 
 
+@pytest.mark.skipif(not list(DATA.glob("*.corsika.zst")), reason=REASON)
 def test_photons_of_an_official_file_make_its_light(load):
-    data = Path(
-        os.environ.get(
-            "CTAPIPE_GAMMAPHYSNET_TEST_DATA", Path(__file__).parents[2] / "shared/data"
-        )
-    )
-    if not list(data.glob("*.corsika.zst")):
-        pytest.skip("needs photons of CORSIKA, which the repository does not carry")
-    checks = list(load("simulation_official").check_official(data))
+    checks = list(load("simulation_official").check_official(DATA))
     assert len(checks) == 5
     assert_passed(checks)
+
+
+def test_photons_from_the_focus_are_seen_as_parallel(load):
+    """Those of a point in focus, on the axis, wherever they hit the dish."""
+    official = load("simulation_official")
+    x_cm, y_cm = np.random.default_rng(0).uniform(-1000, 1000, (2, 50))
+    away = np.column_stack([x_cm, y_cm, np.full(50, -100 * official.LST.focus_m)])
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    bunches = {"x": x_cm, "y": y_cm, "cx": away[:, 0], "cy": away[:, 1]}
+    rays = official.rays_of(bunches | {"time": np.arange(50.0)})
+    np.testing.assert_allclose(rays[:, :3], [[0, 0, -1]] * 50, atol=1e-5)
+    np.testing.assert_array_equal(rays[:, 3], np.arange(50))
+
+
+def test_a_share_of_the_light_leaves_that_share_of_the_photons(load):
+    official = load("simulation_official")
+    band_nm = (300.0, 500.0)
+    emitted = official.yield_of_photons("la_palma", 1.0, band_nm)
+    photons = {
+        "site": "la_palma",
+        "band_nm": band_nm,
+        "bunches": {"photons": np.array([5.0, 2.0]), "zem": np.array([8e5, 12e5])},
+    }
+    left = official.surviving_each(photons, 0.3 * emitted)
+    np.testing.assert_allclose(left, [1.5, 0.6])
+
+
+def test_an_image_has_the_shape_of_itself(load):
+    official = load("simulation_official")
+    geometry = official.make_subarray("lst1", "la_palma").tel[1].camera.geometry
+    x, y = geometry.pix_x.to_value("m"), geometry.pix_y.to_value("m")
+    image = np.rint(90 * np.exp(-((x / 0.2) ** 2) - (y / 0.1) ** 2)).astype(int)
+    (same,) = official.compare_shapes(image, geometry, [image] * 10)
+    np.testing.assert_allclose(same, 0, atol=1e-9)
+    wider = np.rint(90 * np.exp(-((x / 0.2) ** 2) - (y / 0.12) ** 2)).astype(int)
+    (other,) = official.compare_shapes(image, geometry, [wider] * 20)
+    assert other[0] == pytest.approx(np.log(1.2), abs=0.05)
+    assert other[1] == pytest.approx(0, abs=0.05)
 
 
 def test_a_folder_without_official_files_is_an_error(load, tmp_path):

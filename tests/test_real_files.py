@@ -3,23 +3,16 @@
 They are few images. The tests show that the chain works, not how well.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from ctapipe.core import run_tool
 from ctapipe.io import EventSource, TableLoader
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
+from official_files import DATA, REASON
 
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
-DATA = Path(
-    os.environ.get(
-        "CTAPIPE_GAMMAPHYSNET_TEST_DATA", Path(__file__).parents[2] / "shared/data"
-    )
-)
 GAMMAS = "gamma_prod6_lst_nectarcam.simtel.zst"
 PROTONS = "proton_lst_flashcam_run202.simtel.zst"
 SST = "gamma_prod4_sst1m_run102.simtel.gz"
@@ -32,8 +25,7 @@ SIMTEL_OPTIONS = (
 
 pytestmark = pytest.mark.skipif(
     not all((DATA / name).exists() for name in FILES),
-    reason="needs simulation files that the repository does not carry: set "
-    "CTAPIPE_GAMMAPHYSNET_TEST_DATA to their folder",
+    reason=REASON,
 )
 
 

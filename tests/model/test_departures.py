@@ -7,6 +7,7 @@ import pytest
 
 from ctapipe_gammaphysnet.events.background import Background
 from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
+from ctapipe_gammaphysnet.model.card_text import format_card
 from ctapipe_gammaphysnet.model.domain import (
     BACKGROUND_OUTSIDE,
     POINTING_OUTSIDE,
@@ -152,3 +153,13 @@ def test_another_altitude_is_reported_once_and_counted():
     (text,) = texts
     assert "telescope 3" in text
     assert "50.0 deg, the nearest in training is 60.0 deg" in text
+
+
+def test_a_card_shows_its_domain(make_model, toy_subarray):
+    card = make_model(toy_subarray.tel[1]).card
+    assert "domain: not recorded" in format_card(card)
+    network = card.networks[0].model_copy(update={"domain": DOMAIN})
+    text = format_card(card.model_copy(update={"networks": (network,)}))
+    assert "not recorded" not in text
+    assert "altitudes / deg: 60.0, 70.0" in text
+    assert "energies of gammas / TeV: 0.02, 10.0" in text

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ctapipe_gammaphysnet.files.locks import locked
-from ctapipe_gammaphysnet.model.card import InputCard, is_complete
+from ctapipe_gammaphysnet.model.card import DomainCard, InputCard, is_complete
+from ctapipe_gammaphysnet.model.errors import ModelFileError
 from ctapipe_gammaphysnet.model.file import read_model, write_model
 from ctapipe_gammaphysnet.training.members import add_members
 
@@ -53,6 +54,28 @@ def assert_weights(model, expected):
         assert weights.keys() == source.weights[0][member].keys()
         for name, values in weights.items():
             np.testing.assert_array_equal(values, source.weights[0][member][name])
+
+
+def domain(pedestal):
+    quantiles = (pedestal, pedestal, pedestal)
+    return DomainCard(
+        pedestal_pe=quantiles,
+        noise_pe=(1.0, 1.0, 1.0),
+        missing_pixels=(0.0, 0.0, 0.0),
+        peak_time_spread_ns=(9.0, 9.0, 9.0),
+        intensity_pe=(50.0, 100.0, 900.0),
+        energy_tev=(0.1, 1.0),
+        pointings_deg=((70.0, 180.0),),
+    )
+
+
+def test_members_of_other_conditions_are_refused(path, make_model, toycam):
+    new = make_model(toycam, seed=2)
+    write_model(path, change(read_model(path), domain=domain(1.5)), overwrite=True)
+    with pytest.raises(ModelFileError, match="'domain' of the model card"):
+        add_members(path, change(new, domain=domain(0.0)))
+    added = add_members(path, change(new, domain=domain(1.5)))
+    assert seeds_of(added) == [0, 1, 2]
 
 
 def test_new_members_come_after_those_in_the_file(path, make_model, toycam):
