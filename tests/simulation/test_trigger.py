@@ -303,6 +303,15 @@ def test_a_majority_must_be_in_the_same_pixels_for_both_samples(nectarcam, major
     assert trigger_time(recorded, majority) == -1
 
 
+def test_two_samples_with_a_pause_between_them_do_not_trigger(nectarcam, majority):
+    recorded = dark(nectarcam)
+    recorded[majority.triples[700], 5] = 1e3
+    recorded[majority.triples[700], 7] = 1e3
+    assert trigger_time(recorded, majority) == -1
+    recorded[majority.triples[700], 8] = 1e3
+    assert trigger_time(recorded, majority) == 8
+
+
 @pytest.mark.parametrize(("photoelectrons", "triggers"), [(4.0, False), (7.0, True)])
 def test_a_majority_of_pulses(nectarcam, photoelectrons, triggers):
     """Those of the camera, which are above their threshold for 2 ns if they are 6.6
