@@ -53,6 +53,9 @@ ENERGY_RANGE_GEV = {
 MIN_ALTITUDE = 30 * u.deg
 #: Lowest altitude from which showers may come.
 MIN_SHOWER_ALTITUDE = 20 * u.deg
+#: Cameras of CTAO see up to 5 deg from the pointing, and light of a shower is spread
+#: over some degrees.
+MAX_SOURCE_OFFSET = 10 * u.deg
 MAX_REUSE = 100
 
 _DIFFUSE = {"view_cone": "5 deg", "scatter_radius": "500 m"}
@@ -126,7 +129,34 @@ def _one_or_several(value, validate):
         return validate(value)
     if not value:
         raise ValueError("is an empty list; name at least one pointing")
-    return tuple(validate(pointing) for pointing in value)
+    return tuple(
+        _entry(number, pointing, validate) for number, pointing in enumerate(value, 1)
+    )
+
+
+def _entry(number, pointing, validate):
+    """Read one pointing of a list, so that errors name it."""
+    try:
+        return validate(pointing)
+    except ValidationError as err:
+        details = [
+            {
+                "type": error["type"],
+                "loc": (f"entry {number}", *error["loc"]),
+                "input": error["input"],
+                "ctx": error.get("ctx", {}),
+            }
+            for error in err.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data(err.title, details) from None
+
+
+def _is_off_axis(offset):
+    """Check whether an offset is given that is not 0."""
+    try:
+        return u.Quantity(offset).value != 0
+    except (TypeError, ValueError):
+        return False  # it is reported with the other errors
 
 
 def _angle_or_random(value, validate):
@@ -188,7 +218,7 @@ class AirShowerCard(_Section):
     source_offset: Angle = Field(
         "0 deg",
         description="Angle between a point source and the pointing, instead of a "
-        "view_cone. Default 0 deg.",
+        "view_cone; at most 10 deg. Default 0 deg, which is no such source.",
     )
     position_angle: Annotated[Angle, WrapValidator(_angle_or_random)] = Field(
         "random",
@@ -232,7 +262,7 @@ class AirShowerCard(_Section):
         array = values.get("array")
         n_telescopes = len(ARRAYS[array if array in list(ARRAYS) else "lst1"])
         defaults = defaults | {"multiplicity": min(2, n_telescopes)}
-        if "source_offset" in values:
+        if _is_off_axis(values.get("source_offset", 0)):
             defaults = defaults | {"view_cone": "0 deg"}
         return defaults | values
 
@@ -286,6 +316,11 @@ class AirShowerCard(_Section):
         if source_offset > 0 * u.deg and view_cone > 0 * u.deg:
             raise ValueError(
                 "is of a point source, and view_cone of diffuse showers; give only one"
+            )
+        if source_offset > MAX_SOURCE_OFFSET:
+            raise ValueError(
+                f"must be at most {MAX_SOURCE_OFFSET:g}: further off, no telescope "
+                "sees the source"
             )
         return source_offset
 

@@ -65,9 +65,10 @@ def check_range(value, low, high, advice=""):
     ValueError
         If it is outside.
     """
-    for limit in limits(value):
-        if not low <= limit <= high:
-            raise ValueError(f"must be from {low:g} to {high:g}{advice}")
+    outside = [limit for limit in limits(value) if not low <= limit <= high]
+    if outside:
+        which = f", and {outside[0]:g} is not" if isinstance(value, Range) else ""
+        raise ValueError(f"must be from {low:g} to {high:g}{advice}{which}")
     return value
 
 
@@ -96,10 +97,22 @@ def _to_range(value, unit, kind, example):
     example = f"{example}, or with both limits of a range: [lowest, highest]"
     if len(value) != 2:
         raise ValueError(f"is not two limits; write it like {example}")
-    low, high = (_to_quantity(limit, unit, kind, example) for limit in value)
+    names = "lowest", "highest"
+    low, high = (
+        _to_limit(name, limit, unit, kind, example)
+        for name, limit in zip(names, value, strict=True)
+    )
     if high < low:
         raise ValueError("must have the lower limit first")
     return Range(low, high)
+
+
+def _to_limit(name, limit, unit, kind, example):
+    """Read one limit of a range."""
+    try:
+        return _to_quantity(limit, unit, kind, example)
+    except ValueError as err:
+        raise ValueError(f"has a {name} limit that {err}") from None
 
 
 def _quantity(unit, kind, example):

@@ -16,7 +16,13 @@ from .instruments import SITES
 from .optics import MIRRORS, Mirror, pointing_axes, reflect
 from .particles import Particle
 from .primaries import draw_primary
-from .trigger import REGIONS, TriggerRegions, may_trigger, trigger_time
+from .trigger import (
+    REGIONS,
+    TriggerRegions,
+    may_trigger,
+    trigger_time,
+    under_night_sky,
+)
 from .vectors import from_altaz
 
 __all__ = ["ArrayEvent", "Production", "TelescopeEvent"]
@@ -140,7 +146,8 @@ class Production:
         night_sky_per_ns = float(conditions.night_sky_rate.to_value("1/ns"))
         instruments = tuple(
             instrument._replace(
-                camera=instrument.camera._replace(night_sky_per_ns=night_sky_per_ns)
+                camera=instrument.camera._replace(night_sky_per_ns=night_sky_per_ns),
+                regions=under_night_sky(instrument.regions, night_sky_per_ns),
             )
             for instrument in self._instruments
         )

@@ -23,6 +23,7 @@ __all__ = [
     "may_trigger",
     "sum_regions",
     "trigger_time",
+    "under_night_sky",
 ]
 
 MODULE_PIXELS = 7
@@ -33,6 +34,10 @@ CLIP = 6.0  # photoelectrons that count in a pixel at most
 # public simulation files of CTAO's sixth production.
 PIXEL_THRESHOLD = 4.2  # photoelectrons that arrive at once
 PIXEL_SAMPLES = 2  # in a row, which all signals of 2 ns have
+
+# Up to this night sky, two thirds of a threshold are at least four standard deviations
+# of its light in a region.
+_DARK_PER_NS = 0.4
 
 
 class TriggerRegions(NamedTuple):
@@ -55,7 +60,7 @@ class TriggerRegions(NamedTuple):
     """Number of samples in a row that must be above the threshold."""
 
     fewest: float
-    """Photoelectrons in a region, without which it does not trigger."""
+    """Photoelectrons of a shower in a region, without which it does not trigger."""
 
 
 def _modules(geometry):
@@ -147,6 +152,28 @@ def majority_regions(geometry, pulse):
     )
 
 
+def under_night_sky(regions, night_sky_per_ns):
+    """
+    Count on the light that a bright night sky adds to that of a shower.
+
+    Parameters
+    ----------
+    regions : TriggerRegions
+        The trigger regions under a dark sky, of which a third of the threshold must be
+        the shower's light.
+    night_sky_per_ns : float
+        Photoelectrons from the night sky per ns in each pixel.
+
+    Returns
+    -------
+    TriggerRegions
+        The same regions. Of the shower they need less, since the night sky may bring
+        more: as many of its standard deviations as under the brightest dark sky.
+    """
+    from_sky = 2 * regions.fewest * max(1, night_sky_per_ns / _DARK_PER_NS) ** 0.5
+    return regions._replace(fewest=max(1.0, 3 * regions.fewest - from_sky))
+
+
 def _peak(pulse):
     """Largest sample of a pulse, on average over its phases."""
     return pulse.max(axis=1).mean()
@@ -196,8 +223,8 @@ def may_trigger(pixel, regions):
     Returns
     -------
     bool
-        False if no region has a third of what it needs: the rest would be five standard
-        deviations of a dark night sky.
+        False if no region has enough of the shower's light: the rest would be four or
+        more standard deviations of the night sky.
     """
     counts = np.zeros(_n_modules(regions), np.int64)
     for p in pixel:

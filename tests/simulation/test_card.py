@@ -127,6 +127,7 @@ def test_source_offset(read):
     assert card.position_angle == 90 * u.deg
     proton = "particle: proton\nshowers: 1\nseed: 1\nsource_offset: 1 deg"
     assert read(proton).view_cone == 0 * u.deg
+    assert read(proton.replace("1 deg", "0 deg")).view_cone == 5 * u.deg
 
 
 def test_cards_are_frozen_and_compare_by_value(read):
@@ -180,17 +181,17 @@ def test_cards_are_frozen_and_compare_by_value(read):
         ("pointing: {altitude: 91 deg}", "pointing.altitude", "91 deg must be from 30"),
         ("pointing: {azimuth: 400 deg}", "pointing.azimuth", "400 deg must be from"),
         ("pointing: []", "pointing", "is an empty list; name at least one"),
-        ("pointing: [70 deg]", "pointing", "'70 deg' must be given as keys"),
+        ("pointing: [70 deg]", "pointing.entry 1", "'70 deg' must be given as keys"),
         (
             "pointing: [{altitude: 70 deg}, {altitude: 20 deg}]",
-            "pointing.altitude",
+            "pointing.entry 2.altitude",
             "20 deg must be from 30 deg",
         ),
-        ("pointing: [{alt: 70 deg}]", "pointing.alt", "use altitude, azimuth"),
+        ("pointing: [{alt: 70 deg}]", "pointing.entry 1.alt", "use altitude, azimuth"),
         (
             "pointing: {altitude: [29 deg, 70 deg]}",
             "pointing.altitude",
-            "must be from 30 deg to 90 deg above the horizon",
+            "must be from 30 deg to 90 deg above the horizon.*, and 29 deg is not",
         ),
         ("pointing: {altitude: [70 deg]}", "pointing.altitude", "is not two limits"),
         (
@@ -201,13 +202,18 @@ def test_cards_are_frozen_and_compare_by_value(read):
         (
             "pointing: {altitude: [40, 70]}",
             "pointing.altitude",
-            "has no unit; write it",
+            "has a lowest limit that has no unit; write it",
         ),
-        ("night_sky_rate: [0.2 GHz, 11 GHz]", "night_sky_rate", "must be from 0 GHz"),
-        ("night_sky_rate: [0.2 GHz, 2 m]", "night_sky_rate", "is not a rate"),
+        ("night_sky_rate: [0.2 GHz, 11 GHz]", "night_sky_rate", "and 11 GHz is not"),
+        (
+            "night_sky_rate: [0.2 GHz, 2 m]",
+            "night_sky_rate",
+            "has a highest limit that is not a rate",
+        ),
         ("scatter_radius: [1 m, 2 m]", "scatter_radius", "has no unit; write it like"),
         ("source_offset: -1 deg", "source_offset", "-1 deg must not be negative"),
         ("source_offset: 51 deg", "source_offset", "51 deg must be at most 50 deg"),
+        ("source_offset: 11 deg", "source_offset", "must be at most 10 deg: further"),
         (
             "view_cone: 1 deg\nsource_offset: 1 deg",
             "source_offset",

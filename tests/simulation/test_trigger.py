@@ -8,12 +8,13 @@ import pytest
 from ctapipe.instrument import CameraGeometry
 
 from ctapipe_gammaphysnet.simulation import trigger
-from ctapipe_gammaphysnet.simulation.camera import make_camera
+from ctapipe_gammaphysnet.simulation.camera import make_camera, waveforms
 from ctapipe_gammaphysnet.simulation.trigger import (
     majority_regions,
     may_trigger,
     sum_regions,
     trigger_time,
+    under_night_sky,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -331,3 +332,25 @@ def test_what_is_too_faint_for_a_majority_is_not_simulated(majority):
     # three triples that have no pixel in common, with 4 photoelectrons each
     apart = np.repeat(majority.triples[[9, 900, 1900], 0], 4)
     assert not may_trigger(apart, majority)
+
+
+def test_a_bright_night_sky_helps_faint_light_over_the_threshold(majority):
+    """Under a dark sky nothing changes; no light of a shower is not its image."""
+    for dark_sky in (0.0, 0.24, 0.4):
+        assert under_night_sky(majority, dark_sky).fewest == pytest.approx(4.2)
+    brighter = under_night_sky(majority, 0.6).fewest
+    assert brighter == pytest.approx(4.2 * (3 - 2 * np.sqrt(1.5)))
+    assert under_night_sky(majority, 10.0).fewest == 1
+
+
+def test_faint_light_under_a_bright_night_sky_is_simulated(lstcam):
+    """A fifth of the threshold, which then triggers more often than not."""
+    camera = make_camera(lstcam, N_SAMPLES, 2.4)
+    regions = sum_regions(lstcam, camera.pulse)
+    pixel = np.flatnonzero(regions.module == regions.triples[40, 0])[:5]
+    time_ns = np.full(len(pixel), 12.0)
+    rng = np.random.default_rng(1)
+    recorded = [waveforms(rng, pixel, time_ns, camera) for _ in range(20)]
+    assert np.mean([trigger_time(each, regions) >= 0 for each in recorded]) > 0.5
+    assert not may_trigger(pixel, regions)
+    assert may_trigger(pixel, under_night_sky(regions, 2.4))
