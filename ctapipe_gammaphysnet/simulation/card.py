@@ -154,8 +154,8 @@ def _entry(number, pointing, validate):
 def _is_off_axis(offset):
     """Check whether an offset is given that is not 0."""
     try:
-        return u.Quantity(offset).value != 0
-    except (TypeError, ValueError):
+        return bool(u.Quantity(offset).value != 0)
+    except (TypeError, ValueError, ArithmeticError):
         return False  # it is reported with the other errors
 
 
@@ -291,6 +291,16 @@ class AirShowerCard(_Section):
             raise ValueError(f"must not be below energy_min, {energy_min:g}")
         return energy_max
 
+    @field_validator("source_offset")
+    @classmethod
+    def _source_is_seen(cls, source_offset):
+        if source_offset > MAX_SOURCE_OFFSET:
+            raise ValueError(
+                f"must be at most {MAX_SOURCE_OFFSET:g}: further off, no telescope "
+                "sees the source"
+            )
+        return source_offset
+
     @field_validator("view_cone", "source_offset")
     @classmethod
     def _showers_come_from_above(cls, offset, info: ValidationInfo):
@@ -316,11 +326,6 @@ class AirShowerCard(_Section):
         if source_offset > 0 * u.deg and view_cone > 0 * u.deg:
             raise ValueError(
                 "is of a point source, and view_cone of diffuse showers; give only one"
-            )
-        if source_offset > MAX_SOURCE_OFFSET:
-            raise ValueError(
-                f"must be at most {MAX_SOURCE_OFFSET:g}: further off, no telescope "
-                "sees the source"
             )
         return source_offset
 
