@@ -2,6 +2,7 @@
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import angular_separation
 from astropy.table import Column, Table
 from ctapipe.core import ToolConfigurationError
 
@@ -17,6 +18,11 @@ __all__ = [
     "read_events",
 ]
 
+#: Description of the column of the noise.
+NOISE = (
+    "noise of the pixels without light of the shower in photoelectrons; array: mean "
+    "of all images"
+)
 #: Number of array events that are read at once.
 _CHUNK = 5000
 #: Columns of an event: type, unit and description.
@@ -103,7 +109,7 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
     -------
     astropy.table.Table
         A row for each telescope event, telescope after telescope; without DL1
-        parameters the intensity is NaN.
+        parameters the intensity is NaN. The noise, which needs the images, is NaN.
 
     Raises
     ------
@@ -138,7 +144,26 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
             )
     optional = {name: (float, *task.truth[name]) for name, task in truth.items()}
     events = _join(parts, _COLUMNS | optional)
+    _add_conditions(events)
     return events[np.lexsort((events["row"], events["tel_id"]))]
+
+
+def _add_conditions(events):
+    """Add under which conditions showers were seen, as far as their truth tells."""
+    zenith = 90 * u.deg - events["pointing_alt"].quantity
+    offset = angular_separation(
+        events["true_az"].quantity,
+        events["true_alt"].quantity,
+        events["pointing_az"].quantity,
+        events["pointing_alt"].quantity,
+    )
+    for name, values, unit, description in (
+        ("zenith", zenith, u.deg, "angle between pointing and zenith"),
+        ("offset", offset, u.deg, "angle between true direction and pointing"),
+        ("noise", np.full(len(events), np.nan), None, NOISE),
+    ):
+        values = u.Quantity(values).to_value(unit or u.one)
+        events[name] = Column(values, unit=unit, description=description)
 
 
 def _join(parts, descriptions):
@@ -197,4 +222,10 @@ def merge_telescopes(events):
         number[known], weights=events["intensity"][known], minlength=len(merged)
     )
     merged["intensity"] = np.where(total > 0, total, np.nan)
+    known = np.isfinite(events["noise"])
+    count, total = (
+        np.bincount(number[known], weights=weights, minlength=len(merged))
+        for weights in (None, events["noise"][known])
+    )
+    merged["noise"] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return merged, number

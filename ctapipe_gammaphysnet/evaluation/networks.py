@@ -217,11 +217,15 @@ def predict_file(reader, networks, events, progress=None):
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    predictions : dict of str to numpy.ndarray
         Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness; NaN if not
         valid, shape (n_rows, n_events). The first row is the mean over the members, as
         in `GammaPhysNetReconstructor`; the members follow if there are several.
+    noise : numpy.ndarray
+        Noise of the pixels without light of the shower in p.e.; NaN for images that no
+        network sees, shape (n_events,).
     """
+    noise = np.full(len(events), np.nan)
     n_members = len(networks[0].card.members)
     n_rows = 1 + n_members if n_members > 1 else 1
     predictions = {
@@ -238,18 +242,19 @@ def predict_file(reader, networks, events, progress=None):
         check_pointing(reader.path, events[of_type])
         for start in range(0, len(of_type), _BLOCK):
             rows = of_type[start : start + _BLOCK]
-            found = _predict(reader, network.predictor, events[rows])
+            found, noise[rows] = _predict(reader, network.predictor, events[rows])
             for column, values in found.items():
                 predictions[column][:, rows] = values
             if progress is not None:
                 progress(len(rows))
-    return predictions
+    return predictions, noise
 
 
 def _predict(reader, predictor, events):
-    """Predictions of some events, as in `predict_file`."""
+    """Predictions of some events, and their noise, as in `predict_file`."""
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
-    inputs, has_pixels = predictor.prepare(*read_images(reader, *keys))
+    images = read_images(reader, *keys)
+    inputs, has_pixels = predictor.prepare(*images)
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
@@ -261,7 +266,7 @@ def _predict(reader, predictor, events):
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
-    return predictions
+    return predictions, predictor.prepare.background(*images).noise_pe
 
 
 def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):

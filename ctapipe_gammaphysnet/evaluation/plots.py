@@ -35,8 +35,25 @@ PUBLISHED_SOURCE = (
 )
 
 
+#: Conditions, and what is drawn against them.
+_CONDITIONS = {
+    "zenith": "Zenith angle of the pointing / deg",
+    "offset": "Angle between true direction and pointing / deg",
+    "noise": "Noise of the pixels without light of the shower / p.e.",
+}
+_AGAINST_CONDITIONS = ("angular_resolution", "energy_resolution", "energy_bias", "auc")
+
+
 @figure_style()
-def draw_all(results, cut, members=False, published=False, weighted=False, gaps=None):
+def draw_all(
+    results,
+    cut,
+    members=False,
+    published=False,
+    weighted=False,
+    gaps=None,
+    trained=None,
+):
     """Draw all plots for which there are data.
 
     Parameters
@@ -49,6 +66,8 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
         As for `write_evaluation`.
     gaps : dict of (str, str) to str, optional
         Why metrics are missing, for empty panels: as `find_gaps` returns it.
+    trained : dict of str to (float, float), optional
+        Range of each condition that all models saw in training; it is shaded.
 
     Returns
     -------
@@ -71,6 +90,7 @@ def draw_all(results, cut, members=False, published=False, weighted=False, gaps=
         plots["roc"] = _draw_roc(results, styles, cut)
         plots["gammaness"] = _draw_gammaness(results, styles, cut)
     plots |= _draw_separation(results, styles, members, gaps or {})
+    plots |= _draw_conditions(results, styles, members, trained or {})
     if weighted:
         for figure in plots.values():
             figure.suptitle("Events weighted to a spectrum", fontsize="medium")
@@ -313,3 +333,36 @@ def _draw_separation(results, styles, members, gaps):
         _legend(figure, axes, styles)
         plots[f"separation_{binning}"] = figure
     return plots
+
+
+def _draw_conditions(results, styles, members, trained):
+    """Metrics against the conditions that differ between the events."""
+    plots = {}
+    for binning, label in _CONDITIONS.items():
+        table = results[binning]
+        names = [name for name in _AGAINST_CONDITIONS if _is_known(table, name)]
+        if not names or len(np.unique(table[f"{binning}_center"])) < 2:
+            continue
+        figure, axes = _new_figure(2, -(-len(names) // 2), sharex=True)
+        for axis, name in zip(axes.flat, names, strict=False):
+            _draw_bins(axis, results, binning, name, styles, members)
+            _shade_training(axis, trained.get(binning))
+            if "bias" in name:
+                axis.axhline(0, color="black", linewidth=0.8)
+            elif name != "auc":
+                axis.set_ylim(bottom=0)
+            _label(axis, label, name)
+        for axis in list(axes.flat)[len(names) :]:
+            axis.remove()
+        _legend(figure, axes, styles)
+        plots[f"conditions_{binning}"] = figure
+    return plots
+
+
+def _shade_training(axis, limits):
+    """Shade the range of a training, without changing that of the axis."""
+    if limits is None:
+        return
+    shown = axis.get_xlim()
+    axis.axvspan(*limits, color="0.5", alpha=0.15, linewidth=0, label="training")
+    axis.set_xlim(shown)

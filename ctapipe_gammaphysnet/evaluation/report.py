@@ -16,6 +16,7 @@ from ..files.output import write_whole
 from . import plots
 from .gaps import describe_gaps, find_gaps
 from .metrics import label_of, metrics_in, with_spread
+from .results import CONDITIONS
 
 __all__ = [
     "FILES",
@@ -49,10 +50,15 @@ _CAPTIONS = {
     "same true energy.",
     "separation_intensity": "AUC, precision and recall of gammas and background of the "
     "same intensity.",
+    "conditions_zenith": "Against the zenith angle of the pointing. Grey: what the "
+    "models saw in training, as in the next two figures.",
+    "conditions_offset": "Against the angle between true direction and pointing.",
+    "conditions_noise": "Against the noise of the pixels without light of the shower.",
 }
 _TABLES = (
-    *("overall", "energy", "intensity"),
+    *("overall", "energy", "intensity", *CONDITIONS),
     *("members_overall", "members_energy", "members_intensity"),
+    *(f"members_{name}" for name in CONDITIONS),
     *("roc", "cuts", "gammaness", "events"),
 )
 #: Names of all files of a report, and of the list of those that were written.
@@ -107,7 +113,7 @@ def _describe_model(path, model):
 
 
 def write_evaluation(
-    folder, results, counts, settings, facts, members, published, weighted
+    folder, results, counts, settings, facts, members, published, weighted, trained=None
 ):
     """Write tables, figures and the report.
 
@@ -131,6 +137,8 @@ def write_evaluation(
         Whether to draw published resolutions of LST-1, for orientation.
     weighted : bool
         Whether the events are weighted to a spectrum.
+    trained : dict of str to (float, float), optional
+        As for `draw_all`.
 
     Returns
     -------
@@ -145,7 +153,7 @@ def write_evaluation(
     written = write_tables(results | {"events": counts}, folder)
     with collect_failures(failures, "figures"):
         figures = plots.draw_all(
-            results, settings.cut, members, published, weighted, gaps
+            results, settings.cut, members, published, weighted, gaps, trained
         )
     written += write_figures(figures, folder, failures)
     images = [path for path in written if path.suffix == ".png"]

@@ -8,7 +8,7 @@ from pyirf.binning import calculate_bin_indices
 from sklearn.metrics import roc_curve
 
 from ..tasks.particle import CLASS
-from .events import EvaluationError
+from .events import NOISE, EvaluationError
 from .metrics import (
     all_metrics,
     compute_metric,
@@ -17,13 +17,20 @@ from .metrics import (
     resampled_showers,
 )
 
-__all__ = ["Settings", "bin_edges", "evaluate"]
+__all__ = ["CONDITIONS", "Settings", "bin_edges", "evaluate"]
 
 #: Columns that events are binned in, with unit and description.
 _BINNED = {
     "energy": ("true_energy", "TeV", "true energy"),
     "intensity": ("intensity", "", "light in the image in photoelectrons"),
+    "zenith": ("zenith", "deg", "angle between pointing and zenith"),
+    "offset": ("offset", "deg", "angle between true direction and pointing"),
+    "noise": ("noise", "", NOISE),
 }
+#: Widths of the bins of conditions, in the units of their columns.
+CONDITIONS = {"zenith": 5.0, "offset": 0.5, "noise": 0.1}
+#: Bins of a condition at most, from the lowest value up.
+_MAX_BINS = 40
 #: Shares of the background classified as gamma, at which ROC curves are computed.
 _BACKGROUND = np.concatenate([np.geomspace(1e-4, 0.01, 41), np.linspace(0.02, 1, 99)])
 _CUTS = np.linspace(0, 1, 101)
@@ -103,11 +110,12 @@ def evaluate(sample, settings):
     dict of str to astropy.table.Table
         ``overall``, ``energy`` and ``intensity``: the metrics of each algorithm, for
         all events and in bins of true energy and of intensity, with their statistical
-        errors and, for several members, their mean and dispersion.
-        ``members_overall``, ``members_energy`` and ``members_intensity``: those of each
-        member. ``roc``, ``cuts`` and ``gammaness``: ROC curves, the effect of cuts on
-        the gammaness, and its distributions. Without background the last three have no
-        rows; without intensities ``intensity`` has none.
+        errors and, for several members, their mean and dispersion. ``zenith``,
+        ``offset`` and ``noise``: the same in bins of these conditions.
+        ``members_overall`` and so on: those of each member. ``roc``, ``cuts`` and
+        ``gammaness``: ROC curves, the effect of cuts on the gammaness, and its
+        distributions. Without background the last three have no rows; without
+        intensities ``intensity`` has none, without a condition its table has none.
     """
     edges = {
         "overall": None,
@@ -116,6 +124,8 @@ def evaluate(sample, settings):
     }
     if not np.isfinite(sample.events["intensity"]).any():
         edges["intensity"] = settings.intensity_edges[:1]
+    for name, width in CONDITIONS.items():
+        edges[name] = _condition_edges(sample.events[name], width)
     results = {}
     for name, its_edges in edges.items():
         results[name], results[f"members_{name}"] = _binned(
@@ -127,19 +137,32 @@ def evaluate(sample, settings):
     return results
 
 
+def _condition_edges(values, width):
+    """Edges of the bins around all known values, at multiples of the width."""
+    known = np.asarray(values)[np.isfinite(values)]
+    if len(known) == 0:
+        return np.zeros(1)
+    first, last = (int(limit // width) for limit in (known.min(), known.max()))
+    return width * np.arange(first, min(last, first + _MAX_BINS - 1) + 2)
+
+
 def _bins(sample, name, edges):
     """Rows of the events in each bin, and the columns with its edges."""
     if edges is None:
         return [np.arange(len(sample.events))], {}
     column, unit, description = _BINNED[name]
     index, _ = calculate_bin_indices(np.asarray(sample.events[column]), edges)
+    if name in CONDITIONS:
+        mean, centers = "mean", (edges[:-1] + edges[1:]) / 2
+    else:
+        mean, centers = "geometric mean", np.sqrt(edges[:-1] * edges[1:])
     columns = {
         f"{name}_low": Column(edges[:-1], unit=unit or None, description=description),
         f"{name}_high": Column(edges[1:], unit=unit or None, description=description),
         f"{name}_center": Column(
-            np.sqrt(edges[:-1] * edges[1:]),
+            centers,
             unit=unit or None,
-            description=f"{description}, geometric mean of the edges",
+            description=f"{description}, {mean} of the edges",
         ),
     }
     return [np.flatnonzero(index == i) for i in range(len(edges) - 1)], columns

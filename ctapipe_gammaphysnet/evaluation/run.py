@@ -13,7 +13,7 @@ from .results import evaluate
 from .sample import common_sample, read_sample
 from .spectra import weight_events
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "trained_range"]
 
 
 @dataclass(eq=False)
@@ -166,6 +166,7 @@ class Evaluation:
             members,
             published,
             any(self.spectra),
+            trained_range(n.card for of in self._networks().values() for n in of),
         )
         log.info("Valid predictions:\n%s", _text(self.counts))
         log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
@@ -174,6 +175,39 @@ class Evaluation:
         for failure in failures:
             log.error("Not drawn: %s", failure)
         return written, failures
+
+
+def trained_range(cards):
+    """Find the conditions that all of some networks saw in training.
+
+    Parameters
+    ----------
+    cards : iterable of NetworkCard
+        Cards of the networks.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Lowest and highest ``zenith`` in deg and ``noise`` in p.e.; empty if a card does
+        not say them, or if no condition is common to all.
+    """
+    domains = [card.domain for card in cards]
+    if not domains or None in domains:
+        return {}
+    ranges = {
+        "zenith": [
+            (90 - max(altitudes), 90 - min(altitudes))
+            for altitudes in ([alt for alt, _ in d.pointings_deg] for d in domains)
+            if altitudes
+        ],
+        "noise": [(d.noise_pe[0], d.noise_pe[-1]) for d in domains],
+    }
+    common = {
+        name: (max(low for low, _ in each), min(high for _, high in each))
+        for name, each in ranges.items()
+        if len(each) == len(domains)
+    }
+    return {name: limits for name, limits in common.items() if limits[0] <= limits[1]}
 
 
 def _text(table):

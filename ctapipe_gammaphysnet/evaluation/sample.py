@@ -97,13 +97,19 @@ def read_sample(path, level, telescope_events, models, references, progress=None
     Sample
         The events and the predictions.
     """
-    events, number = telescope_events, None
-    if level == "array":
-        events, number = merge_telescopes(telescope_events)
-    algorithms = []
+    telescope_events, algorithms, predicted = telescope_events.copy(), [], {}
     with open_events(path, "EQUIVALENT", needed=()) as reader:
         for name, networks in models.items():
-            predictions = predict_file(reader, networks, telescope_events, progress)
+            predicted[name], noise = predict_file(
+                reader, networks, telescope_events, progress
+            )
+            is_new = np.isnan(telescope_events["noise"])
+            telescope_events["noise"][is_new] = noise[is_new]
+        events, number = telescope_events, None
+        if level == "array":
+            events, number = merge_telescopes(telescope_events)
+        for name, networks in models.items():
+            predictions = predicted.pop(name)
             if level == "array":
                 intensity = np.asarray(telescope_events["intensity"])
                 predictions = combine_telescopes(

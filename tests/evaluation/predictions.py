@@ -23,6 +23,9 @@ def make_events(n_gammas, n_background, seed=0, energy=(0.1, 10.0), reuse=1):
             "shower": (np.arange(n_events) // reuse).astype(np.uint64),
             "true_energy": 10 ** rng.uniform(*np.log10(energy), n_events),
             "intensity": 10 ** rng.uniform(2, 4, n_events),
+            "zenith": rng.uniform(15, 30, n_events),
+            "offset": rng.uniform(0, 1.5, n_events),
+            "noise": rng.uniform(1.2, 1.5, n_events),
         }
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tables
 import toy_sample
+from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from ctapipe.io import read_table, write_table
 from predictions import make_algorithm, make_events, make_sample, plant
@@ -302,3 +303,35 @@ def test_predictions_that_are_not_finite_do_not_count(name):
         first = 3 if other == kind else 0
         np.testing.assert_array_equal(found[other][:, first:], values[:, first:])
         assert np.isfinite(values).all()
+
+
+def test_events_know_zenith_and_offset_of_their_showers(path):
+    events = read_events(path, 0, everything(), [1, 2])
+    pointing, true = (
+        SkyCoord(events[f"{name}_az"].quantity, events[f"{name}_alt"].quantity)
+        for name in ("pointing", "true")
+    )
+    np.testing.assert_allclose(events["zenith"], 90 - events["pointing_alt"])
+    np.testing.assert_allclose(
+        events["offset"].quantity, pointing.separation(true).to(u.deg), atol=1e-9
+    )
+    assert events["offset"].max() > 0.1
+    assert np.isnan(events["noise"]).all()
+
+
+def test_the_noise_of_an_array_event_is_the_mean_of_its_telescopes(path):
+    events = read_events(path, 0, everything(), [1, 2])
+    events["noise"] = np.where(events["tel_id"] == 1, 1.0, 2.0)
+    events["noise"][(events["tel_id"] == 2) & (events["event_id"] % 2 == 0)] = np.nan
+    merged, _ = merge_telescopes(events)
+    seen = {
+        key: set(events["tel_id"][events["event_id"] == key])
+        for key in merged["event_id"]
+    }
+    assert {1, 2} in seen.values()
+    for row in merged:
+        known = [
+            tel for tel in seen[row["event_id"]] if tel == 1 or row["event_id"] % 2
+        ]
+        expected = np.mean(known) if known else np.nan
+        np.testing.assert_equal(row["noise"], expected)

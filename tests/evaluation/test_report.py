@@ -119,6 +119,7 @@ def test_plots_show_what_was_computed(results, tmp_path):
     assert set(plots) == {
         *("resolution", "bias_impact", "roc", "gammaness"),
         *("separation_energy", "separation_intensity"),
+        *("conditions_zenith", "conditions_offset", "conditions_noise"),
     }
     angular, energy = plots["resolution"].axes
     assert angular.get_ylabel() == "Angular resolution / deg"
@@ -168,6 +169,7 @@ def test_gammas_alone_are_drawn():
     events = make_events(100, 0)
     sample = make_sample(events, make_algorithm("one", [plant(events)]))
     plots = draw_all(evaluate(sample, make_settings(n_resamples=2)), 0.5)
+    plots = {n: plot for n, plot in plots.items() if not n.startswith("conditions")}
     assert set(plots) == {"resolution", "bias_impact"}
 
 
@@ -200,3 +202,23 @@ def test_tables_are_there_or_it_is_an_error(tmp_path):
     for size in range(full // 20, full, full // 20):
         with full_disk(size), pytest.raises(OutputError, match="cannot be written"):
             write_tables(results, tmp_path)
+
+
+def test_what_training_saw_is_shaded(results):
+    plots = draw_all(results, 0.5, trained={"zenith": (20.0, 24.0)})
+    for axis in plots["conditions_zenith"].axes:
+        (shade,) = axis.patches
+        assert shade.get_x() == 20
+        assert shade.get_width() == 4
+        assert axis.get_xlim()[0] < 18
+    assert "training" in labels_of(plots["conditions_zenith"])
+    assert not plots["conditions_noise"].axes[0].patches
+
+
+def test_conditions_of_a_single_bin_are_not_drawn(sample):
+    events = sample.events.copy()
+    events["zenith"] = 20.5
+    one_bin = make_sample(events, *sample.algorithms)
+    plots = draw_all(evaluate(one_bin, make_settings(n_resamples=2)), 0.5)
+    assert "conditions_zenith" not in plots
+    assert "conditions_offset" in plots

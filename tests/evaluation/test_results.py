@@ -65,6 +65,40 @@ def test_what_was_planted_comes_back_in_each_bin():
     )
 
 
+@pytest.mark.parametrize(
+    ("condition", "width"), [("zenith", 5), ("offset", 0.5), ("noise", 0.1)]
+)
+def test_what_depends_on_a_condition_comes_back_in_its_bins(condition, width):
+    """Directions are worse by the square of the bin's number."""
+    events = make_events(6000, 0)
+    bins = np.asarray(events[condition]) // width
+    factor = (1 + bins - bins.min()) ** 2
+    planted = plant(events)
+    planted["separation"] *= factor
+    sample = make_sample(events, make_algorithm("one", [planted]))
+    table = evaluate(sample, make_settings())[condition]
+    assert len(table) == 3
+    np.testing.assert_allclose(
+        table[f"{condition}_high"][2], events[condition].max(), atol=width
+    )
+    np.testing.assert_allclose(
+        table[f"{condition}_center"], table[f"{condition}_low"] + width / 2
+    )
+    for row, expected in zip(table, (1, 4, 9), strict=True):
+        assert within(row, "angular_resolution", 0.1 * TWO_DIMENSIONAL * expected)
+        assert within(row, "energy_bias", 0.1)
+
+
+def test_conditions_that_are_not_known_have_no_bins():
+    events = make_events(100, 100)
+    events["noise"] = np.nan
+    events["zenith"] = np.geomspace(1, 1e9, len(events))
+    sample = make_sample(events, make_algorithm("one", [plant(events)]))
+    results = evaluate(sample, make_settings())
+    assert len(results["noise"]) == 0
+    assert len(results["zenith"]) == 40
+
+
 def test_the_dispersion_of_members_comes_back():
     events = make_events(4000, 2000)
     factors = np.array([0.8, 0.9, 1.0, 1.1, 1.2])
