@@ -186,7 +186,9 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
             *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
             for tel_id, part, background in zip(*rows, backgrounds, strict=True):
                 altitude, _ = chunk.pointing[tel_id]
-                reconstructor.watch(name, tel_id, background, altitude[part])
+                reconstructor.watch(
+                    name, tel_id, background, altitude[part], path=dl1.path
+                )
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
             inputs = np.concatenate(inputs)

@@ -4,6 +4,8 @@ Importing this module must stay cheap, because every ctapipe tool does it. Modul
 need torch are imported when a reconstructor is made.
 """
 
+from pathlib import Path
+
 import astropy.units as u
 import numpy as np
 from ctapipe.atmosphere import AtmosphereDensityProfile
@@ -358,6 +360,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         background: Background | None,
         altitude: u.Quantity,
         rows: list[int] | slice = slice(None),
+        path: Path | None = None,
     ) -> None:
         """Compare images and pointing of a telescope with the network's training.
 
@@ -373,6 +376,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             Altitude of its pointing, shape (n,).
         rows : list of int or slice
             Which of them to compare.
+        path : pathlib.Path, optional
+            Their file, which messages then name.
 
         Raises
         ------
@@ -384,9 +389,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             return
         if background is not None:
             part = Background(*(values[rows] for values in background))
-            self._watch.check_background(tel_id, network.card, part)
+            self._watch.check_background(tel_id, network.card, part, path)
         degrees = altitude[rows].to_value(u.deg)
-        self._watch.check_pointing(tel_id, network.card, degrees)
+        self._watch.check_pointing(tel_id, network.card, degrees, path)
 
     def preparation_of(self, name: str) -> WatchedPreparation:
         """Return the preparation of images for a telescope type's network.

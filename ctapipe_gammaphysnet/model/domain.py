@@ -213,7 +213,7 @@ class DomainWatch:
     Parameters
     ----------
     report : callable
-        Called with a text, once for each telescope and cause.
+        Called with a text, once for each file, telescope and cause.
     count : callable
         Called with `BACKGROUND_OUTSIDE` or `POINTING_OUTSIDE` and a number of images.
     """
@@ -224,7 +224,7 @@ class DomainWatch:
         self._reported = set()
         self._altitudes = {}
 
-    def check_background(self, tel_id, network, background):
+    def check_background(self, tel_id, network, background, path=None):
         """Check images of a telescope.
 
         Parameters
@@ -235,6 +235,8 @@ class DomainWatch:
             Card of its network, with its domain.
         background : Background
             Of its images, shape (n,).
+        path : pathlib.Path, optional
+            Their file, which the report names.
         """
         rest = self._rest.get(tel_id)
         if rest is not None:
@@ -244,18 +246,18 @@ class DomainWatch:
         for start in range(0, n_images - _IMAGES + 1, _IMAGES):
             stop = start + _IMAGES
             block = Background(*(values[start:stop] for values in background))
-            self._check_block(tel_id, network, block)
+            self._check_block(tel_id, network, block, path)
         start = n_images - n_images % _IMAGES
         self._rest[tel_id] = Background(*(values[start:] for values in background))
 
-    def _check_block(self, tel_id, network, background):
+    def _check_block(self, tel_id, network, background, path):
         found = find_departures(network, background)
         if found:
             self._count(BACKGROUND_OUTSIDE, _IMAGES)
         for cause, text in found:
-            self._tell(tel_id, cause, f"in {_IMAGES} images, {text}")
+            self._tell(path, tel_id, cause, f"in {_IMAGES} images, {text}")
 
-    def check_pointing(self, tel_id, network, altitude_deg):
+    def check_pointing(self, tel_id, network, altitude_deg, path=None):
         """Check the pointing of a telescope at some events.
 
         Parameters
@@ -266,6 +268,8 @@ class DomainWatch:
             As for `check_background`.
         altitude_deg : numpy.ndarray
             Altitude of its pointing in deg, shape (n,).
+        path : pathlib.Path, optional
+            As for `check_background`.
         """
         if tel_id not in self._altitudes:
             known = {altitude for altitude, _ in network.domain.pointings_deg}
@@ -278,16 +282,18 @@ class DomainWatch:
         altitude = altitude_deg[outside][0]
         nearest = known[np.abs(known - altitude).argmin()]
         self._tell(
+            path,
             tel_id,
             "pointing",
             f"it points to an altitude of {altitude:.1f} deg, the nearest in training "
             f"is {nearest:.1f} deg. Use a network trained at such altitudes",
         )
 
-    def _tell(self, tel_id, cause, text):
-        if (tel_id, cause) not in self._reported:
-            self._reported.add((tel_id, cause))
+    def _tell(self, path, tel_id, cause, text):
+        if (path, tel_id, cause) not in self._reported:
+            self._reported.add((path, tel_id, cause))
+            where = "" if path is None else f"{path}: "
             self._report(
-                f"telescope {tel_id} is outside of what its network was trained for: "
+                f"{where}telescope {tel_id} is outside of what its network was trained for: "
                 f"{text}. Its predictions may be far off"
             )
