@@ -444,7 +444,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             False for images without any pixel, whose predictions are meaningless, shape
             (n,), bool.
         tel_ids : array_like of int
-            Telescope of each image, shape (n,).
+            Telescope of each image, shape (n,); all are of one type.
         pointing_alt, pointing_az : astropy.units.Quantity
             Pointing of the telescope at each image, shape (n,).
 
@@ -461,6 +461,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             pointing_az,
             self._positions[index],
             self._altitudes[index],
+            self._networks[self.network_of[tel_ids[0]]].card.targets,
         )
         for kind, values in columns.items():
             if "is_valid" in values:

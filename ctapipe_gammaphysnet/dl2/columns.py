@@ -27,17 +27,29 @@ class Images:
         As for `telescope_columns`.
     pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
         As for `telescope_columns`.
+    targets : dict of str to str
+        As for `telescope_columns`.
 
     Attributes
     ----------
+    outputs : dict of str to numpy.ndarray
+        The outputs, converted to this package's targets.
     pointing : list of astropy.units.Quantity
         Altitude and azimuth, for all rows of `rows` one after another.
     position : astropy.units.Quantity
         Positions for all rows of `rows` one after another.
     """
 
-    def __init__(self, outputs, pointing_alt, pointing_az, position, altitude=None):
-        self.outputs, self.altitude = outputs, altitude
+    def __init__(
+        self,
+        outputs,
+        pointing_alt,
+        pointing_az,
+        position,
+        altitude=None,
+        targets=None,
+    ):
+        self.altitude = altitude
         n_rows = 1 + len(next(iter(outputs.values())))
         # ctapipe's tables have pointings in float32: too coarse to compute with.
         self.pointing = [
@@ -45,6 +57,19 @@ class Images:
             for angle in (pointing_alt, pointing_az)
         ]
         self.position = np.tile(position, (n_rows, 1))
+        self.outputs = {
+            task: self._own(task, output, (targets or {}).get(task))
+            for task, output in outputs.items()
+        }
+
+    def _own(self, task, output, meaning):
+        """Outputs of a task as this package's targets."""
+        convert = TASKS[task].other_targets.get(meaning)
+        if convert is None:
+            return output
+        n = output.shape[0] * output.shape[1]
+        where = (values[:n] for values in (*self.pointing, self.position))
+        return convert(output.reshape(n, -1), *where).reshape(output.shape)
 
     def rows(self, task):
         """Return the mean over the members, then the members.
@@ -70,7 +95,9 @@ class Images:
         )
 
 
-def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=None):
+def telescope_columns(
+    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None
+):
     """Turn the outputs of one telescope type's networks into DL2 columns.
 
     Parameters
@@ -83,6 +110,9 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=Non
         Position of each image's telescope in the GroundFrame, shape (n, 3).
     altitude : astropy.units.Quantity, optional
         Altitude of the telescope above sea level, shape (n,), for heights.
+    targets : dict of str to str, optional
+        Meaning of the outputs of each task, as in the model card; by default that of
+        this package's own networks.
 
     Returns
     -------
@@ -92,7 +122,7 @@ def telescope_columns(outputs, pointing_alt, pointing_az, position, altitude=Non
         the TiltedGroundFrame of the telescope's pointing. Where ``is_valid`` is False
         all others are NaN.
     """
-    images = Images(outputs, pointing_alt, pointing_az, position, altitude)
+    images = Images(outputs, pointing_alt, pointing_az, position, altitude, targets)
     columns = {}
     for name, task in TASKS.items():
         for kind, values in task.dl2(images).items() if name in outputs else ():

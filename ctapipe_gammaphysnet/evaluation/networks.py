@@ -242,7 +242,7 @@ def predict_file(reader, networks, events, progress=None):
         check_pointing(reader.path, events[of_type])
         for start in range(0, len(of_type), _BLOCK):
             rows = of_type[start : start + _BLOCK]
-            found, noise[rows] = _predict(reader, network.predictor, events[rows])
+            found, noise[rows] = _predict(reader, network, events[rows])
             for column, values in found.items():
                 predictions[column][:, rows] = values
             if progress is not None:
@@ -250,8 +250,9 @@ def predict_file(reader, networks, events, progress=None):
     return predictions, noise
 
 
-def _predict(reader, predictor, events):
+def _predict(reader, network, events):
     """Predictions of some events, and their noise, as in `predict_file`."""
+    predictor = network.predictor
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     images = read_images(reader, *keys)
     inputs, has_pixels = predictor.prepare(*images)
@@ -263,13 +264,16 @@ def _predict(reader, predictor, events):
         events["pointing_az"].quantity,
         positions[index],
         altitudes_of(reader.subarray)[index],
+        network.card.targets,
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
     return predictions, predictor.prepare.background(*images).noise_pe
 
 
-def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):
+def to_quantities(
+    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None
+):
     """Convert outputs of networks to quantities, for their mean and each member.
 
     Parameters
@@ -277,6 +281,8 @@ def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):
     outputs : dict of str to numpy.ndarray
         For each task, as for `telescope_columns`.
     pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
+        As for `telescope_columns`.
+    targets : dict of str to str, optional
         As for `telescope_columns`.
 
     Returns
@@ -296,6 +302,7 @@ def to_quantities(outputs, pointing_alt, pointing_az, position, altitude=None):
             pointing_az,
             position,
             altitude,
+            targets,
         )
         for which in members
     ]

@@ -18,6 +18,9 @@ __all__ = [
     "problem_of",
 ]
 
+#: Peak time of pixels without one in gammalearn 0.15.
+MISSING_PEAK_TIME_NS = np.float32(-20)
+
 
 class MissingImagesError(ToolConfigurationError, ValueError):
     """There are no DL1 images to reconstruct."""
@@ -59,8 +62,9 @@ class InputPreparation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Stack charge and peak time, with zeros for missing pixels.
 
-        A pixel whose charge or peak time is not finite is missing: both become 0, as
-        the model card says ("missing_pixels"). If charges are relative to the
+        A pixel whose charge or peak time is not finite is missing: both become 0, or
+        only the one that is not finite is replaced, as the model card says
+        ("missing_pixels"). If charges are relative to the
         background of their image, and it is not known, all become 0.
 
         Parameters
@@ -107,10 +111,18 @@ class InputPreparation:
             image, has_background = self._relate(image, present, mask)
             has_pixels &= has_background
             entering = entering & has_background[:, np.newaxis]
-        charge = np.where(entering, image, np.float32(0))
-        time = np.where(entering, peak_time, np.float32(0))
+        charge, time, entering = self._without_missing(image, peak_time, entering)
         time = self._scale_peak_time(time, charge, mask, entering)
         return np.stack([self._scale_charge(charge), time], axis=1), has_pixels
+
+    def _without_missing(self, image, peak_time, entering):
+        """Charge and peak time without missing values, and the pixels that enter."""
+        if self._card.missing_pixels == "separate":
+            charge = np.where(np.isfinite(image), image, np.float32(0))
+            time = np.where(np.isfinite(peak_time), peak_time, MISSING_PEAK_TIME_NS)
+            return charge, time, np.ones_like(entering)
+        charge = np.where(entering, image, np.float32(0))
+        return charge, np.where(entering, peak_time, np.float32(0)), entering
 
     def background(
         self, image: ArrayLike, peak_time: ArrayLike, image_mask: ArrayLike

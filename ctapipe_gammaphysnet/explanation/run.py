@@ -1,8 +1,10 @@
 """An explanation: maps of single events, of all images, and of disturbed ones."""
 
 import numpy as np
+from ctapipe.core import ToolConfigurationError
 
 from ..figures.drawing import collect_failures, write_figures
+from ..tasks import TASKS
 from . import event_figure, statistics_figures
 from .explainer import Explainer
 from .files import write_events, write_maps, write_statistics, write_summary
@@ -32,8 +34,15 @@ def make_explainers(name, model, upsampling, log):
     -------
     dict of str to Explainer
         The explainers, by telescope type.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If outputs of a network are not this package's targets.
     """
     networks = model.networks.values()
+    for network in networks:
+        _check_targets(name, network.card)
     if any(len(network.card.members) == 1 for network in networks):
         log.info("%s has a single member: there are no deviations", name)
     for network in networks:
@@ -43,6 +52,16 @@ def make_explainers(name, model, upsampling, log):
         telescope_type: Explainer(network.card, network.predictor, upsampling)
         for telescope_type, network in model.networks.items()
     }
+
+
+def _check_targets(name, card):
+    """Refuse outputs with other units and axes than those in tables and figures."""
+    for task, meaning in card.targets.items():
+        if meaning != TASKS[task].meaning:
+            raise ToolConfigurationError(
+                f"{name} predicts the {task} as {meaning!r}. Only models that predict "
+                f"{TASKS[task].meaning!r} can be explained"
+            )
 
 
 class Explanation:

@@ -214,11 +214,18 @@ class InputCard(_Card):
     peak_time_rings: Annotated[int, Field(ge=0, le=10)] = Field(
         0, description="With cleaned, number of rings of neighbours around the mask."
     )
-    missing_pixels: Literal["zero"] = Field(
+    missing_pixels: Literal["zero", "separate"] = Field(
         "zero",
-        description="Value of both channels in a pixel whose charge or peak time is "
-        "not finite.",
+        description="Values that are not finite: both channels of the pixel are 0 "
+        "(zero), or a charge is 0 and a peak time -20 ns, each on its own, as in "
+        "gammalearn (separate).",
     )
+
+    @model_validator(mode="after")
+    def _separate_is_raw(self):
+        if self.missing_pixels == "separate" and self.needs_mask:
+            raise ValueError("missing_pixels can be separate only without image mask")
+        return self
 
     @property
     def needs_mask(self):
@@ -316,8 +323,10 @@ class NetworkCard(_Card):
             return targets
         meanings = _meanings(info.data["network"].tasks)
         for name, meaning in meanings.items():
-            if targets.get(name) != meaning:
-                raise ValueError(f"targets.{name} must be {meaning!r}")
+            known = [meaning, *TASKS[name].other_targets]
+            if targets.get(name) not in known:
+                choices = " or ".join(map(repr, known))
+                raise ValueError(f"targets.{name} must be {choices}")
         if unknown := targets.keys() - meanings:
             raise ValueError(f"targets.{min(unknown)}: the network has no such task")
         return targets

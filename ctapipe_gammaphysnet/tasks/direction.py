@@ -7,7 +7,12 @@ import numpy as np
 from .metric import distance_metric, resolution
 from .task import Movement, Output, Task, mean_and_spread, turn_vectors
 
-__all__ = ["DIRECTION", "direction_from_target", "direction_to_target"]
+__all__ = [
+    "DIRECTION",
+    "direction_from_target",
+    "direction_to_target",
+    "offsets_from_differences",
+]
 
 
 def direction_to_target(alt, az, pointing_alt, pointing_az):
@@ -71,6 +76,37 @@ def direction_from_target(target, pointing_alt, pointing_az):
     return u.Quantity(alt, u.deg), u.Quantity(az, u.deg)
 
 
+def offsets_from_differences(target, pointing_alt, pointing_az):
+    """Convert differences of altitude and azimuth to offsets from the pointing.
+
+    Parameters
+    ----------
+    target : numpy.ndarray
+        Altitude and azimuth minus those of the pointing in rad, shape (n, 2).
+    pointing_alt, pointing_az : astropy.units.Quantity
+        Pointing of the telescope, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2); NaN for altitudes
+        beyond 180°. Altitudes from 90° to 180° lie on the other side of the zenith.
+    """
+    import astropy.units as u
+
+    alt, az = np.rad2deg(target).T
+    alt = alt + pointing_alt.to_value(u.deg)
+    az = az + pointing_az.to_value(u.deg)
+    on_sky = (np.abs(alt) <= 180) & np.isfinite(az)
+    alt, az = np.where(on_sky, [alt, az], np.nan)
+    beyond = np.abs(alt) > 90
+    alt = np.where(beyond, np.copysign(180, alt) - alt, alt)
+    az = np.where(beyond, az + 180, az)
+    return direction_to_target(
+        u.Quantity(alt, u.deg), u.Quantity(az, u.deg), pointing_alt, pointing_az
+    )
+
+
 def _resolution(predicted, true):
     from astropy.coordinates import angular_separation
 
@@ -86,6 +122,11 @@ class _Direction(Task):
     name = "direction"
     needs_pointing = True
     meaning = "fov_lon, fov_lat / deg, TelescopeFrame"
+    other_targets = {
+        "alt - pointing alt, az - pointing az / rad": (
+            lambda target, alt, az, position: offsets_from_differences(target, alt, az)
+        )
+    }
     colour = "#117733"
     validation_metrics = {"angular resolution / deg": _resolution}
     columns = {"alt": ("geometry", "alt", "deg"), "az": ("geometry", "az", "deg")}

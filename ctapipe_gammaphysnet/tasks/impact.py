@@ -5,7 +5,12 @@ import numpy as np
 from .metric import distance_metric, resolution
 from .task import Movement, Output, Task, mean_and_spread, turn_vectors
 
-__all__ = ["IMPACT", "impact_from_target", "impact_to_target"]
+__all__ = [
+    "IMPACT",
+    "impact_from_target",
+    "impact_to_target",
+    "tilted_from_ground",
+]
 
 
 def _tilted_frame(pointing_alt, pointing_az):
@@ -84,6 +89,27 @@ def impact_from_target(target, position, pointing_alt, pointing_az):
     return u.Quantity(core, u.m), u.Quantity(tilted, u.m)
 
 
+def tilted_from_ground(target, pointing_alt, pointing_az, position):
+    """Convert offsets on the ground to those in the tilted frame.
+
+    Parameters
+    ----------
+    target : numpy.ndarray
+        Impact point minus telescope, x and y in the GroundFrame, in km, shape (n, 2).
+    pointing_alt, pointing_az, position : astropy.units.Quantity
+        As in `impact_to_target`.
+
+    Returns
+    -------
+    numpy.ndarray
+        As from `impact_to_target`.
+    """
+    import astropy.units as u
+
+    core = position[:, :2] + u.Quantity(target, u.km)
+    return impact_to_target(*core.T, position, pointing_alt, pointing_az)
+
+
 def _impact_distance(alt, az, core, position):
     """Distance of telescopes from shower axes, shape (n,), as ctapipe defines it."""
     import astropy.units as u
@@ -100,6 +126,7 @@ class _Impact(Task):
     name = "impact"
     needs_pointing = True
     meaning = "core - telescope / km, TiltedGroundFrame of the telescope pointing"
+    other_targets = {"core - telescope / km, GroundFrame": tilted_from_ground}
     colour = "#999933"
     validation_metrics = {
         "impact resolution / m": lambda predicted, true: resolution(

@@ -79,6 +79,11 @@ class Task(ABC):
         Whether its outputs are relative to the pointing.
     meaning : str
         Meaning of its outputs, for the model card.
+    other_targets : dict of str to callable, default {}
+        Functions that convert the targets of other programs' networks to those of this
+        package, by their meaning in the model card. Arguments are the targets, shape
+        (n, n_outputs), altitude and azimuth of the pointing, shape (n,), and the
+        telescope's position in the GroundFrame, shape (n, 3).
     truth : dict of str to (str, str), default {}
         Columns of its truth that not all files have, with units and descriptions.
         Without them it is not compared.
@@ -112,6 +117,7 @@ class Task(ABC):
     of_gammas = True
     needs_pointing = False
     needed = False
+    other_targets = {}
     truth = {}
     advice = ""
 
