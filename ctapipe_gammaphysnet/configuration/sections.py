@@ -41,6 +41,7 @@ _OURS = {
     ),
     "EvaluateGammaPhysNet": ("tools.evaluate", ("TrainingQualityQuery",)),
     "ExplainGammaPhysNet": ("tools.explain", ("TrainingQualityQuery",)),
+    "ImportGammaPhysNet": ("tools.import_model", ()),
     "GammaPhysNetReconstructor": (
         "reconstructor",
         ("ImageQualityQuery", "StereoCombiner"),

@@ -22,7 +22,13 @@ from torch import nn
 from . import compiled
 from .checks import check_table
 
-__all__ = ["ENGINES", "BatchNorm", "IndexedConvolution", "LatticeConvolution"]
+__all__ = [
+    "ENGINES",
+    "BatchNorm",
+    "IndexedConvolution",
+    "LatticeConvolution",
+    "find_neighbors",
+]
 
 
 class IndexedConvolution(IndexedConv):
@@ -81,7 +87,7 @@ class LatticeConvolution(nn.Module):
             positions = torch.from_numpy(grid.rows * columns + grid.cols)
             self.register_buffer(name, positions, persistent=False)
         for name, indices in zip(
-            ("neighbors", "targets"), _find_neighbors(lattice, stride), strict=True
+            ("neighbors", "targets"), find_neighbors(lattice, stride), strict=True
         ):
             self.register_buffer(name, torch.from_numpy(indices), persistent=False)
         self.reset_parameters()
@@ -125,8 +131,15 @@ class LatticeConvolution(nn.Module):
         return y.index_select(1, self.output_positions)
 
 
-def _find_neighbors(lattice, stride):
+def find_neighbors(lattice, stride):
     """Find the pixels that a convolution connects.
+
+    Parameters
+    ----------
+    lattice : CameraLattice
+        Where the pixels of the input lie.
+    stride : {1, 2}
+        As for `IndexedConvolution`.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.base import GammaPhysNetTool
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
+from ctapipe_gammaphysnet.tools.import_model import ImportGammaPhysNet
 from ctapipe_gammaphysnet.tools.show import main as show_model
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
@@ -27,6 +28,7 @@ TOOLS = (
     ApplyGammaPhysNet,
     EvaluateGammaPhysNet,
     ExplainGammaPhysNet,
+    ImportGammaPhysNet,
     TrainGammaPhysNet,
 )
 all_tools = pytest.mark.parametrize("tool", TOOLS)

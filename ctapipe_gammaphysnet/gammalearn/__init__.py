@@ -1,0 +1,1 @@
+"""Networks that gammalearn trained, as models of this package."""
