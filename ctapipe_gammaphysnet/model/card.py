@@ -175,13 +175,16 @@ class InputCard(_Card):
     )
     charge_reference: Literal["none", "background"] = Field(
         "none",
-        description="Charge subtracted from all charges: none, or the median of the "
-        "background pixels of the same image (background).",
+        description="Charge subtracted from all charges: none, or that of the "
+        "background pixels of the same image (background), the mean of their quantiles "
+        "from 45 % to 55 %.",
     )
     charge_unit: Literal["p.e.", "noise"] = Field(
         "p.e.",
         description="Unit of the charge: p.e., or the noise of the background pixels "
-        "of the same image, half of the range of their central 68 % (noise).",
+        "of the same image (noise): half of the range of their central 68 %, whose "
+        "ends are means of quantiles over 10 %, as is a normal distribution's of the "
+        "width 1.",
     )
     background_rings: Annotated[int, Field(ge=0, le=10)] = Field(
         2,
@@ -254,11 +257,12 @@ class DomainCard(_Card):
     """
 
     pedestal_pe: Quantiles = Field(
-        description="Median charge of the background pixels of an image, p.e."
+        description="Charge of the background pixels of an image, p.e., as for "
+        "charge_reference."
     )
     noise_pe: Quantiles = Field(
-        description="Half of the range that holds the central 68 % of the charges of "
-        "the background pixels of an image, p.e."
+        description="Noise of the background pixels of an image, p.e., as for "
+        "charge_unit."
     )
     missing_pixels: Quantiles = Field(description="Fraction of missing pixels.")
     peak_time_spread_ns: Quantiles = Field(

@@ -294,6 +294,6 @@ class DomainWatch:
             self._reported.add((path, tel_id, cause))
             where = "" if path is None else f"{path}: "
             self._report(
-                f"{where}telescope {tel_id} is outside of what its network was trained for: "
-                f"{text}. Its predictions may be far off"
+                f"{where}telescope {tel_id} is outside of what its network was trained "
+                f"for: {text}. Its predictions may be far off"
             )

@@ -198,9 +198,10 @@ class InputTransformation(Component):
         ["none", "background"],
         default_value="none",
         help=(
-            "What is subtracted from the charges: nothing, or the median of the pixels"
-            " without light of the shower, in each image (``background``). Predictions"
-            " then do not depend on a pedestal that all pixels have."
+            "What is subtracted from the charges: nothing, or the charge of the pixels"
+            " without light of the shower, about their median, in each image"
+            " (``background``). Predictions then do not depend on a pedestal that all"
+            " pixels have."
         ),
     ).tag(config=True)
 

@@ -7,6 +7,7 @@ from ctapipe.containers import (
     DL1CameraContainer,
     EventIndexContainer,
 )
+from scipy.stats import norm
 
 from ctapipe_gammaphysnet.events.event import event_images
 from ctapipe_gammaphysnet.events.preparation import (
@@ -284,6 +285,7 @@ def test_a_card_says_whether_it_needs_the_mask(images):
 
 COLUMN, ROW = np.mgrid[0:12, 0:12].reshape(2, -1)
 LARGE = CameraLattice.from_positions(COLUMN + ROW / 2, ROW * np.sqrt(0.75))
+AROUND = np.linspace(-0.05, 0.05, 21)
 ROBUST = dict(charge_reference="background", charge_unit="noise", background_rings=1)
 
 
@@ -303,15 +305,19 @@ def prepare_large(**card):
     return InputPreparation(InputCard(**card), LARGE)
 
 
-def test_charges_relative_to_the_background_have_its_median_and_noise(shower):
+def test_charges_relative_to_the_background_have_its_pedestal_and_noise(shower):
     charge, time, mask = shower
     inputs, has_pixels = prepare_large(**ROBUST)(*shower)
     assert has_pixels.all()
     around = mask @ LARGE.adjacency()
     for image, given, near in zip(inputs[:, 0], charge, around, strict=True):
         dark = given[~near]
-        low, median, high = np.quantile(dark, [0.15865, 0.5, 0.84135], method="nearest")
-        expected = (given - median) / ((high - low) / 2)
+        low, middle, high = (
+            np.quantile(dark, centre + AROUND, method="nearest").mean()
+            for centre in (0.15865, 0.5, 0.84135)
+        )
+        noise = (high - low) / 2 / norm.ppf(0.84135 + AROUND).mean()
+        expected = (given - middle) / noise
         np.testing.assert_allclose(image, expected, rtol=2e-5, atol=2e-5)
     np.testing.assert_array_equal(inputs[:, 1], time)
 
