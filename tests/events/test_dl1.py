@@ -314,9 +314,9 @@ def test_charges_relative_to_the_background_have_its_pedestal_and_noise(shower):
         dark = given[~near]
         low, middle, high = (
             np.quantile(dark, centre + AROUND, method="nearest").mean()
-            for centre in (0.15865, 0.5, 0.84135)
+            for centre in norm.cdf([-1, 0, 1])
         )
-        noise = (high - low) / 2 / norm.ppf(0.84135 + AROUND).mean()
+        noise = (high - low) / 2 / norm.ppf(norm.cdf(1) + AROUND).mean()
         expected = (given - middle) / noise
         np.testing.assert_allclose(image, expected, rtol=2e-5, atol=2e-5)
     np.testing.assert_array_equal(inputs[:, 1], time)
