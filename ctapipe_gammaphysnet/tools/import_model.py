@@ -1,7 +1,6 @@
 """Import a network that gammalearn trained."""
 
 import astropy.units as u
-from astropy.io.registry import IORegistryError
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.instrument import CameraGeometry, SubarrayDescription
 from ctapipe.io import EventSource
@@ -181,23 +180,34 @@ class ImportGammaPhysNet(GammaPhysNetTool):
 
 
 def _read_subarray(path, focal_length_choice):
-    with reading(path):
-        if is_hdf5_file(path):
+    if is_hdf5_file(path):
+        with reading(path):
             # Also files that no event source reads.
             return SubarrayDescription.from_hdf(path, focal_length_choice)
-        options = {"focal_length_choice": focal_length_choice}
-        with EventSource(path, **options) as source:
+    try:
+        with EventSource(path, focal_length_choice=focal_length_choice) as source:
             return source.subarray
+    except Exception as error:
+        # Each source has errors of its own.
+        raise ToolConfigurationError(
+            f"{path} has no telescope that ctapipe can read: {_first_line(error)}"
+        ) from error
 
 
 def _read_camera(path):
     """Positions of a camera's pixels in m, in its order."""
     try:
-        with reading(path):
-            geometry = CameraGeometry.from_table(str(path))
-    except IORegistryError as error:
-        raise ToolConfigurationError(f"{path} is not a camera: {error}") from None
+        geometry = CameraGeometry.from_table(str(path))
+    except Exception as error:
+        # The errors of astropy's readers are of any kind.
+        raise ToolConfigurationError(
+            f"{path} is not a camera geometry of ctapipe: {_first_line(error)}"
+        ) from error
     return tuple(x.to_value(u.m) for x in (geometry.pix_x, geometry.pix_y))
+
+
+def _first_line(error):
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def main():

@@ -382,6 +382,13 @@ def test_the_tool_imports_and_overwrites_only_if_asked(tmp_path, images):
     assert (tmp_path / "model.safetensors").read_bytes() == before
     run_tool(ImportGammaPhysNet(), [*argv, "--overwrite"], cwd=tmp_path, raises=True)
     assert (tmp_path / "model.safetensors").read_bytes() != before
+    other = [*argv, "--overwrite", "--camera", "settings.json"]
+    with pytest.raises(ToolConfigurationError, match="not a camera geometry"):
+        run_tool(ImportGammaPhysNet(), other, cwd=tmp_path, raises=True)
+    other = ["settings.json" if part == "telescope.h5" else part for part in argv]
+    other.append("--overwrite")
+    with pytest.raises(ToolConfigurationError, match="no telescope that ctapipe"):
+        run_tool(ImportGammaPhysNet(), other, cwd=tmp_path, raises=True)
     with pytest.raises(ToolConfigurationError, match="give a file: --settings"):
         run_tool(ImportGammaPhysNet(), argv[:2], cwd=tmp_path, raises=True)
 
