@@ -127,11 +127,16 @@ def assert_same_file(expected, found, dl1, same_version=True):
     original, _ = read_nodes(dl1)
     assert set(expected_attributes) <= set(found_attributes)
     for name, table in expected.items():
-        assert found[name].colnames == table.colnames, name
+        shared = [c for c in found[name].colnames if c in table.colnames]
+        assert shared == table.colnames, name
         assert len(found[name]) == len(table), name
         for column in table.colnames:
             assert_columns_equal(
                 f"{name}: {column}", table[column], found[name][column]
+            )
+        for column in set(found[name].colnames) - set(table.colnames):
+            assert_columns_equal(
+                f"{name}: {column}", original[name][column], found[name][column]
             )
     for name in set(found) - set(expected):
         assert found[name].colnames == original[name].colnames
