@@ -140,6 +140,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             " of them, its noise within 10 %, and the fraction of missing pixels at"
             " most 0.05 above. The altitude of the pointing must be within 5 deg of"
             " one in training. What the network does not depend on is not compared."
+            " Image extractor and image cleaner are compared if they make the images"
+            " or masks, and the model knows those of its training."
             " Images outside are counted."
         ),
     ).tag(config=True)
@@ -256,6 +258,16 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _is_watched(self, network):
         return self.outside_domain != "ignore" and network.card.domain is not None
+
+    def _processing_of(self, tel_id):
+        """Components with which the running tool makes a telescope's images."""
+        tool, used = tool_of(self), {}
+        if getattr(tool, "should_calibrate", False):
+            extractors = tool.calibrate.image_extractor_type
+            used["image extractor"] = extractors.tel[tel_id]
+        if getattr(tool, "should_compute_dl1", False):
+            used["image cleaner"] = tool.process_images.image_cleaner_type
+        return used
 
     def _report_outside(self, text):
         if self.outside_domain == "error":
@@ -387,6 +399,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         network = self._networks[name]
         if not self._is_watched(network):
             return
+        self._watch.check_processing(tel_id, network.card, self._processing_of)
         if background is not None:
             part = Background(*(values[rows] for values in background))
             self._watch.check_background(tel_id, network.card, part, path)

@@ -5,6 +5,7 @@ import pytest
 from ctapipe.core import run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import EventSource, read_table
+from ctapipe.tools.process import ProcessorTool
 
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
@@ -154,3 +155,28 @@ def test_models_of_unknown_training_are_not_compared(
     write_model(path, make_model(subarray.tel[1]))
     assert BACKGROUND_OUTSIDE not in run_events(sample, subarray, path)
     assert warnings(caplog) == []
+
+
+def test_a_running_extractor_and_cleaner_are_compared(
+    sample, subarray, write, capsys, tmp_path
+):
+    """In ctapipe-process, where they make the images and masks."""
+    path = write(image_extractors=("LocalPeakWindowSum",), image_cleaners=("Mine",))
+    card = tmp_path / "gamma.airshower.yaml"
+    card.write_text(
+        "particle: gamma\nshowers: 1\nseed: 3\nreuse: 1\nenergy_min: 1 TeV\n"
+        "scatter_radius: 50 m\narray: lst4\n"
+    )
+    for source, expected in ((card, 4), (sample, 0)):
+        tool = ProcessorTool()
+        argv = [f"--input={source}", f"--output={tmp_path / 'a.dl2.h5'}"]
+        argv += ["--write-showers", "--reconstructor=GammaPhysNetReconstructor"]
+        argv += [f"--GammaPhysNetReconstructor.load_path={path}", "--overwrite"]
+        run_tool(tool, argv=argv, cwd=tmp_path, raises=True)
+        told = capsys.readouterr().err
+        for said in (
+            "its image extractor is NeighborPeakWindowSum, that of the training was "
+            "LocalPeakWindowSum",
+            "its image cleaner is TailcutsImageCleaner, that of the training was Mine",
+        ):
+            assert told.count(said) == expected

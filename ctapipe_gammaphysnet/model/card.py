@@ -280,6 +280,12 @@ class DomainCard(_Card):
         description="Altitudes and azimuths at which the telescopes pointed, to 0.1 "
         "deg, or to 1 and 10 deg if they are more than 1000."
     )
+    image_extractors: tuple[Text, ...] = Field(
+        (), description="ctapipe's image extractors of the images; none if not known."
+    )
+    image_cleaners: tuple[Text, ...] = Field(
+        (), description="ctapipe's image cleaners of the masks; none if not known."
+    )
 
 
 def _meanings(tasks):

@@ -109,6 +109,8 @@ def _domain(domain):
         "energies of gammas / TeV": list(domain.energy_tev),
         "altitudes / deg": sorted({altitude for altitude, _ in domain.pointings_deg}),
         "azimuths / deg": sorted({azimuth for _, azimuth in domain.pointings_deg}),
+        "image extractors": list(domain.image_extractors) or "not known",
+        "image cleaners": list(domain.image_cleaners) or "not known",
     }
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "OutsideDomainError",
     "WatchedPreparation",
     "find_departures",
+    "find_other_processing",
     "is_pointing_inside",
 ]
 
@@ -136,6 +137,38 @@ def _check_missing(network, background):
     )
 
 
+def find_other_processing(domain, used):
+    """Compare how images are made with how the training's were.
+
+    Parameters
+    ----------
+    domain : DomainCard
+        Conditions of the training.
+    used : dict of str to str
+        Names of the running ``image extractor`` and ``image cleaner``, as far as they
+        make the images.
+
+    Returns
+    -------
+    list of Departure
+        What differs; components that are not known on both sides are left out.
+    """
+    trained = {
+        "image extractor": (domain.image_extractors, "CameraCalibrator"),
+        "image cleaner": (domain.image_cleaners, "ImageProcessor"),
+    }
+    return [
+        Departure(
+            cause,
+            f"its {cause} is {used[cause]}, that of the training was "
+            f"{' or '.join(known)}. Set {section}.{cause.replace(' ', '_')}_type to "
+            "it, or use a network that was trained on such images",
+        )
+        for cause, (known, section) in trained.items()
+        if known and used.get(cause, known[0]) not in known
+    ]
+
+
 def _median(values):
     """Median of the known values; NaN, which is outside of everything, without any."""
     values = values[np.isfinite(values)]
@@ -223,6 +256,25 @@ class DomainWatch:
         self._rest = {}
         self._reported = set()
         self._altitudes = {}
+        self._processing = set()
+
+    def check_processing(self, tel_id, network, used):
+        """Check how the images of a telescope are made, the first time.
+
+        Parameters
+        ----------
+        tel_id : int
+            The telescope.
+        network : NetworkCard
+            As for `check_background`.
+        used : callable
+            Returns the components for a tel_id, as for `find_other_processing`.
+        """
+        if tel_id in self._processing:
+            return
+        self._processing.add(tel_id)
+        for cause, text in find_other_processing(network.domain, used(tel_id)):
+            self._tell(None, tel_id, cause, text)
 
     def check_background(self, tel_id, network, background, path=None):
         """Check images of a telescope.

@@ -111,6 +111,20 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         0.1, min=0, max=0.9, help="Share of the simulated showers kept for validation."
     ).tag(config=True)
 
+    image_extractors = traits.List(
+        traits.Unicode(minlen=1),
+        help=(
+            "Image extractors of ctapipe, such as LocalPeakWindowSum, that made the"
+            " images of the files, which do not say it. The model keeps them, and"
+            " ctapipe-process then warns of images by another one. Empty: not known."
+        ),
+    ).tag(config=True)
+
+    image_cleaners = traits.List(
+        traits.Unicode(minlen=1),
+        help="The same of image cleaners, such as TailcutsImageCleaner.",
+    ).tag(config=True)
+
     note = traits.Unicode(
         "", help="Free text for the model card, such as what the model is for."
     ).tag(config=True)
@@ -270,6 +284,10 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             self.validation_fraction,
             self.hardware,
             self.atmosphere,
+            {
+                "image_extractors": self.image_extractors,
+                "image_cleaners": self.image_cleaners,
+            },
         )
         self.training = TrainingRun(plan, self.outputs, self.note, self)
         progress = self.log.info if self.shows_progress else None

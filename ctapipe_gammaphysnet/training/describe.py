@@ -54,7 +54,7 @@ def describe_data(training, validation):
     }
 
 
-def measure_domain(paths, index, prepare, augmentation):
+def measure_domain(paths, index, prepare, augmentation, **processing):
     """Measure the conditions of the images that networks are trained on.
 
     Parameters
@@ -67,6 +67,8 @@ def measure_domain(paths, index, prepare, augmentation):
         Makes the network's input of images.
     augmentation : Augmentation
         What is done to the images before.
+    **processing : list of str
+        ``image_extractors`` and ``image_cleaners`` of the files, which they do not say.
 
     Returns
     -------
@@ -102,6 +104,7 @@ def measure_domain(paths, index, prepare, augmentation):
         intensity_pe=_quantiles(intensity),
         energy_tev=_range(10.0 ** index.energy[index.label == 0]),
         pointings_deg=_pointings(index),
+        **{name: tuple(components) for name, components in processing.items()},
     )
 
 

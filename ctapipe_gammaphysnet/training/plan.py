@@ -1,6 +1,6 @@
 """The plan of a training: networks, images and settings, checked before it begins."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..events.opening import read_atmosphere
 from ..events.preparation import InputPreparation
@@ -40,6 +40,8 @@ class Plan:
         Where to compute.
     atmosphere : pathlib.Path or None
         File with the atmosphere of the showers; None if each file has its own.
+    processing : dict of str to list of str
+        ``image_extractors`` and ``image_cleaners`` that made the images of the files.
     """
 
     files: dict
@@ -50,6 +52,7 @@ class Plan:
     validation_fraction: float
     hardware: object
     atmosphere: object = None
+    processing: dict = field(default_factory=dict)
 
     @property
     def labelled(self):
@@ -102,7 +105,9 @@ def prepare(plan, name, parent):
         telescope=describe_telescope(plan.telescopes[name]),
         network=plan.network,
         input=card_of_input,
-        domain=measure_domain(paths, training, preparation, augmentation),
+        domain=measure_domain(
+            paths, training, preparation, augmentation, **plan.processing
+        ),
         training=settings | describe_data(training, validation),
         members=tuple(MemberCard(seed=seed) for seed in plan.seeds),
     )

@@ -13,6 +13,7 @@ from ctapipe_gammaphysnet.model.domain import (
     POINTING_OUTSIDE,
     DomainWatch,
     find_departures,
+    find_other_processing,
     is_pointing_inside,
 )
 
@@ -56,6 +57,51 @@ def watch_run(network, background, at_once=1):
         part = Background(*(v[start : start + at_once] for v in background))
         watch.check_background(1, network, part)
     return texts, counts
+
+
+PROCESSED = DOMAIN.model_copy(
+    update={
+        "image_extractors": ("LocalPeakWindowSum", "GlobalPeakWindowSum"),
+        "image_cleaners": ("TailcutsImageCleaner",),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("domain", "used", "causes"),
+    [
+        (PROCESSED, {}, []),
+        (PROCESSED, {"image extractor": "GlobalPeakWindowSum"}, []),
+        (DOMAIN, {"image extractor": "FixedWindowSum"}, []),
+        (PROCESSED, {"image extractor": "FixedWindowSum"}, ["image extractor"]),
+        (
+            PROCESSED,
+            {"image extractor": "NeighborPeakWindowSum", "image cleaner": "Mine"},
+            ["image extractor", "image cleaner"],
+        ),
+    ],
+)
+def test_another_extractor_or_cleaner_is_found(domain, used, causes):
+    found = find_other_processing(domain, used)
+    assert [cause for cause, _ in found] == causes
+    for cause, text in found:
+        assert f"its {cause} is {used[cause]}" in text
+
+
+def test_processing_is_told_once_for_each_telescope():
+    texts = []
+    watch = DomainWatch(texts.append, lambda *_: None)
+    for tel_id in (1, 1, 2):
+        watch.check_processing(
+            tel_id, Network(PROCESSED), lambda _: {"image extractor": "FixedWindowSum"}
+        )
+    assert [text.split(" is outside")[0] for text in texts] == [
+        "telescope 1",
+        "telescope 2",
+    ]
+    assert (
+        "LocalPeakWindowSum or GlobalPeakWindowSum. Set CameraCalibrator." in texts[0]
+    )
 
 
 def test_images_like_those_of_the_training_are_not_outside():

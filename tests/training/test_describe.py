@@ -65,6 +65,18 @@ def description(files, sides):
     return json.loads(json.dumps(describe_data(*sides)))
 
 
+def test_how_images_were_made_is_kept(files, sides):
+    subarray = SubarrayDescription.from_hdf(files[0])
+    geometry = subarray.tel[1].camera.geometry
+    lattice = CameraLattice.from_geometry(geometry)
+    prepare = InputPreparation(InputCard(background_rings=0), lattice)
+    augmentation = Augmentation(geometry)
+    made = {"image_extractors": ["A", "B"], "image_cleaners": []}
+    domain = measure_domain(files, sides[0], prepare, augmentation, **made)
+    assert domain.image_extractors == ("A", "B")
+    assert domain.image_cleaners == ()
+
+
 def measure(files, index, input=None, **augmentation):
     subarray = SubarrayDescription.from_hdf(files[0])
     geometry = subarray.tel[1].camera.geometry
