@@ -1,6 +1,7 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
 from ctapipe.core import ToolConfigurationError, traits
+from ctapipe.image import ImageCleaner, ImageExtractor
 
 from ..configuration.traits import FiniteFloat, LimitedInt
 from ..events.quality import TrainingQualityQuery
@@ -112,7 +113,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     image_extractors = traits.List(
-        traits.Unicode(minlen=1),
+        traits.ComponentName(ImageExtractor),
         help=(
             "Image extractors of ctapipe, such as LocalPeakWindowSum, that made the"
             " images of the files, which do not say it. The model keeps them, and"
@@ -121,7 +122,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     image_cleaners = traits.List(
-        traits.Unicode(minlen=1),
+        traits.ComponentName(ImageCleaner),
         help="The same of image cleaners, such as TailcutsImageCleaner.",
     ).tag(config=True)
 
