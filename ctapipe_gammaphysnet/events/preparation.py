@@ -158,7 +158,10 @@ class InputPreparation:
         pedestal, noise = measure_background(image, background)
         is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
         if self._card.charge_reference == "background":
-            image = image - np.where(is_known, pedestal, 0)[:, np.newaxis]
+            # Extractors that search for a peak find the highest noise of pixels without
+            # light, but the pulse in the others.
+            shift = np.where(is_known, pedestal, 0)[:, np.newaxis]
+            image = np.where(mask, image, image - shift)
         if self._card.charge_unit == "noise":
             is_known &= noise > 0
             image = image / np.where(is_known, noise, 1)[:, np.newaxis]

@@ -175,9 +175,9 @@ class InputCard(_Card):
     )
     charge_reference: Literal["none", "background"] = Field(
         "none",
-        description="Charge subtracted from all charges: none, or that of the "
-        "background pixels of the same image (background), the mean of their quantiles "
-        "from 45 % to 55 %.",
+        description="Charge subtracted from those of pixels outside the image mask: "
+        "none, or that of the background pixels of the same image (background), the "
+        "mean of their quantiles from 45 % to 55 %.",
     )
     charge_unit: Literal["p.e.", "noise"] = Field(
         "p.e.",
