@@ -327,7 +327,9 @@ def test_charges_relative_to_the_background_have_its_pedestal_and_noise(shower):
 @pytest.mark.parametrize("scale", [0.9, 1.0, 1.1])
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.5])
 @pytest.mark.parametrize("reference", ["none", "image"])
-def test_no_gain_and_no_pedestal_of_dark_pixels_changes_what_enters(shower, scale, shift, reference):
+def test_no_gain_and_no_dark_pedestal_changes_the_input(
+    shower, scale, shift, reference
+):
     prepare = prepare_large(
         **ROBUST, charge="arcsinh", charge_scale=3.0, peak_time_reference=reference
     )
