@@ -198,12 +198,12 @@ class InputTransformation(Component):
         ["none", "background"],
         default_value="none",
         help=(
-            "What is subtracted from the charges of pixels outside the mask: nothing, or"
-            " the charge of the pixels without light of the shower, about their median,"
-            " in each image (``background``). Predictions then do not depend on it. It"
-            " differs most between image extractors: those that search for a peak find"
-            " the highest noise of a pixel without light, but the same charge in bright"
-            " ones."
+            "What is subtracted from the charges of pixels outside the image"
+            " cleaning's mask: nothing, or the charge of the pixels without light of"
+            " the shower, about their median, in each image (``background``)."
+            " Predictions then do not depend on it. It differs most between image"
+            " extractors: those that search for a peak find the highest noise of a"
+            " pixel without light, but the same charge in bright ones."
         ),
     ).tag(config=True)
 
