@@ -1,19 +1,18 @@
 """Read the weights in a checkpoint of gammalearn, without running code from it."""
 
 import math
-import re
-import warnings
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from .errors import ImportedModelError
+from .pickled import Tensor, read_pickle
 
 __all__ = ["read_checkpoint"]
 
-#: Far above any γ-PhysNet with the state of its optimizer.
-MAX_BYTES = 2 * 1024**3
+#: Seven times a γ-PhysNet DA with the state of its optimizer.
+MAX_BYTES = 2**28
 MAX_TENSORS = 10_000
 #: Entries of a checkpoint that are not the network.
 _NOT_THE_NETWORK = ("loss_balancing.", "train_metrics.", "val_metrics.")
@@ -24,8 +23,8 @@ def read_checkpoint(
 ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
     """Read the network's weights from a checkpoint.
 
-    PyTorch reads it with ``weights_only=True``: a file with anything but numbers, text
-    and plain containers of them is refused before its code could run.
+    Nothing in the file is run, and the weights take no more memory than the file. A
+    file with anything but numbers, text and plain containers of them is refused.
 
     Parameters
     ----------
@@ -46,59 +45,58 @@ def read_checkpoint(
         If it cannot be read, has code, or is not the checkpoint of one network.
     """
     path = Path(path)
-    _check_archive(path)
-    content = _load(path)
+    if not path.is_file():
+        raise ImportedModelError(f"{path} is not a file: check the path")
+    size = path.stat().st_size
+    try:
+        if size > MAX_BYTES:
+            raise ImportedModelError(
+                f"it has {size} bytes; a checkpoint needs less than {MAX_BYTES}"
+            )
+        if not zipfile.is_zipfile(path):
+            raise ImportedModelError(
+                "it is not a checkpoint of a current PyTorch (a zip archive). If an "
+                "old one wrote it, load it there and save it again"
+            )
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(archive, size)
+            return _read(archive, size)
+    except ImportedModelError as error:
+        raise ImportedModelError(f"{path}: {error}") from None
+    except (OSError, zipfile.BadZipFile, RuntimeError, ValueError) as error:
+        raise ImportedModelError(f"{path} cannot be read: {error}") from None
+
+
+def _check_archive(archive, file_size):
+    """Check that the entries take no more memory than the file."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ImportedModelError("it is compressed, which PyTorch never does")
+    size = sum(entry.file_size for entry in entries)
+    if size > file_size:
+        raise ImportedModelError(
+            f"its entries take {size} bytes, more than the file: they overlap"
+        )
+
+
+def _read(archive, file_size):
+    pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ImportedModelError(f"it has {len(pickles)} entries data.pkl, not one")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in archive.namelist() and archive.read(order) != b"little":
+        raise ImportedModelError("its bytes are not in little-endian order")
+    content = read_pickle(archive.read(pickles[0]))
     record = {}
     if isinstance(content, dict) and "state_dict" in content:
         record = _record(content)
         content = content["state_dict"]
-    tensors = _network(path, content)
-    _check_tensors(path, tensors)
-    return {name: _array(value) for name, value in tensors.items()}, record
-
-
-def _check_archive(path):
-    """Check that the file takes no more memory than its size, and that is limited."""
-    try:
-        if not zipfile.is_zipfile(path):
-            if not path.is_file():
-                raise ImportedModelError(f"{path} is not a file: check the path")
-            raise ImportedModelError(
-                f"{path} is not a checkpoint of a current PyTorch (a zip archive). If "
-                "an old one wrote it, load it there and save it again"
-            )
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise ImportedModelError(f"{path} cannot be read: {error}") from None
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ImportedModelError(f"{path} is compressed, which PyTorch never does")
-    size = sum(entry.file_size for entry in entries)
-    if size > min(MAX_BYTES, path.stat().st_size):
-        raise ImportedModelError(
-            f"{path} holds {size} bytes, more than its own size or {MAX_BYTES}"
-        )
-
-
-def _load(path):
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            # What PyTorch warns of, such as sparse tensors, is refused later.
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # Whatever a damaged or hostile file makes PyTorch raise.
-        text = str(error)
-        found = re.search(r"GLOBAL ([\w.]+)", text)
-        if found:
-            reason = f"it would run {found[1]}. No code of it was run"
-        else:
-            reason = f"{type(error).__name__}: {text.splitlines()[-1:]}"[:300]
-        raise ImportedModelError(
-            f"{path} is not a checkpoint with numbers only: {reason}"
-        ) from None
+    tensors = _network(content)
+    _check_tensors(tensors, file_size)
+    return {
+        name: _array(archive, folder, name, tensor) for name, tensor in tensors.items()
+    }, record
 
 
 def _record(content):
@@ -110,48 +108,60 @@ def _record(content):
     }
 
 
-def _network(path, content):
+def _network(content):
     """The entries of the network, without the prefix of Lightning's module."""
-    import torch
-
     if not (
         isinstance(content, dict)
         and 0 < len(content) <= MAX_TENSORS
-        and all(isinstance(k, str) and torch.is_tensor(v) for k, v in content.items())
+        and all(
+            isinstance(name, str) and isinstance(value, Tensor)
+            for name, value in content.items()
+        )
     ):
-        raise ImportedModelError(f"{path} has no state dict of tensors")
+        raise ImportedModelError("it has no state dict of tensors")
     network = {k[4:]: v for k, v in content.items() if k.startswith("net.")}
     if not network:
-        return dict(content)
+        return content
     unknown = [k for k in content if not k.startswith(("net.", *_NOT_THE_NETWORK))]
     if unknown:
-        raise ImportedModelError(f"{path}: the entry {unknown[0]!r} is unknown")
+        raise ImportedModelError(f"its entry {unknown[0]!r} is unknown")
     return network
 
 
-def _check_tensors(path, tensors):
-    import torch
-
+def _check_tensors(tensors, file_size):
     total = 0
-    for name, value in tensors.items():
-        if value.layout is not torch.strided or value.device.type != "cpu":
-            raise ImportedModelError(f"{path}: {name!r} is not a plain tensor")
-        if value.dtype not in (torch.float32, torch.int64, torch.int32):
+    for name, tensor in tensors.items():
+        if tensor.dtype not in ("float32", "int64", "int32"):
             raise ImportedModelError(
-                f"{path}: {name!r} has the type {value.dtype}; only float32 and "
+                f"its {name!r} has the type {tensor.dtype}; only float32 and "
                 "integers can be imported"
             )
-        total += math.prod(value.shape) * value.element_size()
-        # A tensor can repeat a few bytes on the disk without end.
-        if total > path.stat().st_size:
+        total += math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+        # A tensor can repeat a few bytes of the file without end.
+        if total > file_size:
             raise ImportedModelError(
-                f"{path}: up to {name!r}, its tensors take {total} bytes, more than "
-                "the file"
+                f"up to {name!r}, its tensors take {total} bytes, more than the file"
             )
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise ImportedModelError(f"{path}: {name!r} is not finite")
 
 
-def _array(value):
-    array = value.detach().numpy()
+def _array(archive, folder, name, tensor):
+    """Read the numbers of a tensor."""
+    dtype = np.dtype(tensor.dtype).newbyteorder("<")
+    try:
+        array = np.ndarray(
+            tensor.shape,
+            dtype,
+            archive.read(f"{folder}data/{tensor.key}"),
+            tensor.offset * dtype.itemsize,
+            [step * dtype.itemsize for step in tensor.strides],
+        )
+    except KeyError:
+        raise ImportedModelError(f"the numbers of its {name!r} are missing") from None
+    except (OverflowError, TypeError, ValueError):
+        raise ImportedModelError(
+            f"its {name!r} has the shape {tensor.shape}, which is more than the file "
+            "holds for it"
+        ) from None
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ImportedModelError(f"its {name!r} is not finite")
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)

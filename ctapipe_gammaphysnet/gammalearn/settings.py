@@ -16,6 +16,10 @@ from .errors import ImportedModelError
 __all__ = ["Settings", "read_settings"]
 
 MAX_BYTES = 2**20
+#: Values in one variable, far above those of any settings.
+MAX_VALUES = 10_000
+#: gammalearn cuts the text of the backbone after 150 characters.
+MAX_BACKBONE = 10_000
 #: Variables of settings in Python that are read.
 _NETWORK, _DATA = "net_parameters_dic", "dataset_parameters"
 _MODULES = ("data_module_train", "data_module_test", "test_dataset_parameters")
@@ -131,6 +135,8 @@ def _from_json(text):
 
 def _cut_backbone(text):
     """The backbone, from a text that gammalearn cut somewhere."""
+    if len(text) > MAX_BACKBONE:
+        raise ImportedModelError(f"its backbone has {len(text)} characters")
     model = re.match(r"\{model: ([\w.]+)", text)
     parameters = {
         name: value
@@ -172,18 +178,33 @@ def _from_python(text):
 def _assigned(tree):
     """Variables that are assigned once, at the top."""
     variables = dict(_PARTICLE_IDS)
+    sizes = {}
     for node in tree.body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(target, ast.Name) and len(node.targets) == 1:
             if target.id in _READ and target.id in variables:
                 raise ImportedModelError(f"it assigns {target.id} twice")
             variables[target.id] = _value(node.value, variables)
+            sizes[target.id] = _size(node, sizes)
         elif changed := _names(node) & {*_READ, *_containers(variables)}:
             raise ImportedModelError(
                 f"line {node.lineno} may change {min(changed)}: it cannot be followed "
                 "without running it"
             )
     return variables
+
+
+def _size(node, sizes):
+    """Number of values, where a variable counts as those it stands for."""
+    size = sum(
+        sizes.get(part.id, 1) if isinstance(part, ast.Name) else 1
+        for part in ast.walk(node.value)
+    )
+    if size > MAX_VALUES:
+        raise ImportedModelError(
+            f"line {node.lineno} assigns more than {MAX_VALUES} values"
+        )
+    return size
 
 
 def _containers(variables):

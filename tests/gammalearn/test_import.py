@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import re
+import time
+import tracemalloc
 import zipfile
 
 import astropy.units as u
@@ -228,7 +231,8 @@ def test_huge_and_odd_tensors_are_refused(tmp_path):
         (torch.zeros(1).expand(10**12), "more than the file"),
         (torch.full((3,), torch.nan), "not finite"),
         (torch.zeros(3, dtype=torch.float64), "float64"),
-        (torch.zeros(3).to_sparse(), "not a plain tensor"),
+        (torch.zeros(3).to_sparse(), "_rebuild_sparse_tensor"),
+        (torch.zeros(3).bool(), "type bool"),
     ):
         torch.save({"net.a": value}, path)
         with pytest.raises(ImportedModelError, match=message):
@@ -239,6 +243,103 @@ def test_huge_and_odd_tensors_are_refused(tmp_path):
             read_checkpoint(path)
     torch.save({"net.a": torch.zeros(1), "other.b": torch.zeros(1)}, path)
     with pytest.raises(ImportedModelError, match="'other.b' is unknown"):
+        read_checkpoint(path)
+
+
+def write_pickle(path, content):
+    """A checkpoint with a pickle, and four numbers in its storage 0."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", content)
+        archive.writestr("a/data/0", np.arange(4, dtype="<f4").tobytes())
+    return path
+
+
+def tensor(shape=b"K\x04\x85", strides=b"K\x01\x85", offset=b"K\x00"):
+    """Instructions that make a tensor of storage 0."""
+    storage = b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQ"
+    storage = re.sub(rb"U(.)", rb"X\1\0\0\0", storage)
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n("
+        + storage
+        + offset
+        + shape
+        + strides
+        + b"\x89ccollections\nOrderedDict\n)RtR"
+    )
+
+
+def state(value):
+    """The pickle of a dictionary whose entry net.a is made by instructions."""
+    return b"\x80\x02}X\x05\x00\x00\x00net.a" + value + b"s."
+
+
+def test_a_plain_pickle_is_read(tmp_path):
+    path = write_pickle(tmp_path / "a.ckpt", state(tensor()))
+    np.testing.assert_array_equal(read_checkpoint(path)[0]["a"], [0, 1, 2, 3])
+    every_other = tensor(b"K\x02\x85", b"K\x02\x85", b"K\x01")
+    path = write_pickle(path, state(every_other))
+    np.testing.assert_array_equal(read_checkpoint(path)[0]["a"], [1, 3])
+
+
+#: A hundred pairs, each of the one before, twice: 2^100 values if written out.
+NESTED = b")q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(100))
+HUGE = b"\x8a\x05" + (10**11).to_bytes(5, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"cbuiltins\nbytearray\n\x8a\x05\x00\x94\x35\x77\x00\x85R", "bytearray"),
+        (b"c__builtin__\nset\n]K\x01a\x85R", "__builtin__.set"),
+        (b"cnumpy\nzeros\n" + HUGE + b"\x85R", "numpy.zeros"),
+        (b"cposix\nsystem\nX\x04\x00\x00\x00exit\x85R", "posix.system"),
+        (b"(X\x04\x00\x00\x00exitiposix\nsystem\n", "instruction INST"),
+        (b"\x8c\x05posix\x8c\x06system\x93", "SHORT_BINUNICODE"),
+        (b"ccollections\nOrderedDict\n)\x81", "instruction NEWOBJ"),
+        (b"\x96" + (2**40).to_bytes(8, "little"), "damaged"),
+        (b"\x8d" + (2**40).to_bytes(8, "little"), "damaged"),
+        (b"I" + b"9" * 10000 + b"\n", "damaged"),
+        (NESTED, "no state dict"),
+        (b"}" + NESTED + b"K\x01s", "keys"),
+        (b"ccollections\nOrderedDict\n" + NESTED + b"\x85R", "arguments"),
+        (b"K\x01K\x01a", "not a list"),
+        (b"}K\x01(s", "damaged"),
+        (b"tttt", "damaged"),
+        (b"h\x07", "damaged"),
+        (b"K\x01Q", "storage"),
+        (b"}" * 2**21, "bytes"),
+        (tensor(HUGE + b"\x85"), "more than the file"),
+        (tensor(HUGE + b"\x85", b"K\x00\x85"), "more than the file"),
+        (tensor(b"K\x05\x85"), "more than the file holds for it"),
+        (tensor(b"K\x02\x85", HUGE + b"\x85"), "more than the file holds for it"),
+        (tensor(offset=b"K\x01"), "more than the file holds for it"),
+        (tensor(offset=b"J\xff\xff\xff\xff"), "more than the file holds for it"),
+        (tensor(strides=b"J\xff\xff\xff\xff\x85"), "arguments"),
+        (tensor(b"K\x02K\x02\x86"), "arguments"),
+        (tensor(b"K\x02\x85", b"}\x85"), "arguments"),
+        (tensor().replace(b"X\x01\0\0\x000", b"X\x01\0\0\x001"), "are missing"),
+    ],
+)
+def test_hostile_pickles_are_refused_at_once(tmp_path, content, message):
+    path = write_pickle(tmp_path / "a.ckpt", state(content))
+    tracemalloc.start()
+    start = time.perf_counter()
+    with pytest.raises(ImportedModelError, match=message):
+        read_checkpoint(path)
+    assert time.perf_counter() - start < 5
+    assert tracemalloc.get_traced_memory()[1] < 50 * 2**20
+    tracemalloc.stop()
+
+
+def test_archives_that_are_not_of_pytorch_are_refused(tmp_path):
+    path = write_pickle(tmp_path / "a.ckpt", state(tensor()))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("a/byteorder", b"big")
+    with pytest.raises(ImportedModelError, match="little-endian"):
+        read_checkpoint(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("b/data.pkl", state(tensor()))
+    with pytest.raises(ImportedModelError, match="2 entries data.pkl"):
         read_checkpoint(path)
 
 
@@ -407,6 +508,7 @@ def test_the_tool_imports_and_overwrites_only_if_asked(tmp_path, images):
             },
             "backbone has non_linearity",
         ),
+        ({"backbone": "non_linearity: (a, {" * 10000}, "200000 characters"),
         ({"group_by": "event_all_tels"}, "group_by"),
         ({"use_time": False}, "use_time"),
         ({"transform": "CleanImages()"}, "transform is CleanImages"),
@@ -488,6 +590,14 @@ def test_settings_in_python_are_read_but_not_run(tmp_path):
         ({"end": "targets = {**particle_dict}"}, "write them out"),
         ({"end": "def f(:"}, "not Python"),
         ({"end": "x = " + "(" * 5000}, "not Python"),
+        (
+            {
+                "end": "a0 = [1, 1]\n"
+                + "\n".join(f"a{i + 1} = [a{i}, a{i}]" for i in range(60))
+                + "\ndata_module_train = {'paths': a60}"
+            },
+            "more than 10000 values",
+        ),
     ],
 )
 def test_settings_in_python_that_cannot_be_followed(tmp_path, values, message):
