@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..model.strict_json import StrictJsonError, strict_json
 from .errors import ImportedModelError
+from .filters import describe_filters
 
 __all__ = ["Settings", "read_settings"]
 
@@ -23,7 +24,10 @@ MAX_BACKBONE = 10_000
 #: Variables of settings in Python that are read.
 _NETWORK, _DATA = "net_parameters_dic", "dataset_parameters"
 _MODULES = ("data_module_train", "data_module_test", "test_dataset_parameters")
-_READ = (_NETWORK, _DATA, *_MODULES, "particle_dict", "targets")
+_FILTERS = ("image_filter", "event_filter")
+_READ = (_NETWORK, _DATA, *_MODULES, *_FILTERS, "particle_dict", "targets")
+#: Parts of a module of data, if its training adapts from one to the other.
+_DOMAINS = ("source", "target")
 #: Constants of gammalearn.
 _PARTICLE_IDS = {"GAMMA_ID": 0, "ELECTRON_ID": 1, "PROTON_ID": 101}
 _PARTICLES = {
@@ -44,7 +48,7 @@ _HARMLESS = {
     "network": {"fc_width", "last_bias_init", "targets", "backbone", "freeze"},
     "data": {
         *("camera_type", "particle_dict", "targets", "domain_dict", "subarray"),
-        *("module", "paths", "image_filter", "event_filter"),
+        *("module", "paths", *_FILTERS),
     },
 }
 _TASKS = {"energy", "impact", "direction", "class"}
@@ -91,12 +95,22 @@ def read_settings(path: str | Path) -> Settings:
     try:
         text = _text(path)
         found = _from_python(text) if path.suffix == ".py" else _from_json(text)
-        doubts = _check_network(found["network"])
+        doubts = _check_network(found["network"]) + _left_out(found["filters"])
         _check_data(found["data"])
         classes = _classes(found["data"][-1].get("particle_dict"))
     except ImportedModelError as error:
         raise ImportedModelError(f"{path}: {error}") from None
     return Settings(classes, {"program": "gammalearn", **found["record"]}, doubts)
+
+
+def _left_out(filters):
+    """What is known of images and events that the training left out."""
+    if filters is None:
+        return [
+            "they do not say whether the training left out images or events by "
+            "filters. The settings in Python show it"
+        ]
+    return describe_filters(filters)
 
 
 def _text(path):
@@ -112,7 +126,8 @@ def _text(path):
 def _from_json(text):
     """Network, data and record of ``settings.json``, whose network is cut text."""
     try:
-        values = strict_json(text)
+        # Filters have infinite limits.
+        values = strict_json(text, constants=str)
     except (StrictJsonError, RecursionError) as error:
         raise ImportedModelError(f"it is not JSON: {error}") from None
     network = _dict(_dict(values).get("network"))
@@ -126,10 +141,16 @@ def _from_json(text):
         for name in ("gammalearn", "dataset_parameters", "losses", "num_epochs")
         if name in values
     }
+    filters = {
+        name.strip(): value
+        for name, value in values.items()
+        if name.startswith(("image filters", "event filters"))
+    }
     return {
         "network": {"model": model, "parameters": parameters},
         "data": [_dict(values.get(_DATA))],
-        "record": record,
+        "filters": filters or None,
+        "record": record | filters,
     }
 
 
@@ -166,13 +187,39 @@ def _from_python(text):
         raise ImportedModelError(f"it does not define {missing[0]}")
     return {
         "network": _dict(variables[_NETWORK]),
-        "data": [_dict(variables.get(name, {})) for name in (*_MODULES, _DATA)],
+        "data": [
+            part
+            for name in (*_MODULES, _DATA)
+            for part in _domains(variables.get(name, {})).values()
+        ],
+        "filters": _filters(variables),
         "record": {
             name: _plain(variables[name])
-            for name in (*_MODULES[:1], _DATA)
+            for name in (*_MODULES[:1], *_FILTERS, _DATA)
             if name in variables
         },
     }
+
+
+def _domains(module):
+    """A module of data without its domains, and each of them, by name."""
+    module = dict(_dict(module))
+    domains = {name: _dict(module.pop(name)) for name in _DOMAINS if name in module}
+    return domains | {"": module}
+
+
+def _filters(variables):
+    """Filters of the training, None if nothing shows its data."""
+    found = {name: variables[name] for name in _FILTERS if name in variables}
+    if _MODULES[0] not in variables:
+        return found or None
+    for domain, module in _domains(variables[_MODULES[0]]).items():
+        found |= {
+            f"{name} {domain}".strip(): module[name]
+            for name in _FILTERS
+            if name in module
+        }
+    return found
 
 
 def _assigned(tree):

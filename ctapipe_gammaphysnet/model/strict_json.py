@@ -29,18 +29,16 @@ def _refuse_constant(name):
     raise StrictJsonError(f"its JSON contains {name}, which is not a JSON value")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
-)
-
-
-def strict_json(text):
+def strict_json(text, constants=_refuse_constant):
     """Parse JSON; refuse duplicate keys, NaN and infinities.
 
     Parameters
     ----------
     text : str
         JSON text.
+    constants : callable, optional
+        Returns the value of ``NaN``, ``Infinity`` or ``-Infinity``, instead of refusing
+        it.
 
     Returns
     -------
@@ -53,8 +51,9 @@ def strict_json(text):
         If the text is not JSON, is nested too deeply, or has an object with a key
         twice, NaN or Infinity, or an integer of thousands of digits.
     """
+    decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=constants)
     try:
-        return _DECODER.decode(text)
+        return decoder.decode(text)
     except StrictJsonError:
         raise
     except (ValueError, RecursionError) as err:

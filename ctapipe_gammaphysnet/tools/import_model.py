@@ -33,7 +33,8 @@ class ImportGammaPhysNet(GammaPhysNetTool):
 
     A checkpoint does not hold the activation, the classes or the input: gammalearn's
     settings do. The settings are never run, nor is code in the checkpoint. A telescope
-    is needed, since a model fits one telescope only.
+    is needed, since a model fits one telescope only. Filters of images and events in
+    the settings are not applied: a warning names them, and criteria that do the same.
 
     gammalearn uses the camera ``LSTCam`` of ctapipe, which may list its pixels in
     another order than the file of the telescope. Then give that camera, too. In the

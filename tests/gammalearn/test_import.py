@@ -22,6 +22,7 @@ from official_files import DATA, REASON
 from toy_sample import toy_telescope
 
 from ctapipe_gammaphysnet.dl2.columns import telescope_columns
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.gammalearn.checkpoint import read_checkpoint
 from ctapipe_gammaphysnet.gammalearn.errors import ImportedModelError
 from ctapipe_gammaphysnet.gammalearn.model import import_model
@@ -443,9 +444,11 @@ def write_settings(path, **changes):
     }
     for values in (parameters, data):
         values.update({k: v for k, v in changes.items() if k in values})
-    data |= {k: v for k, v in changes.items() if k not in parameters and k != "model"}
+    others = {*parameters, "model", "filters"}
+    data |= {k: v for k, v in changes.items() if k not in others}
     model = changes.get("model", "gammalearn.nets.gammaphysnet.GammaPhysNet")
     content = {"network": {model: parameters}, "dataset_parameters": data}
+    content |= changes.get("filters", {})
     path.write_text(json.dumps(content))
     return path
 
@@ -532,7 +535,9 @@ def test_particles_name_the_classes(tmp_path):
         )
     )
     assert found.classes == ("proton or helium", "gamma", "electron")
-    assert len(found.doubts) == 1
+    activation, filters = found.doubts
+    assert "ReLU" in activation
+    assert "do not say whether the training left out images" in filters
 
 
 PYTHON = """
@@ -559,6 +564,7 @@ net_parameters_dic = {{
 dataset_parameters = {{
     'group_by': 'image', 'use_time': True, 'particle_dict': particle_dict,
 }}
+data_module_train = {{{train}}}
 data_module_test = {{'transform': {transform}, 'paths': [Path(__file__).parent]}}
 {end}
 """
@@ -566,6 +572,7 @@ data_module_test = {{'transform': {transform}, 'paths': [Path(__file__).parent]}
 
 def python_settings(tmp_path, **values):
     defaults = {"activation": "ReLU", "norm": "{}", "transform": "None", "end": ""}
+    defaults["train"] = "'paths': []"
     text = PYTHON.format(mark=tmp_path / "ran", **(defaults | values))
     (tmp_path / "s.py").write_text(text)
     return tmp_path / "s.py"
@@ -594,7 +601,7 @@ def test_settings_in_python_are_read_but_not_run(tmp_path):
             {
                 "end": "a0 = [1, 1]\n"
                 + "\n".join(f"a{i + 1} = [a{i}, a{i}]" for i in range(60))
-                + "\ndata_module_train = {'paths': a60}"
+                + "\ntest_dataset_parameters = {'paths': a60}"
             },
             "more than 10000 values",
         ),
@@ -603,3 +610,87 @@ def test_settings_in_python_are_read_but_not_run(tmp_path):
 def test_settings_in_python_that_cannot_be_followed(tmp_path, values, message):
     with pytest.raises(ImportedModelError, match=message):
         read_settings(python_settings(tmp_path, **values))
+
+
+IMAGES = """
+    utils.intensity_filter: {'intensity': [50, np.inf], 'dl1': True},
+    utils.leakage_filter: {'leakage2_cut': 0.2, 'picture_thresh': 6},
+    utils.cleaning_filter: {'picture_thresh': 6},
+    utils.shower_position_filter: {'max_distance': 1},
+"""
+EVENTS = "utils.energyband_filter: {'energy': [0.02, 2]}"
+MODULE = f"'image_filter': {{{IMAGES}}}, 'event_filter': {{{EVENTS}}}"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ({"train": MODULE}, "image_filter"),
+        ({"train": f"'source': {{{MODULE}}}, 'target': {{}}"}, "image_filter source"),
+        (
+            {"end": f"image_filter = {{{IMAGES}}}\nevent_filter = {{{EVENTS}}}"},
+            "image_filter",
+        ),
+    ],
+)
+def test_filters_of_the_training_are_named(tmp_path, values, kind):
+    found = read_settings(python_settings(tmp_path, **values))
+    (doubt,) = found.doubts
+    assert f"{kind}: utils.intensity_filter {{'intensity': [50, 'np.inf']" in doubt
+    assert "utils.energyband_filter {'energy': [0.02, 2]}" in doubt
+    for criterion in (
+        '["minimum intensity", "hillas_intensity > 50"]',
+        '["leakage2", "leakage_intensity_width_2 < 0.2"]',
+        '["signal after cleaning", "morphology_n_pixels > 0"]',
+    ):
+        assert criterion in doubt
+    assert "same as utils.shower_position_filter, utils.energyband_filter" in doubt
+    assert "0.02" in json.dumps(found.record)
+
+
+def test_the_criteria_of_a_warning_can_be_used(tmp_path):
+    found = read_settings(python_settings(tmp_path, train=MODULE))
+    text = re.search(r"quality_criteria: (\[.*\])\. They", found.doubts[0])[1]
+    query = ImageQualityQuery(quality_criteria=json.loads(text))
+    images = {
+        "hillas_intensity": [60, 40, 60, 60],
+        "leakage_intensity_width_2": [0.1, 0.1, 0.3, 0.1],
+        "morphology_n_pixels": [3, 3, 3, 0],
+    }
+    assert query.mask(Table(images)).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        "'image_filter': {utils.intensity_filter: {'intensity': [50, np.inf]}}",
+        "'image_filter': {intensity_filter: {'intensity': [limit, 9], 'dl1': True}}",
+        "'image_filter': {intensity_filter: {'intensity': 50, 'dl1': True}}",
+        "'image_filter': {intensity_filter: some}",
+        "'image_filter': some(intensity_filter)",
+        "'event_filter': {leakage_filter: {'leakage2_cut': None}}",
+    ],
+)
+def test_filters_without_a_criterion_are_named(tmp_path, train):
+    (doubt,) = read_settings(python_settings(tmp_path, train=train)).doubts
+    assert re.search(r"No criterion .*(intensity|leakage)_filter", doubt)
+    assert "quality_criteria" not in doubt
+
+
+def test_filters_in_json_are_named(tmp_path):
+    limits = {"intensity": [50, float("inf")], "dl1": True}
+    path = write_settings(
+        tmp_path / "s.json",
+        filters={"image filters source": {"intensity_filter": limits}},
+    )
+    found = read_settings(path)
+    assert "image filters source: intensity_filter" in found.doubts[1]
+    assert '[["minimum intensity", "hillas_intensity > 50"]]' in found.doubts[1]
+    json.dumps(found.record, allow_nan=False)
+
+
+def test_settings_without_data_do_not_show_filters(tmp_path):
+    path = python_settings(tmp_path)
+    path.write_text(path.read_text().replace("data_module_train", "another"))
+    (doubt,) = read_settings(path).doubts
+    assert "do not say" in doubt
