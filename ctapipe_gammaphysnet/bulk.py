@@ -182,7 +182,7 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
         if reconstructor.needs_pointing(name):
             for tel_id in tel_ids:
                 _check_is_finite(dl1.path, chunk, tel_id, selected[tel_id])
-        for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
+        for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
             *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
             for tel_id, part, background in zip(*rows, backgrounds, strict=True):
                 altitude, _ = chunk.pointing[tel_id]
@@ -245,16 +245,15 @@ def _invalid_columns(kinds, n):
     return columns
 
 
-def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor, name):
-    """Read images of one telescope type, many at once, from one or more telescopes.
+def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
+    """Read images for one network, many at once, from one or more telescopes.
 
     Yields lists of tel_id, rows, inputs, has_pixels, background.
     """
-    prepare = reconstructor.preparation_of(name)
     size = max(_IMAGES_PER_BLOCK, reconstructor.batch_size)
     block, n_images = [], 0
     for tel_id in tel_ids:
-        rows = selected[tel_id]
+        rows, prepare = selected[tel_id], reconstructor.preparation_of(tel_id)
         # All rows between the first and the last are read.
         for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
             images = prepare_images(dl1, chunk, tel_id, part, prepare)

@@ -4,6 +4,7 @@ Importing this module must stay cheap, because every ctapipe tool does it. Modul
 need torch are imported when a reconstructor is made.
 """
 
+from itertools import chain
 from pathlib import Path
 
 import astropy.units as u
@@ -205,8 +206,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         model = load_model(
             self.load_path,
             {None: self.subarray},
-            # Telescopes of one name may differ: all of them are checked.
-            dict.fromkeys(str(t) for t in self.subarray.telescope_types),
+            {str(telescope) for telescope in self.subarray.telescope_types},
             on_missing=self._report_missing_networks,
             log=self.log,
             device=self.device,
@@ -225,20 +225,22 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.kinds = [kind for kind in CONTAINERS if kind in kinds]
         #: Networks, by telescope type.
         self._networks = model.networks
+        matches = model.matches[None]
+        #: Type of the network, for each telescope that has one.
+        self.network_of = {tel_id: match.type for tel_id, match in matches.items()}
+        preparations = {
+            match: self._make_preparation(match) for match in set(matches.values())
+        }
         self._preparations = {
-            name: WatchedPreparation(
-                network.predictor.prepare, self._is_watched(network)
-            )
-            for name, network in self._networks.items()
+            tel_id: preparations[match] for tel_id, match in matches.items()
         }
         #: Telescopes for which a warning of unknown pointing was given.
         self._warned_of_pointing = set()
-        #: Name of the telescope type, for each telescope that has a network.
-        self.network_of = {
-            tel_id: str(telescope)
-            for tel_id, telescope in self.subarray.tel.items()
-            if str(telescope) in self._networks
-        }
+
+    def _make_preparation(self, match):
+        network = self._networks[match.type]
+        prepare = network.predictor.prepare.reordered(match.order)
+        return WatchedPreparation(prepare, self._is_watched(network))
 
     def _report_missing_networks(self, names, available):
         for name in names:
@@ -296,37 +298,43 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """
         for tel_id in triggered_telescopes(event):
             fill_invalid(event, tel_id, self.prefix, self.kinds)
-        for name, tel_ids in self._select(event).items():
-            self._predict(event, name, tel_ids)
+        for name, groups in self._select(event).items():
+            self._predict(event, name, groups)
         for kind, combiners in self.stereo_combiners.items():
             valid = combine_event(combiners, event)
             self.quality_query.record(f"valid {kind} of the array", valid)
         name_model(event, self.prefix, self.kinds, self.model_name)
 
     def _select(self, event):
-        """Telescopes to reconstruct, by the telescope type whose network they need."""
+        """Telescopes to reconstruct, by network and preparation of their images."""
         selected = {}
         for tel_id in triggered_telescopes(event):
             parameters = image_parameters(event, tel_id)
             # A telescope can trigger without data being read out.
             has_data = parameters is not None
-            name = self.network_of.get(tel_id)
+            prepare = self._preparations.get(tel_id)
             self.quality_query.record("DL1 data", has_data)
-            self.quality_query.record("network for telescope type", name is not None)
-            if has_data and self._is_good(parameters) and name is not None:
-                selected.setdefault(name, []).append(tel_id)
+            self.quality_query.record("network for telescope type", prepare is not None)
+            if has_data and self._is_good(parameters) and prepare is not None:
+                groups = selected.setdefault(self.network_of[tel_id], {})
+                groups.setdefault(prepare, []).append(tel_id)
         return selected
 
     def _is_good(self, parameters):
         columns = parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
         return self.quality_query(**columns).all()
 
-    def _predict(self, event, name, tel_ids):
-        prepare = self.preparation_of(name)
-        inputs, has_pixels, background = event_images(event, tel_ids, prepare)
-        pointing = self._pointing(event, name, tel_ids)
-        for row, tel_id in enumerate(tel_ids):
-            self.watch(name, tel_id, background, pointing[0], [row])
+    def _predict(self, event, name, groups):
+        """Predict with one network. Telescopes of a group have the same pixels."""
+        prepared = []
+        for prepare, tel_ids in groups.items():
+            *images, background = event_images(event, tel_ids, prepare)
+            pointing = self._pointing(event, name, tel_ids)
+            for row, tel_id in enumerate(tel_ids):
+                self.watch(name, tel_id, background, pointing[0], [row])
+            prepared.append((*images, *pointing))
+        inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
+        tel_ids = list(chain.from_iterable(groups.values()))
         columns = self.columns(
             self.run_network(name, inputs), has_pixels, tel_ids, *pointing
         )
@@ -406,30 +414,31 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         degrees = altitude[rows].to_value(u.deg)
         self._watch.check_pointing(tel_id, network.card, degrees, path)
 
-    def preparation_of(self, name: str) -> WatchedPreparation:
-        """Return the preparation of images for a telescope type's network.
+    def preparation_of(self, tel_id: int) -> WatchedPreparation:
+        """Return the preparation of a telescope's images for its network.
 
         Parameters
         ----------
-        name : str
-            The telescope type.
+        tel_id : int
+            The telescope; it must have a network.
 
         Returns
         -------
         WatchedPreparation
-            The preparation that the network's card describes.
+            The preparation that the network's card describes, of images with the
+            telescope's order of pixels.
         """
-        return self._preparations[name]
+        return self._preparations[tel_id]
 
     def run_network(self, name: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """Run the network of a telescope type.
+        """Run a network.
 
         Parameters
         ----------
         name : str
-            The telescope type.
+            Its telescope type.
         inputs : numpy.ndarray
-            Images prepared by `preparation_of` the type, shape (n, 2, n_pixels),
+            Images prepared by `preparation_of` telescopes, shape (n, 2, n_pixels),
             float32.
 
         Returns

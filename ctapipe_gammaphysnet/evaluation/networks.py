@@ -10,7 +10,7 @@ from ..events.showers import is_among
 from ..events.telescope_events import altitudes_of, check_pointing
 from ..model.errors import ModelFileError
 from ..model.loading import load_model
-from ..model.telescope import check_telescopes
+from ..model.matching import match_telescopes
 from .events import EvaluationError
 from .predictions import predicted_columns
 
@@ -59,7 +59,7 @@ def read_networks(path, types, arrays, log, **settings):
     DeviceError
         If this machine cannot compute as asked.
     TelescopeMismatchError
-        If the model is for other telescopes than those of the files.
+        If no network fits telescopes that have the name of one, or several fit.
     """
 
     def _refuse(missing, available):
@@ -231,18 +231,11 @@ def predict_file(reader, networks, events, progress=None):
     predictions = {
         name: np.full((n_rows, len(events)), np.nan) for name in predicted_columns()
     }
-    types = {str(telescope) for telescope in reader.subarray.telescope_types}
-    for network in networks:
-        name = network.card.telescope.type
-        if name not in types:
-            continue
-        check_telescopes(reader.subarray, network.card.telescope, reader.path)
-        tel_ids = reader.subarray.get_tel_ids_for_type(name)
-        of_type = np.flatnonzero(np.isin(events["tel_id"], tel_ids))
-        check_pointing(reader.path, events[of_type])
-        for start in range(0, len(of_type), _BLOCK):
-            rows = of_type[start : start + _BLOCK]
-            found, noise[rows] = _predict(reader, network, events[rows])
+    for network, order, of_network in _match_events(reader, networks, events):
+        check_pointing(reader.path, events[of_network])
+        for start in range(0, len(of_network), _BLOCK):
+            rows = of_network[start : start + _BLOCK]
+            found, noise[rows] = _predict(reader, network, order, events[rows])
             for column, values in found.items():
                 predictions[column][:, rows] = values
             if progress is not None:
@@ -250,12 +243,27 @@ def predict_file(reader, networks, events, progress=None):
     return predictions, noise
 
 
-def _predict(reader, network, events):
+def _match_events(reader, networks, events):
+    """Yield networks, orders of pixels, and the rows of their events."""
+    by_type = {network.card.telescope.type: network for network in networks}
+    cards = [network.card.telescope for network in networks]
+    tel_ids = np.unique(events["tel_id"]).tolist()
+    names = {str(reader.subarray.tel[tel_id]) for tel_id in tel_ids}
+    matches, _ = match_telescopes({reader.path: reader.subarray}, cards, names)
+    matches = matches[reader.path]
+    for match in dict.fromkeys(matches.values()):
+        matched = [tel_id for tel_id in matches if matches[tel_id] is match]
+        rows = np.flatnonzero(np.isin(events["tel_id"], matched))
+        yield by_type[match.type], match.order, rows
+
+
+def _predict(reader, network, order, events):
     """Predictions of some events, and their noise, as in `predict_file`."""
     predictor = network.predictor
+    prepare = predictor.prepare.reordered(order)
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     images = read_images(reader, *keys)
-    inputs, has_pixels = predictor.prepare(*images)
+    inputs, has_pixels = prepare(*images)
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
@@ -268,7 +276,7 @@ def _predict(reader, network, events):
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
-    return predictions, predictor.prepare.background(*images).noise_pe
+    return predictions, prepare.background(*images).noise_pe
 
 
 def to_quantities(

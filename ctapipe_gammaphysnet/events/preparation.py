@@ -4,6 +4,8 @@ Only this module decides what a missing, broken or uncleaned pixel becomes. Netw
 trained and applied through the same function.
 """
 
+import copy
+
 import numpy as np
 from ctapipe.core import ToolConfigurationError
 from numpy.typing import ArrayLike
@@ -51,8 +53,27 @@ class InputPreparation:
     def __init__(self, card, lattice):
         self._card = card
         self._adjacency = lattice.adjacency()
+        self._order = slice(None)
         self.needs_mask = card.needs_mask
         self.n_pixels = len(lattice)
+
+    def reordered(self, order: np.ndarray | slice) -> "InputPreparation":
+        """Return the preparation of images with another order of pixels.
+
+        Parameters
+        ----------
+        order : numpy.ndarray or slice
+            Index of their pixels that puts them in the order of the camera's, shape
+            (n_pixels,), int.
+
+        Returns
+        -------
+        InputPreparation
+            Takes images in that order; its results are in the order of the camera's.
+        """
+        preparation = copy.copy(self)
+        preparation._order = order
+        return preparation
 
     def __call__(
         self,
@@ -101,11 +122,11 @@ class InputPreparation:
             problem = problem_of(name, values, shape)
             if problem is not None:
                 raise UnfitImagesError(f"{problem}: images from another camera?")
-        image = image.astype(np.float32, copy=False)
-        peak_time = peak_time.astype(np.float32, copy=False)
+        image = self._ordered(image).astype(np.float32, copy=False)
+        peak_time = self._ordered(peak_time).astype(np.float32, copy=False)
         present = present_pixels(image, peak_time)
         has_pixels = present.any(axis=1)
-        mask = image_mask & present if self.needs_mask else None
+        mask = self._ordered(image_mask) & present if self.needs_mask else None
         entering = mask if self._card.image == "cleaned" else present
         if self._card.needs_background:
             image, has_background = self._relate(image, present, mask)
@@ -114,6 +135,11 @@ class InputPreparation:
         charge, time, entering = self._without_missing(image, peak_time, entering)
         time = self._scale_peak_time(time, charge, mask, entering)
         return np.stack([self._scale_charge(charge), time], axis=1), has_pixels
+
+    def _ordered(self, values):
+        """Put pixels in the camera's order."""
+        # Contiguous, so that sums over pixels are rounded alike in any order.
+        return np.ascontiguousarray(values[:, self._order])
 
     def _without_missing(self, image, peak_time, entering):
         """Charge and peak time without missing values, and the pixels that enter."""
@@ -143,9 +169,9 @@ class InputPreparation:
         Background
             Of the pixels that are neither missing nor in or near the mask.
         """
-        image = np.asarray(image, np.float32)
-        present = present_pixels(image, np.asarray(peak_time))
-        mask = np.asarray(image_mask) & present
+        image = self._ordered(np.asarray(image, np.float32))
+        present = present_pixels(image, self._ordered(np.asarray(peak_time)))
+        mask = self._ordered(np.asarray(image_mask)) & present
         charge = measure_background(image, self._background_pixels(present, mask))
         return Background(*charge, 1 - present.mean(axis=1))
 

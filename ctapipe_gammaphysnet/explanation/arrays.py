@@ -4,7 +4,7 @@ from ctapipe.core import ToolConfigurationError
 
 from ..events.opening import open_events
 
-__all__ = ["choose_types", "read_arrays"]
+__all__ = ["choose_types", "match_types", "read_arrays"]
 
 
 def read_arrays(paths, focal_length_choice, log):
@@ -79,6 +79,40 @@ def choose_types(subarray, names):
                 f"there are no telescopes of type {name}, only {', '.join(types)}"
             )
     return [name for name in types if name in (names or types)]
+
+
+def match_types(arrays, matches):
+    """Find the network of each telescope type.
+
+    Parameters
+    ----------
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file.
+    matches : dict of pathlib.Path to dict of int to Match
+        For each file the networks of its telescopes, as of a `LoadedModel`.
+
+    Returns
+    -------
+    dict of str to Match
+        The networks by the telescopes' type in the files.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If telescopes of a type differ in their network or the order of their pixels.
+    """
+    types = {}
+    for path, of_file in matches.items():
+        for tel_id, match in of_file.items():
+            name = str(arrays[path].tel[tel_id])
+            if types.setdefault(name, match) is not match:
+                raise ToolConfigurationError(
+                    f"{path}: telescope {tel_id} has its pixels in another order than "
+                    f"other telescopes of type {name}, or needs another network. "
+                    "Explain one kind of them at a time: make files without the others "
+                    "(ctapipe-process --EventSource.allowed_tels)"
+                )
+    return types
 
 
 def _types(subarray):

@@ -53,7 +53,7 @@ def list_images(batches, explainers, rank_by, progress):
 def _errors(batch, explainer, rank_by):
     if (batch.events["label"] < 0).all():
         return np.full(len(batch), np.nan)
-    inputs, _ = explainer.predictor.prepare(*batch.arrays)
+    inputs, _ = explainer.prepare(*batch.arrays)
     errors = errors_of(batch, explainer.predictor(inputs))
     return errors[rank_by][0] if rank_by in errors else np.full(len(batch), np.nan)
 

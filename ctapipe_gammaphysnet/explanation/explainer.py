@@ -73,18 +73,28 @@ class Explainer:
         Its members.
     upsampling : {"cell", "linear"}
         How coarse maps become maps of camera pixels: see `upsampling_matrix`.
+    order : numpy.ndarray or slice
+        Index of the images' pixels that puts them in the order of the network's, shape
+        (n_pixels,), int. Maps are in the order of the images.
+
+    Attributes
+    ----------
+    prepare : InputPreparation
+        Makes the network's input of images.
     """
 
-    def __init__(self, card, predictor, upsampling="cell"):
+    def __init__(self, card, predictor, upsampling="cell", order=slice(None)):
         self.card = card
         self.predictor = predictor
+        self.prepare = predictor.prepare.reordered(order)
         #: Names of the outputs.
         self.outputs = outputs_of(card.network.tasks)
         camera = card.telescope.camera
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
-        #: For each stage the matrix that takes its maps to the camera's pixels.
+        back = np.argsort(np.arange(len(lattice))[order])
+        #: For each stage the matrix that takes its maps to the images' pixels.
         self._to_pixels = [
-            torch.from_numpy(upsampling_matrix(lattice, stage, upsampling).T).to(
+            torch.from_numpy(upsampling_matrix(lattice, stage, upsampling)[back].T).to(
                 predictor.device
             )
             for stage in range(len(card.network.channels))
@@ -103,7 +113,7 @@ class Explainer:
         Maps
             Predictions, heatmaps and attention maps of all members.
         """
-        inputs, _ = self.predictor.prepare(*batch.arrays)
+        inputs, _ = self.prepare(*batch.arrays)
         return self(inputs)
 
     def __call__(self, inputs):

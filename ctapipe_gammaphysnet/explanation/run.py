@@ -6,6 +6,7 @@ from ctapipe.core import ToolConfigurationError
 from ..figures.drawing import collect_failures, write_figures
 from ..tasks import TASKS
 from . import event_figure, statistics_figures
+from .arrays import match_types
 from .explainer import Explainer
 from .files import write_events, write_maps, write_statistics, write_summary
 from .heatmaps import all_outputs
@@ -16,7 +17,7 @@ from .robustness_figures import draw_robustness
 __all__ = ["Explanation", "make_explainers"]
 
 
-def make_explainers(name, model, upsampling, log):
+def make_explainers(name, model, arrays, upsampling, log):
     """Make the explainers of a model.
 
     Parameters
@@ -25,6 +26,8 @@ def make_explainers(name, model, upsampling, log):
         Name of the model.
     model : LoadedModel
         The model.
+    arrays : dict of pathlib.Path to ctapipe.instrument.SubarrayDescription
+        The array of each file.
     upsampling : {"cell", "linear"}
         As for `Explainer`.
     log : logging.Logger
@@ -33,12 +36,13 @@ def make_explainers(name, model, upsampling, log):
     Returns
     -------
     dict of str to Explainer
-        The explainers, by telescope type.
+        The explainers, by the telescopes' type in the files.
 
     Raises
     ------
     ToolConfigurationError
-        If outputs of a network are not this package's targets.
+        If outputs of a network are not this package's targets, or telescopes of one
+        type need different explainers.
     """
     networks = model.networks.values()
     for network in networks:
@@ -48,10 +52,13 @@ def make_explainers(name, model, upsampling, log):
     for network in networks:
         if not network.card.network.attention:
             log.info("%s has no attention: there are no attention maps", name)
-    return {
-        telescope_type: Explainer(network.card, network.predictor, upsampling)
-        for telescope_type, network in model.networks.items()
-    }
+    explainers = {}
+    for telescope_type, match in match_types(arrays, model.matches).items():
+        network = model.networks[match.type]
+        explainers[telescope_type] = Explainer(
+            network.card, network.predictor, upsampling, match.order
+        )
+    return explainers
 
 
 def _check_targets(name, card):

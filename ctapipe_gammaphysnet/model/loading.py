@@ -11,6 +11,7 @@ from ctapipe.instrument import SubarrayDescription
 from ..files.input_file import sha256_of_file
 from .card import ModelCard, NetworkCard
 from .file import read_model, warn_incomplete
+from .matching import Match, match_telescopes
 from .predictor import (
     BATCH_SIZE,
     Predictor,
@@ -18,7 +19,6 @@ from .predictor import (
     select_device,
     set_threads,
 )
-from .telescope import check_telescopes
 
 __all__ = ["LoadedModel", "Network", "load_model"]
 
@@ -50,12 +50,15 @@ class LoadedModel:
     sha256 : str
         The SHA-256 of the file, in hexadecimal digits.
     networks : dict of str to Network
-        The requested networks, by telescope type.
+        The needed networks, by the telescope type of their training.
+    matches : dict of pathlib.Path or None to dict of int to Match
+        For each file the networks of its telescopes, as from `match_telescopes`.
     """
 
     card: ModelCard
     sha256: str
     networks: dict[str, Network]
+    matches: dict[Path | None, dict[int, Match]]
 
 
 def load_model(
@@ -73,8 +76,8 @@ def load_model(
 ) -> LoadedModel:
     """Load the networks of a model file for the telescopes of arrays.
 
-    All telescopes of the types are compared with those of the training. The file is
-    recorded as an input in the provenance.
+    Networks are found by the telescopes' cameras and optics, as in `match_telescopes`.
+    The file is recorded as an input in the provenance.
 
     Parameters
     ----------
@@ -83,10 +86,10 @@ def load_model(
     arrays : mapping of pathlib.Path or None to SubarrayDescription
         The array of each event file; the key is None for an array without a file.
     types : collection of str
-        Telescope types whose networks are needed.
+        Names of the telescope types whose networks are needed.
     on_missing : callable
-        Called if some types have no network, with these types and the types of the
-        file's networks. It raises if this is an error.
+        Called if some types have no network, with descriptions of these types and the
+        types of the file's networks. It raises if this is an error.
     log : logging.Logger
         Receives a warning about a model whose training was interrupted.
     device : str
@@ -112,7 +115,7 @@ def load_model(
     DeviceError
         If this machine cannot compute with these settings.
     TelescopeMismatchError
-        If telescopes differ from those of the training.
+        If no network fits telescopes that have the name of one, or several fit.
     """
     chosen = select_device(device)
     check_engine(engine, chosen)
@@ -123,20 +126,15 @@ def load_model(
     Provenance().add_input_file(
         path, role="γ-PhysNet model", reference_meta={"sha256": sha256}
     )
-    available = {
-        card.telescope.type: (card, weights)
-        for card, weights in zip(model.card.networks, model.weights, strict=True)
-    }
-    missing = [name for name in types if name not in available]
+    cards = [network.telescope for network in model.card.networks]
+    matches, missing = match_telescopes(arrays, cards, types)
     if missing:
-        on_missing(missing, list(available))
-    wanted = [available[name] for name in types if name in available]
-    for card, _ in wanted:
-        for source, subarray in arrays.items():
-            check_telescopes(subarray, card.telescope, source)
+        on_missing(missing, [card.type for card in cards])
+    needed = {match.type for of_file in matches.values() for match in of_file.values()}
     settings = chosen, precision, engine, batch_size
     networks = {
         card.telescope.type: Network(card, Predictor(card, weights, *settings))
-        for card, weights in wanted
+        for card, weights in zip(model.card.networks, model.weights, strict=True)
+        if card.telescope.type in needed
     }
-    return LoadedModel(model.card, sha256, networks)
+    return LoadedModel(model.card, sha256, networks, matches)

@@ -1,28 +1,27 @@
-"""Describe telescopes for a model card, and check them against one.
+"""Describe telescopes for a model card, and compare them with one.
 
 A network sees pixels, not the sky: it is right only for a camera whose pixels have the
-same positions in the same order, behind the same optics.
+same positions, behind the same optics. Names, and the order of pixels, do not matter.
 """
-
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from ctapipe.coordinates import TelescopeFrame
 from ctapipe.core import ToolConfigurationError
-from ctapipe.instrument import SubarrayDescription, TelescopeDescription
-from scipy.spatial import KDTree
+from ctapipe.instrument import TelescopeDescription
 
 from .card import CameraCard, OpticsCard, TelescopeCard, geometry_sha256
 from .errors import ModelError
+from .pixels import describe_move, fitted_rotation, match_pixels, pixel_pitch
 
 __all__ = [
     "TelescopeMismatchError",
     "check_alike",
-    "check_telescope",
-    "check_telescopes",
     "describe_telescope",
     "differences",
+    "identical_telescopes",
+    "name_telescopes",
+    "pixel_order",
 ]
 
 #: Largest distance between a pixel and that of the training, in pixel pitches. Far
@@ -77,37 +76,13 @@ def describe_telescope(telescope: TelescopeDescription) -> TelescopeCard:
     )
 
 
-def check_telescope(telescope: TelescopeDescription, card: TelescopeCard) -> None:
-    """Check that a telescope is like the one a network was trained for.
-
-    Pixels must lie within 0.1 pixel pitches of those of the training, in the same
-    order; the camera may be rotated by no more than 0.2°; focal lengths and mirror
-    area may differ by no more than 1 %. The effective focal length is compared only if
-    it is known for both.
-
-    Parameters
-    ----------
-    telescope : ctapipe.instrument.TelescopeDescription
-        The telescope whose images are to be reconstructed.
-    card : TelescopeCard
-        The telescope of the training.
-
-    Raises
-    ------
-    TelescopeMismatchError
-        If it is not; the message says what differs and by how much.
-    """
-    problems = differences(telescope, card)
-    if problems:
-        raise TelescopeMismatchError(
-            f"telescope type {telescope} differs from the {card.type} that the model "
-            f"was trained for: {'; '.join(problems)}. Use a model trained for this "
-            "telescope."
-        )
-
-
 def differences(telescope: TelescopeDescription, card: TelescopeCard) -> list[str]:
     """Find how a telescope differs from the one a network was trained for.
+
+    In the camera's frame, pixels must lie within 0.1 pixel pitches of those of the
+    training, in any order, and may be rotated about its origin by no more than 0.2°;
+    focal lengths and mirror area may differ by no more than 1 %. The effective focal
+    length is compared only if it is known for both. Names are not compared.
 
     Parameters
     ----------
@@ -119,39 +94,33 @@ def differences(telescope: TelescopeDescription, card: TelescopeCard) -> list[st
     Returns
     -------
     list of str
-        What differs by more than `check_telescope` tolerates, and by how much.
-    """
-    return [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
-
-
-def check_telescopes(
-    subarray: SubarrayDescription, card: TelescopeCard, source: Path | None = None
-) -> None:
-    """Check all telescopes of an array that have the name of a network's telescope.
-
-    Telescopes of one name may differ: each is compared.
-
-    Parameters
-    ----------
-    subarray : ctapipe.instrument.SubarrayDescription
-        The array.
-    card : TelescopeCard
-        The telescope of the training.
-    source : pathlib.Path, optional
-        File of the array, for messages.
+        What differs, and by how much; empty for a telescope that fits.
 
     Raises
     ------
     TelescopeMismatchError
-        If one of them differs; the message has its number, what differs and by how
-        much.
+        If the camera geometry is not in the CameraFrame.
     """
-    for numbers, telescope in _telescopes_called(card.type, subarray):
-        try:
-            check_telescope(telescope, card)
-        except TelescopeMismatchError as error:
-            of_file = "" if source is None else f"{source}, "
-            raise TelescopeMismatchError(f"{of_file}{numbers}: {error}") from error
+    return [*_camera_problems(telescope, card), *_optics_problems(telescope, card)]
+
+
+def pixel_order(telescope: TelescopeDescription, card: TelescopeCard) -> np.ndarray:
+    """Find the pixel of a telescope at the place of each pixel of the training.
+
+    Parameters
+    ----------
+    telescope : ctapipe.instrument.TelescopeDescription
+        A telescope without `differences`.
+    card : TelescopeCard
+        The telescope of the training.
+
+    Returns
+    -------
+    numpy.ndarray
+        Number of its pixel, shape (n_pixels,), int.
+    """
+    order, _ = match_pixels(_places_m(telescope), _trained_places_m(card))
+    return order
 
 
 def check_alike(arrays, name):
@@ -172,17 +141,17 @@ def check_alike(arrays, name):
     Raises
     ------
     TelescopeMismatchError
-        If some differ from the first by more than `check_telescope` tolerates: one
+        If some have `differences` from the first, or another order of pixels: one
         network cannot be trained for both. The message names files, telescopes and
         what differs.
     """
     first = None
     for path, subarray in arrays.items():
-        for numbers, telescope in _telescopes_called(name, subarray):
-            which = f"{path}, {numbers}"
+        for numbers, telescope in identical_telescopes(subarray, [name]):
+            which = f"{path}, {name_telescopes(numbers)}"
             if first is None:
                 first, named, card = telescope, which, describe_telescope(telescope)
-            problems = differences(telescope, card)
+            problems = differences(telescope, card) or _order_problems(telescope, card)
             if problems:
                 raise TelescopeMismatchError(
                     f"{which}, and {named}, are all called {name}, but differ. The "
@@ -193,23 +162,61 @@ def check_alike(arrays, name):
     return first
 
 
-def _telescopes_called(name, subarray):
-    """Yield telescopes of a name: numbers of identical ones, and one of them."""
+def _order_problems(telescope, card):
+    order = pixel_order(telescope, card)
+    moved = np.count_nonzero(order != np.arange(len(order)))
+    if moved == 0:
+        return []
+    name = telescope.camera.geometry.name
+    return [f"its camera {name} lists {moved} of its pixels in another order"]
+
+
+def identical_telescopes(subarray, names):
+    """Find telescopes with the same name, optics and camera.
+
+    Parameters
+    ----------
+    subarray : ctapipe.instrument.SubarrayDescription
+        The array.
+    names : collection of str
+        Telescope types to find, for example ``LST_LST_LSTCam``.
+
+    Returns
+    -------
+    list of tuple of list of int and ctapipe.instrument.TelescopeDescription
+        Numbers of identical telescopes, and one of them.
+    """
     same = {}
     for tel_id, telescope in sorted(subarray.tel.items()):
-        if str(telescope) == name:
+        if str(telescope) in names:
             geometry = telescope.camera.geometry
             # ctapipe compares only pixels: to it, a rotated camera is equal.
             key = (
+                str(telescope),
                 telescope.optics,
                 geometry_sha256(*_positions_m(telescope)),
                 _rotation_deg(geometry),
                 geometry.pix_type,
             )
-            same.setdefault(key, (telescope, []))[1].append(tel_id)
-    for telescope, tel_ids in same.values():
-        plural = "s" if len(tel_ids) > 1 else ""
-        yield f"telescope{plural} {', '.join(map(str, tel_ids))}", telescope
+            same.setdefault(key, ([], telescope))[0].append(tel_id)
+    return list(same.values())
+
+
+def name_telescopes(tel_ids):
+    """Name telescopes in messages.
+
+    Parameters
+    ----------
+    tel_ids : list of int
+        Their numbers.
+
+    Returns
+    -------
+    str
+        For example ``telescopes 1, 2``.
+    """
+    plural = "s" if len(tel_ids) > 1 else ""
+    return f"telescope{plural} {', '.join(map(str, tel_ids))}"
 
 
 def _positions_m(telescope):
@@ -226,9 +233,25 @@ def _positions_m(telescope):
 
 
 def _rotation_deg(geometry):
-    """Rotation of the camera beyond that in the pixel positions."""
+    """Rotation of the camera's frame, which ctapipe undoes in its transformations."""
     frame_rotation = getattr(geometry.frame, "rotation", 0 * u.deg)
-    return float((geometry.cam_rotation + frame_rotation).to_value(u.deg))
+    return float((geometry.cam_rotation - frame_rotation).to_value(u.deg))
+
+
+def _places_m(telescope):
+    """Where the pixels stand in the camera's frame: x + iy, shape (n_pixels,)."""
+    pix_x, pix_y = _positions_m(telescope)
+    return _derotated(pix_x, pix_y, _rotation_deg(telescope.camera.geometry))
+
+
+def _trained_places_m(card):
+    camera = card.camera
+    pix_x, pix_y = np.array(camera.pix_x_m), np.array(camera.pix_y_m)
+    return _derotated(pix_x, pix_y, camera.cam_rotation_deg)
+
+
+def _derotated(pix_x, pix_y, rotation_deg):
+    return (pix_x + 1j * pix_y) * np.exp(-1j * np.deg2rad(rotation_deg))
 
 
 def _camera_problems(telescope, card):
@@ -239,55 +262,39 @@ def _camera_problems(telescope, card):
             f"{len(trained.pix_x_m)}"
         )
         return
-    here = np.column_stack(_positions_m(telescope))
-    not_finite = np.flatnonzero(~np.isfinite(here).all(axis=1))
+    here, there = _places_m(telescope), _trained_places_m(card)
+    not_finite = np.flatnonzero(~np.isfinite(here))
     if len(not_finite) > 0:
         yield (
             f"the positions of {len(not_finite)} of its pixels are not finite, such as "
             f"that of pixel {not_finite[0]} of camera {geometry.name}"
         )
         return
-    there = np.column_stack([trained.pix_x_m, trained.pix_y_m])
-    pitch = np.median(KDTree(there).query(there, k=2)[0][:, 1])
-    distance = np.linalg.norm(here - there, axis=1)
-    rotation = _rotation_deg(geometry) - trained.cam_rotation_deg
-    if distance.max() > POSITION_TOLERANCE * pitch:
-        yield _position_problem(geometry.name, here, there, pitch, distance)
-    else:
-        # On a small camera a rotation hardly moves the pixels.
-        rotation += np.rad2deg(_fitted_rotation(here, there))
-    rotation = (rotation + 180) % 360 - 180
-    if not abs(rotation) <= ROTATION_TOLERANCE_DEG:
-        yield (
-            f"its camera {geometry.name} is rotated by {rotation:.2f}°, "
-            f"more than {ROTATION_TOLERANCE_DEG}°"
-        )
+    yield from _position_problems(geometry.name, here, there)
     if geometry.pix_type.value != trained.pix_type:
         yield f"its pixels are a {geometry.pix_type.value}, not a {trained.pix_type}"
 
 
-def _fitted_rotation(here, there):
-    """Rotation about the origin that fits best, in rad."""
-    # With the positions as complex numbers.
-    return np.angle(np.sum((here @ [1, 1j]) * (there @ [1, 1j]).conj()))
-
-
-def _position_problem(name, here, there, pitch, distance):
-    """Describe how the pixels moved: reordered, rotated, or otherwise."""
-    closest, pixel = KDTree(there).query(here)
-    reordered = closest.max() < POSITION_TOLERANCE * pitch
-    if reordered and len(np.unique(pixel)) == len(there):
-        moved = np.count_nonzero(pixel != np.arange(len(there)))
-        return f"its camera {name} lists {moved} of its pixels in another order"
-    angle = _fitted_rotation(here, there)
-    residual = np.abs(here @ [1, 1j] - there @ [1, 1j] * np.exp(1j * angle)).max()
-    if residual < POSITION_TOLERANCE * pitch:
-        return f"its camera {name} is rotated by {np.rad2deg(angle):.2f}°"
-    return (
-        f"pixels of its camera {name} lie up to {distance.max() * 1e3:.1f} mm from "
-        f"those of the training ({POSITION_TOLERANCE} pixel pitches, "
-        f"{POSITION_TOLERANCE * pitch * 1e3:.1f} mm, are tolerated)"
-    )
+def _position_problems(name, here, there):
+    tolerance = POSITION_TOLERANCE * pixel_pitch(there)
+    order, distance = match_pixels(here, there)
+    if distance.max() > tolerance:
+        move = describe_move(here, there, tolerance)
+        yield (
+            f"its camera {name} is {move}"
+            if move is not None
+            else f"pixels of its camera {name} lie up to {distance.max() * 1e3:.1f} mm "
+            f"from those of the training ({POSITION_TOLERANCE} pixel pitches, "
+            f"{tolerance * 1e3:.1f} mm, are tolerated)"
+        )
+        return
+    # On a small camera a rotation hardly moves the pixels.
+    rotation = np.rad2deg(fitted_rotation(here[order], there))
+    if abs(rotation) > ROTATION_TOLERANCE_DEG:
+        yield (
+            f"its camera {name} is rotated by {rotation:.2f}°, "
+            f"more than {ROTATION_TOLERANCE_DEG}°"
+        )
 
 
 def _optics_problems(telescope, card):

@@ -209,7 +209,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
             self.model_paths, self.types, self.arrays, self.log, **settings
         )
         self.explainers = {
-            name: make_explainers(name, model, self.upsampling, self.log)
+            name: make_explainers(name, model, self.arrays, self.upsampling, self.log)
             for name, model in self.loaded.items()
         }
 

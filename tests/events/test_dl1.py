@@ -387,3 +387,49 @@ def test_cleaned_images_know_the_background_outside_the_mask(shower):
     mask = shower[2]
     np.testing.assert_array_equal(cleaned[:, 0][mask], everything[:, 0][mask])
     assert not cleaned[:, 0][~mask].any()
+
+
+ORDER = np.random.default_rng(4).permutation(len(LARGE))
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {},
+        {"image": "cleaned"},
+        {"missing_pixels": "separate"},
+        ROBUST,
+        ROBUST | {"image": "cleaned"},
+        {
+            "charge": "arcsinh",
+            "peak_time_reference": "image",
+            "peak_time_pixels": "cleaned",
+            "peak_time_rings": 2,
+        },
+    ],
+)
+def test_images_in_another_order_become_the_same_input(shower, card):
+    """To the last bit."""
+    for values in shower[:2]:
+        values[1, [3, 40]] = np.nan
+    permuted = [np.empty_like(values) for values in shower]
+    for values, original in zip(permuted, shower, strict=True):
+        values[:, ORDER] = original
+    prepare = prepare_large(**card)
+    reordered = prepare.reordered(ORDER)
+    for found, expected in zip(reordered(*permuted), prepare(*shower), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    background = zip(
+        reordered.background(*permuted), prepare.background(*shower), strict=True
+    )
+    for found, expected in background:
+        np.testing.assert_array_equal(found, expected)
+    # The other one still takes images in its own order.
+    assert not np.array_equal(prepare(*permuted)[0], prepare(*shower)[0])
+
+
+@pytest.mark.parametrize("n_more", [-1, 1])
+def test_images_of_another_length_are_refused_in_any_order(n_more):
+    images = np.zeros((2, 3, len(LARGE) + n_more), dtype=np.float32)
+    with pytest.raises(UnfitImagesError, match="the camera needs"):
+        prepare_large().reordered(ORDER)(*images)

@@ -1,4 +1,4 @@
-"""A telescope passes as the one of the training, and any other does not."""
+"""A telescope fits the one of the training, and any other does not."""
 
 import copy
 
@@ -20,9 +20,9 @@ from ctapipe_gammaphysnet.model.card import TelescopeCard, geometry_sha256
 from ctapipe_gammaphysnet.model.telescope import (
     TelescopeMismatchError,
     check_alike,
-    check_telescope,
-    check_telescopes,
     describe_telescope,
+    differences,
+    pixel_order,
 )
 
 PITCH_M = 0.05
@@ -84,9 +84,23 @@ def with_positions(telescope, change):
 
 
 def mismatch(telescope, trained):
-    with pytest.raises(TelescopeMismatchError) as info:
-        check_telescope(telescope, describe_telescope(trained))
-    return str(info.value)
+    problems = differences(telescope, describe_telescope(trained))
+    assert problems
+    return "; ".join(problems)
+
+
+def check_telescope(telescope, card):
+    assert differences(telescope, card) == []
+    return pixel_order(telescope, card)
+
+
+def chiral():
+    """A telescope whose camera is not its own mirror image."""
+    camera = hexagonal_camera(n_rings=12, pitch=PITCH_M * u.m)
+    kept = np.setdiff1d(np.arange(camera.n_pixels), [0, 2])
+    sliced = camera[kept]
+    sliced.name = camera.name
+    return toy_telescope(sliced, effective_focal_length=29 * u.m)
 
 
 @TELESCOPES
@@ -145,39 +159,62 @@ def test_another_number_of_pixels_is_refused():
 
 
 @TELESCOPES
-def test_permuted_pixels_are_refused(make):
+def test_permuted_pixels_are_found_by_their_places(make):
     order = np.random.default_rng(0).permutation(make().camera.geometry.n_pixels)
-    moved = np.count_nonzero(order != np.arange(len(order)))
-    message = mismatch(with_positions(make(), lambda xy: xy[order]), make())
-    assert f"lists {moved} of its pixels in another order" in message
+    permuted = with_positions(make(), lambda xy: xy[order])
+    found = check_telescope(permuted, describe_telescope(make()))
+    np.testing.assert_array_equal(order[found], np.arange(len(order)))
 
 
-def test_two_swapped_pixels_are_refused():
-    def swap(xy):
-        xy[[3, 200]] = xy[[200, 3]]
-        return xy
-
-    assert "lists 2 of its pixels in another order" in mismatch(
-        with_positions(toy(), swap), toy()
-    )
-
-
-@pytest.mark.parametrize("make", [lst, toy])
+@pytest.mark.parametrize("make", [lst, chiral])
+@pytest.mark.parametrize("permute", [False, True])
 @pytest.mark.parametrize("angle", [1.0, -1.0, 17.0])
-def test_a_rotated_camera_is_refused_with_the_angle(make, angle):
-    rotated = with_positions(make(), lambda xy: xy * np.exp(1j * np.deg2rad(angle)))
+def test_a_rotated_camera_is_refused_with_the_angle(make, angle, permute):
+    """Whatever the order of its pixels."""
+    order = np.arange(make().camera.geometry.n_pixels)
+    if permute:
+        order = np.random.default_rng(0).permutation(order)
+    turn = np.exp(1j * np.deg2rad(angle))
+    rotated = with_positions(make(), lambda xy: xy[order] * turn)
     assert f"is rotated by {angle:.2f}°" in mismatch(rotated, make())
 
 
 @pytest.mark.parametrize("angle", [60, 120, 180])
 def test_a_rotation_that_takes_pixels_to_pixels_is_another_order(angle):
     rotated = with_positions(toy(), lambda xy: xy * np.exp(1j * np.deg2rad(angle)))
+    order = check_telescope(rotated, describe_telescope(toy()))
     # Only the central one of the 469 pixels stays.
-    assert "lists 468 of its pixels in another order" in mismatch(rotated, toy())
+    assert np.count_nonzero(order != np.arange(469)) == 468
+    with pytest.raises(TelescopeMismatchError, match="lists 468 of its pixels"):
+        check_alike({"a.dl1.h5": array_of(toy(), rotated)}, str(toy()))
 
 
-def test_a_mirrored_camera_is_refused():
-    assert "in another order" in mismatch(with_positions(toy(), np.conj), toy())
+def test_a_rotation_is_seen_if_some_pixels_have_no_counterpart():
+    rotated = with_positions(chiral(), lambda xy: xy * np.exp(1j * np.pi / 3))
+    assert "is rotated by 60.00°" in mismatch(rotated, chiral())
+
+
+@pytest.mark.parametrize(
+    ("change", "axis"),
+    [
+        (np.conj, "0.00°"),
+        (lambda xy: -xy.conj(), "90.00°"),
+        (lambda xy: 1j * xy.conj(), "45.00°"),  # x and y exchanged
+    ],
+)
+def test_a_mirrored_camera_is_refused_with_the_axis(change, axis):
+    mirrored = with_positions(chiral(), change)
+    assert f"is mirrored about the axis at {axis} from" in mismatch(mirrored, chiral())
+
+
+def test_a_symmetric_camera_is_its_own_mirror_image():
+    mirrored = with_positions(toy(), np.conj)
+    order = check_telescope(mirrored, describe_telescope(toy()))
+    x, y = describe_telescope(toy()).camera.pix_x_m, mirrored.camera.geometry.pix_y
+    np.testing.assert_allclose(mirrored.camera.geometry.pix_x[order].value, x)
+    np.testing.assert_allclose(
+        y[order].value, describe_telescope(toy()).camera.pix_y_m, atol=1e-12
+    )
 
 
 def test_a_rotation_that_hardly_moves_the_pixels_of_a_small_camera_is_refused():
@@ -190,15 +227,49 @@ def test_a_rotation_that_hardly_moves_the_pixels_of_a_small_camera_is_refused():
 
 
 def test_an_additional_rotation_of_the_camera_is_refused():
-    rotated = with_camera(toy(), cam_rotation=1 * u.deg)
-    assert "is rotated by 1.00°, more than" in mismatch(rotated, toy())
-    assert "is rotated by -1.00°, more than" in mismatch(toy(), rotated)
+    rotated = with_camera(chiral(), cam_rotation=1 * u.deg)
+    assert "is rotated by -1.00°" in mismatch(rotated, chiral())
+    assert "is rotated by 1.00°" in mismatch(chiral(), rotated)
 
 
 def test_an_additional_rotation_of_the_frame_is_refused():
     frame = CameraFrame(focal_length=29 * u.m, rotation=-60 * u.deg)
-    rotated = with_camera(toy(), frame=frame)
-    assert "is rotated by -60.00°" in mismatch(rotated, toy())
+    rotated = with_camera(chiral(), frame=frame)
+    assert "is rotated by -60.00°" in mismatch(rotated, chiral())
+
+
+def rotated_camera(angle):
+    """Pixels are listed as rotated by an angle, which the geometry undoes."""
+    turned = with_positions(chiral(), lambda xy: xy * np.exp(1j * angle))
+    return with_camera(turned, cam_rotation=angle * u.rad)
+
+
+def rotated_frame(angle):
+    """Pixels are listed as rotated by an angle, which the frame undoes."""
+    turned = with_positions(chiral(), lambda xy: xy * np.exp(1j * angle))
+    frame = CameraFrame(focal_length=29 * u.m, rotation=-angle * u.rad)
+    return with_camera(turned, frame=frame)
+
+
+@pytest.mark.parametrize("rotate", [rotated_camera, rotated_frame])
+def test_pixels_stand_where_ctapipe_has_them(rotate):
+    """Their places on the sky are the same, and the telescopes fit."""
+    telescope, sky = rotate(0.3), TelescopeFrame()
+    found = telescope.camera.geometry.transform_to(sky)
+    expected = chiral().camera.geometry.transform_to(sky)
+    for name in ("pix_x", "pix_y"):
+        there = getattr(expected, name).to_value(u.deg)
+        np.testing.assert_allclose(
+            getattr(found, name).to_value(u.deg), there, atol=1e-9
+        )
+    for one, other in ((telescope, chiral()), (chiral(), telescope)):
+        order = check_telescope(one, describe_telescope(other))
+        np.testing.assert_array_equal(order, np.arange(len(order)))
+
+
+def test_the_rotation_of_single_pixels_is_not_compared():
+    turned = with_camera(toy(), pix_rotation=60 * u.deg)
+    check_telescope(turned, describe_telescope(toy()))
 
 
 def test_a_full_turn_is_no_rotation():
@@ -214,9 +285,13 @@ def test_a_full_turn_is_no_rotation():
 def test_a_camera_of_another_size_is_refused(make, factor):
     scaled = with_positions(make(), lambda xy: xy * factor)
     geometry = make().camera.geometry
-    radius = np.hypot(geometry.pix_x, geometry.pix_y).max().to_value(u.mm)
+    here, there = (
+        np.column_stack([camera.pix_x.to_value(u.mm), camera.pix_y.to_value(u.mm)])
+        for camera in (scaled.camera.geometry, geometry)
+    )
+    distance = np.linalg.norm(there[:, np.newaxis] - here, axis=-1).min(axis=1).max()
     message = mismatch(scaled, make())
-    assert f"lie up to {0.05 * radius:.1f} mm from" in message
+    assert f"lie up to {distance:.1f} mm from" in message
     assert "0.1 pixel pitches" in message
 
 
@@ -286,21 +361,16 @@ def test_another_number_of_mirrors_is_refused():
     assert "it has 2 mirrors instead of 1" in message
 
 
-def test_all_that_differs_is_listed_with_what_to_do():
+def test_all_that_differs_is_listed():
     telescope = with_optics(
         with_camera(toy(), cam_rotation=5 * u.deg),
         n_mirrors=2,
         mirror_area=100 * u.m**2,
     )
     message = mismatch(telescope, lst())
-    assert message.startswith(
-        "telescope type LST_LST_ToyCam differs from the LST_LST_LSTCam that the model "
-        "was trained for: "
-    )
     assert "has 469 pixels instead of 1855; " in message
     assert "mirror area is 100 m² instead of 386 m²; " in message
     assert "2 mirrors instead of 1" in message
-    assert "Use a model trained for this telescope." in message
 
 
 @TELESCOPES
@@ -345,7 +415,8 @@ def test_a_geometry_in_the_telescope_frame_is_refused():
     message = "ToyCam is in the TelescopeFrame, it must be in the CameraFrame"
     with pytest.raises(TelescopeMismatchError, match=message):
         describe_telescope(telescope)
-    assert message in mismatch(telescope, toy())
+    with pytest.raises(TelescopeMismatchError, match=message):
+        differences(telescope, describe_telescope(toy()))
 
 
 def array_of(*telescopes):
@@ -359,23 +430,8 @@ def twins():
     return [
         (with_optics(toy(), mirror_area=400 * u.m**2), "mirror area is 400 m² instead"),
         # These two are equal to ctapipe, which compares pixels only.
-        (with_camera(toy(), cam_rotation=5 * u.deg), "is rotated by 5.00°"),
+        (with_camera(toy(), cam_rotation=5 * u.deg), "is rotated by -5.00°"),
     ]
-
-
-@pytest.mark.parametrize(("twin", "difference"), twins())
-@pytest.mark.parametrize("number", [1, 3])
-def test_each_of_the_telescopes_of_a_name_is_compared(twin, difference, number):
-    telescopes = [toy() for _ in range(3)]
-    telescopes[number - 1] = twin
-    array = array_of(*telescopes)
-    with pytest.raises(TelescopeMismatchError) as info:
-        check_telescopes(array, describe_telescope(toy()), "night.dl1.h5")
-    assert str(info.value).startswith(f"night.dl1.h5, telescope {number}: ")
-    assert difference in str(info.value)
-    check_telescopes(array_of(toy(), toy()), describe_telescope(toy()))
-    # Telescopes of other names do not matter.
-    check_telescopes(array, describe_telescope(lst()))
 
 
 @pytest.mark.parametrize(("twin", "difference"), twins())

@@ -130,7 +130,7 @@ def test_a_network_with_other_targets_is_not_explained(make_model):
     network = SimpleNamespace(card=card, predictor=None)
     model = SimpleNamespace(networks={"LST": network})
     with pytest.raises(ToolConfigurationError, match="Only models that predict"):
-        make_explainers("model", model, "cell", None)
+        make_explainers("model", model, {}, "cell", None)
 
 
 def test_missing_values_can_be_replaced_one_by_one():
