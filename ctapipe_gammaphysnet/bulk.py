@@ -18,6 +18,7 @@ import numpy as np
 from .dl2.combination import combine_table
 from .dl2.file import DL2File
 from .dl2.telescope_table import telescope_table
+from .events.event_types import are_allowed, name_allowed, warn_of_others
 from .events.images import prepare_images
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file
@@ -42,9 +43,17 @@ _NO_POINTING = (
 
 
 def reconstruct_file(
-    dl1, path, reconstructor, chunk_size, images, contact, instrument, progress=None
+    dl1,
+    path,
+    reconstructor,
+    event_types,
+    chunk_size,
+    images,
+    contact,
+    instrument,
+    progress=None,
 ):
-    """Reconstruct all events of a DL1 file, and write a DL2 file.
+    """Reconstruct the events of a DL1 file, and write a DL2 file.
 
     Parameters
     ----------
@@ -55,6 +64,8 @@ def reconstruct_file(
     reconstructor : GammaPhysNetReconstructor
         The reconstructor, made for the file's telescopes. Its quality query counts the
         events.
+    event_types : ctapipe.utils.EventTypeFilter
+        Which types of events are reconstructed; the output has no others.
     chunk_size : int
         Events to read at once.
     images : bool
@@ -67,16 +78,19 @@ def reconstruct_file(
         Called after each chunk with its number of events.
     """
     _check_pointing(dl1, reconstructor)
-    settings = settings_of(dl1, reconstructor, images, contact, instrument)
+    settings = settings_of(dl1, reconstructor, event_types, images, contact, instrument)
+    kept = are_allowed(dl1.event_type, event_types)
+    warn_of_others(dl1.path, dl1.event_type[kept], event_types)
     name = reconstructor.model_name
     with (
         whole_file(path) as temporary,
         DL2File(temporary, path, dl1.subarray, reconstructor.prefix, name) as dl2,
     ):
-        with closing(reconstruct_chunks(dl1, reconstructor, chunk_size)) as results:
+        chunks = reconstruct_chunks(dl1, reconstructor, chunk_size, kept)
+        with closing(chunks) as results:
             # The networks compute while the tables are copied.
             first = list(islice(results, 1))
-            dl2.copy(dl1, images)
+            dl2.copy(dl1, images, kept)
             for chunk, telescopes, array in chain(first, results):
                 _write_chunk(dl2, chunk, telescopes, array)
                 if progress is not None:
@@ -88,7 +102,7 @@ def reconstruct_file(
         dl2.finish(dl1, statistics, settings, contact, instrument)
 
 
-def settings_of(dl1, reconstructor, images, contact, instrument):
+def settings_of(dl1, reconstructor, event_types, images, contact, instrument):
     """Collect everything on which the content of a DL2 file depends.
 
     Hardware, batches and chunks are not part of it: they change only rounding.
@@ -99,6 +113,8 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
         The DL1 file.
     reconstructor : GammaPhysNetReconstructor
         The reconstructor.
+    event_types : ctapipe.utils.EventTypeFilter
+        Which types of events are reconstructed.
     images : bool
         Whether images are copied.
     contact : ctapipe.io.metadata.Contact
@@ -117,6 +133,7 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
         "version of ctapipe": version("ctapipe"),
         "ApplyGammaPhysNet.dl1_images": images,
         "ApplyGammaPhysNet.focal_length_choice": str(dl1.focal_length_choice),
+        "EventTypeFilter.allowed_types": name_allowed(event_types),
     }
     for component in (
         reconstructor,
@@ -131,8 +148,8 @@ def settings_of(dl1, reconstructor, images, contact, instrument):
     return settings
 
 
-def reconstruct_chunks(dl1, reconstructor, size):
-    """Reconstruct all events of a file, chunk by chunk.
+def reconstruct_chunks(dl1, reconstructor, size, kept):
+    """Reconstruct the events of a file, chunk by chunk.
 
     Parameters
     ----------
@@ -142,6 +159,8 @@ def reconstruct_chunks(dl1, reconstructor, size):
         The reconstructor.
     size : int
         Events to read at once.
+    kept : numpy.ndarray
+        Which events to reconstruct, shape (n_events,), bool.
 
     Yields
     ------
@@ -159,6 +178,7 @@ def reconstruct_chunks(dl1, reconstructor, size):
     running, started = deque(), deque()
     try:
         for chunk in dl1.chunks(size):
+            chunk = chunk.select(kept[chunk.number])
             blocks = _start_blocks(dl1, chunk, reconstructor, executor, running)
             started.append((chunk, blocks))
             # The network already has the next chunk while this one is written.

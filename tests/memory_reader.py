@@ -57,6 +57,7 @@ class MemoryReader(EventReader):
         self._source, self._events = read_card(path)
         self.subarray = self._source.subarray
         self.n_events = len(self._events)
+        self.event_type = np.array([e.trigger.event_type.value for e in self._events])
         self.product_id = str(path)
         self.obs_ids = list(self._source.observation_blocks)
         self._images = {tel_id: [] for tel_id in self.subarray.tel_ids}
@@ -111,7 +112,7 @@ class MemoryReader(EventReader):
         }
         triggered = {t: numbers for t, numbers in triggered.items() if len(numbers) > 0}
         return EventChunk(
-            start=start,
+            number=start + np.arange(len(events)),
             obs_id=np.array([event.index.obs_id for event in events]),
             event_id=np.array([event.index.event_id for event in events]),
             array_alt=u.Quantity(
@@ -119,7 +120,7 @@ class MemoryReader(EventReader):
             ),
             array_az=u.Quantity([e.monitoring.pointing.array_azimuth for e in events]),
             event=triggered,
-            first_row={tel_id: next_row[tel_id] for tel_id in triggered},
+            row={t: next_row[t] + np.arange(len(n)) for t, n in triggered.items()},
             parameters={
                 tel_id: to_table(
                     [events[n].dl1.tel[tel_id].parameters for n in numbers]
@@ -157,8 +158,7 @@ class MemoryReader(EventReader):
         return np.array([event.simulation.tel[tel_id].true_image for event in events])
 
     def read_showers(self, chunk):
-        events = self._events[chunk.start : chunk.start + len(chunk)]
-        showers = to_table([event.simulation.shower for event in events])
+        showers = to_table([self._events[n].simulation.shower for n in chunk.number])
         showers["obs_id"], showers["event_id"] = chunk.obs_id, chunk.event_id
         return showers
 
@@ -174,10 +174,10 @@ class MemoryReader(EventReader):
     def read_dl2(self, level, kind, group, tel_id):
         raise KeyError(group)
 
-    def copy_to(self, h5file, name, images, is_left_out):
+    def copy_to(self, h5file, name, images, is_left_out, kept=None):
         # ctapipe writes its format best.
         card = toy_sample.ToyCard.read(self.path)
         with tempfile.TemporaryDirectory() as folder:
             path = toy_sample.write_toy_file(Path(folder) / "a.dl1.h5", **vars(card))
             with DL1File(path, "EQUIVALENT") as dl1:
-                dl1.copy_to(h5file, name, images, is_left_out)
+                dl1.copy_to(h5file, name, images, is_left_out, kept)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
+import tables
 import yaml
 from astropy.coordinates import AltAz, EarthLocation
 from astropy.table import Table
@@ -827,6 +828,20 @@ class ToyShowerSource(EventSource):
             event.monitoring.tel[tel_id].pointing = TelescopePointingContainer(
                 altitude=altitude, azimuth=azimuth
             )
+
+
+def plant_event_types(path: Path) -> np.ndarray:
+    """Turn two thirds of a file's events into calibration and muons.
+
+    Return which events are still showers, shape (n_events,), bool.
+    """
+    others = (EventType.FLATFIELD, EventType.SKY_PEDESTAL, EventType.SUBARRAY)
+    others += (EventType.SINGLE_PE, EventType.MUON, EventType.SUBARRAY)
+    with tables.open_file(path, "r+") as file:
+        trigger = file.root.dl1.event.subarray.trigger
+        planted = np.resize([kind.value for kind in others], trigger.nrows)
+        trigger.modify_column(column=planted, colname="event_type")
+    return planted == EventType.SUBARRAY.value
 
 
 def write_toy_file(

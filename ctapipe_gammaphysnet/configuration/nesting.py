@@ -1,6 +1,7 @@
 """Find sections at the top of a file, or nested as in ctapipe-process."""
 
 from copy import deepcopy
+from itertools import chain
 
 from ctapipe.core import ToolConfigurationError
 
@@ -8,11 +9,12 @@ from .sections import is_ours, merged_section
 
 __all__ = ["at_the_top", "refuse_selection", "unused_sections"]
 
-#: Sections of ``ctapipe-process`` that can contain ours.
+#: Sections in that of ``ctapipe-process`` that can contain ours.
 _IN_CTAPIPE_PROCESS = {
-    "GammaPhysNetReconstructor": "ShowerProcessor",
-    "Contact": "DataWriter",
-    "Instrument": "DataWriter",
+    "GammaPhysNetReconstructor": ("ShowerProcessor",),
+    "Contact": ("DataWriter",),
+    "Instrument": ("DataWriter",),
+    "EventTypeFilter": (),
 }
 #: Options of ctapipe's event sources that leave out telescopes or events.
 _SELECTING = ("allowed_tels", "max_events")
@@ -54,7 +56,8 @@ def _hosts(tool, name):
     """Sections that may contain a section; later ones take precedence."""
     hosts = [[tool.section_names()]]
     if name in _IN_CTAPIPE_PROCESS:
-        hosts.insert(0, [("Tool", "ProcessorTool"), (_IN_CTAPIPE_PROCESS[name],)])
+        inside = [(section,) for section in _IN_CTAPIPE_PROCESS[name]]
+        hosts.insert(0, [("Tool", "ProcessorTool"), *inside])
     return hosts
 
 
@@ -74,7 +77,7 @@ def unused_sections(config, components):
         The sections at the top that none of our tools reads.
     """
     used = {name for component in components for name in component.section_names()}
-    used |= {"ProcessorTool", *_IN_CTAPIPE_PROCESS.values()}
+    used |= {"ProcessorTool", *chain.from_iterable(_IN_CTAPIPE_PROCESS.values())}
     return [name for name in config if not (name in used or is_ours(name))]
 
 

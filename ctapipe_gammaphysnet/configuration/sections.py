@@ -33,14 +33,23 @@ _PACKAGE = __package__.partition(".")[0]
 _OURS = {
     "ApplyGammaPhysNet": (
         "tools.apply",
-        ("GammaPhysNetReconstructor", "Contact", "Instrument"),
+        ("GammaPhysNetReconstructor", "EventTypeFilter", "Contact", "Instrument"),
     ),
     "TrainGammaPhysNet": (
         "tools.train",
-        ("TrainingQualityQuery", "Recipe", "InputTransformation", "Augmentation"),
+        (
+            *("TrainingQualityQuery", "EventTypeFilter"),
+            *("Recipe", "InputTransformation", "Augmentation"),
+        ),
     ),
-    "EvaluateGammaPhysNet": ("tools.evaluate", ("TrainingQualityQuery",)),
-    "ExplainGammaPhysNet": ("tools.explain", ("TrainingQualityQuery",)),
+    "EvaluateGammaPhysNet": (
+        "tools.evaluate",
+        ("TrainingQualityQuery", "EventTypeFilter"),
+    ),
+    "ExplainGammaPhysNet": (
+        "tools.explain",
+        ("TrainingQualityQuery", "EventTypeFilter"),
+    ),
     "ImportGammaPhysNet": ("tools.import_model", ()),
     "GammaPhysNetReconstructor": (
         "reconstructor",

@@ -91,7 +91,7 @@ class DL2File:
         """The open file."""
         return self._writer.h5file
 
-    def copy(self, reader, images):
+    def copy(self, reader, images, kept=None):
         """Copy the input, except waveforms and predictions under the same names.
 
         Parameters
@@ -100,8 +100,10 @@ class DL2File:
             The input.
         images : bool
             Whether to copy the images, including true images.
+        kept : numpy.ndarray, optional
+            Events whose rows are copied, shape (n_events,), bool. Default: all.
         """
-        reader.copy_to(self.h5file, self.name, images, self._is_left_out)
+        reader.copy_to(self.h5file, self.name, images, self._is_left_out, kept)
 
     def _is_left_out(self, path):
         names = set(group_names(self._prefix).values())

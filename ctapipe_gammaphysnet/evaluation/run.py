@@ -43,7 +43,7 @@ class Evaluation:
     atmosphere : pathlib.Path or None
         File with the atmosphere of the showers; None if each file has its own.
     criteria : list of str
-        Criteria by which images are selected, once they are read.
+        How images are selected, once they are read.
     events : dict of pathlib.Path to astropy.table.Table
         The events of each file, as `read_events` returns them.
     results : dict of str to astropy.table.Table
@@ -82,7 +82,6 @@ class Evaluation:
         log : logging.Logger
             Where to warn of files without DL1 parameters.
         """
-        self.criteria = [criterion for _, criterion in query.quality_criteria]
         atmosphere = read_atmosphere(self.atmosphere)
         networks = chain.from_iterable(self._networks().values())
         tasks = {task for n in networks for task in n.card.network.tasks}
@@ -96,6 +95,7 @@ class Evaluation:
                     path,
                 )
             self.events[path] = events
+        self.criteria = query.describe()
         log.info("Selection of images:\n%s", query.to_table(functions=True))
 
     def _networks(self):

@@ -17,7 +17,7 @@ __all__ = ["copy_file"]
 _COPIED_BYTES = 2**24
 
 
-def copy_file(dl1, h5file, name, images, is_left_out):
+def copy_file(dl1, h5file, name, images, is_left_out, ids=None):
     """Copy the content of a DL1 file, as in `EventReader.copy_to`.
 
     Parameters
@@ -26,7 +26,10 @@ def copy_file(dl1, h5file, name, images, is_left_out):
         The file.
     h5file, name, images, is_left_out : tables.File, pathlib.Path, bool, callable
         As in `EventReader.copy_to`.
+    ids : list of numpy.ndarray, optional
+        ``obs_id`` and ``event_id`` of the events to copy. Default: all.
     """
+    kept = None if ids is None else _by_observation(*ids)
     left_out = ("/r0/", "/r1/") + (() if images else (f"{IMAGES}/",))
 
     def _is_wanted(node):
@@ -41,7 +44,7 @@ def copy_file(dl1, h5file, name, images, is_left_out):
                 target = _copy_group(group, h5file)
             for leaf in filter(_is_wanted, group._f_iter_nodes("Leaf")):
                 if isinstance(leaf, tables.Table):
-                    _copy_table(dl1, leaf, target, name, images)
+                    _copy_table(dl1, leaf, target, name, images, kept)
                 elif _can_be_copied(leaf):
                     with dl1.reading():
                         leaf.copy(target)
@@ -66,23 +69,44 @@ def _copy_group(group, h5file):
     return target
 
 
-def _copy_table(dl1, table, group, name, images):
+def _by_observation(obs_id, event_id):
+    """Ids of the events of each observation."""
+    observations, index = np.unique(obs_id, return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.arange(len(observations)))
+    _, *parts = np.split(event_id[order], starts)
+    return dict(zip(observations.tolist(), parts, strict=True))
+
+
+def _copy_table(dl1, table, group, name, images, kept):
     left_out = set()
     if not images and table._v_pathname.startswith(f"{TRUE_IMAGES}/"):
         left_out = {"true_image"}
     with writing(name):
         copy = _empty_copy(table, group, left_out)
-    as_it_is = _takes_chunks(table, copy)
+    is_selected = kept is not None and {"obs_id", "event_id"} <= {*table.colnames}
+    as_it_is = not is_selected and _takes_chunks(table, copy)
     step = max(1, _COPIED_BYTES // table.rowsize)
     for start in range(0, table.nrows, step):
         # Always read, to notice a damaged table.
         with dl1.reading():
             rows = table.read(start, start + step)
+        if is_selected:
+            rows = rows[_are_kept(rows, kept)]
         if not as_it_is:
             with writing(name):
                 copy.append(repack_fields(rows[copy.colnames]))
     if as_it_is:
         _copy_chunks(dl1, table, copy, name)
+
+
+def _are_kept(rows, kept):
+    """Find rows of events that are kept, shape (n,), bool."""
+    found = np.zeros(len(rows), dtype=bool)
+    for obs_id in np.unique(rows["obs_id"]).tolist():
+        of_this = rows["obs_id"] == obs_id
+        found[of_this] = np.isin(rows["event_id"][of_this], kept.get(obs_id, []))
+    return found
 
 
 def _takes_chunks(table, copy):

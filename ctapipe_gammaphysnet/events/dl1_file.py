@@ -6,6 +6,7 @@ ctapipe's `HDF5EventSource` assumes the same.
 
 import numpy as np
 from astropy.table import QTable
+from ctapipe.containers import EventType
 from ctapipe.io import read_table
 from ctapipe.io.hdf5eventsource import read_atmosphere_density_profile
 
@@ -88,6 +89,8 @@ class DL1File(DL1Images, EventReader):
         """Count the events, and those that each telescope triggered."""
         #: Number of events.
         self.n_events = 0
+        #: Type of each event.
+        self.event_type = np.zeros(0, dtype=int)
         #: Number of events that triggered each telescope.
         self.n_triggers = dict.fromkeys(self.subarray.tel_ids, 0)
         if TRIGGER not in self:
@@ -99,6 +102,7 @@ class DL1File(DL1Images, EventReader):
         obs_id, event_id = (table.col(name) for name in ("obs_id", "event_id"))
         n_triggers = table.col("tels_with_trigger").sum(axis=0)
         self.n_events = len(event_id)
+        self.event_type = _event_types(table)
         for tel_id, index in self.subarray.tel_indices.items():
             self.n_triggers[tel_id] = int(n_triggers[index])
         check_unique(self.path, obs_id, event_id)
@@ -196,13 +200,13 @@ class DL1File(DL1Images, EventReader):
             )
         array_alt, array_az = self.pointing.of_array(obs_id)
         return EventChunk(
-            start=start,
+            number=start + np.arange(len(event_id)),
             obs_id=obs_id,
             event_id=event_id,
             array_alt=array_alt,
             array_az=array_az,
             event=event,
-            first_row={tel_id: next_row[tel_id] for tel_id in event},
+            row={t: next_row[t] + np.arange(len(rows)) for t, rows in event.items()},
             parameters=parameters,
             pointing=pointing,
         )
@@ -245,11 +249,13 @@ class DL1File(DL1Images, EventReader):
         )
 
     def read_showers(self, chunk):
-        stop = chunk.start + len(chunk)
+        start, stop = (chunk.number[0], chunk.number[-1] + 1) if len(chunk) else (0, 0)
         with self.reading():
             showers = read_table(
-                self.h5file, SHOWERS, start=chunk.start, stop=stop, table_cls=QTable
+                self.h5file, SHOWERS, start=start, stop=stop, table_cls=QTable
             )
+        if len(showers) == stop - start:
+            showers = showers[chunk.number - start]
         if not (
             np.array_equal(showers["obs_id"], chunk.obs_id)
             and np.array_equal(showers["event_id"], chunk.event_id)
@@ -284,5 +290,17 @@ class DL1File(DL1Images, EventReader):
             node = list_groups(self.h5file, level)[kind][group][tel_id]
             return node, read_group(self.h5file, level, group, node)
 
-    def copy_to(self, h5file, name, images, is_left_out):
-        copy_file(self, h5file, name, images, is_left_out)
+    def copy_to(self, h5file, name, images, is_left_out, kept=None):
+        ids = None
+        if kept is not None and not kept.all():
+            with self.reading():
+                table = self.h5file.root[TRIGGER]
+                ids = [table.col(key)[kept] for key in ("obs_id", "event_id")]
+        copy_file(self, h5file, name, images, is_left_out, ids)
+
+
+def _event_types(table):
+    """Types of all events of a table of triggers: showers, if it does not have them."""
+    if "event_type" in table.colnames:
+        return table.col("event_type")
+    return np.full(table.nrows, EventType.SUBARRAY.value)

@@ -173,7 +173,7 @@ def prepare_images(reader, chunk, tel_id, rows, prepare):
     events = chunk.event[tel_id][rows]
     *images, image_mask = reader.read_images(
         tel_id,
-        chunk.first_row[tel_id] + rows,
+        chunk.row[tel_id][rows],
         chunk.obs_id[events],
         chunk.event_id[events],
     )

@@ -8,8 +8,10 @@ from astropy.table import Table, vstack
 from ctapipe.core import QualityQuery, ToolConfigurationError
 from ctapipe.core.expression_engine import ALLOWED_GLOBALS
 from ctapipe.core.traits import List, Tuple, Unicode
+from ctapipe.utils import EventTypeFilter
 
 from ..configuration.sections import CommandLineFirst
+from .event_types import name_allowed
 
 __all__ = ["INTENSITY", "ImageQualityQuery", "TrainingQualityQuery"]
 
@@ -37,6 +39,9 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
         default_value=[("signal after cleaning", "morphology_n_pixels > 0")],
         help=QualityQuery.quality_criteria.help,
     ).tag(config=True)
+
+    #: Filter of event types; None for all, since ``ctapipe-process`` has its own.
+    event_types = None
 
     def __init__(self, **kwargs):
         try:
@@ -188,9 +193,15 @@ def _near(name, available):
 class TrainingQualityQuery(ImageQualityQuery):
     """Selects the training images, and counts those that pass each criterion.
 
-    The defaults are loose cuts on the intensity, the size of the image, and its
-    truncation by the camera's edge. The paper (Section 3.2) uses the same quantities,
-    but gives no values.
+    Events of types that ctapipe's ``EventTypeFilter`` does not allow are left out
+    before, and counted. The default criteria are loose cuts on the intensity, the size
+    of the image, and its truncation by the camera's edge. The paper (Section 3.2) uses
+    the same quantities, but gives no values.
+
+    Parameters
+    ----------
+    **kwargs
+        Configuration: ``parent``, ``config``, or the traits themselves.
     """
 
     quality_criteria = List(
@@ -202,3 +213,19 @@ class TrainingQualityQuery(ImageQualityQuery):
         ],
         help=QualityQuery.quality_criteria.help,
     ).tag(config=True)
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.event_types = EventTypeFilter(parent=self)
+
+    def describe(self):
+        """Describe the selection.
+
+        Returns
+        -------
+        list of str
+            The expressions, after the allowed types of events if some are left out.
+        """
+        allowed = name_allowed(self.event_types)
+        types = [] if allowed is None else [f"event type {' or '.join(allowed)}"]
+        return types + [expression for _, expression in self.quality_criteria]

@@ -7,7 +7,7 @@ the reader of a file. To read another kind of file, write another reader.
 from abc import abstractmethod
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import astropy.units as u
@@ -20,12 +20,12 @@ __all__ = ["EventChunk", "EventReader"]
 
 @dataclass(frozen=True, eq=False)
 class EventChunk:
-    """Consecutive events of a file, without images.
+    """Events of a file, in its order, without images.
 
     Attributes
     ----------
-    start : int
-        Index of the first event in the file, from 0.
+    number : numpy.ndarray
+        Index of each event in the file, from 0, shape (n_events,), int.
     obs_id, event_id : numpy.ndarray
         Ids of the events, shape (n_events,), int.
     array_alt, array_az : astropy.units.Quantity
@@ -33,8 +33,8 @@ class EventChunk:
     event : dict of int to numpy.ndarray
         For each telescope with data the events that it triggered, counted from the
         start of the chunk, shape (n,), int.
-    first_row : dict of int to int
-        Row of the first of these events among all images of the telescope, from 0.
+    row : dict of int to numpy.ndarray
+        Rows of these events among all images of the telescope, from 0, shape (n,), int.
     parameters : dict of int to astropy.table.QTable
         Parameters of their images in ctapipe's columns, n rows; empty if the file has
         none.
@@ -42,18 +42,51 @@ class EventChunk:
         Altitude and azimuth of the telescope, shape (n,); NaN if not known.
     """
 
-    start: int
+    number: np.ndarray
     obs_id: np.ndarray
     event_id: np.ndarray
     array_alt: u.Quantity
     array_az: u.Quantity
     event: dict
-    first_row: dict
+    row: dict
     parameters: dict
     pointing: dict
 
     def __len__(self):
         return len(self.event_id)
+
+    def select(self, kept):
+        """Select events.
+
+        Parameters
+        ----------
+        kept : numpy.ndarray
+            Which events to keep, shape (n_events,), bool.
+
+        Returns
+        -------
+        EventChunk
+            These events, with the same telescopes.
+        """
+        if kept.all():
+            return self
+        new_number = np.cumsum(kept) - 1
+        rows = {tel_id: kept[events] for tel_id, events in self.event.items()}
+        return replace(
+            self,
+            number=self.number[kept],
+            obs_id=self.obs_id[kept],
+            event_id=self.event_id[kept],
+            array_alt=self.array_alt[kept],
+            array_az=self.array_az[kept],
+            event={t: new_number[self.event[t][part]] for t, part in rows.items()},
+            row={t: self.row[t][part] for t, part in rows.items()},
+            parameters={t: table[rows[t]] for t, table in self.parameters.items()},
+            pointing={
+                t: tuple(angle[rows[t]] for angle in angles)
+                for t, angles in self.pointing.items()
+            },
+        )
 
 
 class EventReader(AbstractContextManager):
@@ -73,6 +106,8 @@ class EventReader(AbstractContextManager):
         The telescopes.
     n_events : int
         Number of events.
+    event_type : numpy.ndarray
+        ctapipe's `EventType` of each event, as a number, shape (n_events,), int.
     is_simulation : bool
         Whether the events are simulated.
     has_truth : bool
@@ -242,7 +277,7 @@ class EventReader(AbstractContextManager):
         """
 
     @abstractmethod
-    def copy_to(self, h5file, name, images, is_left_out):
+    def copy_to(self, h5file, name, images, is_left_out, kept=None):
         """Copy the content, except waveforms, into a ctapipe HDF5 file.
 
         Parameters
@@ -255,6 +290,8 @@ class EventReader(AbstractContextManager):
             Whether to copy images and true images.
         is_left_out : callable
             Function of a path in the file: whether to leave it out, too.
+        kept : numpy.ndarray, optional
+            Events whose rows are copied, shape (n_events,), bool. Default: all.
 
         Raises
         ------

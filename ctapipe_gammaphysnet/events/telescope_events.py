@@ -5,6 +5,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..files.input_file import DL1FileError
+from .event_types import are_allowed, warn_of_others
 from .quality import INTENSITY
 from .showers import shower_numbers
 from .truth import TRUTH, check_particles, check_truth, labels_of
@@ -46,8 +47,8 @@ def telescope_events(
     tel_ids : collection of int
         Telescopes of interest.
     query : ImageQualityQuery
-        Selects the events by their DL1 parameters, and counts them. Without parameters
-        in the file, all are selected.
+        Selects the events by their types and by their DL1 parameters, and counts them.
+        Without parameters in the file, all are selected.
     size : int
         Number of array events to read at once.
     number : int
@@ -89,7 +90,7 @@ def telescope_events(
         reader.check_truth()
     if "true_h_max" in truth and atmosphere is None:
         atmosphere = reader.read_atmosphere()
-    for chunk in reader.chunks(size):
+    for chunk in _allowed_chunks(reader, tel_ids, query, size):
         showers = reader.read_showers(chunk) if reader.has_truth else None
         if label is not None:
             check_particles(reader.path, showers["true_shower_primary_id"], label)
@@ -101,11 +102,27 @@ def telescope_events(
             events = _describe(reader, chunk, tel_id, number)
             events = events[_select(reader, chunk, tel_id, query, wanted, events)]
             if len(events) > 0:
-                rows = events["row"] - chunk.first_row[tel_id]
+                rows = np.searchsorted(chunk.row[tel_id], events["row"])
                 _add_parameters(events, reader, chunk, tel_id, rows, parameters)
                 event = chunk.event[tel_id][rows]
                 _add_truth(events, reader, showers, event, truth)
                 yield events
+
+
+def _allowed_chunks(reader, tel_ids, query, size):
+    """Read the events of allowed types, and count the other telescope events."""
+    kept = are_allowed(reader.event_type, query.event_types)
+    warn_of_others(reader.path, reader.event_type[kept], query.event_types)
+    for chunk in reader.chunks(size):
+        allowed = chunk.select(kept[chunk.number])
+        n_left_out = sum(
+            len(events) - len(allowed.event[tel_id])
+            for tel_id, events in chunk.event.items()
+            if tel_id in tel_ids
+        )
+        if n_left_out > 0:
+            query.record("left out by event type", n_left_out)
+        yield allowed
 
 
 def altitudes_of(subarray):
@@ -141,7 +158,7 @@ def _describe(reader, chunk, tel_id, number):
             "obs_id": np.asarray(chunk.obs_id, np.int64)[event],
             "event_id": np.asarray(chunk.event_id, np.int64)[event],
             "tel_id": np.full(n, tel_id),
-            "row": chunk.first_row[tel_id] + np.arange(n),
+            "row": chunk.row[tel_id],
             "pointing_alt": alt.to(u.deg),
             "pointing_az": az.to(u.deg),
             "position": np.tile(position, (n, 1)),

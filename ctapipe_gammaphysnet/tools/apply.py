@@ -4,9 +4,11 @@ from collections import Counter
 
 from ctapipe.core import Provenance, ToolConfigurationError, traits
 from ctapipe.io.metadata import Contact, Instrument
+from ctapipe.utils import EventTypeFilter
 
 from ..bulk import reconstruct_file, settings_of
 from ..dl2.file import differences
+from ..events.event_types import are_allowed, count_types
 from ..events.opening import open_events
 from ..events.quality import ImageQualityQuery
 from ..files.output import check_file, real_path
@@ -98,10 +100,17 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         ),
     }
 
-    classes = [GammaPhysNetReconstructor, ImageQualityQuery, Contact, Instrument]
+    classes = [
+        GammaPhysNetReconstructor,
+        ImageQualityQuery,
+        EventTypeFilter,
+        Contact,
+        Instrument,
+    ]
 
     def setup(self):
         """Check what can be checked before anything is computed."""
+        self.event_types = EventTypeFilter(parent=self)
         if not self.input_urls:
             raise ToolConfigurationError("give at least one DL1 file: --input FILE")
         if (self.output_path is None) == (self.output_dir is None):
@@ -159,7 +168,9 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         with open_events(path, self.focal_length_choice) as dl1:
             reconstructor = GammaPhysNetReconstructor(dl1.subarray, parent=self)
             about = Contact(parent=self), Instrument(parent=self)
-            settings = settings_of(dl1, reconstructor, self.dl1_images, *about)
+            settings = settings_of(
+                dl1, reconstructor, self.event_types, self.dl1_images, *about
+            )
         found = differences(output, settings)
         if found:
             raise ToolConfigurationError(
@@ -176,11 +187,13 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         if dl1.n_events == 0:
             self.log.warning("%s has no events", dl1.path)
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
-        with self.progress(output.name, dl1.n_events, "ev") as bar:
+        kept = are_allowed(dl1.event_type, self.event_types)
+        with self.progress(output.name, int(kept.sum()), "ev") as bar:
             reconstruct_file(
                 dl1,
                 output,
                 reconstructor,
+                self.event_types,
                 self.chunk_size,
                 self.dl1_images,
                 Contact(parent=self),
@@ -190,9 +203,10 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
         Provenance().add_output_file(output, role="DL2/Event")
         counts = reconstructor.quality_query.to_table()
         self.log.info(
-            "Wrote %s: %d events. Images of telescopes:\n%s",
+            "Wrote %s: %d events%s. Images of telescopes:\n%s",
             output,
-            dl1.n_events,
+            kept.sum(),
+            "" if kept.all() else f", without {count_types(dl1.event_type[~kept])}",
             "\n".join(counts.pformat(max_lines=-1, max_width=-1)),
         )
 

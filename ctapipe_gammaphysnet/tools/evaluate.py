@@ -1,6 +1,7 @@
 """Evaluate γ-PhysNet, and compare it with other algorithms."""
 
 from ctapipe.core import Provenance, traits
+from ctapipe.utils import EventTypeFilter
 
 from ..configuration.traits import FiniteFloat
 from ..evaluation.inputs import SPECTRA, choose_telescopes, name_algorithms
@@ -197,7 +198,7 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
         overwrite="Replace earlier results in the output folder",
     )
 
-    classes = [TrainingQualityQuery]
+    classes = [TrainingQualityQuery, EventTypeFilter]
 
     def setup(self):
         """Check all that can be checked before anything is computed."""

@@ -1,6 +1,7 @@
 """Show what γ-PhysNet looks at, and how steadily."""
 
 from ctapipe.core import Provenance, ToolConfigurationError, traits
+from ctapipe.utils import EventTypeFilter
 
 from ..events.opening import read_atmosphere
 from ..events.quality import TrainingQualityQuery
@@ -153,7 +154,7 @@ class ExplainGammaPhysNet(GammaPhysNetTool):
         overwrite="Replace earlier results in the output folder",
     )
 
-    classes = [TrainingQualityQuery]
+    classes = [TrainingQualityQuery, EventTypeFilter]
 
     def setup(self):
         """Check all that can be checked before anything is computed."""

@@ -2,6 +2,7 @@
 
 from ctapipe.core import ToolConfigurationError, traits
 from ctapipe.image import ImageCleaner, ImageExtractor
+from ctapipe.utils import EventTypeFilter
 
 from ..configuration.traits import FiniteFloat, LimitedInt
 from ..events.quality import TrainingQualityQuery
@@ -204,7 +205,13 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         ),
     }
 
-    classes = [TrainingQualityQuery, Recipe, InputTransformation, Augmentation]
+    classes = [
+        TrainingQualityQuery,
+        EventTypeFilter,
+        Recipe,
+        InputTransformation,
+        Augmentation,
+    ]
 
     def setup(self):
         """Check all that can be checked before anything is trained."""

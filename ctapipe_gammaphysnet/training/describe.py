@@ -184,11 +184,15 @@ def describe_settings(
             for name in ("signal", "background")
         },
         "selection": [
-            f"{row['criteria']} ({row['func']}): {row['cumulative_counts']}"
+            f"{row['criteria']}{_in_brackets(row['func'])}: {row['cumulative_counts']}"
             for row in selection
         ],
         "validation fraction of showers": validation_fraction,
     }
+
+
+def _in_brackets(text):
+    return f" ({text})" if text else ""
 
 
 def _settings(component):

@@ -344,7 +344,7 @@ def test_rows_that_do_not_fit_the_triggers_are_an_error(dl1, node, change):
         with DL1File(dl1) as file:
             for chunk in file.chunks(5):
                 for tel_id, events in chunk.event.items():
-                    rows = chunk.first_row[tel_id] + np.arange(len(events))
+                    rows = chunk.row[tel_id]
                     keys = chunk.obs_id[events], chunk.event_id[events]
                     file.read_images(tel_id, rows, *keys)
                     file.read_true_images(tel_id, rows, *keys)

@@ -360,6 +360,72 @@ def test_the_selection_is_that_of_the_reconstructor(
     assert (n_valid == 0) == (threshold == 1e9)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "chunk_size"),
+    [
+        (["SUBARRAY"], 1000),
+        (["SUBARRAY"], 3),
+        (["SUBARRAY", "MUON"], 3),
+        (["DAQ"], 3),
+        ([], 3),
+    ],
+)
+def test_event_types_are_those_of_ctapipe_process(
+    toy_file, toy_model, tmp_path, capfd, allowed, chunk_size
+):
+    dl1 = shutil.copy(toy_file, tmp_path / "planted.dl1.h5")
+    is_shower = toy_sample.plant_event_types(dl1)
+    options = [f"--EventTypeFilter.allowed_types={name}" for name in allowed]
+    output = apply(
+        dl1, toy_model, tmp_path / "a.dl2.h5", f"--chunk-size={chunk_size}", *options
+    )
+    log = capfd.readouterr().err
+    if allowed == ["DAQ"]:
+        # ctapipe-process writes no tables of events then.
+        with tables.open_file(output) as file:
+            for table in file.walk_nodes("/", "Table"):
+                if "event_id" in table.colnames:
+                    assert table.nrows == 0, table._v_pathname
+            assert "/dl2/event/subarray/energy/GammaPhysNetEnergy" in file
+        assert "0 events, without" in log
+        return
+    expected = process(dl1, toy_model, tmp_path / "p.dl2.h5", *options)
+    more = assert_same_file(expected, output, dl1)
+    assert more == {IMAGE_STATISTICS}
+    energies = read_table(output, "/dl2/event/subarray/energy/GammaPhysNetEnergy")
+    if allowed == ["SUBARRAY"]:
+        assert len(energies) == is_shower.sum() < len(is_shower)
+        assert f"{is_shower.sum()} events, without " in log
+        assert "FLATFIELD" in log
+    if not allowed:
+        assert len(energies) == len(is_shower)
+        assert "not showers (" in log
+
+
+def test_event_types_of_a_configuration_of_ctapipe_process(
+    toy_file, toy_model, tmp_path
+):
+    dl1 = shutil.copy(toy_file, tmp_path / "planted.dl1.h5")
+    is_shower = toy_sample.plant_event_types(dl1)
+    config = tmp_path / "config.json"
+    section = {"EventTypeFilter": {"allowed_types": ["SUBARRAY"]}}
+    for content in (
+        section,
+        {"ProcessorTool": section},
+        {"ApplyGammaPhysNet": section},
+    ):
+        config.write_text(json.dumps(content))
+        output = tmp_path / "a.dl2.h5"
+        apply(dl1, toy_model, output, f"--config={config}", "--overwrite")
+        with tables.open_file(output) as file:
+            assert file.root.dl1.event.subarray.trigger.nrows == is_shower.sum()
+    folder = tmp_path / "outputs"
+    folder.mkdir()
+    apply(dl1, toy_model, folder)
+    with pytest.raises(ToolConfigurationError, match="allowed_types was null, is"):
+        apply(dl1, toy_model, folder, f"--config={config}")
+
+
 def test_a_criterion_for_single_images_is_a_clear_error(toy_file, toy_model, tmp_path):
     config = tmp_path / "config.json"
     expression = "hillas_intensity > 10 and morphology_n_pixels > 0"

@@ -242,6 +242,42 @@ def test_other_showers_are_not_and_a_report_is_replaced(dl1, model, tmp_path):
 
 
 @pytest.mark.usefixtures("no_plots")
+def test_events_of_other_types_are_left_out(dl1, model, tmp_path, capfd):
+    """The metrics are those of files that never had them."""
+    planted, clean = [], []
+    for path in dl1:
+        planted.append(shutil.copy(path, tmp_path / path.name))
+        toy_sample.plant_event_types(planted[-1])
+        clean.append(planted[-1].with_name(f"{path.name.partition('.')[0]}.dl2.h5"))
+    argv = [
+        *("--input", *map(str, planted)),
+        f"--model={model}",
+        f"--output-dir={tmp_path}",
+        *("--dl1-images", "--no-progress", "--EventTypeFilter.allowed_types=SUBARRAY"),
+    ]
+    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+    options = [f"--model={model}", "--allow-training-showers"]
+    expected = evaluate(clean, tmp_path / "clean", *options, min_events=1)
+    capfd.readouterr()
+    chosen = "--EventTypeFilter.allowed_types=SUBARRAY"
+    found = evaluate(planted, tmp_path / "found", *options, chosen, min_events=1)
+    assert re.search(r"left out by event type +[1-9]", capfd.readouterr().err)
+    assert "images with event type SUBARRAY" in (found / "report.html").read_text()
+    every = evaluate(planted, tmp_path / "every", *options, min_events=1)
+    assert "not showers (" in capfd.readouterr().err
+    counts = [
+        read_table(folder / "tables.h5", "/events")["events"].tolist()
+        for folder in (expected, found, every)
+    ]
+    assert counts[0] == counts[1]
+    assert counts[0][0] < counts[2][0]
+    tables = (read_table(f / "tables.h5", "/overall") for f in (expected, found))
+    for one, other in zip(*tables, strict=True):
+        for name in metrics_in(Table(one)):
+            assert one[name] == pytest.approx(other[name], rel=1e-4, nan_ok=True)
+
+
+@pytest.mark.usefixtures("no_plots")
 def test_files_of_others_stay(dl1, model, tmp_path):
     """Even inputs of the run that are in the folder."""
     output = tmp_path / "home"

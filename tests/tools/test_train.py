@@ -28,6 +28,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tqdm.auto import tqdm
 from traitlets import TraitError
 
+from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.showers import is_for_validation
 from ctapipe_gammaphysnet.files.locks import locked
@@ -162,6 +163,28 @@ def test_the_card_tells_how_it_was_trained(files, model):
     assert member.training["complete"]
     assert member.training["after the last epoch"]["AUC"] > 0.8
     assert member.training["after the last epoch"]["epoch"] == 12
+
+
+def test_events_of_other_types_are_left_out(few, tmp_path, capfd):
+    planted, kept = {}, 0
+    for key, path in few.items():
+        planted[key] = shutil.copy(path, tmp_path / path.name)
+        is_shower = toy_sample.plant_event_types(planted[key])
+        index = read_index(path, 0, TYPE, key[1] == "proton", TrainingQualityQuery())
+        with open_events(path) as reader:
+            (events,) = reader.chunks(1000)
+        number = np.searchsorted(events.event_id, index.event_id)
+        kept += is_shower[number].sum()
+    chosen = "--EventTypeFilter.allowed_types=SUBARRAY"
+    output = train(planted, tmp_path / "a.safetensors", *SHORT, chosen)
+    training = read_card(output).networks[0].training
+    assert sum(training["images"].values()) == kept > 0
+    assert re.fullmatch(
+        "left out by event type: [1-9][0-9]*", training["selection"][-1]
+    )
+    assert "not showers" not in capfd.readouterr().err
+    read_index(planted["training", "gamma"], 0, TYPE, 0, TrainingQualityQuery())
+    assert "not showers (" in capfd.readouterr().err
 
 
 def test_files_are_in_the_provenance(files, model):
