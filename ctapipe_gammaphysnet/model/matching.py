@@ -76,12 +76,14 @@ def match_telescopes(
     """
     matches, missing, shared = {path: {} for path in arrays}, {}, {}
     for path, subarray in arrays.items():
+        of_file = "" if path is None else f"{path}, "
         for tel_ids, telescope in identical_telescopes(subarray, names):
-            which = name_telescopes(tel_ids)
-            where = which if path is None else f"{path}, {which}"
             compared = [(card, differences(telescope, card)) for card in cards]
+            where = f"{of_file}{name_telescopes(tel_ids)}"
             card = _find_card(telescope, compared, where)
             if card is None:
+                # Many telescopes can be alike: one is enough.
+                where = f"{of_file}{name_telescopes(tel_ids[:1])}"
                 missing[str(telescope)] = _describe_missing(telescope, compared, where)
                 continue
             order = pixel_order(telescope, card)
@@ -121,7 +123,7 @@ def _describe_missing(telescope, compared, where):
     """Name a telescope without network, and how it differs from similar ones."""
     n_pixels = telescope.camera.geometry.n_pixels
     reasons = [
-        f"{where}, differs from {card.type}: {'; '.join(problems)}"
+        f"{where} differs from {card.type}: {'; '.join(problems)}"
         for card, problems in compared
         if len(card.camera.pix_x_m) == n_pixels
     ]

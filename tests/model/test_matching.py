@@ -63,6 +63,17 @@ def test_a_name_of_another_network_does_not_matter():
     assert found[1].type == "LST_LST_B"
 
 
+def test_the_same_camera_on_two_mirrors_has_two_networks():
+    """As LSTCam and NectarCam, whose pixels have the same places."""
+    mirrors = [
+        {"equivalent_focal_length": f * u.m, "effective_focal_length": f * u.m}
+        for f in (28, 16)
+    ]
+    trained = [telescope(n, **m) for n, m in zip("AB", mirrors, strict=True)]
+    found, _ = match([telescope(n, **mirrors[1]) for n in "AX"], trained)
+    assert [found[tel_id].type for tel_id in (1, 2)] == ["LST_LST_B"] * 2
+
+
 def test_pixels_are_found_in_their_order():
     order = np.random.default_rng(1).permutation(469)
     telescopes = [telescope(), telescope(order=order), telescope("Z", order=order)]
@@ -114,7 +125,7 @@ def test_a_telescope_without_network_is_named_with_what_differs():
     found, missing = match([telescope(), other, other], trained)
     assert list(found) == [1]
     assert missing == [
-        "LST_LST_Other (night.dl1.h5, telescopes 2, 3, differs from LST_LST_ToyCam: "
+        "LST_LST_Other (night.dl1.h5, telescope 2 differs from LST_LST_ToyCam: "
         "its camera Other is rotated by 5.73°)"
     ]
     assert match([telescope("Large", 13)], trained)[1] == ["LST_LST_Large"]
