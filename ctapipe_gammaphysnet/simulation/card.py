@@ -310,12 +310,16 @@ class AirShowerCard(_Section):
         if not pointing:
             return offset
         pointings = pointing if isinstance(pointing, tuple) else (pointing,)
-        lowest = min(limits(each.altitude).low for each in pointings)
+        altitudes = [limits(each.altitude).low for each in pointings]
+        lowest = min(altitudes)
         if lowest - offset < MIN_SHOWER_ALTITUDE:
             largest = (lowest - MIN_SHOWER_ALTITUDE).to(u.deg)
+            number, n = altitudes.index(lowest) + 1, len(altitudes)
+            where = "this pointing" if n == 1 else f"pointing {number} of {n}"
             raise ValueError(
-                f"must be at most {largest:g} at this pointing: showers must come from "
-                f"altitudes above {MIN_SHOWER_ALTITUDE:g}"
+                f"must be at most {largest:g} at {where}, down to an altitude of "
+                f"{lowest:g}: showers must come from altitudes above "
+                f"{MIN_SHOWER_ALTITUDE:g}"
             )
         return offset
 

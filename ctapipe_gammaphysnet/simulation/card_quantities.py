@@ -74,6 +74,8 @@ def check_range(value, low, high, advice=""):
 
 def _to_quantity(value, unit, kind, example):
     """Read a quantity that may be given as text."""
+    if isinstance(value, list | tuple):
+        raise ValueError(f"takes one value, not a list; write it like {example}")
     if isinstance(value, str):
         try:
             value = u.Quantity(value)

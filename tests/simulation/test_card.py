@@ -210,9 +210,17 @@ def test_cards_are_frozen_and_compare_by_value(read):
             "night_sky_rate",
             "has a highest limit that is not a rate",
         ),
-        ("scatter_radius: [1 m, 2 m]", "scatter_radius", "has no unit; write it like"),
+        (
+            "scatter_radius: [1 m, 2 m]",
+            "scatter_radius",
+            "takes one value, not a list; write it like 350 m",
+        ),
         ("source_offset: -1 deg", "source_offset", "-1 deg must not be negative"),
-        ("source_offset: [1, 2]", "source_offset", "has no unit; write it like"),
+        (
+            "source_offset: [1 deg, 2 deg]",
+            "source_offset",
+            "takes one value, not a list; write it like 70 deg",
+        ),
         ("source_offset: 51 deg", "source_offset", "must be at most 10 deg: further"),
         ("source_offset: 11 deg", "source_offset", "must be at most 10 deg: further"),
         (
@@ -238,7 +246,8 @@ def test_cards_are_frozen_and_compare_by_value(read):
             "pointing: [{altitude: 80 deg}, {altitude: [40 deg, 60 deg]}]\n"
             "view_cone: 21 deg",
             "view_cone",
-            "21 deg must be at most 20 deg",
+            "21 deg must be at most 20 deg at pointing 2 of 2, down to an altitude of "
+            "40 deg: showers",
         ),
         ("scatter_radius: -1 m", "scatter_radius", "-1 m must be from 0 m to 5000 m"),
         ("scatter_radius: 9 km", "scatter_radius", "9 km must be from 0 m to 5000 m"),
