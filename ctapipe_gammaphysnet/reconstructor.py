@@ -38,6 +38,7 @@ from .events.quality import ImageQualityQuery
 from .events.telescope_events import altitudes_of
 from .files.paths import FilePath
 from .model.domain import (
+    BACKGROUND_NOT_COMPARED,
     BACKGROUND_OUTSIDE,
     POINTING_OUTSIDE,
     DomainWatch,
@@ -135,15 +136,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         default_value="warn",
         help=(
             "What to do if images or pointing are not as in the network's training:"
-            " warn once for each telescope and cause, stop, or nothing. Medians of 20"
-            " images of a telescope are compared with the central 90 % of the"
-            " training's: the charge of pixels without signal must be within 0.1 p.e."
-            " of them, its noise within 10 %, and the fraction of missing pixels at"
-            " most 0.05 above. The altitude of the pointing must be within 5 deg of"
-            " one in training. What the network does not depend on is not compared."
+            " warn once for each telescope type and cause, stop, or nothing. Every 10"
+            " images of a telescope, the medians of the last 20 are compared with the"
+            " central 90 % of the training's: the charge of pixels without signal must"
+            " be within 0.1 p.e. of them, its noise within 10 %, and the fraction of"
+            " missing pixels at most 0.05 above. The altitude of the pointing must be"
+            " within 5 deg of one in training. What the network does not depend on is"
+            " not compared."
             " Image extractor and image cleaner are compared if they make the images"
             " or masks, and the model knows those of its training."
-            " Images outside are counted."
+            " Images outside are counted, and so are images that are not compared: the"
+            " last ones of a telescope, fewer than 10, and those without image mask."
         ),
     ).tag(config=True)
 
@@ -191,9 +194,12 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.quality_query.record("DL1 data", 0)
         self.quality_query.record("network for telescope type", 0)
         self.quality_query.record("image that the network can use", 0)
-        self._watch = DomainWatch(self._report_outside, self.quality_query.record)
+        self._watch = DomainWatch(
+            self._report_outside, self.quality_query.record, self.network_of
+        )
         if any(map(self._is_watched, self._networks.values())):
             self.quality_query.record(BACKGROUND_OUTSIDE, 0)
+            self.quality_query.record(BACKGROUND_NOT_COMPARED, 0)
             self.quality_query.record(POINTING_OUTSIDE, 0)
         for name in ("valid {}", "valid {} of the array"):
             for kind in self.stereo_combiners:
@@ -411,8 +417,20 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         if background is not None:
             part = Background(*(values[rows] for values in background))
             self._watch.check_background(tel_id, network.card, part, path)
+        else:
+            self.quality_query.record(BACKGROUND_NOT_COMPARED, len(altitude[rows]))
         degrees = altitude[rows].to_value(u.deg)
         self._watch.check_pointing(tel_id, network.card, degrees, path)
+
+    def outside_domain_texts(self) -> list[str]:
+        """Describe how many telescopes were outside of the training's conditions.
+
+        Returns
+        -------
+        list of str
+            One text for each telescope type and cause.
+        """
+        return self._watch.describe()
 
     def preparation_of(self, tel_id: int) -> WatchedPreparation:
         """Return the preparation of a telescope's images for its network.

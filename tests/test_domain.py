@@ -10,6 +10,7 @@ from ctapipe.tools.process import ProcessorTool
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
 from ctapipe_gammaphysnet.model.domain import (
+    BACKGROUND_NOT_COMPARED,
     BACKGROUND_OUTSIDE,
     POINTING_OUTSIDE,
     OutsideDomainError,
@@ -101,30 +102,28 @@ def test_nothing_is_said_within_the_domain(
     assert "is outside" not in capsys.readouterr().err
 
 
-def test_both_ways_warn_once_for_a_telescope_and_cause(
+def test_both_ways_warn_once_for_a_telescope_type_and_cause(
     sample, subarray, write, caplog, capsys, tmp_path
 ):
     path = write(pedestal_pe=(0.0, 0.0, 0.0), pointings_deg=((50.0, 180.0),))
     counts = run_events(sample, subarray, path)
-    # All but the last, fewer than 20, of each telescope.
+    # All but the last, fewer than 10, of each telescope.
     n_images = counts["image that the network can use"]
-    assert n_images - 4 * 19 <= counts[BACKGROUND_OUTSIDE] <= n_images
-    assert counts[BACKGROUND_OUTSIDE] % 20 == 0
+    assert 0 < counts[BACKGROUND_NOT_COMPARED] <= 4 * 9
+    assert counts[BACKGROUND_OUTSIDE] == n_images - counts[BACKGROUND_NOT_COMPARED]
+    assert counts[BACKGROUND_OUTSIDE] % 10 == 0
     assert counts[POINTING_OUTSIDE] == n_images > 200
     of_loop = warnings(caplog)
     capsys.readouterr()
     run_bulk(sample, path, tmp_path / "sample.dl2.h5")
     of_bulk = capsys.readouterr().err.splitlines()
-    assert any(
-        BACKGROUND_OUTSIDE in text and f" {counts[BACKGROUND_OUTSIDE]} " in text
-        for text in of_bulk
-    )
+    for name in (BACKGROUND_OUTSIDE, BACKGROUND_NOT_COMPARED):
+        assert any(name in text and f" {counts[name]} " in text for text in of_bulk)
     for texts in (of_loop, of_bulk):
         for cause in ("altitude of 70.0 deg, the nearest", "median charge"):
-            found = [text for text in texts if cause in text]
-            assert len(found) == 4
-            for tel_id in range(1, 5):
-                assert sum(f"telescope {tel_id} is outside" in t for t in found) == 1
+            (text,) = (text for text in texts if cause in text)
+            assert "(the first of 4 of type LST_LST_LSTCam; the others" in text
+    assert any("pointing: 4 of 4 telescopes of type" in text for text in of_bulk)
     # A bulk run may have many files.
     outside = [text for text in of_bulk if "is outside" in text]
     assert all(f"{sample}: telescope" in text for text in outside)
@@ -167,7 +166,7 @@ def test_a_running_extractor_and_cleaner_are_compared(
         "particle: gamma\nshowers: 1\nseed: 3\nreuse: 1\nenergy_min: 1 TeV\n"
         "scatter_radius: 50 m\narray: lst4\n"
     )
-    for source, expected in ((card, 4), (sample, 0)):
+    for source, expected in ((card, 1), (sample, 0)):
         tool = ProcessorTool()
         argv = [f"--input={source}", f"--output={tmp_path / 'a.dl2.h5'}"]
         argv += ["--write-showers", "--reconstructor=GammaPhysNetReconstructor"]

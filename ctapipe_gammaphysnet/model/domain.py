@@ -3,6 +3,7 @@
 Outside of them, predictions can be far off, and nothing in them shows it.
 """
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from ctapipe.core import ToolConfigurationError
 from ..events.background import Background
 
 __all__ = [
+    "BACKGROUND_NOT_COMPARED",
     "BACKGROUND_OUTSIDE",
     "POINTING_OUTSIDE",
     "Departure",
@@ -24,6 +26,7 @@ __all__ = [
 
 #: Names of the counts of images.
 BACKGROUND_OUTSIDE = "background outside the training's"
+BACKGROUND_NOT_COMPARED = "background not compared with the training's"
 POINTING_OUTSIDE = "pointing outside the training's"
 #: Outside begins this far from the 5 % and 95 % quantiles of the training images.
 PEDESTAL_TOLERANCE_PE = 0.1
@@ -31,9 +34,13 @@ NOISE_TOLERANCE = 0.1  # relative
 MISSING_TOLERANCE = 0.05
 #: Outside begins this far from the nearest altitude of the training.
 ALTITUDE_TOLERANCE_DEG = 5
-#: Images of a telescope whose medians are compared. A median of so many scatters by
-#: less than a fifth of the tolerances, and bright showers do not move it.
-_IMAGES = 20
+#: Images of a telescope after which the next comparison is made. Fewer, at the end of a
+#: file, are not compared.
+_STEP = 10
+#: Steps whose medians are compared: the new one, and the one before if there is one. A
+#: median of so many images scatters by less than a fifth of the tolerances, and bright
+#: showers do not move it.
+_STEPS = 2
 
 
 class OutsideDomainError(ToolConfigurationError):
@@ -246,17 +253,23 @@ class DomainWatch:
     Parameters
     ----------
     report : callable
-        Called with a text, once for each file, telescope and cause.
+        Called with a text, once for each file, network and cause.
     count : callable
-        Called with `BACKGROUND_OUTSIDE` or `POINTING_OUTSIDE` and a number of images.
+        Called with the name of a count, such as `BACKGROUND_OUTSIDE`, and a number of
+        images to add to it.
+    network_of : dict of int to str
+        Name of each telescope's network.
     """
 
-    def __init__(self, report, count):
+    def __init__(self, report, count, network_of):
         self._report, self._count = report, count
-        self._rest = {}
+        self._network_of = network_of
+        self._n_telescopes = Counter(network_of.values())
+        self._recent = {}
         self._reported = set()
         self._altitudes = {}
         self._processing = set()
+        self._outside = {}
 
     def check_processing(self, tel_id, network, used):
         """Check how the images of a telescope are made, the first time.
@@ -279,6 +292,9 @@ class DomainWatch:
     def check_background(self, tel_id, network, background, path=None):
         """Check images of a telescope.
 
+        Every 10 images of a file, the medians of the last 20 are compared. Images after
+        the last comparison are counted as `BACKGROUND_NOT_COMPARED`.
+
         Parameters
         ----------
         tel_id : int
@@ -290,24 +306,36 @@ class DomainWatch:
         path : pathlib.Path, optional
             Their file, which the report names.
         """
-        rest = self._rest.get(tel_id)
-        if rest is not None:
-            pairs = zip(rest, background, strict=True)
-            background = Background(*map(np.concatenate, pairs))
+        background, compared = self._with_recent(path, tel_id, background)
         n_images = len(background.missing)
-        for start in range(0, n_images - _IMAGES + 1, _IMAGES):
-            stop = start + _IMAGES
-            block = Background(*(values[start:stop] for values in background))
-            self._check_block(tel_id, network, block, path)
-        start = n_images - n_images % _IMAGES
-        self._rest[tel_id] = Background(*(values[start:] for values in background))
+        stops = range(compared + _STEP, n_images + 1, _STEP)
+        for stop in stops:
+            start = max(stop - _STEPS * _STEP, 0)
+            self._check_block(tel_id, network, _part(background, start, stop), path)
+        compared += len(stops) * _STEP
+        kept = max(compared - (_STEPS - 1) * _STEP, 0)
+        self._recent[path, tel_id] = (
+            _part(background, kept, n_images),
+            compared - kept,
+        )
+
+    def _with_recent(self, path, tel_id, background):
+        """Put the last images of a telescope first; how many of them were compared."""
+        self._count(BACKGROUND_NOT_COMPARED, len(background.missing))
+        if (path, tel_id) not in self._recent:
+            return background, 0
+        recent, compared = self._recent[path, tel_id]
+        pairs = zip(recent, background, strict=True)
+        return Background(*map(np.concatenate, pairs)), compared
 
     def _check_block(self, tel_id, network, background, path):
+        self._count(BACKGROUND_NOT_COMPARED, -_STEP)
         found = find_departures(network, background)
         if found:
-            self._count(BACKGROUND_OUTSIDE, _IMAGES)
+            self._count(BACKGROUND_OUTSIDE, _STEP)
+        n_images = len(background.missing)
         for cause, text in found:
-            self._tell(path, tel_id, cause, f"in {_IMAGES} images, {text}")
+            self._tell(path, tel_id, cause, f"in {n_images} images, {text}")
 
     def check_pointing(self, tel_id, network, altitude_deg, path=None):
         """Check the pointing of a telescope at some events.
@@ -342,10 +370,37 @@ class DomainWatch:
         )
 
     def _tell(self, path, tel_id, cause, text):
-        if (path, tel_id, cause) not in self._reported:
-            self._reported.add((path, tel_id, cause))
-            where = "" if path is None else f"{path}: "
-            self._report(
-                f"{where}telescope {tel_id} is outside of what its network was trained "
-                f"for: {text}. Its predictions may be far off"
-            )
+        name = self._network_of[tel_id]
+        self._outside.setdefault((name, cause), set()).add(tel_id)
+        if (path, name, cause) in self._reported:
+            return
+        self._reported.add((path, name, cause))
+        where = "" if path is None else f"{path}: "
+        n_telescopes = self._n_telescopes[name]
+        others = (
+            f" (the first of {n_telescopes} of type {name}; the others are not named)"
+            if n_telescopes > 1
+            else ""
+        )
+        self._report(
+            f"{where}telescope {tel_id}{others} is outside of what its network was "
+            f"trained for: {text}. Its predictions may be far off"
+        )
+
+    def describe(self):
+        """Describe how many telescopes were outside.
+
+        Returns
+        -------
+        list of str
+            One text for each network and cause.
+        """
+        return [
+            f"{cause}: {len(tel_ids)} of {self._n_telescopes[name]} telescopes of type "
+            f"{name} ({', '.join(map(str, sorted(tel_ids)))})"
+            for (name, cause), tel_ids in self._outside.items()
+        ]
+
+
+def _part(background, start, stop):
+    return Background(*(values[start:stop] for values in background))

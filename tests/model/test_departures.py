@@ -9,6 +9,7 @@ from ctapipe_gammaphysnet.events.background import Background
 from ctapipe_gammaphysnet.model.card import DomainCard, InputCard
 from ctapipe_gammaphysnet.model.card_text import format_card
 from ctapipe_gammaphysnet.model.domain import (
+    BACKGROUND_NOT_COMPARED,
     BACKGROUND_OUTSIDE,
     POINTING_OUTSIDE,
     DomainWatch,
@@ -49,10 +50,14 @@ def images(rng, n=1000, pedestal=0.0, gain=1.0, missing=0.0):
     )
 
 
+def adds_to(counts):
+    return lambda name, n: counts.update({name: n})
+
+
 def watch_run(network, background, at_once=1):
     """Watch images, one by one as in an event loop; return the texts and counts."""
     texts, counts = [], Counter()
-    watch = DomainWatch(texts.append, lambda name, n: counts.update({name: n}))
+    watch = DomainWatch(texts.append, adds_to(counts), {1: "LST"})
     for start in range(0, len(background.missing), at_once):
         part = Background(*(v[start : start + at_once] for v in background))
         watch.check_background(1, network, part)
@@ -88,19 +93,43 @@ def test_another_extractor_or_cleaner_is_found(domain, used, causes):
         assert f"its {cause} is {used[cause]}" in text
 
 
-def test_processing_is_told_once_for_each_telescope():
+def test_processing_is_told_once_for_each_telescope_type():
     texts = []
-    watch = DomainWatch(texts.append, lambda *_: None)
-    for tel_id in (1, 1, 2):
+    watch = DomainWatch(texts.append, lambda *_: None, {1: "LST", 2: "LST", 3: "MST"})
+    for tel_id in (1, 1, 2, 3):
         watch.check_processing(
             tel_id, Network(PROCESSED), lambda _: {"image extractor": "FixedWindowSum"}
         )
     assert [text.split(" is outside")[0] for text in texts] == [
-        "telescope 1",
-        "telescope 2",
+        "telescope 1 (the first of 2 of type LST; the others are not named)",
+        "telescope 3",
     ]
     assert (
         "LocalPeakWindowSum or GlobalPeakWindowSum. Set CameraCalibrator." in texts[0]
+    )
+    assert watch.describe() == [
+        "image extractor: 2 of 2 telescopes of type LST (1, 2)",
+        "image extractor: 1 of 1 telescopes of type MST (3)",
+    ]
+
+
+def test_an_array_does_not_repeat_what_is_true_of_a_type():
+    """4 LSTs and 25 MSTs: one warning for each type and cause."""
+    network_of = {tel_id: "LST" if tel_id < 5 else "MST" for tel_id in range(1, 30)}
+    texts, counts = [], Counter()
+    watch = DomainWatch(texts.append, adds_to(counts), network_of)
+    rng = np.random.default_rng(5)
+    for tel_id in network_of:
+        pedestal = 1.0 if tel_id < 29 else 0.0
+        watch.check_background(tel_id, Network(), images(rng, 20, pedestal))
+        watch.check_pointing(tel_id, Network(), np.full(20, 30.0))
+    assert [text.split(" is outside")[0] for text in texts] == [
+        "telescope 1 (the first of 4 of type LST; the others are not named)",
+    ] * 2 + ["telescope 5 (the first of 25 of type MST; the others are not named)"] * 2
+    assert counts[BACKGROUND_OUTSIDE] == 28 * 20
+    assert any(
+        text.startswith("pedestal: 24 of 25 telescopes of type MST (5, 6,")
+        for text in watch.describe()
     )
 
 
@@ -144,9 +173,26 @@ def test_a_text_has_both_numbers_and_what_to_do():
     assert "charge_reference=background" in text
 
 
-def test_few_images_are_not_judged():
-    background = images(np.random.default_rng(2), n=19, pedestal=2.0)
-    assert watch_run(Network(), background) == ([], {})
+@pytest.mark.parametrize("n", [9, 10, 19, 20, 25, 30])
+def test_the_last_images_are_compared_or_counted_as_not_compared(n):
+    background = images(np.random.default_rng(2), n=n, pedestal=2.0)
+    texts, counts = watch_run(Network(), background)
+    assert len(texts) == (n >= 10)
+    assert counts[BACKGROUND_OUTSIDE] == n - n % 10
+    assert counts[BACKGROUND_NOT_COMPARED] == n % 10
+
+
+def test_images_of_files_are_not_mixed():
+    """Few good images of one file do not hide those of the next."""
+    rng = np.random.default_rng(3)
+    texts, counts = [], Counter()
+    watch = DomainWatch(texts.append, adds_to(counts), {1: "LST"})
+    watch.check_background(1, Network(), images(rng, 19), "first")
+    watch.check_background(1, Network(), images(rng, 11, pedestal=2.0), "second")
+    (text,) = texts
+    assert text.startswith("second: telescope 1 is outside")
+    assert "in 10 images" in text
+    assert counts == {BACKGROUND_OUTSIDE: 10, BACKGROUND_NOT_COMPARED: 10}
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 20, 333, 1000])
@@ -158,6 +204,7 @@ def test_it_does_not_matter_how_many_images_come_at_once(at_once):
     texts, counts = watch_run(Network(), both, at_once)
     assert len(texts) == 1
     assert counts[BACKGROUND_OUTSIDE] == 440
+    assert counts[BACKGROUND_NOT_COMPARED] == 7
 
 
 def test_images_without_any_background_are_outside():
@@ -192,7 +239,7 @@ def test_altitudes_within_5_deg_of_one_in_training_are_inside():
 
 def test_another_altitude_is_reported_once_and_counted():
     texts, counts = [], []
-    watch = DomainWatch(texts.append, lambda *count: counts.append(count))
+    watch = DomainWatch(texts.append, lambda *count: counts.append(count), {3: "LST"})
     for altitude in (70.0, 50.0, 50.0):
         watch.check_pointing(3, Network(), np.array([altitude]))
     assert counts == [(POINTING_OUTSIDE, 1)] * 2
