@@ -8,10 +8,8 @@ from itertools import chain
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import AltAz
 from astropy.table import Table
 from ctapipe.containers import ReconstructedGeometryContainer
-from ctapipe.coordinates import GroundFrame, TiltedGroundFrame
 from ctapipe.reco import StereoCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 from ctapipe.reco.telescope_event_handling import get_subarray_index
@@ -22,6 +20,7 @@ from ..events.event import (
     predictions_of,
 )
 from ..tasks import TASKS
+from ..tasks.frames import radians, tilted_from_ground
 
 __all__ = [
     "GammaPhysNetGeometryCombiner",
@@ -138,13 +137,9 @@ def _uncertainty(field):
 
 def _tilted(core_x, core_y, array_alt, array_az):
     """Impact points in the frame of the array's pointing."""
-    frame = TiltedGroundFrame(pointing_direction=AltAz(alt=array_alt, az=array_az))
-    core = GroundFrame(x=core_x * u.m, y=core_y * u.m, z=np.zeros(len(core_x)) * u.m)
-    tilted = core.transform_to(frame)
-    return {
-        "core_tilted_x": tilted.x.to_value(u.m),
-        "core_tilted_y": tilted.y.to_value(u.m),
-    }
+    core = np.column_stack([core_x, core_y, np.zeros(len(core_x))])
+    x, y = tilted_from_ground(core, radians(array_alt), radians(array_az)).T
+    return {"core_tilted_x": x, "core_tilted_y": y}
 
 
 class GammaPhysNetGeometryCombiner(StereoCombiner):

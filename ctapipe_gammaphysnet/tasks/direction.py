@@ -1,9 +1,8 @@
 """The direction of a gamma, as its offset from the pointing."""
 
-import warnings
-
 import numpy as np
 
+from .frames import horizontal_from_offset, offset_from_horizontal, radians
 from .metric import distance_metric, resolution
 from .task import Movement, Output, Task, mean_and_spread, turn_vectors
 
@@ -30,18 +29,8 @@ def direction_to_target(alt, az, pointing_alt, pointing_az):
     numpy.ndarray
         fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2).
     """
-    import astropy.units as u
-    from astropy.coordinates import AltAz, SkyCoord
-    from ctapipe.coordinates import MissingFrameAttributeWarning, TelescopeFrame
-
-    frame = TelescopeFrame(telescope_pointing=AltAz(alt=pointing_alt, az=pointing_az))
-    with warnings.catch_warnings():
-        # Time and place are not needed: both frames are fixed to the horizon.
-        warnings.simplefilter("ignore", MissingFrameAttributeWarning)
-        offset = SkyCoord(alt=alt, az=az, frame=AltAz()).transform_to(frame)
-    return np.column_stack(
-        [offset.fov_lon.to_value(u.deg), offset.fov_lat.to_value(u.deg)]
-    )
+    angles = (radians(angle) for angle in (alt, az, pointing_alt, pointing_az))
+    return np.rad2deg(np.column_stack(offset_from_horizontal(*angles)))
 
 
 def direction_from_target(target, pointing_alt, pointing_az):
@@ -61,19 +50,13 @@ def direction_from_target(target, pointing_alt, pointing_az):
         fov_lon or 90° in fov_lat.
     """
     import astropy.units as u
-    from ctapipe.reco.preprocessing import telescope_to_horizontal
 
-    # A network can predict any number, but astropy refuses latitudes beyond 90°.
+    # A network can predict any number.
     on_sky = (np.abs(target) <= [180, 90]).all(axis=1)
-    lon, lat = np.where(on_sky, target.T, np.nan)
-    alt, az = telescope_to_horizontal(
-        lon=u.Quantity(lon, u.deg),
-        lat=u.Quantity(lat, u.deg),
-        pointing_alt=pointing_alt,
-        pointing_az=pointing_az,
-    )
-    # Not as astropy's Latitude and Longitude, which limit arithmetic.
-    return u.Quantity(alt, u.deg), u.Quantity(az, u.deg)
+    lon, lat = np.deg2rad(np.where(on_sky, np.asarray(target, float).T, np.nan))
+    pointing = radians(pointing_alt), radians(pointing_az)
+    alt, az = horizontal_from_offset(lon, lat, *pointing)
+    return u.Quantity(np.rad2deg(alt), u.deg), u.Quantity(np.rad2deg(az), u.deg)
 
 
 def offsets_from_differences(target, pointing_alt, pointing_az):

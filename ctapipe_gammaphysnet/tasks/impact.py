@@ -2,33 +2,16 @@
 
 import numpy as np
 
+from .frames import ground_from_tilted, radians, shower_axis, tilted_from_ground
 from .metric import distance_metric, resolution
 from .task import Movement, Output, Task, mean_and_spread, turn_vectors
 
 __all__ = [
     "IMPACT",
+    "impact_from_ground",
     "impact_from_target",
     "impact_to_target",
-    "tilted_from_ground",
 ]
-
-
-def _tilted_frame(pointing_alt, pointing_az):
-    from astropy.coordinates import AltAz
-    from ctapipe.coordinates import TiltedGroundFrame
-
-    pointing = AltAz(alt=pointing_alt, az=pointing_az)
-    return TiltedGroundFrame(pointing_direction=pointing)
-
-
-def _ground_to_tilted(position, frame):
-    """Positions in the GroundFrame in m, (n, 3), to tilted x and y in m, (n, 2)."""
-    import astropy.units as u
-    from ctapipe.coordinates import GroundFrame
-
-    x, y, z = u.Quantity(position, u.m).T
-    tilted = GroundFrame(x=x, y=y, z=z).transform_to(frame)
-    return np.column_stack([tilted.x.to_value(u.m), tilted.y.to_value(u.m)])
 
 
 def impact_to_target(core_x, core_y, position, pointing_alt, pointing_az):
@@ -49,13 +32,12 @@ def impact_to_target(core_x, core_y, position, pointing_alt, pointing_az):
         Impact point minus telescope in the TiltedGroundFrame of the pointing, in km,
         shape (n, 2).
     """
-    import astropy.units as u
-
     core = np.column_stack(
-        [core_x.to_value(u.m), core_y.to_value(u.m), np.zeros(len(core_x))]
+        [core_x.to_value("m"), core_y.to_value("m"), np.zeros(len(core_x))]
     )
-    offset = core - position.to_value(u.m)
-    return _ground_to_tilted(offset, _tilted_frame(pointing_alt, pointing_az)) / 1000
+    offset = core - position.to_value("m")
+    pointing = radians(pointing_alt), radians(pointing_az)
+    return tilted_from_ground(offset, *pointing) / 1000
 
 
 def impact_from_target(target, position, pointing_alt, pointing_az):
@@ -77,19 +59,14 @@ def impact_from_target(target, position, pointing_alt, pointing_az):
         x and y in the TiltedGroundFrame of the pointing, in m, shape (n, 2).
     """
     import astropy.units as u
-    from astropy.coordinates import SkyCoord
-    from ctapipe.coordinates import project_to_ground
 
-    frame = _tilted_frame(pointing_alt, pointing_az)
-    tilted = _ground_to_tilted(position.to_value(u.m), frame) + 1000 * target
-    core = project_to_ground(
-        SkyCoord(*u.Quantity(tilted, u.m).T, np.zeros(len(tilted)) * u.m, frame=frame)
-    )
-    core = np.column_stack([core.x.to_value(u.m), core.y.to_value(u.m)])
+    pointing = radians(pointing_alt), radians(pointing_az)
+    tilted = tilted_from_ground(position.to_value(u.m), *pointing) + 1000 * target
+    core = ground_from_tilted(tilted, *pointing)
     return u.Quantity(core, u.m), u.Quantity(tilted, u.m)
 
 
-def tilted_from_ground(target, pointing_alt, pointing_az, position):
+def impact_from_ground(target, pointing_alt, pointing_az, position):
     """Convert offsets on the ground to those in the tilted frame.
 
     Parameters
@@ -113,9 +90,8 @@ def tilted_from_ground(target, pointing_alt, pointing_az, position):
 def _impact_distance(alt, az, core, position):
     """Distance of telescopes from shower axes, shape (n,), as ctapipe defines it."""
     import astropy.units as u
-    from ctapipe.coordinates.utils import altaz_to_righthanded_cartesian
 
-    direction = altaz_to_righthanded_cartesian(alt=alt, az=az)
+    direction = shower_axis(radians(alt), radians(az))
     from_core = position.to_value(u.m) - np.pad(core.to_value(u.m), ((0, 0), (0, 1)))
     return u.Quantity(np.linalg.norm(np.cross(from_core, direction), axis=-1), u.m)
 
@@ -126,7 +102,7 @@ class _Impact(Task):
     name = "impact"
     needs_pointing = True
     meaning = "core - telescope / km, TiltedGroundFrame of the telescope pointing"
-    other_targets = {"core - telescope / km, GroundFrame": tilted_from_ground}
+    other_targets = {"core - telescope / km, GroundFrame": impact_from_ground}
     colour = "#999933"
     validation_metrics = {
         "impact resolution / m": lambda predicted, true: resolution(

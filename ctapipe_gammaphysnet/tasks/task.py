@@ -335,5 +335,5 @@ def mean_and_spread(values):
     """
     members = values[1:]
     if len(members) == 1:
-        return values[0], np.full_like(members[0], np.nan)
+        return values[0], members[0] * np.nan
     return values[0], members.std(axis=0, ddof=1)
