@@ -39,7 +39,7 @@ def domain(sample, subarray):
     geometry = subarray.tel[1].camera.geometry
     prepare = InputPreparation(InputCard(), CameraLattice.from_geometry(geometry))
     table = read_table(sample, "/dl1/event/telescope/images/tel_001")
-    background = prepare.background(
+    *_, background = prepare.with_background(
         *(table[name] for name in ("image", "peak_time", "image_mask"))
     )
     spread = [0.05, 0.5, 0.95]

@@ -263,7 +263,7 @@ def _predict(reader, network, order, events):
     prepare = predictor.prepare.reordered(order)
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     images = read_images(reader, *keys)
-    inputs, has_pixels = prepare(*images)
+    inputs, has_pixels, background = prepare.with_background(*images)
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
@@ -276,7 +276,7 @@ def _predict(reader, network, order, events):
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
-    return predictions, prepare.background(*images).noise_pe
+    return predictions, background.noise_pe
 
 
 def to_quantities(

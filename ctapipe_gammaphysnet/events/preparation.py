@@ -5,6 +5,7 @@ trained and applied through the same function.
 """
 
 import copy
+from typing import NamedTuple
 
 import numpy as np
 from ctapipe.core import ToolConfigurationError
@@ -30,6 +31,15 @@ class MissingImagesError(ToolConfigurationError, ValueError):
 
 class UnfitImagesError(ToolConfigurationError, ValueError):
     """Images are from another camera, or do not hold charges and times."""
+
+
+class _Pixels(NamedTuple):
+    """Images in the camera's order of pixels, shape (n, n_pixels) each."""
+
+    image: np.ndarray
+    peak_time: np.ndarray
+    present: np.ndarray
+    mask: np.ndarray | None
 
 
 class InputPreparation:
@@ -111,25 +121,71 @@ class InputPreparation:
             If images have another number of pixels than the camera, or do not hold
             floating-point numbers, or masks do not hold booleans.
         """
+        pixels = self._read(image, peak_time, image_mask if self.needs_mask else None)
+        measured = self._measure(pixels) if self._card.needs_background else None
+        return self._prepare(pixels, measured)
+
+    def with_background(
+        self, image: ArrayLike, peak_time: ArrayLike, image_mask: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray, Background]:
+        """Prepare images, and measure their background.
+
+        Parameters
+        ----------
+        image, peak_time, image_mask : array_like
+            As for a call of the preparation; the mask must be given.
+
+        Returns
+        -------
+        inputs, has_pixels : numpy.ndarray
+            As a call of the preparation returns them.
+        background : Background
+            Of the pixels that are neither missing nor in or near the mask.
+
+        Raises
+        ------
+        UnfitImagesError
+            As a call of the preparation.
+        """
+        pixels = self._read(image, peak_time, image_mask)
+        measured = self._measure(pixels)
+        return *self._prepare(pixels, measured), measured[0]
+
+    def _read(self, image, peak_time, image_mask):
+        """Check images, and put their pixels in the camera's order."""
         if self.needs_mask and image_mask is None:
             raise ValueError("the network needs cleaned images: no image mask is given")
-        image, peak_time = np.asarray(image), np.asarray(peak_time)
         arrays = {"image": image, "peak_time": peak_time}
-        if self.needs_mask:
-            arrays["image_mask"] = image_mask = np.asarray(image_mask)
-        shape = (len(image) if image.ndim > 0 else 0, self.n_pixels)
+        if image_mask is not None:
+            arrays["image_mask"] = image_mask
+        arrays = {name: np.asarray(values) for name, values in arrays.items()}
+        n = len(arrays["image"]) if arrays["image"].ndim > 0 else 0
         for name, values in arrays.items():
-            problem = problem_of(name, values, shape)
+            problem = problem_of(name, values, (n, self.n_pixels))
             if problem is not None:
                 raise UnfitImagesError(f"{problem}: images from another camera?")
-        image = self._ordered(image).astype(np.float32, copy=False)
-        peak_time = self._ordered(peak_time).astype(np.float32, copy=False)
+        image, peak_time, *mask = map(self._ordered, arrays.values())
+        image = image.astype(np.float32, copy=False)
+        peak_time = peak_time.astype(np.float32, copy=False)
         present = present_pixels(image, peak_time)
+        return _Pixels(image, peak_time, present, mask[0] & present if mask else None)
+
+    def _measure(self, pixels):
+        """Background, and whether it has enough pixels, shape (n,)."""
+        near_mask = self._widened(pixels.mask, self._card.background_rings)
+        background = pixels.present & ~near_mask
+        pedestal, noise = measure_background(pixels.image, background)
+        missing = 1 - pixels.present.mean(axis=1)
+        is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
+        return Background(pedestal, noise, missing), is_known
+
+    def _prepare(self, pixels, measured):
+        """Input of the network; ``measured`` is only needed for relative charges."""
+        image, peak_time, present, mask = pixels
         has_pixels = present.any(axis=1)
-        mask = self._ordered(image_mask) & present if self.needs_mask else None
         entering = mask if self._card.image == "cleaned" else present
         if self._card.needs_background:
-            image, has_background = self._relate(image, present, mask)
+            image, has_background = self._relate(image, mask, *measured)
             has_pixels &= has_background
             entering = entering & has_background[:, np.newaxis]
         charge, time, entering = self._without_missing(image, peak_time, entering)
@@ -150,46 +206,16 @@ class InputPreparation:
         charge = np.where(entering, image, np.float32(0))
         return charge, np.where(entering, peak_time, np.float32(0)), entering
 
-    def background(
-        self, image: ArrayLike, peak_time: ArrayLike, image_mask: ArrayLike
-    ) -> Background:
-        """Measure the background of images.
-
-        Parameters
-        ----------
-        image : array_like
-            Charge in p.e., shape (n, n_pixels).
-        peak_time : array_like
-            Peak time in ns, shape (n, n_pixels).
-        image_mask : array_like
-            True for pixels that survived the image cleaning, shape (n, n_pixels), bool.
-
-        Returns
-        -------
-        Background
-            Of the pixels that are neither missing nor in or near the mask.
-        """
-        image = self._ordered(np.asarray(image, np.float32))
-        present = present_pixels(image, self._ordered(np.asarray(peak_time)))
-        mask = self._ordered(np.asarray(image_mask)) & present
-        charge = measure_background(image, self._background_pixels(present, mask))
-        return Background(*charge, 1 - present.mean(axis=1))
-
-    def _background_pixels(self, present, mask):
-        return present & ~self._widened(mask, self._card.background_rings)
-
-    def _relate(self, image, present, mask):
+    def _relate(self, image, mask, background, is_known):
         """Charges relative to the background; whether it is known, shape (n,)."""
-        background = self._background_pixels(present, mask)
-        pedestal, noise = measure_background(image, background)
-        is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
+        pedestal, noise, _ = background
         if self._card.charge_reference == "background":
             # Extractors that search for a peak find the highest noise of pixels without
             # light, but the pulse in the others.
             shift = np.where(is_known, pedestal, 0)[:, np.newaxis]
             image = np.where(mask, image, image - shift)
         if self._card.charge_unit == "noise":
-            is_known &= noise > 0
+            is_known = is_known & (noise > 0)
             image = image / np.where(is_known, noise, 1)[:, np.newaxis]
         return image, is_known
 

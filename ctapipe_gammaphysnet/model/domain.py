@@ -241,10 +241,9 @@ class WatchedPreparation:
         background : Background or None
             Of the images; None without a mask, which says where the signal is.
         """
-        prepared = self._preparation(image, peak_time, image_mask)
         if not self._is_watched or image_mask is None:
-            return *prepared, None
-        return *prepared, self._preparation.background(image, peak_time, image_mask)
+            return *self._preparation(image, peak_time, image_mask), None
+        return self._preparation.with_background(image, peak_time, image_mask)
 
 
 class DomainWatch:

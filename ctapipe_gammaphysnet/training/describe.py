@@ -82,14 +82,13 @@ def measure_domain(paths, index, prepare, augmentation, **processing):
     """
     images = read_images(paths, index, _some_rows(len(index)))
     image, peak_time, mask, _ = augmentation(*images[1:], {}, np.random.default_rng(0))
-    _, is_usable = prepare(image, peak_time, mask)
+    _, is_usable, background = prepare.with_background(image, peak_time, mask)
     if not is_usable.any():
         raise TrainingDataError(
             "no image has noise in the pixels outside the image cleaning's mask, in "
             "which InputTransformation.charge_unit and charge_reference measure. Use "
             "images that are not zero-suppressed, or leave these options out"
         )
-    background = prepare.background(image, peak_time, mask)
     is_known = np.isfinite(background.pedestal_pe)
     if not is_known.any():
         return None
