@@ -1,12 +1,17 @@
-"""Metrics that are unknown in all bins, and why."""
+"""Metrics that are unknown in all bins or in some, and why."""
 
 import numpy as np
 
 from .metrics import all_metrics, metrics_in
 
-__all__ = ["describe_gaps", "find_gaps"]
+__all__ = ["describe_gaps", "describe_sparse_bins", "find_gaps"]
 
 _BINNED = {"energy": "true energy", "intensity": "intensity"}
+_ALL_BINNED = _BINNED | {
+    "zenith": "zenith angle",
+    "offset": "offset",
+    "noise": "noise",
+}
 
 
 def find_gaps(results, settings):
@@ -94,3 +99,38 @@ def describe_gaps(gaps):
         f"{', '.join(labels)} against {_BINNED[binning]}: {reason}"
         for (binning, reason), labels in by_reason.items()
     ]
+
+
+def describe_sparse_bins(results, settings):
+    """Count the bins that have events, but too few for a value.
+
+    Parameters
+    ----------
+    results : dict of str to astropy.table.Table
+        As `evaluate` returns them.
+    settings : Settings
+        How they were computed.
+
+    Returns
+    -------
+    list of str
+        One text for each binning and class of events with such bins.
+    """
+    return [
+        f"{n_sparse} of {n_bins} bins of {label} have fewer than {settings.minimum} "
+        f"{what} (--min-events)"
+        for binning, label in _ALL_BINNED.items()
+        for column, what in (
+            ("n_gammas", "gammas"),
+            ("n_background", "background events"),
+        )
+        for n_sparse, n_bins in [_sparse(results[binning], column, settings.minimum)]
+        if n_sparse > 0
+    ]
+
+
+def _sparse(table, column, minimum):
+    """Number of sparse bins and of all bins, which are the same for any algorithm."""
+    of_one = table[table["algorithm"] == table["algorithm"][0]] if len(table) else table
+    numbers = np.asarray(of_one[column])
+    return np.count_nonzero((numbers > 0) & (numbers < minimum)), len(of_one)

@@ -14,7 +14,7 @@ from ..files.ecsv import write_ecsv
 from ..files.hdf5_output import new_file
 from ..files.output import write_whole
 from . import plots
-from .gaps import describe_gaps, find_gaps
+from .gaps import describe_gaps, describe_sparse_bins, find_gaps
 from .metrics import label_of, metrics_in, with_spread
 from .results import CONDITIONS
 
@@ -51,9 +51,10 @@ _CAPTIONS = {
     "separation_intensity": "AUC, precision and recall of gammas and background of the "
     "same intensity.",
     "conditions_zenith": "Against the zenith angle of the pointing. Grey: what the "
-    "models saw in training, as in the next two figures.",
+    "models saw in training.",
     "conditions_offset": "Against the angle between true direction and pointing.",
-    "conditions_noise": "Against the noise of the pixels without light of the shower.",
+    "conditions_noise": "Against the noise of the pixels without light of the shower. "
+    "Grey: what the models saw in training.",
 }
 _TABLES = (
     *("overall", "energy", "intensity", *CONDITIONS),
@@ -158,7 +159,12 @@ def write_evaluation(
     written += write_figures(figures, folder, failures)
     images = [path for path in written if path.suffix == ".png"]
     written.append(folder / "report.html")
-    write_report(written[-1], facts, results, counts, images, published, gaps, failures)
+    missing = [
+        *describe_gaps(gaps),
+        *describe_sparse_bins(results, settings),
+        *(f"Not drawn: {failure}" for failure in failures),
+    ]
+    write_report(written[-1], facts, results, counts, images, published, missing)
     return written, describe_gaps(gaps), failures
 
 
@@ -219,9 +225,7 @@ def _cells(row, metrics, value, spread):
     return [with_spread(row[f"{m}{value}"], row[f"{m}{spread}"]) for m in metrics]
 
 
-def write_report(
-    path, facts, results, counts, figures, published=False, gaps=None, failures=()
-):
+def write_report(path, facts, results, counts, figures, published=False, missing=()):
     """Write a page that shows everything and needs no other file.
 
     Parameters
@@ -238,10 +242,8 @@ def write_report(
         The plots as PNG files, which become part of the page.
     published : bool
         Whether published resolutions are in them.
-    gaps : dict of (str, str) to str, optional
-        What is not shown, and why, as `find_gaps` returns it.
-    failures : list of str
-        What could not be drawn, and why.
+    missing : list of str
+        What is not shown, and why.
     """
     body = [
         "<h1>Evaluation</h1>",
@@ -257,7 +259,6 @@ def write_report(
         "prediction:</p>",
         _html_table(counts),
     ]
-    missing = [*describe_gaps(gaps or {}), *(f"Not drawn: {f}" for f in failures)]
     if missing:
         items = "".join(f"<li>{html.escape(text)}</li>" for text in missing)
         body += ["<h2>What is not shown</h2>", f"<ul>{items}</ul>"]

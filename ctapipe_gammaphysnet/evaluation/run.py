@@ -7,6 +7,7 @@ import numpy as np
 
 from ..events.opening import read_atmosphere
 from .events import read_events
+from .gaps import describe_sparse_bins
 from .networks import check_unseen
 from .report import describe_evaluation, summarise, write_evaluation
 from .results import evaluate
@@ -170,6 +171,8 @@ class Evaluation:
         )
         log.info("Valid predictions:\n%s", _text(self.counts))
         log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
+        for text in describe_sparse_bins(self.results, self.settings):
+            log.info("Left out: %s", text)
         for gap in gaps:
             log.warning("Not shown: %s", gap)
         for failure in failures:

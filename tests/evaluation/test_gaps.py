@@ -1,12 +1,17 @@
 """What is not shown is said, with the reason and what to do."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from predictions import make_algorithm, make_events, make_sample, make_settings, plant
 
-from ctapipe_gammaphysnet.evaluation.gaps import describe_gaps, find_gaps
+from ctapipe_gammaphysnet.evaluation.gaps import (
+    describe_gaps,
+    describe_sparse_bins,
+    find_gaps,
+)
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
 from ctapipe_gammaphysnet.evaluation.report import write_report, write_tables
 from ctapipe_gammaphysnet.evaluation.results import evaluate
@@ -32,6 +37,23 @@ def gaps_of(sample, **settings):
 
 def test_there_are_none_where_every_metric_is_known():
     assert gaps_of(sample_of(600, 400)) == {}
+
+
+def test_bins_with_few_events_are_counted():
+    """Those without any are not sparse, and two algorithms do not count twice."""
+    sample = sample_of(600, 400)
+    zenith = np.full(1000, 17.0)
+    # 5 gammas and 3 background events in one bin, 7 gammas in another one.
+    zenith[:5] = zenith[-3:] = 22.0
+    zenith[5:12] = 37.0
+    sample.events["zenith"] = zenith
+    sample.algorithms.append(replace(sample.algorithms[0], name="two"))
+    settings = make_settings(n_resamples=2, minimum=20)
+    assert describe_sparse_bins(evaluate(sample, settings), settings) == [
+        "2 of 5 bins of zenith angle have fewer than 20 gammas (--min-events)",
+        "1 of 5 bins of zenith angle have fewer than 20 background events "
+        "(--min-events)",
+    ]
 
 
 def test_bins_with_too_few_events_name_the_option_and_the_fullest():
@@ -88,7 +110,9 @@ def test_each_gap_has_its_reason_and_is_reported(sample, metric, reason, tmp_pat
     plots = draw_all(results, 0.5, gaps=gaps)
     write_figures({name: plots[name] for name in list(plots)[:1]}, tmp_path)
     counts = count_valid(sample.events, sample.algorithms)
-    write_report(tmp_path / "report.html", {}, results, counts, [], gaps=gaps)
+    write_report(
+        tmp_path / "report.html", {}, results, counts, [], missing=describe_gaps(gaps)
+    )
     text = (tmp_path / "report.html").read_text()
     assert "What is not shown" in text
     assert gaps["energy", metric] in text
@@ -114,6 +138,8 @@ def test_what_was_not_drawn_is_in_the_report(tmp_path):
     results = evaluate(sample, make_settings(n_resamples=2))
     counts = count_valid(sample.events, sample.algorithms)
     path = tmp_path / "report.html"
-    write_report(path, {"\udce9": "a"}, results, counts, [], failures=["roc: <broken>"])
+    write_report(
+        path, {"\udce9": "a"}, results, counts, [], missing=["Not drawn: roc: <broken>"]
+    )
     assert "Not drawn: roc: &lt;broken&gt;" in path.read_text()
     assert r"\udce9" in path.read_text()

@@ -89,6 +89,24 @@ def test_what_depends_on_a_condition_comes_back_in_its_bins(condition, width):
         assert within(row, "energy_bias", 0.1)
 
 
+@pytest.mark.parametrize(("condition", "width"), [("zenith", 5), ("noise", 0.1)])
+def test_a_bias_and_an_auc_of_one_bin_are_found_there(condition, width):
+    """In the middle bin energies are 40 % too high, and gammas look like background."""
+    events = make_events(6000, 6000)
+    bins = np.asarray(events[condition]) // width
+    is_middle = bins == bins.min() + 1
+    good, bad = plant(events), plant(events, bias=0.4, distance=0.5)
+    planted = {name: np.where(is_middle, bad[name], good[name]) for name in good}
+    sample = make_sample(events, make_algorithm("one", [planted]))
+    table = evaluate(sample, make_settings())[condition]
+    expected = [(0.1, 1.5), (0.4, 0.5), (0.1, 1.5)]
+    for row, (bias, distance) in zip(table, expected, strict=True):
+        assert within(row, "energy_bias", bias)
+        assert within(row, "auc", norm.cdf(distance / np.sqrt(2)))
+        assert row["energy_bias_error"] < 0.05
+        assert row["auc_error"] < 0.05
+
+
 def test_conditions_that_are_not_known_have_no_bins():
     events = make_events(100, 100)
     events["noise"] = np.nan
