@@ -259,3 +259,44 @@ def test_an_image_has_the_shape_of_itself(load):
 def test_a_folder_without_official_files_is_an_error(load, tmp_path):
     with pytest.raises(SystemExit, match="has no files NAME.corsika.zst"):
         list(load("simulation_official").check_official(tmp_path))
+
+
+def test_all_about_a_gpu_on_a_cpu(inference, load, tmp_path, capsys):
+    gpu = load("gpu")
+    gpu.main(
+        [
+            *("--output", str(tmp_path / "page"), "--device=cpu", "--blocks=1"),
+            *("--rounds=1", "--batch-sizes", "1", "2", "--training-sizes=2"),
+            *("--methods", "predictor", "eager", "--sections"),
+            *(name for name in gpu.SECTIONS if name != "Tests"),
+        ]
+    )
+    text = (tmp_path / "page/gpu.md").read_text(encoding="utf-8")
+    assert text == capsys.readouterr().out
+    assert "failed" not in text
+    rows = read_tables(text)
+    compared = [row for row in rows if row[0] in ("float32", "bfloat16")]
+    assert len(compared) == 8
+    assert all(float(row[2]) == 0 for row in compared)
+    predictions = {tuple(row[:3]) for row in rows if len(row) == 7}
+    assert len(predictions) == 1 + 2 * (2 + 3)
+    assert [row[:2] for row in rows if len(row) == 5][1:] == [
+        ["2", "float32"],
+        ["2", "bfloat16"],
+    ]
+
+
+def test_what_fails_on_a_gpu_is_named_and_the_rest_measured(
+    inference, load, tmp_path, monkeypatch
+):
+    def fail(network, args):
+        raise RuntimeError("out of memory")
+
+    gpu = load("gpu")
+    monkeypatch.setitem(gpu.SECTIONS, "Prediction", fail)
+    monkeypatch.setattr(gpu, "TESTS", tmp_path / "none")
+    arguments = ["--output", str(tmp_path), "--device=cpu", "--blocks=1"]
+    gpu.main([*arguments, "--sections", "Prediction", "Tests"])
+    text = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert "failed: RuntimeError: out of memory" in text
+    assert "The tests are not here" in text
