@@ -9,11 +9,11 @@ import ctapipe_gammaphysnet
 from ctapipe_gammaphysnet.events.reader import EventReader
 
 PACKAGE = Path(ctapipe_gammaphysnet.__file__).parent
-#: The simulation makes events, and stands alone.
+#: The simulation, and what reads files of lstchain, make events, and stand alone.
 OTHERS = [
     path
     for path in PACKAGE.rglob("*.py")
-    if path.relative_to(PACKAGE).parts[0] not in ("events", "simulation")
+    if path.relative_to(PACKAGE).parts[0] not in ("events", "lstchain", "simulation")
 ]
 
 

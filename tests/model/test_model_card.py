@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from ctapipe_gammaphysnet.model.card import (
+    FORMAT_VERSION,
     CameraCard,
     CardError,
     MemberCard,
@@ -190,11 +191,12 @@ def test_format_1_is_as_strict():
         card_from_json(json.dumps(values))
 
 
-def test_the_committed_model_has_format_1():
+def test_the_committed_model_has_the_current_format():
     text = MODEL.read_bytes()
-    assert b'\\"format_version\\": 1' in text
+    assert f'\\"format_version\\": {FORMAT_VERSION}'.encode() in text
     card = read_card(MODEL)
     assert list(card.networks[0].targets) == list(card.networks[0].network.tasks)
+    assert card.networks[0].domain is not None
 
 
 @pytest.mark.parametrize(
