@@ -36,7 +36,7 @@ def draw_images(subarray, n, seed=0):
         width = 0.12 * np.where(along > 0, 1.4, 0.7)
         light = 80 * np.exp(-((along / width) ** 2) / 2 - (across / 0.06) ** 2 / 2)
         charge = rng.poisson(light) + rng.normal(0, 1, len(x))
-        time = 15 + rng.choice([-1, 1]) * 8 * along + rng.normal(0, 0.3, len(x))
+        time = 15 + rng.choice([-1, 1]) * 8 * along + rng.normal(0, 3e-3, len(x))
         images.append((charge.astype(np.float32), time.astype(np.float32), light > 5))
     return [np.array(column) for column in zip(*images, strict=True)]
 
