@@ -174,10 +174,10 @@ class MemoryReader(EventReader):
     def read_dl2(self, level, kind, group, tel_id):
         raise KeyError(group)
 
-    def copy_to(self, h5file, name, images, is_left_out, kept=None):
+    def copy_to(self, output, name, images, is_left_out, kept=None):
         # ctapipe writes its format best.
         card = toy_sample.ToyCard.read(self.path)
         with tempfile.TemporaryDirectory() as folder:
             path = toy_sample.write_toy_file(Path(folder) / "a.dl1.h5", **vars(card))
             with DL1File(path, "EQUIVALENT") as dl1:
-                dl1.copy_to(h5file, name, images, is_left_out, kept)
+                dl1.copy_to(output, name, images, is_left_out, kept)

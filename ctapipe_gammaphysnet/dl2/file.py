@@ -21,6 +21,7 @@ from ctapipe.io.hdf5dataformat import DL1_TEL_IMAGES_GROUP as IMAGES
 from ctapipe.io.hdf5dataformat import DL1_TEL_PARAMETERS_GROUP as PARAMETERS
 from ctapipe.io.tableio import TelListToMaskTransform
 
+from ..files.container_tables import ContainerTables
 from ..files.hdf5_output import verified
 from ..files.input_file import CACHE_BYTES, DL1FileError, reading
 from ..files.output import writing
@@ -67,7 +68,6 @@ class DL2File:
         self._subarray = subarray
         self._prefix = prefix
         self._model = model
-        self._templates = {}
         with writing(name):
             self._writer = HDF5TableWriter(
                 path, mode="w", add_prefix=True, chunk_cache_size=CACHE_BYTES
@@ -76,7 +76,7 @@ class DL2File:
         self._writer.add_column_transform_regexp(
             "dl2/event/subarray/.*", ".*telescopes", TelListToMaskTransform(subarray)
         )
-
+        self._tables = ContainerTables(self._writer)
         self._verified = verified(self._writer.h5file, name)
 
     def __enter__(self):
@@ -103,7 +103,7 @@ class DL2File:
         kept : numpy.ndarray, optional
             Events whose rows are copied, shape (n_events,), bool. Default: all.
         """
-        reader.copy_to(self.h5file, self.name, images, self._is_left_out, kept)
+        reader.copy_to(self._tables, self.name, images, self._is_left_out, kept)
 
     def _is_left_out(self, path):
         names = set(group_names(self._prefix).values())
@@ -183,22 +183,13 @@ class DL2File:
 
     def _append(self, table_name, index_class, container, index, columns):
         with writing(self.name):
-            if table_name not in self._templates:
-                # ctapipe makes the table, with one row, from its containers; the row
-                # is then the template for all rows.
-                zeros = {name: values.dtype.type() for name, values in index.items()}
-                self._writer.write(table_name, [index_class(**zeros), container])
-                table = self.h5file.root[table_name]
-                table.flush()
-                self._templates[table_name] = table[:]
-                table.remove_rows(0)
-            template = self._templates[table_name]
-            rows = np.repeat(template, len(index["obs_id"]))
-            for name, values in index.items():
-                rows[name] = values
-            for name, values in columns.items():
-                rows[f"{container.prefix}_{name}"] = values
-            self.h5file.root[table_name].append(rows)
+            zeros = {name: values.dtype.type() for name, values in index.items()}
+            self._tables.append(
+                table_name,
+                [index_class(**zeros), container],
+                index
+                | {f"{container.prefix}_{name}": v for name, v in columns.items()},
+            )
 
     def finish(self, dl1, statistics, settings, contact, instrument):
         """Write the statistics of the selection and the file's header.

@@ -290,13 +290,13 @@ class DL1File(DL1Images, EventReader):
             node = list_groups(self.h5file, level)[kind][group][tel_id]
             return node, read_group(self.h5file, level, group, node)
 
-    def copy_to(self, h5file, name, images, is_left_out, kept=None):
+    def copy_to(self, output, name, images, is_left_out, kept=None):
         ids = None
         if kept is not None and not kept.all():
             with self.reading():
                 table = self.h5file.root[TRIGGER]
                 ids = [table.col(key)[kept] for key in ("obs_id", "event_id")]
-        copy_file(self, h5file, name, images, is_left_out, ids)
+        copy_file(self, output.h5file, name, images, is_left_out, ids)
 
 
 def _event_types(table):

@@ -6,6 +6,7 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource
 
 from ..files.input_file import DL1FileError
+from ..lstchain.reader import LSTChainReader
 from .dl1_file import DL1File
 from .reader import EventReader
 
@@ -20,7 +21,7 @@ __all__ = [
 
 #: Readers of all kinds of files. The first one that can read a file is used. The last
 #: one accepts any file, and reports why it cannot be read.
-READERS = (DL1File,)
+READERS = (LSTChainReader, DL1File)
 
 
 def open_events(path, focal_length_choice="EFFECTIVE", needed=("images", "parameters")):

@@ -277,12 +277,12 @@ class EventReader(AbstractContextManager):
         """
 
     @abstractmethod
-    def copy_to(self, h5file, name, images, is_left_out, kept=None):
+    def copy_to(self, output, name, images, is_left_out, kept=None):
         """Copy the content, except waveforms, into a ctapipe HDF5 file.
 
         Parameters
         ----------
-        h5file : tables.File
+        output : ContainerTables
             The file to copy into.
         name : pathlib.Path
             Its name in messages.

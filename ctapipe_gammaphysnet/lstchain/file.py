@@ -5,16 +5,20 @@ type, row by row of the same telescope events. Pointing, times and the truth of
 simulations are columns of the parameters.
 """
 
+import astropy.units as u
 import numpy as np
 import tables
 from astropy.table import QTable
+from astropy.time import Time
 from ctapipe.containers import EventType
-from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
+from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
-from ..files.input_file import DL1FileError, reading
+from ..events.dl1_array import subarray_of
+from ..events.dl1_format import check_table
+from ..files.input_file import CACHE_BYTES, DL1FileError, reading
 
-__all__ = ["LSTChainFile", "is_lstchain"]
+__all__ = ["RUNS", "TRUTH", "LSTChainFile", "is_lstchain", "to_time"]
 
 IMAGES = "/dl1/event/telescope/image"
 PARAMETERS = "/dl1/event/telescope/parameters"
@@ -24,10 +28,17 @@ SHOWERS = "/simulation/thrown_event_distribution"
 _POINTING = ("alt_tel", "az_tel")
 _KEYS = ("obs_id", "event_id", "tel_id")
 _IMAGE_COLUMNS = ("image", "peak_time", "image_mask")
-_TRUTH = (
-    *("mc_energy", "mc_alt", "mc_az", "mc_core_x", "mc_core_y"),
-    *("mc_h_first_int", "mc_x_max", "mc_type"),
-)
+#: ctapipe's fields of a simulated shower, lstchain's columns and the units to use.
+TRUTH = {
+    "energy": ("mc_energy", u.TeV),
+    "alt": ("mc_alt", u.rad),
+    "az": ("mc_az", u.rad),
+    "core_x": ("mc_core_x", u.m),
+    "core_y": ("mc_core_y", u.m),
+    "h_first_int": ("mc_h_first_int", u.m),
+    "x_max": ("mc_x_max", u.g / u.cm**2),
+    "shower_primary_id": ("mc_type", None),
+}
 #: The time of an event in s since 1970 (UTC); the first that a file has.
 _TIMES = ("dragon_time", "trigger_time")
 #: Rows of images that are read at once.
@@ -47,13 +58,37 @@ def is_lstchain(path):
     bool
         Whether its parameters have the columns of lstchain.
     """
-    if not (path.is_file() and tables.is_hdf5_file(path)):
+    try:
+        with reading(path):
+            if not (path.is_file() and tables.is_hdf5_file(path)):
+                return False
+            with tables.open_file(path) as h5file:
+                return PARAMETERS in h5file and _has_pointing(h5file.root[PARAMETERS])
+    except DL1FileError:
         return False
-    with tables.open_file(path) as h5file:
-        return PARAMETERS in h5file and any(
-            isinstance(table, tables.Table) and {*_POINTING} <= {*table.colnames}
-            for table in h5file.root[PARAMETERS]
-        )
+
+
+def _has_pointing(group):
+    """Whether the first table has it; all have the same columns."""
+    # ctapipe's tables need not be opened, which takes a while.
+    names = [name for name in group._v_children if not name.startswith("tel_")]
+    return any({*_POINTING} <= {*group[name].colnames} for name in names[:1])
+
+
+def to_time(seconds):
+    """Convert lstchain's times.
+
+    Parameters
+    ----------
+    seconds : float or numpy.ndarray
+        Seconds since 1970 (UTC), all finite.
+
+    Returns
+    -------
+    astropy.time.Time
+        The times (TAI).
+    """
+    return Time(seconds, format="unix", scale="utc").tai
 
 
 class LSTChainFile:
@@ -63,7 +98,7 @@ class LSTChainFile:
     ----------
     path : pathlib.Path
         The file.
-    focal_length_choice : ctapipe.instrument.FocalLengthKind
+    focal_length_choice : ctapipe.instrument.FocalLengthKind or str
         The focal length with which positions in the camera become angles.
 
     Attributes
@@ -87,12 +122,10 @@ class LSTChainFile:
     def __init__(self, path, focal_length_choice):
         self.path = path
         with reading(path):
-            self._h5file = tables.open_file(path)
+            self._h5file = tables.open_file(path, chunk_cache_size=CACHE_BYTES)
         try:
+            self.subarray = subarray_of(path, self._h5file, focal_length_choice)
             with reading(path):
-                self.subarray = SubarrayDescription.from_hdf(
-                    self._h5file, focal_length_choice
-                )
                 self._read_parameters()
         except BaseException:
             self.close()
@@ -119,6 +152,7 @@ class LSTChainFile:
         for name in names:
             self._check(name)
         self.time_column = self._find_time()
+        self._check_tables_of_telescopes()
         self._check_unique()
 
     def _check(self, name):
@@ -131,7 +165,8 @@ class LSTChainFile:
         needed = (*_KEYS, *_POINTING, "event_type", "intensity", "x", "y")
         self._check_columns(f"{PARAMETERS}/{name}", parameters.colnames, needed)
         if self.is_simulation:
-            self._check_columns(f"{PARAMETERS}/{name}", parameters.colnames, _TRUTH)
+            truth = [column for column, _ in TRUTH.values()]
+            self._check_columns(f"{PARAMETERS}/{name}", parameters.colnames, truth)
         self._check_columns(node, images.colnames, (*_KEYS, *_IMAGE_COLUMNS))
         for key in _KEYS:
             if not np.array_equal(images.col(key), parameters[key]):
@@ -175,6 +210,17 @@ class LSTChainFile:
             f"{self.path} does not say when its events were: {PARAMETERS} has none of "
             f"the columns {', '.join(_TIMES)}"
         )
+
+    def _check_tables_of_telescopes(self):
+        """Check that each telescope has all of its events in one table."""
+        table_of = {}
+        for name, table in self.parameters.items():
+            for tel_id in np.unique(table["tel_id"]).tolist():
+                if table_of.setdefault(tel_id, name) != name:
+                    raise DL1FileError(
+                        f"{self.path} has events of telescope {tel_id} in the tables "
+                        f"{table_of[tel_id]} and {name} of {PARAMETERS}"
+                    )
 
     def _check_unique(self):
         keys = [
@@ -229,23 +275,65 @@ class LSTChainFile:
         """
         start = row - row % _BLOCK
         if self._blocks.get(name, (None,))[0] != start:
-            with reading(self.path):
-                block = read_table(
-                    self._h5file, f"{IMAGES}/{name}", start=start, stop=start + _BLOCK
-                )
+            stop = min(start + _BLOCK, len(self.parameters[name]))
+            block = self.read_images(name, np.arange(start, stop))
             self._blocks[name] = start, block
-        values = self._blocks[name][1][row - start]
-        image, peak_time, mask = (np.asarray(values[c]) for c in _IMAGE_COLUMNS)
-        return image, peak_time, mask.astype(bool)
+        block = self._blocks[name][1]
+        return tuple(block[column][row - start] for column in _IMAGE_COLUMNS)
 
-    def read_runs(self):
+    def read_images(self, name, row):
+        """Read many images at once.
+
+        Parameters
+        ----------
+        name : str
+            Table of the telescope type.
+        row : numpy.ndarray
+            Rows of the telescope events, in any order, shape (n,), int. All rows
+            between the first and the last are read.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            ``obs_id``, ``event_id`` and ``tel_id``, shape (n,); ``image``,
+            ``peak_time`` and ``image_mask`` as in `read_image`, shape (n, n_pixels).
+
+        Raises
+        ------
+        DL1FileError
+            If they cannot be read.
+        """
+        first, last = row.min(), row.max()
+        with reading(self.path):
+            table = self._h5file.root[f"{IMAGES}/{name}"]
+            # Not as an astropy table, which stays in memory for a while.
+            rows = table.read(first, last + 1)
+            if len(rows) <= last - first:
+                raise EOFError(f"{table._v_pathname} has become shorter")
+            rows = rows[row - first]
+            transforms = get_column_transforms(get_column_attrs(table))
+            columns = {
+                column: transforms[column].inverse(rows[column])
+                if column in transforms
+                else rows[column]
+                for column in (*_KEYS, *_IMAGE_COLUMNS)
+            }
+        return columns | {"image_mask": columns["image_mask"].astype(bool)}
+
+    def read_runs(self, needed=()):
         """Read the settings of a simulation's runs.
+
+        Parameters
+        ----------
+        needed : dict of str to object
+            Columns that it must have, as for `check_table`.
 
         Returns
         -------
         astropy.table.QTable
             A row for each run, with ``obs_id``.
         """
+        check_table(self.path, self._h5file, RUNS, {"obs_id": int, **dict(needed)})
         with reading(self.path):
             return read_table(self._h5file, RUNS, table_cls=QTable)
 

@@ -7,6 +7,7 @@ length. ctapipe has everything in the TelescopeFrame.
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 from ctapipe.containers import (
     ConcentrationContainer,
     HillasParametersContainer,
@@ -17,7 +18,7 @@ from ctapipe.containers import (
 )
 from ctapipe.coordinates import TelescopeFrame
 
-__all__ = ["convert_parameters", "parameters_of"]
+__all__ = ["convert_parameters", "parameters_of", "tabulate"]
 
 _LEAKAGE = [
     f"leakage_{kind}_width_{n}" for kind in ("pixels", "intensity") for n in (1, 2)
@@ -113,9 +114,7 @@ def parameters_of(converted, row):
         "concentration": ConcentrationContainer,
         "morphology": MorphologyContainer,
     }
-    if not np.isfinite(converted["hillas"]["intensity"][row]):
-        return ImageParametersContainer()
-    if converted["morphology"]["n_pixels"][row] <= 0:
+    if not _is_known(converted, row):
         return ImageParametersContainer()
     return ImageParametersContainer(
         **{
@@ -125,3 +124,31 @@ def parameters_of(converted, row):
             for kind, container in kinds.items()
         }
     )
+
+
+def _is_known(converted, row=slice(None)):
+    """Whether lstchain has parameters of images."""
+    has_light = np.isfinite(converted["hillas"]["intensity"][row])
+    return has_light & (converted["morphology"]["n_pixels"][row] > 0)
+
+
+def tabulate(converted):
+    """Parameters of all images.
+
+    Parameters
+    ----------
+    converted : dict of str to dict of str to array
+        From `convert_parameters`.
+
+    Returns
+    -------
+    astropy.table.QTable
+        The parameters in the columns of ctapipe's files, those of an empty image, NaN
+        and -1, if lstchain has none.
+    """
+    known, columns = _is_known(converted), {}
+    for kind, container in ImageParametersContainer().items():
+        for name, default in container.items():
+            values = converted.get(kind, {}).get(name, default)
+            columns[f"{container.prefix}_{name}"] = np.where(known, values, default)
+    return QTable(columns)

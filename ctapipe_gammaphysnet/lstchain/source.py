@@ -8,21 +8,15 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 from astropy.coordinates import Angle
-from astropy.time import Time
 from ctapipe.containers import (
     ArrayEventContainer,
     ArrayPointingContainer,
-    CoordinateFrameType,
     DL1CameraContainer,
     EventIndexContainer,
     EventType,
-    ObservationBlockContainer,
-    SchedulingBlockContainer,
     SimulatedCameraContainer,
     SimulatedEventContainer,
     SimulatedShowerContainer,
-    SimulatedShowerDistribution,
-    SimulationConfigContainer,
     TelescopeImpactParameterContainer,
     TelescopePointingContainer,
     TelescopeTriggerContainer,
@@ -155,35 +149,30 @@ class LSTChainDL1EventSource(EventSource):
     @property
     def scheduling_blocks(self):
         """One block per observation, by its number."""
-        return {
-            obs_id: SchedulingBlockContainer(
-                sb_id=np.uint64(obs_id), producer_id="lstchain"
-            )
-            for obs_id in self._first_events()
-        }
+        from .configuration import make_schedule
+
+        return {obs_id: make_schedule(obs_id) for obs_id in self._first_events()}
 
     @property
     def observation_blocks(self):
         """One block per observation, with the pointing of its first event."""
-        blocks = {}
-        for obs_id, (name, row) in self._first_events().items():
-            altitude, azimuth = self._pointing(name, row)
-            blocks[obs_id] = ObservationBlockContainer(
-                obs_id=np.uint64(obs_id),
-                sb_id=np.uint64(obs_id),
-                producer_id="lstchain",
-                subarray_pointing_lat=altitude.to(u.deg),
-                subarray_pointing_lon=azimuth.to(u.deg),
-                subarray_pointing_frame=CoordinateFrameType.ALTAZ,
-            )
-        return blocks
+        from .configuration import make_observation
+
+        return {
+            obs_id: make_observation(obs_id, *self._pointing(*where))
+            for obs_id, where in self._first_events().items()
+        }
 
     def _first_events(self):
-        """The first telescope event of each observation."""
+        """The first telescope's event in the first event of each observation."""
         first = {}
         for (obs_id, _), parts in self._events.items():
-            first.setdefault(obs_id, parts[0])
+            if obs_id not in first:
+                first[obs_id] = min(parts, key=lambda where: self._tel_id(*where))
         return first
+
+    def _tel_id(self, name, row):
+        return int(self._file.parameters[name]["tel_id"][row])
 
     def _pointing(self, name, row):
         table = self._file.parameters[name]
@@ -192,43 +181,21 @@ class LSTChainDL1EventSource(EventSource):
     @property
     def simulation_config(self):
         """How each run was simulated; None for observations."""
-        if not self.is_simulation:
-            return None
-        runs = self._file.read_runs()
-        known = {*SimulationConfigContainer.fields} & {*runs.colnames}
-        return {
-            int(run["obs_id"]): SimulationConfigContainer(
-                run_number=np.int32(run["obs_id"]),
-                **{name: run[name] for name in known},
-            )
-            for run in runs
-        }
+        from .configuration import read_simulations
+
+        return read_simulations(self._file) if self.is_simulation else None
 
     @property
     def simulated_shower_distributions(self):
         """Number of showers by energy and core distance for each run."""
-        showers = self._file.read_showers() if self.is_simulation else None
-        if showers is None:
-            return {}
-        return {
-            int(row["obs_id"]): SimulatedShowerDistribution(
-                obs_id=int(row["obs_id"]),
-                hist_id=int(row["hist_id"]),
-                n_entries=int(row["num_entries"]),
-                bins_energy=u.Quantity(row["bins_energy"], u.TeV),
-                bins_core_dist=u.Quantity(row["bins_core_dist"], u.m),
-                histogram=np.asarray(row["histogram"]),
-            )
-            for row in showers
-        }
+        from .configuration import read_distributions
+
+        return read_distributions(self._file)
 
     def _generator(self):
         count = 0
         for (obs_id, event_id), parts in self._events.items():
-            of_telescope = {
-                int(self._file.parameters[name]["tel_id"][row]): (name, row)
-                for name, row in parts
-            }
+            of_telescope = {self._tel_id(*where): where for where in parts}
             selected = {t: of_telescope[t] for t in sorted(of_telescope)}
             if self.allowed_tels:
                 selected = {t: selected[t] for t in selected if t in self.allowed_tels}
@@ -256,25 +223,25 @@ class LSTChainDL1EventSource(EventSource):
         return event
 
     def _trigger(self, name, row):
+        from .file import to_time
+
         table = self._file.parameters[name]
         trigger = {"event_type": EventType(int(table["event_type"][row]))}
         seconds = float(table[self._file.time_column][row])
         if np.isfinite(seconds):
-            trigger["time"] = Time(seconds, format="unix", scale="utc").tai
+            trigger["time"] = to_time(seconds)
         return trigger
 
     def _shower(self, name, row):
+        from .file import TRUTH
+
         truth = self._file.parameters[name][row]
-        return SimulatedShowerContainer(
-            energy=truth["mc_energy"].to(u.TeV),
-            alt=Angle(truth["mc_alt"].to(u.rad)),
-            az=Angle(truth["mc_az"].to(u.rad)),
-            core_x=truth["mc_core_x"].to(u.m),
-            core_y=truth["mc_core_y"].to(u.m),
-            h_first_int=truth["mc_h_first_int"].to(u.m),
-            x_max=truth["mc_x_max"].to(u.g / u.cm**2),
-            shower_primary_id=int(truth["mc_type"]),
-        )
+        values = {
+            field: int(truth[column]) if unit is None else truth[column].to(unit)
+            for field, (column, unit) in TRUTH.items()
+        }
+        angles = {field: Angle(values[field]) for field in ("alt", "az")}
+        return SimulatedShowerContainer(**values | angles)
 
     def _fill_telescope(self, event, tel_id, name, row):
         from .parameters import parameters_of
