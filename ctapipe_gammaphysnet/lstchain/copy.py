@@ -30,6 +30,7 @@ from ctapipe.io.hdf5dataformat import (
 )
 from ctapipe.io.tableio import TelListToMaskTransform
 
+from ..compat import LOW_RESOLUTION
 from ..events.dl1_format import (
     IMAGES,
     OBSERVATIONS,
@@ -112,10 +113,11 @@ def _write_configuration(reader, output):
     _, first = np.unique(reader.obs_id, return_index=True)
     for number in np.sort(first):
         obs_id = int(reader.obs_id[number])
-        write(_path(_SCHEDULES), make_schedule(obs_id))
+        write(_path(_SCHEDULES), make_schedule(obs_id), **LOW_RESOLUTION)
         index = reader.events.of_array[number]
         pointing = (angle[index] for angle in reader.pointing)
-        write(_path(OBSERVATIONS), make_observation(obs_id, *pointing))
+        observation = make_observation(obs_id, *pointing)
+        write(_path(OBSERVATIONS), observation, **LOW_RESOLUTION)
     for obs_id, run in read_simulations(reader.file).items():
         run.prefix = ""
         write(_path(RUNS), [_RunContainer(obs_id=obs_id), run])
