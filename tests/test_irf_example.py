@@ -112,7 +112,8 @@ def test_gammapy_reads_all_parts(folder, show_irf):
     seen = table["effective area"] > 0
     assert seen.sum() > 2
     assert (table["psf 68 %"][seen] < 1 * u.deg).all()
-    assert (np.abs(table["energy bias"][seen]) < 1).all()
+    # At the threshold, only showers that look brighter are seen.
+    assert (np.abs(table["energy bias"][seen])[1:] < 1).all()
 
 
 def test_all_electrons_are_in_dl2(folder):
