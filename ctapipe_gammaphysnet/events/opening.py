@@ -6,8 +6,8 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import HDF5EventSource
 
 from ..files.input_file import DL1FileError
-from ..lstchain.reader import LSTChainReader
 from .dl1_file import DL1File
+from .lstchain.reader import LSTChainReader
 from .reader import EventReader
 
 __all__ = [

@@ -8,6 +8,7 @@ from .task import Movement, Output, Task, mean_and_spread, turn_vectors
 
 __all__ = [
     "IMPACT",
+    "impact_distance",
     "impact_from_ground",
     "impact_from_target",
     "impact_to_target",
@@ -87,8 +88,23 @@ def impact_from_ground(target, pointing_alt, pointing_az, position):
     return impact_to_target(*core.T, position, pointing_alt, pointing_az)
 
 
-def _impact_distance(alt, az, core, position):
-    """Distance of telescopes from shower axes, shape (n,), as ctapipe defines it."""
+def impact_distance(alt, az, core, position):
+    """Compute the distance of telescopes from the axes of showers.
+
+    Parameters
+    ----------
+    alt, az : astropy.units.Quantity
+        Direction of the showers, shape (n,).
+    core : astropy.units.Quantity
+        x and y of their impact points in the GroundFrame, at z = 0, shape (n, 2).
+    position : astropy.units.Quantity
+        Telescope in the GroundFrame, shape (n, 3) or (3,).
+
+    Returns
+    -------
+    astropy.units.Quantity
+        The distance as ctapipe defines it, in m, shape (n,).
+    """
     import astropy.units as u
 
     direction = shower_axis(radians(alt), radians(az))
@@ -178,7 +194,7 @@ class _Impact(Task):
         ):
             mean, spread = mean_and_spread(values.reshape(shape))
             geometry |= {field: mean, uncertainty: spread}
-        distances = _impact_distance(*images.directions, core, images.position)
+        distances = impact_distance(*images.directions, core, images.position)
         distance, spread = mean_and_spread(distances.reshape(shape))
         impact = {"distance": distance, "distance_uncert": spread}
         return {"geometry": geometry, "impact": impact}

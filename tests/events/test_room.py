@@ -9,11 +9,11 @@ import ctapipe_gammaphysnet
 from ctapipe_gammaphysnet.events.reader import EventReader
 
 PACKAGE = Path(ctapipe_gammaphysnet.__file__).parent
-#: The simulation, and what reads files of lstchain, make events, and stand alone.
+#: The simulation makes events, and stands alone.
 OTHERS = [
     path
     for path in PACKAGE.rglob("*.py")
-    if path.relative_to(PACKAGE).parts[0] not in ("events", "lstchain", "simulation")
+    if path.relative_to(PACKAGE).parts[0] not in ("events", "simulation")
 ]
 
 

@@ -11,12 +11,12 @@ from ctapipe.tools.process import ProcessorTool
 from lstchain_file import change, draw_images, lst_subarray, write_lstchain
 from official_files import DATA, REASON
 
+from ctapipe_gammaphysnet.events.lstchain import LSTChainDL1EventSource
+from ctapipe_gammaphysnet.events.lstchain.reader import LSTChainReader
 from ctapipe_gammaphysnet.events.opening import open_events, open_images
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import telescope_events
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
-from ctapipe_gammaphysnet.lstchain import LSTChainDL1EventSource
-from ctapipe_gammaphysnet.lstchain.reader import LSTChainReader
 from ctapipe_gammaphysnet.model.file import write_model
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 

@@ -10,13 +10,13 @@ import numpy as np
 from astropy.table import QTable, vstack
 from ctapipe.containers import NAN_TIME
 
-from ..events.dl1_format import RUN_COLUMNS
-from ..events.reader import EventChunk, EventReader
-from ..files.input_file import DL1FileError, reading
+from ...files.input_file import DL1FileError, reading
+from ..dl1_format import RUN_COLUMNS
+from ..reader import EventChunk, EventReader
 from .copy import copy_events
 from .events import LSTChainEvents
 from .file import TRUTH, LSTChainFile, is_lstchain, to_time
-from .parameters import convert_parameters, tabulate
+from .parameters import convert_parameters
 
 __all__ = ["LSTChainReader"]
 
@@ -112,7 +112,7 @@ class LSTChainReader(EventReader):
             if len(table) > 0:
                 # All telescopes of a table have the same camera and optics.
                 telescope = self.subarray.tel[int(table["tel_id"][0])]
-                tables.append(tabulate(convert_parameters(table, telescope)))
+                tables.append(convert_parameters(table, telescope))
         parameters = vstack(tables)
         for name in _KEYS:
             parameters[name] = self.events.column(name)

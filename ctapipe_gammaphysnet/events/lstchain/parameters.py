@@ -8,17 +8,10 @@ import astropy.units as u
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import QTable
-from ctapipe.containers import (
-    ConcentrationContainer,
-    HillasParametersContainer,
-    ImageParametersContainer,
-    LeakageContainer,
-    MorphologyContainer,
-    TimingParametersContainer,
-)
+from ctapipe.containers import ImageParametersContainer
 from ctapipe.coordinates import TelescopeFrame
 
-__all__ = ["convert_parameters", "parameters_of", "tabulate"]
+__all__ = ["convert_parameters", "parameters_of"]
 
 _LEAKAGE = [
     f"leakage_{kind}_width_{n}" for kind in ("pixels", "intensity") for n in (1, 2)
@@ -40,9 +33,22 @@ def convert_parameters(table, telescope):
 
     Returns
     -------
-    dict of str to dict of str to array
-        For each part of ctapipe's `ImageParametersContainer` its fields, shape (n,).
+    astropy.table.QTable
+        The parameters in the columns of ctapipe's files, n rows; those of an empty
+        image, NaN and -1, if lstchain has none.
     """
+    converted = _convert(table, telescope)
+    has_light = np.isfinite(converted["hillas"]["intensity"])
+    known, columns = has_light & (converted["morphology"]["n_pixels"] > 0), {}
+    for kind, container in ImageParametersContainer().items():
+        for name, default in container.items():
+            values = converted.get(kind, {}).get(name, default)
+            columns[f"{container.prefix}_{name}"] = np.where(known, values, default)
+    return QTable(columns)
+
+
+def _convert(table, telescope):
+    """Fields of each part of ctapipe's `ImageParametersContainer`, shape (n,)."""
     frame = telescope.camera.geometry.frame
     x, y = table["x"].to(u.m), table["y"].to(u.m)
     lon, lat = _to_sky(x, y, frame)
@@ -92,12 +98,12 @@ def _to_sky(x, y, frame):
     return point.fov_lon.to(u.deg), point.fov_lat.to(u.deg)
 
 
-def parameters_of(converted, row):
+def parameters_of(table, row):
     """Parameters of an image.
 
     Parameters
     ----------
-    converted : dict of str to dict of str to array
+    table : astropy.table.QTable
         From `convert_parameters`.
     row : int
         The image.
@@ -105,50 +111,10 @@ def parameters_of(converted, row):
     Returns
     -------
     ctapipe.containers.ImageParametersContainer
-        The parameters; those of an empty image, NaN and -1, if lstchain has none.
+        The parameters.
     """
-    kinds = {
-        "hillas": HillasParametersContainer,
-        "timing": TimingParametersContainer,
-        "leakage": LeakageContainer,
-        "concentration": ConcentrationContainer,
-        "morphology": MorphologyContainer,
-    }
-    if not _is_known(converted, row):
-        return ImageParametersContainer()
-    return ImageParametersContainer(
-        **{
-            kind: container(
-                **{name: values[row] for name, values in converted[kind].items()}
-            )
-            for kind, container in kinds.items()
-        }
-    )
-
-
-def _is_known(converted, row=slice(None)):
-    """Whether lstchain has parameters of images."""
-    has_light = np.isfinite(converted["hillas"]["intensity"][row])
-    return has_light & (converted["morphology"]["n_pixels"][row] > 0)
-
-
-def tabulate(converted):
-    """Parameters of all images.
-
-    Parameters
-    ----------
-    converted : dict of str to dict of str to array
-        From `convert_parameters`.
-
-    Returns
-    -------
-    astropy.table.QTable
-        The parameters in the columns of ctapipe's files, those of an empty image, NaN
-        and -1, if lstchain has none.
-    """
-    known, columns = _is_known(converted), {}
-    for kind, container in ImageParametersContainer().items():
-        for name, default in container.items():
-            values = converted.get(kind, {}).get(name, default)
-            columns[f"{container.prefix}_{name}"] = np.where(known, values, default)
-    return QTable(columns)
+    parameters = ImageParametersContainer()
+    for container in parameters.values():
+        for name in container.keys():
+            container[name] = table[f"{container.prefix}_{name}"][row]
+    return parameters

@@ -20,7 +20,6 @@ from ctapipe.containers import (
     TelEventIndexContainer,
     TriggerContainer,
 )
-from ctapipe.coordinates import altaz_to_righthanded_cartesian
 from ctapipe.core import Container, Field
 from ctapipe.io import write_table
 from ctapipe.io.hdf5dataformat import (
@@ -30,8 +29,10 @@ from ctapipe.io.hdf5dataformat import (
 )
 from ctapipe.io.tableio import TelListToMaskTransform
 
-from ..compat import LOW_RESOLUTION
-from ..events.dl1_format import (
+from ...compat import LOW_RESOLUTION
+from ...files.output import writing
+from ...tasks.impact import impact_distance
+from ..dl1_format import (
     IMAGES,
     OBSERVATIONS,
     PARAMETERS,
@@ -41,10 +42,9 @@ from ..events.dl1_format import (
     TRIGGER,
     of_telescope,
 )
-from ..files.output import writing
 from .configuration import (
-    make_observation,
-    make_schedule,
+    describe_observations,
+    describe_schedules,
     read_distributions,
     read_simulations,
 )
@@ -110,14 +110,10 @@ def _write_configuration(reader, output):
     """Write telescopes, observations and runs."""
     reader.subarray.to_hdf(output.h5file)
     write = output.writer.write
-    _, first = np.unique(reader.obs_id, return_index=True)
-    for number in np.sort(first):
-        obs_id = int(reader.obs_id[number])
-        write(_path(_SCHEDULES), make_schedule(obs_id), **LOW_RESOLUTION)
-        index = reader.events.of_array[number]
-        pointing = (angle[index] for angle in reader.pointing)
-        observation = make_observation(obs_id, *pointing)
-        write(_path(OBSERVATIONS), observation, **LOW_RESOLUTION)
+    for block in describe_schedules(reader).values():
+        write(_path(_SCHEDULES), block, **LOW_RESOLUTION)
+    for block in describe_observations(reader).values():
+        write(_path(OBSERVATIONS), block, **LOW_RESOLUTION)
     for obs_id, run in read_simulations(reader.file).items():
         run.prefix = ""
         write(_path(RUNS), [_RunContainer(obs_id=obs_id), run])
@@ -208,11 +204,10 @@ def _write_parameters(reader, output, tel_id, index):
 def _write_impact(reader, output, tel_id, index):
     """Write the distances of the showers' axes from a telescope."""
     showers = reader.showers(reader.events.number[index])
-    axis = altaz_to_righthanded_cartesian(showers["true_alt"], showers["true_az"])
-    core = np.zeros((len(index), 3))
-    core[:, 0], core[:, 1] = (showers[f"true_core_{n}"].to_value(u.m) for n in "xy")
-    position = reader.subarray.positions[tel_id].to_value(u.m)
-    distance = np.linalg.norm(np.cross(position - core, axis), axis=1)
+    core = np.stack([showers["true_core_x"], showers["true_core_y"]], axis=-1)
+    distance = impact_distance(
+        showers["true_alt"], showers["true_az"], core, reader.subarray.positions[tel_id]
+    )
     output.append(
         _path(of_telescope(SIMULATION_IMPACT_GROUP, tel_id)),
         [
@@ -225,7 +220,7 @@ def _write_impact(reader, output, tel_id, index):
             "obs_id": showers["obs_id"],
             "event_id": showers["event_id"],
             "tel_id": np.full(len(index), tel_id),
-            "true_impact_distance": distance * u.m,
+            "true_impact_distance": distance,
         },
     )
 

@@ -15,8 +15,8 @@ from ctapipe.tools.process import ProcessorTool
 from lstchain_file import START, change, draw_images, lst_subarray, write_lstchain
 from official_files import DATA, REASON
 
+from ctapipe_gammaphysnet.events.lstchain import LSTChainDL1EventSource
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
-from ctapipe_gammaphysnet.lstchain import LSTChainDL1EventSource
 
 IMAGES = "/dl1/event/telescope/image/LST_LSTCam"
 PARAMETERS = "/dl1/event/telescope/parameters/LST_LSTCam"

@@ -11,52 +11,63 @@ from ctapipe.containers import (
 )
 
 __all__ = [
-    "make_observation",
-    "make_schedule",
+    "describe_observations",
+    "describe_schedules",
     "read_distributions",
     "read_simulations",
 ]
 
-
-def make_schedule(obs_id):
-    """Describe an observation as a scheduling block.
-
-    Parameters
-    ----------
-    obs_id : int
-        The observation.
-
-    Returns
-    -------
-    ctapipe.containers.SchedulingBlockContainer
-        The block, with the number of the observation.
-    """
-    return SchedulingBlockContainer(sb_id=np.uint64(obs_id), producer_id="lstchain")
+_PRODUCER = "lstchain"
 
 
-def make_observation(obs_id, altitude, azimuth):
-    """Describe an observation.
+def describe_schedules(reader):
+    """Describe each observation as a scheduling block.
 
     Parameters
     ----------
-    obs_id : int
-        The observation.
-    altitude, azimuth : astropy.units.Quantity
-        The pointing of its first event.
+    reader : LSTChainReader
+        The file.
 
     Returns
     -------
-    ctapipe.containers.ObservationBlockContainer
-        The observation.
+    dict of int to ctapipe.containers.SchedulingBlockContainer
+        The blocks by the number of the observation, which is theirs, too.
     """
-    return ObservationBlockContainer(
-        obs_id=np.uint64(obs_id),
-        sb_id=np.uint64(obs_id),
-        producer_id="lstchain",
-        subarray_pointing_lat=altitude.to(u.deg),
-        subarray_pointing_lon=azimuth.to(u.deg),
-        subarray_pointing_frame=CoordinateFrameType.ALTAZ,
-    )
+    return {
+        obs_id: SchedulingBlockContainer(sb_id=np.uint64(obs_id), producer_id=_PRODUCER)
+        for obs_id in reader.obs_ids
+    }
+
+
+def describe_observations(reader):
+    """Describe each observation, with the pointing of its first event.
+
+    Parameters
+    ----------
+    reader : LSTChainReader
+        The file.
+
+    Returns
+    -------
+    dict of int to ctapipe.containers.ObservationBlockContainer
+        The observations by their number.
+    """
+    first = np.unique(reader.obs_id, return_index=True)[1]
+    observations = {}
+    for number in np.sort(first):
+        obs_id = int(reader.obs_id[number])
+        altitude, azimuth = (
+            angle[reader.events.of_array[number]] for angle in reader.pointing
+        )
+        observations[obs_id] = ObservationBlockContainer(
+            obs_id=np.uint64(obs_id),
+            sb_id=np.uint64(obs_id),
+            producer_id=_PRODUCER,
+            subarray_pointing_lat=altitude.to(u.deg),
+            subarray_pointing_lon=azimuth.to(u.deg),
+            subarray_pointing_frame=CoordinateFrameType.ALTAZ,
+        )
+    return observations
 
 
 def read_simulations(file):

@@ -3,11 +3,11 @@
 Importing this module must stay cheap, because every ctapipe tool does it.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Angle
 from ctapipe.containers import (
     ArrayEventContainer,
     ArrayPointingContainer,
@@ -29,7 +29,7 @@ from ctapipe.instrument import FocalLengthKind
 from ctapipe.io import DataLevel, EventSource
 
 # `ctapipe-info --plugins` shows the version that the module of a plugin has.
-from .. import __version__ as __version__
+from ... import __version__ as __version__
 
 __all__ = ["LSTChainDL1EventSource"]
 
@@ -71,10 +71,9 @@ class LSTChainDL1EventSource(EventSource):
 
     def __init__(self, input_url=None, **kwargs):
         super().__init__(input_url=input_url, **kwargs)
-        from .file import LSTChainFile
-        from .parameters import convert_parameters
+        from .reader import LSTChainReader
 
-        self._file = LSTChainFile(self.input_url, self.focal_length_choice)
+        self._reader = LSTChainReader(self.input_url, self.focal_length_choice)
         try:
             self._subarray = self._selected_subarray()
         except ToolConfigurationError:
@@ -83,15 +82,9 @@ class LSTChainDL1EventSource(EventSource):
         Provenance().add_input_file(
             str(self.input_url), role="DL1 file of lstchain", add_meta=False
         )
-        self._events = self._file.events()
-        self._parameters = {
-            name: convert_parameters(table, self._telescope_of(table))
-            for name, table in self._file.parameters.items()
-            if len(table) > 0
-        }
 
     def _selected_subarray(self):
-        subarray = self._file.subarray
+        subarray = self._reader.subarray
         if not self.allowed_tels:
             return subarray
         unknown = sorted(self.allowed_tels.difference(subarray.tel))
@@ -102,16 +95,12 @@ class LSTChainDL1EventSource(EventSource):
             )
         return subarray.select_subarray(sorted(self.allowed_tels))
 
-    def _telescope_of(self, table):
-        # All telescopes of a table have the same camera and optics.
-        return self._file.subarray.tel[int(table["tel_id"][0])]
-
     def __exit__(self, *exception):
         self.close()
 
     def close(self):
         """Close the file."""
-        self._file.close()
+        self._reader.close()
 
     @staticmethod
     def is_compatible(file_path):
@@ -139,7 +128,7 @@ class LSTChainDL1EventSource(EventSource):
     @property
     def is_simulation(self):
         """Whether the events are simulated."""
-        return self._file.is_simulation
+        return self._reader.is_simulation
 
     @property
     def datalevels(self):
@@ -149,126 +138,110 @@ class LSTChainDL1EventSource(EventSource):
     @property
     def scheduling_blocks(self):
         """One block per observation, by its number."""
-        from .configuration import make_schedule
+        from .configuration import describe_schedules
 
-        return {obs_id: make_schedule(obs_id) for obs_id in self._first_events()}
+        return describe_schedules(self._reader)
 
     @property
     def observation_blocks(self):
         """One block per observation, with the pointing of its first event."""
-        from .configuration import make_observation
+        from .configuration import describe_observations
 
-        return {
-            obs_id: make_observation(obs_id, *self._pointing(*where))
-            for obs_id, where in self._first_events().items()
-        }
-
-    def _first_events(self):
-        """The first telescope's event in the first event of each observation."""
-        first = {}
-        for (obs_id, _), parts in self._events.items():
-            if obs_id not in first:
-                first[obs_id] = min(parts, key=lambda where: self._tel_id(*where))
-        return first
-
-    def _tel_id(self, name, row):
-        return int(self._file.parameters[name]["tel_id"][row])
-
-    def _pointing(self, name, row):
-        table = self._file.parameters[name]
-        return table["alt_tel"][row].to(u.rad), table["az_tel"][row].to(u.rad)
+        return describe_observations(self._reader)
 
     @property
     def simulation_config(self):
         """How each run was simulated; None for observations."""
         from .configuration import read_simulations
 
-        return read_simulations(self._file) if self.is_simulation else None
+        return read_simulations(self._reader.file) if self.is_simulation else None
 
     @property
     def simulated_shower_distributions(self):
         """Number of showers by energy and core distance for each run."""
         from .configuration import read_distributions
 
-        return read_distributions(self._file)
+        return read_distributions(self._reader.file)
 
     def _generator(self):
-        count = 0
-        for (obs_id, event_id), parts in self._events.items():
-            of_telescope = {self._tel_id(*where): where for where in parts}
-            selected = {t: of_telescope[t] for t in sorted(of_telescope)}
-            if self.allowed_tels:
-                selected = {t: selected[t] for t in selected if t in self.allowed_tels}
+        count, events = 0, self._reader.events
+        tel_id = events.column("tel_id")
+        start = np.flatnonzero(np.diff(events.number[events.order])) + 1
+        for index in np.split(events.order, start):
+            selected = {
+                tel: i
+                for tel, i in zip(tel_id[index].tolist(), index, strict=True)
+                if tel in self._subarray.tel
+            }
             if selected:
-                yield self._make_event(count, obs_id, event_id, selected)
+                yield self._make_event(count, selected)
                 count += 1
 
-    def _make_event(self, count, obs_id, event_id, selected):
-        name, row = next(iter(selected.values()))
+    def _make_event(self, count, selected):
+        reader, first = self._reader, next(iter(selected.values()))
+        number = reader.events.number[first]
         event = ArrayEventContainer(
             count=count,
-            index=EventIndexContainer(obs_id=obs_id, event_id=event_id),
+            index=EventIndexContainer(
+                obs_id=int(reader.obs_id[number]), event_id=int(reader.event_id[number])
+            ),
             trigger=TriggerContainer(
-                tels_with_trigger=np.array([*selected]), **self._trigger(name, row)
+                tels_with_trigger=np.array([*selected]), **self._trigger(first)
             ),
         )
-        altitude, azimuth = self._pointing(name, row)
+        altitude, azimuth = (angle[first] for angle in reader.pointing)
         event.monitoring.pointing = ArrayPointingContainer(
             array_altitude=altitude, array_azimuth=azimuth
         )
         if self.is_simulation:
-            event.simulation = SimulatedEventContainer(shower=self._shower(name, row))
-        for tel_id, where in selected.items():
-            self._fill_telescope(event, tel_id, *where)
+            event.simulation = self._simulation(number, selected)
+        for tel_id, index in selected.items():
+            self._fill_telescope(event, tel_id, index)
         return event
 
-    def _trigger(self, name, row):
-        from .file import to_time
+    def _trigger(self, index):
+        event_type = self._event_types[index]
+        return {"event_type": EventType(event_type), "time": self._reader.time[index]}
 
-        table = self._file.parameters[name]
-        trigger = {"event_type": EventType(int(table["event_type"][row]))}
-        seconds = float(table[self._file.time_column][row])
-        if np.isfinite(seconds):
-            trigger["time"] = to_time(seconds)
-        return trigger
+    @cached_property
+    def _event_types(self):
+        return self._reader.events.column("event_type").tolist()
 
-    def _shower(self, name, row):
-        from .file import TRUTH
-
-        truth = self._file.parameters[name][row]
-        values = {
-            field: int(truth[column]) if unit is None else truth[column].to(unit)
-            for field, (column, unit) in TRUTH.items()
-        }
-        angles = {field: Angle(values[field]) for field in ("alt", "az")}
-        return SimulatedShowerContainer(**values | angles)
-
-    def _fill_telescope(self, event, tel_id, name, row):
-        from .parameters import parameters_of
-
-        image, peak_time, mask = self._file.read_image(name, row)
-        event.dl1.tel[tel_id] = DL1CameraContainer(
-            image=image,
-            peak_time=peak_time,
-            image_mask=mask,
-            is_valid=True,
-            parameters=parameters_of(self._parameters[name], row),
+    def _simulation(self, number, tel_ids):
+        (truth,) = self._reader.showers([number])
+        shower = SimulatedShowerContainer(
+            **{
+                name.removeprefix("true_"): truth[name]
+                for name in truth.colnames
+                if name.startswith("true_")
+            }
         )
-        event.trigger.tel[tel_id] = TelescopeTriggerContainer(
-            **self._trigger(name, row)
+        distances = shower_impact_distance(
+            shower_geom=shower, subarray=self._reader.subarray
         )
-        altitude, azimuth = self._pointing(name, row)
-        event.monitoring.tel[tel_id].pointing = TelescopePointingContainer(
-            altitude=altitude, azimuth=azimuth
-        )
-        if self.is_simulation:
-            distance = shower_impact_distance(
-                shower_geom=event.simulation.shower, subarray=self._subarray
-            )
-            event.simulation.tel[tel_id] = SimulatedCameraContainer(
+        simulation = SimulatedEventContainer(shower=shower)
+        for tel_id in tel_ids:
+            simulation.tel[tel_id] = SimulatedCameraContainer(
                 impact=TelescopeImpactParameterContainer(
-                    distance=distance[self._subarray.tel_index_array[tel_id]],
+                    distance=distances[self._reader.subarray.tel_index_array[tel_id]],
                     distance_uncert=0 * u.m,
                     prefix="true_impact",
                 )
             )
+        return simulation
+
+    def _fill_telescope(self, event, tel_id, index):
+        from .parameters import parameters_of
+
+        reader = self._reader
+        image = reader.file.read_images(*reader.events.rows(np.array([index])))
+        event.dl1.tel[tel_id] = DL1CameraContainer(
+            **{name: image[name][0] for name in ("image", "peak_time", "image_mask")},
+            is_valid=True,
+            parameters=parameters_of(reader.parameters, index),
+        )
+        event.trigger.tel[tel_id] = TelescopeTriggerContainer(**self._trigger(index))
+        altitude, azimuth = (angle[index] for angle in reader.pointing)
+        event.monitoring.tel[tel_id].pointing = TelescopePointingContainer(
+            altitude=altitude, azimuth=azimuth
+        )

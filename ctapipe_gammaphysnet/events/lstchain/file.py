@@ -14,9 +14,9 @@ from ctapipe.containers import EventType
 from ctapipe.io import read_table
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
-from ..events.dl1_array import subarray_of
-from ..events.dl1_format import check_table
-from ..files.input_file import CACHE_BYTES, DL1FileError, reading
+from ...files.input_file import CACHE_BYTES, DL1FileError, reading
+from ..dl1_array import subarray_of
+from ..dl1_format import check_table
 
 __all__ = ["RUNS", "TRUTH", "LSTChainFile", "is_lstchain", "to_time"]
 
@@ -41,8 +41,6 @@ TRUTH = {
 }
 #: The time of an event in s since 1970 (UTC); the first that a file has.
 _TIMES = ("dragon_time", "trigger_time")
-#: Rows of images that are read at once.
-_BLOCK = 64
 
 
 def is_lstchain(path):
@@ -130,7 +128,6 @@ class LSTChainFile:
         except BaseException:
             self.close()
             raise
-        self._blocks = {}
 
     def close(self):
         """Close the file."""
@@ -235,52 +232,6 @@ class LSTChainFile:
                 f"telescope {tel_id}: was a run merged with itself?"
             )
 
-    def events(self):
-        """Find the rows of each event.
-
-        Returns
-        -------
-        dict of (int, int) to list of (str, int)
-            For each event by obs_id and event_id its telescope events, as table and
-            row; in the file's order.
-        """
-        events = {}
-        for name, table in self.parameters.items():
-            ids = (np.asarray(table[key]).tolist() for key in ("obs_id", "event_id"))
-            for row, key in enumerate(zip(*ids, strict=True)):
-                events.setdefault(key, []).append((name, row))
-        return events
-
-    def read_image(self, name, row):
-        """Read an image.
-
-        Parameters
-        ----------
-        name : str
-            Table of the telescope type.
-        row : int
-            Row of the telescope event.
-
-        Returns
-        -------
-        image, peak_time : numpy.ndarray
-            Charge in p.e. and peak time in ns, shape (n_pixels,), float32.
-        image_mask : numpy.ndarray
-            Mask of lstchain's image cleaning, shape (n_pixels,), bool.
-
-        Raises
-        ------
-        DL1FileError
-            If it cannot be read.
-        """
-        start = row - row % _BLOCK
-        if self._blocks.get(name, (None,))[0] != start:
-            stop = min(start + _BLOCK, len(self.parameters[name]))
-            block = self.read_images(name, np.arange(start, stop))
-            self._blocks[name] = start, block
-        block = self._blocks[name][1]
-        return tuple(block[column][row - start] for column in _IMAGE_COLUMNS)
-
     def read_images(self, name, row):
         """Read many images at once.
 
@@ -295,8 +246,9 @@ class LSTChainFile:
         Returns
         -------
         dict of str to numpy.ndarray
-            ``obs_id``, ``event_id`` and ``tel_id``, shape (n,); ``image``,
-            ``peak_time`` and ``image_mask`` as in `read_image`, shape (n, n_pixels).
+            ``obs_id``, ``event_id`` and ``tel_id``, shape (n,); ``image``, the charge
+            in p.e., and ``peak_time`` in ns, float32, and ``image_mask``, the mask of
+            lstchain's image cleaning, bool, shape (n, n_pixels).
 
         Raises
         ------
