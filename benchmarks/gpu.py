@@ -68,12 +68,10 @@ class Network:
         rng = np.random.default_rng(size)
         return rng.normal(size=(size, 2, len(self.lattice))).astype(np.float32)
 
-    def predictor(self, device, precision):
-        """Make the predictor of ``ctapipe-process``."""
-        batch = max(1024, N_COMPARED)
-        return Predictor(
-            self.card, [self._weights], device, precision, batch_size=batch
-        )
+    def predictor(self, device, precision, size):
+        """Make the predictor of ``ctapipe-process`` for a number of images at once."""
+        weights = [self._weights]
+        return Predictor(self.card, weights, device, precision, batch_size=size)
 
 
 def run_tests(network, args):
@@ -93,7 +91,7 @@ def compare_with_cpu(network, args):
     images, rows = network.images(N_COMPARED), []
     for precision in ("float32", "bfloat16"):
         ours, theirs = (
-            network.predictor(device, precision)(images)
+            network.predictor(device, precision, N_COMPARED)(images)
             for device in (network.device, torch.device("cpu"))
         )
         for task, expected in theirs.items():
@@ -122,7 +120,7 @@ def make_prediction(network, method, precision, size):
     if method == "predictor":
         if precision == "TF32":
             return None
-        predict = network.predictor(network.device, precision)
+        predict = network.predictor(network.device, precision, size)
         return partial(predict, network.images(size))
     module = network.module.to(network.device)
     if method != "eager":

@@ -4,6 +4,7 @@ Importing this module must stay cheap, because every ctapipe tool does it. Modul
 need torch are imported when a reconstructor is made.
 """
 
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .configuration.sections import CommandLineFirst, check_sections, tool_of
 from .configuration.traits import GroupName
 from .dl2.columns import telescope_columns
 from .dl2.combination import combine_event, make_combiners
-from .dl2.containers import CONTAINERS, ModelName, kinds_of_tasks
+from .dl2.containers import ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.background import Background
 from .events.event import (
@@ -44,6 +45,7 @@ from .model.domain import (
     DomainWatch,
     OutsideDomainError,
     WatchedPreparation,
+    processing_of,
 )
 from .model.errors import ModelFileError
 from .tasks import TASKS
@@ -223,12 +225,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         )
         #: Identification of the model in the output.
         self.model_name = ModelName(model.sha256, model.card.note)
-        # Kinds of all networks in the file, so that the output has the same tables for
-        # any telescopes.
-        tasks = [card.network.tasks for card in model.card.networks]
-        kinds = {kind for of_network in tasks for kind in kinds_of_tasks(of_network)}
-        #: Kinds of DL2 information that the networks predict: keys of `CONTAINERS`.
-        self.kinds = [kind for kind in CONTAINERS if kind in kinds]
+        #: Kinds of DL2 information that all networks of the file predict, so that the
+        #: output has the same tables for any telescopes: keys of `CONTAINERS`.
+        self.kinds = kinds_of_tasks(*(n.network.tasks for n in model.card.networks))
         #: Networks, by telescope type.
         self._networks = model.networks
         matches = model.matches[None]
@@ -266,16 +265,6 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _is_watched(self, network):
         return self.outside_domain != "ignore" and network.card.domain is not None
-
-    def _processing_of(self, tel_id):
-        """Components with which the running tool makes a telescope's images."""
-        tool, used = tool_of(self), {}
-        if getattr(tool, "should_calibrate", False):
-            extractors = tool.calibrate.image_extractor_type
-            used["image extractor"] = extractors.tel[tel_id]
-        if getattr(tool, "should_compute_dl1", False):
-            used["image cleaner"] = tool.process_images.image_cleaner_type
-        return used
 
     def _report_outside(self, text):
         if self.outside_domain == "error":
@@ -413,7 +402,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         network = self._networks[name]
         if not self._is_watched(network):
             return
-        self._watch.check_processing(tel_id, network.card, self._processing_of)
+        made_by = partial(processing_of, tool_of(self))
+        self._watch.check_processing(tel_id, network.card, made_by)
         if background is not None:
             part = Background(*(values[rows] for values in background))
             self._watch.check_background(tel_id, network.card, part, path)

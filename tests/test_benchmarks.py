@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import toy_sample as toy
-from official_files import DATA, REASON
+from official_files import DATA, needs
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 
@@ -211,7 +211,7 @@ def test_a_quantity_outside_its_range_is_marked_and_counted(load, capsys):
     assert capsys.readouterr().out.count("OUTSIDE") == 2
 
 
-@pytest.mark.skipif(not list(DATA.glob("*.corsika.zst")), reason=REASON)
+@needs("gamma_prod6_lst_run7_za40.corsika.zst")
 def test_photons_of_an_official_file_make_its_light(load):
     checks = list(load("simulation_official").check_official(DATA))
     assert len(checks) == 5

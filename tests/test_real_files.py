@@ -9,7 +9,7 @@ from ctapipe.core import run_tool
 from ctapipe.io import EventSource, TableLoader
 from ctapipe.tools.merge import MergeTool
 from ctapipe.tools.process import ProcessorTool
-from official_files import DATA, REASON
+from official_files import DATA, needs
 
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
@@ -23,10 +23,7 @@ SIMTEL_OPTIONS = (
     "--SimTelEventSource.atmosphere_profile_choice=NONE",
 )
 
-pytestmark = pytest.mark.skipif(
-    not all((DATA / name).exists() for name in FILES),
-    reason=REASON,
-)
+pytestmark = needs(*FILES)
 
 
 def process(name, output, *options):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import EventSource
-from official_files import DATA, REASON
+from official_files import DATA, needs
 
 from ctapipe_gammaphysnet.model.file import read_model
 from ctapipe_gammaphysnet.model.matching import match_telescopes
@@ -14,10 +14,7 @@ LSTCHAIN = ("lstchain_dl1_gamma.h5", "lstchain_dl1_lst1_observation.h5")
 NAMES = "gamma_prod6_lst_names.simtel.zst"
 GAMMALEARN = "gammalearn/network_da_3blocks.npz"
 
-pytestmark = pytest.mark.skipif(
-    not all((DATA / name).exists() for name in (*LSTCHAIN, NAMES, GAMMALEARN)),
-    reason=REASON,
-)
+pytestmark = needs(*LSTCHAIN, NAMES, GAMMALEARN)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from ctapipe.io import EventSource, TableLoader, read_table
 from ctapipe.reco import Reconstructor, StereoCombiner
 from ctapipe.tools.info import info
 from ctapipe.tools.merge import MergeTool
-from ctapipe.tools.process import ProcessorTool
+from run_tools import process
 from spoil import change_length, change_rows, lose_attributes
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
@@ -51,21 +51,6 @@ NAMES = ("GammaPhysNetEnergy", "GammaPhysNetGeometry", "GammaPhysNetClassifier")
 def read_events(path, **options):
     with EventSource(path, **options) as source:
         yield from source
-
-
-def process(path, model, output, *options):
-    """Run ctapipe-process with γ-PhysNet, and return the output."""
-    argv = [
-        f"--input={path}",
-        f"--output={output}",
-        "--write-showers",
-        "--reconstructor=GammaPhysNetReconstructor",
-        f"--GammaPhysNetReconstructor.load_path={model}",
-        f"--provenance-log={output}.provenance.log",
-        *options,
-    ]
-    run_tool(ProcessorTool(), argv=argv, cwd=output.parent, raises=True)
-    return output
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,14 @@ import tables
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
-from ctapipe.tools.process import ProcessorTool
 from rearrange import random_order, rearrange_pixels
+from run_tools import apply, process
 from toy_sample import small_array, write_toy_file
 
 from ctapipe_gammaphysnet.evaluation import plots
 from ctapipe_gammaphysnet.explanation.run import Explanation
 from ctapipe_gammaphysnet.model.file import write_model
 from ctapipe_gammaphysnet.model.telescope import TelescopeMismatchError
-from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 
@@ -34,30 +33,6 @@ def renamed(toy_file, tmp_path_factory):
     shutil.copy(toy_file, path)
     rearrange_pixels(path, [3, 4], random_order(SMALL), "RealCam")
     return rearrange_pixels(path, [2], random_order(LARGE))
-
-
-def run(tool, output, *options):
-    argv = [f"--output={output}", f"--provenance-log={output}.log", *options]
-    run_tool(tool, argv=argv, cwd=output.parent, raises=True)
-    return output
-
-
-def process(path, model, output):
-    """Reconstruct event by event."""
-    return run(
-        ProcessorTool(),
-        output,
-        f"--input={path}",
-        "--write-showers",
-        "--reconstructor=GammaPhysNetReconstructor",
-        f"--GammaPhysNetReconstructor.load_path={model}",
-    )
-
-
-def apply(path, model, output, *options):
-    """Reconstruct many images at once."""
-    options = f"--input={path}", f"--model={model}", "--no-progress", *options
-    return run(ApplyGammaPhysNet(), output, *options)
 
 
 def dl2_tables(path):

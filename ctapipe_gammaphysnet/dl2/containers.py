@@ -96,13 +96,13 @@ _ARRAY_CONTAINERS = {
 }
 
 
-def kinds_of_tasks(tasks):
-    """Find the kinds of DL2 information that a network's tasks predict.
+def kinds_of_tasks(*networks):
+    """Find the kinds of DL2 information that networks predict.
 
     Parameters
     ----------
-    tasks : collection of str
-        The network's tasks.
+    *networks : collection of str
+        Tasks of each network.
 
     Returns
     -------
@@ -110,7 +110,9 @@ def kinds_of_tasks(tasks):
         Keys of `CONTAINERS`: energy; geometry, if there is a direction; the particle
         type; and the impact distance, if there are direction and impact point.
     """
-    found = set().union(*(TASKS[task].kinds(tasks) for task in tasks))
+    found = set().union(
+        *(TASKS[task].kinds(tasks) for tasks in networks for task in tasks)
+    )
     return [kind for kind in CONTAINERS if kind in found]
 
 

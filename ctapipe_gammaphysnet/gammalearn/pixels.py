@@ -103,7 +103,7 @@ def _match_taps(ours, theirs):
         raise ImportedModelError(
             "its first convolution connects other pixels than neighbours of the "
             "camera: the camera of its training lists them in another order. Give "
-            "that camera with --camera"
+            "that camera with --camera, as gammalearn's environment writes it"
         )
     return same.argmax(axis=1)
 

@@ -22,6 +22,7 @@ __all__ = [
     "find_departures",
     "find_other_processing",
     "is_pointing_inside",
+    "processing_of",
 ]
 
 #: Names of the counts of images.
@@ -142,6 +143,29 @@ def _check_missing(network, background):
         f"to {100 * high:.0f} %. Use a network trained with "
         "Augmentation.dead_pixel_fraction or dead_modules",
     )
+
+
+def processing_of(tool, tel_id):
+    """Find the components with which a running tool makes a telescope's images.
+
+    Parameters
+    ----------
+    tool : ctapipe.core.Tool or None
+        The tool.
+    tel_id : int
+        The telescope.
+
+    Returns
+    -------
+    dict of str to str
+        As for `find_other_processing`; empty for tools other than ``ctapipe-process``.
+    """
+    used = {}
+    if getattr(tool, "should_calibrate", False):
+        used["image extractor"] = tool.calibrate.image_extractor_type.tel[tel_id]
+    if getattr(tool, "should_compute_dl1", False):
+        used["image cleaner"] = tool.process_images.image_cleaner_type
+    return used
 
 
 def find_other_processing(domain, used):

@@ -188,6 +188,12 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
             self.log.warning("%s has no events", dl1.path)
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
         kept = are_allowed(dl1.event_type, self.event_types)
+        if dl1.n_events > 0 and not kept.any():
+            self.log.warning(
+                "%s: EventTypeFilter.allowed_types leaves out all events: %s",
+                dl1.path,
+                count_types(dl1.event_type),
+            )
         with self.progress(output.name, int(kept.sum()), "ev") as bar:
             reconstruct_file(
                 dl1,

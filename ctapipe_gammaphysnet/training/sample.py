@@ -35,7 +35,9 @@ def read_telescopes(paths, names):
     arrays = {}
     for path in paths:
         arrays[path] = check_file(path)
-        Provenance().add_input_file(path, role="DL1 images for training")
+        Provenance().add_input_file(
+            path, role="DL1 images for training", add_meta=False
+        )
     return common_telescopes(arrays, names)
 
 

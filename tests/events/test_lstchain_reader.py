@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 import tables
 from astropy.time import Time
-from ctapipe.core import run_tool
 from ctapipe.io import EventSource, read_table
-from ctapipe.tools.process import ProcessorTool
 from lstchain_file import change, draw_images, lst_subarray, write_lstchain
-from official_files import DATA, REASON
+from official_files import DATA, needs
+from run_tools import apply, process
 
 from ctapipe_gammaphysnet.events.lstchain import LSTChainDL1EventSource
 from ctapipe_gammaphysnet.events.lstchain.reader import LSTChainReader
@@ -18,7 +17,6 @@ from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import telescope_events
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.model.file import write_model
-from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 
 #: Observation, event, telescope, event type, altitude and azimuth. The last image is
 #: of the first event, and the telescopes take turns.
@@ -56,27 +54,6 @@ def model(make_model, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "lst.safetensors"
     write_model(path, make_model(lst_subarray().telescope_types))
     return path
-
-
-def process(path, model, output, *options):
-    argv = [
-        f"--input={path}",
-        f"--output={output}",
-        "--write-showers",
-        "--reconstructor=GammaPhysNetReconstructor",
-        f"--GammaPhysNetReconstructor.load_path={model}",
-        f"--provenance-log={output}.log",
-        *options,
-    ]
-    run_tool(ProcessorTool(), argv=argv, cwd=output.parent, raises=True)
-    return output
-
-
-def apply(path, model, output, *options):
-    argv = [f"--input={path}", f"--model={model}", f"--output={output}"]
-    argv += [f"--provenance-log={output}.log", "--no-progress", *options]
-    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
-    return output
 
 
 def read_all(path):
@@ -270,7 +247,7 @@ def test_times_that_are_not_known_are_those_of_ctapipe(files, model, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gamma", "lst1_observation"])
-@pytest.mark.skipif(not (DATA / "lstchain_dl1_gamma.h5").is_file(), reason=REASON)
+@needs("lstchain_dl1_gamma.h5", "lstchain_dl1_lst1_observation.h5")
 def test_official_files_against_ctapipe_process(make_model, tmp_path, name):
     path, model = DATA / f"lstchain_dl1_{name}.h5", tmp_path / "lst.safetensors"
     with LSTChainDL1EventSource(input_url=path) as source:

@@ -7,13 +7,13 @@ import tables
 from astropy.time import Time
 from ctapipe.containers import EventType
 from ctapipe.coordinates import TelescopeFrame
-from ctapipe.core import run_tool
+from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.image import hillas_parameters, leakage_parameters, timing_parameters
 from ctapipe.instrument import FocalLengthKind
 from ctapipe.io import EventSource, read_table
 from ctapipe.tools.process import ProcessorTool
 from lstchain_file import START, change, draw_images, lst_subarray, write_lstchain
-from official_files import DATA, REASON
+from official_files import DATA, needs
 
 from ctapipe_gammaphysnet.events.lstchain import LSTChainDL1EventSource
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
@@ -163,7 +163,7 @@ def test_telescopes_can_be_chosen(simulation):
     events = read(simulation, allowed_tels={2})
     assert [[*event.dl1.tel] for event in events] == [[2], [2]]
     assert len(read(simulation, max_events=2)) == 2
-    with pytest.raises(Exception, match="has no telescope 9"):
+    with pytest.raises(ToolConfigurationError, match="has no telescope 9"):
         read(simulation, allowed_tels={9})
 
 
@@ -219,7 +219,7 @@ def test_files_that_cannot_be_used_say_why(observation):
     fails("--no-image")
 
 
-@pytest.mark.skipif(not (DATA / "lstchain_dl1_gamma.h5").is_file(), reason=REASON)
+@needs("lstchain_dl1_gamma.h5")
 def test_official_simulation_against_ctapipe():
     with LSTChainDL1EventSource(input_url=DATA / "lstchain_dl1_gamma.h5") as source:
         assert source.is_simulation
@@ -241,7 +241,7 @@ def test_official_simulation_against_ctapipe():
         assert found.skewness == pytest.approx(hillas.skewness, rel=1e-3, abs=1e-3)
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason=REASON)
+@needs("lstchain_dl1_lst1_observation.h5")
 def test_official_observation():
     events = read(DATA / "lstchain_dl1_lst1_observation.h5")
     assert len(events) == 25

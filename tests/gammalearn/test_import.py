@@ -18,7 +18,7 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import CameraGeometry, SubarrayDescription
 from ctapipe.io import read_table
 from gammalearn_network import Network, axial_coordinates, positions
-from official_files import DATA, REASON
+from official_files import DATA, needs
 from toy_sample import toy_telescope
 
 from ctapipe_gammaphysnet.dl2.columns import telescope_columns
@@ -35,7 +35,7 @@ from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet
 from ctapipe_gammaphysnet.tools.import_model import ImportGammaPhysNet
 
 OFFICIAL = DATA / "gammalearn"
-official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason=REASON)
+official = needs("gammalearn")
 ORDER = np.random.default_rng(3).permutation(len(axial_coordinates()))
 #: The camera of the training lists its pixels in a random order.
 COORDINATES = axial_coordinates()[ORDER]

@@ -26,8 +26,7 @@ from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.io import EventSource, TableLoader, read_table, write_table
 from ctapipe.reco import StereoMeanCombiner
 from ctapipe.tools.merge import MergeTool
-from ctapipe.tools.process import ProcessorTool
-from device import DEVICE
+from run_tools import apply, process
 
 from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
@@ -47,38 +46,6 @@ IMAGE_STATISTICS = "/dl1/service/image_statistics"
 POINTING = "/dl0/monitoring/telescope/pointing"
 # Who made the file, when and from what.
 OWN_ATTRIBUTES = ("CTA ACTIVITY", "CTA PRODUCT CREATION", "CTA PRODUCT ID", "CONTEXT")
-
-
-def apply(inputs, model, output, *options):
-    """Run the tool, and return the output."""
-    inputs = [inputs] if not isinstance(inputs, list) else inputs
-    argv = [
-        "--input",
-        *map(str, inputs),
-        f"--model={model}",
-        f"--output{'-dir' * output.is_dir()}={output}",
-        f"--provenance-log={output}.provenance.log",
-        f"--device={DEVICE}",
-        "--no-progress",
-        *options,
-    ]
-    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
-    return output
-
-
-def process(path, model, output, *options):
-    """Run ctapipe-process, and return the output."""
-    argv = [
-        f"--input={path}",
-        f"--output={output}",
-        "--write-showers",
-        "--reconstructor=GammaPhysNetReconstructor",
-        f"--GammaPhysNetReconstructor.load_path={model}",
-        f"--provenance-log={output}.provenance.log",
-        *options,
-    ]
-    run_tool(ProcessorTool(), argv=argv, cwd=output.parent, raises=True)
-    return output
 
 
 def read_nodes(path):
@@ -388,6 +355,7 @@ def test_event_types_are_those_of_ctapipe_process(
                     assert table.nrows == 0, table._v_pathname
             assert "/dl2/event/subarray/energy/GammaPhysNetEnergy" in file
         assert "0 events, without" in log
+        assert "allowed_types leaves out all events" in log
         return
     expected = process(dl1, toy_model, tmp_path / "p.dl2.h5", *options)
     more = assert_same_file(expected, output, dl1)
