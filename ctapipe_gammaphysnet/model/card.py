@@ -13,12 +13,8 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     FailFast,
     Field,
-    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
@@ -27,6 +23,8 @@ from pydantic import (
 from ..network.config import NetworkConfig
 from ..tasks import TASKS
 from ..terminal import without_commands
+from .card_fields import Card, FreeForm, PerPixel, PositiveFloat, Text
+from .input_card import DomainCard, InputCard
 from .strict_json import StrictJsonError, check_size, strict_json
 
 __all__ = [
@@ -90,27 +88,7 @@ def geometry_sha256(x, y):
     return digest.hexdigest()
 
 
-def _finite(value):
-    # JsonValue lets an infinite number written as 1e999 pass.
-    json.dumps(value, allow_nan=False)
-    return value
-
-
-Text = Annotated[str, Field(min_length=1, max_length=1000)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-# FailFast: listing the errors of each pixel takes more memory than the pixels. None of
-# these has a minimum length, which would report a second error after any first one.
-PerPixel = Annotated[tuple[float, ...], Field(max_length=50_000), FailFast()]
-FreeForm = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
-
-
-class _Card(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
-
-
-class CameraCard(_Card):
+class CameraCard(Card):
     """Camera geometry a network was trained for; at most 50,000 pixels."""
 
     name: Text = Field(description="Name of the camera, for example LSTCam.")
@@ -138,7 +116,7 @@ class CameraCard(_Card):
         return self
 
 
-class OpticsCard(_Card):
+class OpticsCard(Card):
     """Optics of the telescope a network was trained for."""
 
     name: Text = Field(description="Name of the optics, for example LST.")
@@ -152,7 +130,7 @@ class OpticsCard(_Card):
     n_mirrors: Annotated[int, Field(ge=1)] = Field(description="Number of mirrors.")
 
 
-class TelescopeCard(_Card):
+class TelescopeCard(Card):
     """Telescope type a network was trained for."""
 
     type: Text = Field(
@@ -162,137 +140,11 @@ class TelescopeCard(_Card):
     camera: CameraCard = Field(description="Camera of the telescope.")
 
 
-class InputCard(_Card):
-    """Input of a network: charge and peak time of each pixel.
-
-    The defaults are the paper's: both unchanged, for all pixels.
-    """
-
-    image: Literal["raw", "cleaned"] = Field(
-        "raw",
-        description="All pixels (raw), or only those in the image mask (cleaned): "
-        "pixels outside the mask are 0 in both channels.",
-    )
-    charge_reference: Literal["none", "background"] = Field(
-        "none",
-        description="Charge subtracted from those of pixels outside the image mask: "
-        "none, or that of the background pixels of the same image (background), the "
-        "mean of their quantiles from 45 % to 55 %.",
-    )
-    charge_unit: Literal["p.e.", "noise"] = Field(
-        "p.e.",
-        description="Unit of the charge: p.e., or the noise of the background pixels "
-        "of the same image (noise): half of the range of their central 68 %, whose "
-        "ends are means of quantiles over 10 %, as is a normal distribution's of the "
-        "width 1.",
-    )
-    background_rings: Annotated[int, Field(ge=0, le=10)] = Field(
-        2,
-        description="Background pixels are all outside the image mask and this number "
-        "of rings of neighbours around it.",
-    )
-    charge: Literal["linear", "arcsinh"] = Field(
-        "linear",
-        description="Scaling of the charge: divided by charge_scale (linear), or the "
-        "inverse hyperbolic sine of that (arcsinh).",
-    )
-    charge_scale: PositiveFloat = Field(
-        1.0, description="Divisor of the charge, in charge_unit."
-    )
-    peak_time_unit: Literal["ns"] = Field("ns", description="Unit of the peak time.")
-    peak_time_reference: Literal["none", "image"] = Field(
-        "none",
-        description="Time subtracted from the peak times: none, or the mean over the "
-        "pixels in the image mask, weighted by charge (image); none if they have no "
-        "charge.",
-    )
-    peak_time_scale: PositiveFloat = Field(
-        1.0, description="Divisor of the peak time after that, ns."
-    )
-    peak_time_pixels: Literal["all", "cleaned"] = Field(
-        "all",
-        description="Pixels whose peak times are used: all, or those in the image mask "
-        "and around it (cleaned); the other peak times are 0.",
-    )
-    peak_time_rings: Annotated[int, Field(ge=0, le=10)] = Field(
-        0, description="With cleaned, number of rings of neighbours around the mask."
-    )
-    missing_pixels: Literal["zero", "separate"] = Field(
-        "zero",
-        description="Values that are not finite: both channels of the pixel are 0 "
-        "(zero), or a charge is 0 and a peak time -20 ns, each on its own, as in "
-        "gammalearn (separate).",
-    )
-
-    @model_validator(mode="after")
-    def _separate_is_raw(self):
-        if self.missing_pixels == "separate" and self.needs_mask:
-            raise ValueError("missing_pixels can be separate only without image mask")
-        return self
-
-    @property
-    def needs_mask(self):
-        """Whether the image mask, from the image cleaning, is needed."""
-        return (
-            self.image == "cleaned"
-            or self.peak_time_reference == "image"
-            or self.peak_time_pixels == "cleaned"
-            or self.needs_background
-        )
-
-    @property
-    def needs_background(self):
-        """Whether charges are relative to the background of their image."""
-        return self.charge_reference == "background" or self.charge_unit == "noise"
-
-
-#: 5 % quantile, median and 95 % quantile.
-Quantiles = Annotated[tuple[float, float, float], FailFast()]
-
-
-class DomainCard(_Card):
-    """Conditions of the images that a network was trained on, as augmented.
-
-    Quantiles are those of the images: 5 %, 50 % and 95 %.
-    """
-
-    pedestal_pe: Quantiles = Field(
-        description="Charge of the background pixels of an image, p.e., as for "
-        "charge_reference."
-    )
-    noise_pe: Quantiles = Field(
-        description="Noise of the background pixels of an image, p.e., as for "
-        "charge_unit."
-    )
-    missing_pixels: Quantiles = Field(description="Fraction of missing pixels.")
-    peak_time_spread_ns: Quantiles = Field(
-        description="Standard deviation of the peak times of the background pixels, ns."
-    )
-    intensity_pe: Quantiles = Field(
-        description="Charge of the pixels in the image mask, p.e."
-    )
-    energy_tev: Annotated[tuple[float, float], FailFast()] = Field(
-        description="Lowest and highest energy of the gammas, TeV."
-    )
-    pointings_deg: Annotated[
-        tuple[tuple[float, float], ...], Field(max_length=10_000), FailFast()
-    ] = Field(
-        description="Altitudes and azimuths at which the telescopes pointed, to 0.1 "
-        "deg, or to 1 and 10 deg if they are more than 1000."
-    )
-    image_extractors: tuple[Text, ...] = Field(
-        (), description="ctapipe's image extractors of the images; none if not known."
-    )
-    image_cleaners: tuple[Text, ...] = Field(
-        (), description="ctapipe's image cleaners of the masks; none if not known."
-    )
-
-
 def _meanings(tasks):
     return {task: TASKS[task].meaning for task in tasks}
 
 
-class MemberCard(_Card):
+class MemberCard(Card):
     """One member of an ensemble: the same network, trained from another seed."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
@@ -303,7 +155,7 @@ class MemberCard(_Card):
     )
 
 
-class NetworkCard(_Card):
+class NetworkCard(Card):
     """The networks of one telescope type."""
 
     telescope: TelescopeCard = Field(description="Telescope type it was trained for.")
@@ -351,7 +203,7 @@ class NetworkCard(_Card):
         return members
 
 
-class ModelCard(_Card):
+class ModelCard(Card):
     """Card of a model: one entry per telescope type."""
 
     format: Literal["ctapipe_gammaphysnet"] = Field(

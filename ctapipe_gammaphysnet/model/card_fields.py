@@ -1,0 +1,37 @@
+"""What the parts of a model card have in common."""
+
+import json
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    JsonValue,
+)
+
+__all__ = ["Card", "FreeForm", "PerPixel", "PositiveFloat", "Text"]
+
+
+def _finite(value):
+    # JsonValue lets an infinite number written as 1e999 pass.
+    json.dumps(value, allow_nan=False)
+    return value
+
+
+Text = Annotated[str, Field(min_length=1, max_length=1000)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+# FailFast: listing the errors of each pixel takes more memory than the pixels. None of
+# these has a minimum length, which would report a second error after any first one.
+PerPixel = Annotated[tuple[float, ...], Field(max_length=50_000), FailFast()]
+FreeForm = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
+
+
+class Card(BaseModel):
+    """A part of a model card: strict, without unknown fields, frozen."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
