@@ -2,9 +2,10 @@
 
 The columns are those of ctapipe's containers, in their units. The outputs of the
 networks are averaged over the members: log10 of the energy, offsets in the telescope
-and in the tilted ground frame, probabilities of the classes. The spread of the members,
-if a container has a field for it, is the standard deviation of the physical quantity
-over the members; with a single member it is NaN.
+and in the tilted ground frame, probabilities of the classes. Their errors are the mean
+of the members' covariances plus the covariance of the members; with a single member
+that predicts no errors they are NaN. An uncertainty is half the width that holds
+68.27 % in one dimension; that of the angular distance is the radius that does in two.
 """
 
 from functools import cached_property
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..tasks import TASKS
 from ..tasks.direction import direction_from_target
+from ..tasks.ellipse import covariance_of_members, matrix_from_columns
 from .containers import needed_fields
 
 __all__ = ["Images", "are_usable", "invalidate_array", "telescope_columns"]
@@ -35,9 +37,11 @@ class Images:
     outputs : dict of str to numpy.ndarray
         The outputs, converted to this package's targets.
     pointing : list of astropy.units.Quantity
-        Altitude and azimuth, for all rows of `rows` one after another.
+        Altitude and azimuth, shape (n,).
     position : astropy.units.Quantity
-        Positions for all rows of `rows` one after another.
+        Positions, shape (n, 3).
+    altitude : astropy.units.Quantity or None
+        Altitudes, shape (n,).
     """
 
     def __init__(
@@ -49,14 +53,9 @@ class Images:
         altitude=None,
         targets=None,
     ):
-        self.altitude = altitude
-        n_rows = 1 + len(next(iter(outputs.values())))
         # ctapipe's tables have pointings in float32: too coarse to compute with.
-        self.pointing = [
-            np.tile(angle.astype(float), n_rows)
-            for angle in (pointing_alt, pointing_az)
-        ]
-        self.position = np.tile(position, (n_rows, 1))
+        self.pointing = [angle.astype(float) for angle in (pointing_alt, pointing_az)]
+        self.position, self.altitude = position, altitude
         self.outputs = {
             task: self._own(task, output, (targets or {}).get(task))
             for task, output in outputs.items()
@@ -67,12 +66,11 @@ class Images:
         convert = TASKS[task].other_targets.get(meaning)
         if convert is None:
             return output
-        n = output.shape[0] * output.shape[1]
-        where = (values[:n] for values in (*self.pointing, self.position))
-        return convert(output.reshape(n, -1), *where).reshape(output.shape)
+        where = (*self.pointing, self.position)
+        return np.stack([convert(member, *where) for member in output])
 
-    def rows(self, task):
-        """Return the mean over the members, then the members.
+    def mean(self, task):
+        """Compute the mean over the members.
 
         Parameters
         ----------
@@ -82,17 +80,33 @@ class Images:
         Returns
         -------
         numpy.ndarray
-            Outputs, shape (1 + n_members, n, n_outputs).
+            Its values, shape (n, n_outputs).
         """
-        output = self.outputs[task]
-        return np.concatenate([output.mean(axis=0, keepdims=True), output])
+        values, _ = TASKS[task].split(self.outputs[task])
+        return values.mean(axis=0)
+
+    def covariance(self, task):
+        """Compute the covariance of the mean, as in `covariance_of_members`.
+
+        Parameters
+        ----------
+        task : str
+            The task.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, n_outputs, n_outputs).
+        """
+        values, errors = TASKS[task].split(self.outputs[task])
+        if errors is not None:
+            errors = matrix_from_columns(errors)
+        return covariance_of_members(values, errors)
 
     @cached_property
-    def directions(self):
-        """Altitude and azimuth in deg of all rows of `rows` one after another."""
-        return direction_from_target(
-            self.rows("direction").reshape(-1, 2), *self.pointing
-        )
+    def direction(self):
+        """Altitude and azimuth in deg of the mean over the members, shape (n,)."""
+        return direction_from_target(self.mean("direction"), *self.pointing)
 
 
 def telescope_columns(
@@ -103,7 +117,8 @@ def telescope_columns(
     Parameters
     ----------
     outputs : dict of str to numpy.ndarray
-        For each task, shape (n_members, n, n_outputs), as the predictor returns them.
+        For each task, shape (n_members, n, n_outputs), as the predictor returns them:
+        values, followed by their errors if the networks predict them.
     pointing_alt, pointing_az : astropy.units.Quantity
         Pointing of the telescope at each image, shape (n,).
     position : astropy.units.Quantity
@@ -138,16 +153,20 @@ def _invalidate(columns):
     """Set the validity flags: a row is valid if all its predictions are finite."""
     # The same memory without units, which cost ten times as much as the rest.
     arrays = {name: np.asarray(values) for name, values in columns.items()}
-    valid = are_usable(arrays, [name for name in arrays if "uncert" not in name])
+    valid = are_usable(arrays, [name for name in arrays if not _is_error(name)])
     for values in arrays.values():
         values[~valid] = np.nan
     columns["is_valid"] = valid
 
 
+def _is_error(name):
+    return "uncert" in name or name.endswith("correlation")
+
+
 def are_usable(columns, needed):
     """Find the rows in which needed values are finite, and no value is infinite.
 
-    Unknown values are NaN: the spread of a single member, for example.
+    Unknown values are NaN: errors that no network predicts, for example.
 
     Parameters
     ----------

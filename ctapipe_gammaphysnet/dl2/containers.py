@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from ctapipe.containers import (
     ParticleClassificationContainer,
     ReconstructedEnergyContainer,
@@ -60,11 +61,20 @@ class ModelName(NamedTuple):
         }
 
 
+class _Geometry(ReconstructedGeometryContainer):
+    """With the rest of the ellipses, of which ctapipe has only the widths."""
+
+    alt_az_correlation = Field(
+        np.nan, "correlation of the errors along altitude and azimuth"
+    )
+    core_correlation = Field(np.nan, "correlation of the errors of core_x and core_y")
+
+
 class _ArrayEnergy(ReconstructedEnergyContainer):
     model = Field("", _MODEL, max_length=_MODEL_DIGITS)
 
 
-class _ArrayGeometry(ReconstructedGeometryContainer):
+class _ArrayGeometry(_Geometry):
     model = Field("", _MODEL, max_length=_MODEL_DIGITS)
 
 
@@ -77,7 +87,7 @@ class _ArrayParticleType(ParticleClassificationContainer):
 #: the validity flags and telescope lists of properties that share one.
 CONTAINERS = {
     "energy": (ReconstructedEnergyContainer, "Energy"),
-    "geometry": (ReconstructedGeometryContainer, "Geometry"),
+    "geometry": (_Geometry, "Geometry"),
     PARTICLE_TYPE: (ParticleClassificationContainer, "Classifier"),
     "impact": (TelescopeImpactParameterContainer, "Geometry"),
 }

@@ -97,7 +97,9 @@ def movements(before, after):
     """
     old, new = before.predictions, after.predictions
     moved = {
-        task.movement.name: task.movement.compute(old[name], new[name])
+        task.movement.name: task.movement.compute(
+            *(task.split(predictions[name])[0] for predictions in (old, new))
+        )
         for name, task in class_first().items()
         if name in old
     }

@@ -23,6 +23,7 @@ from pydantic import (
 from ..network.config import NetworkConfig
 from ..tasks import TASKS
 from ..terminal import without_commands
+from .calibration_card import CalibrationCard
 from .card_fields import Card, FreeForm, PerPixel, PositiveFloat, Text
 from .input_card import DomainCard, InputCard
 from .strict_json import StrictJsonError, check_size, strict_json
@@ -152,6 +153,9 @@ class MemberCard(Card):
     )
     training: FreeForm = Field(
         default_factory=dict, description="Results of this member's training."
+    )
+    calibration: CalibrationCard = Field(
+        CalibrationCard(), description="Calibration of errors and gammaness."
     )
 
 

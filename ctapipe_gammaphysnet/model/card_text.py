@@ -1,5 +1,7 @@
 """A model card as readable text."""
 
+import math
+
 from ..terminal import without_commands
 from .card import is_complete
 
@@ -91,9 +93,24 @@ def _summary(network):
         "domain": _domain(network.domain),
         "training": network.training,
         "members": {
-            f"seed {member.seed}": member.training for member in network.members
+            f"seed {member.seed}": member.training | _calibration(member.calibration)
+            for member in network.members
         },
     }
+
+
+def _calibration(calibration):
+    """Calibration of a member, for those that have one."""
+    found = {
+        f"68.27 % of {task} within scales of": [
+            f"{math.exp(log_radius):.3g}" for log_radius in curve.log_radius
+        ]
+        for task, curve in calibration.errors.items()
+    }
+    if calibration.log_odds is not None:
+        slope, offset = calibration.log_odds
+        found["log odds of gammaness"] = f"times {slope:.3g}, plus {offset:.3g}"
+    return {"calibration": found} if found else {}
 
 
 def _domain(domain):

@@ -215,6 +215,10 @@ class Predictor:
         self.members = [
             self._load_member(card, lattice, member, engine) for member in weights
         ]
+        self._calibrations = {
+            member: member_card.calibration
+            for member, member_card in zip(self.members, card.members, strict=True)
+        }
         self._features = [self._backbone(member, engine) for member in self.members]
 
     def _load_member(self, card, lattice, weights, engine):
@@ -258,8 +262,9 @@ class Predictor:
         Returns
         -------
         dict of str to numpy.ndarray
-            Output of each task, shape (n_members, n, n_outputs), float64. For
-            ``"class"`` these are probabilities that add up to 1.
+            Predictions of each task, as `Task.finish` makes them, shape (n_members, n,
+            n_outputs or more), float64: values, and their errors if the network
+            predicts them; for ``"class"`` probabilities that add up to 1.
 
         Raises
         ------
@@ -304,11 +309,13 @@ class Predictor:
         Returns
         -------
         dict of str to numpy.ndarray
-            Output of each task, shape (n, n_outputs), as in a call with all members.
+            Predictions of each task for this member, as in a call with all members.
         """
         with torch.no_grad(), _few_threads(len(features)):
             outputs = network.predict(features.float())
-            return {
-                task: TASKS[task].finish(output).double().cpu().numpy()
-                for task, output in outputs.items()
-            }
+            arrays = {t: output.double().cpu().numpy() for t, output in outputs.items()}
+        calibration = self._calibrations[network]
+        return {
+            task: TASKS[task].finish(output, calibration.of(task))
+            for task, output in arrays.items()
+        }

@@ -67,6 +67,10 @@ class NetworkConfig(BaseModel):
         min_length=1,
         description="what the network predicts",
     )
+    errors: bool = Field(
+        False,
+        description="whether each regression comes with the scale of its error",
+    )
     classes: Annotated[tuple[str, ...], FailFast()] = Field(
         ("gamma", "proton"),
         min_length=2,
@@ -97,6 +101,8 @@ class NetworkConfig(BaseModel):
         backbone = n_convolutions * layer + (n_convolutions - 2) * norm
         # Of four linear layers, the one before a normalisation has no biases.
         attention = self.attention * stages * (4 * layer - 1 + norm)
-        paths = [TASKS[task].path for task in self.tasks]
-        n_hidden = paths.count("global") + ("geometry" in paths)
-        return backbone + attention + (n_hidden + len(paths)) * layer
+        tasks = [TASKS[task] for task in self.tasks]
+        heads = tasks + [task for task in tasks if self.errors and task.n_scales]
+        n_hidden = sum(task.path == "global" for task in heads)
+        n_hidden += any(task.path == "geometry" for task in tasks)
+        return backbone + attention + (n_hidden + len(heads)) * layer

@@ -20,6 +20,9 @@ class GammaPhysNet(nn.Module):
     and orientation of the shower: for the type, and through a hidden layer for the
     geometry, which is the direction and the impact point. A task says which is its.
 
+    Beyond the paper, with ``errors``, a second head for each regression predicts the
+    scale of its error from the same input.
+
     Parameters
     ----------
     config : NetworkConfig
@@ -40,21 +43,29 @@ class GammaPhysNet(nn.Module):
 
         channels, hidden = self.backbone.out_channels, config.hidden
         local_features = channels * len(self.backbone.lattice)
-        self.heads = nn.ModuleDict()
+        self.heads, self.scales = nn.ModuleDict(), nn.ModuleDict()
         self.geometry = None
-        for task in _in_order(config.tasks):
-            n_outputs = task.n_outputs(config.classes)
-            if task.path == "global":
-                self.heads[task.name] = nn.Sequential(
+
+        def head(path, n_outputs):
+            if path == "global":
+                return nn.Sequential(
                     nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, n_outputs)
                 )
-            elif task.path == "geometry":
+            return nn.Linear(
+                hidden if path == "geometry" else local_features, n_outputs
+            )
+
+        tasks = _in_order(config.tasks)
+        for task in tasks:
+            if task.path == "geometry":
                 self.geometry = self.geometry or nn.Sequential(
                     nn.Linear(local_features, hidden), nn.ReLU()
                 )
-                self.heads[task.name] = nn.Linear(hidden, n_outputs)
-            else:
-                self.heads[task.name] = nn.Linear(local_features, n_outputs)
+            self.heads[task.name] = head(task.path, task.n_outputs(config.classes))
+        # Last, so that all other weights are those of a network without errors.
+        for task in tasks:
+            if config.errors and task.n_scales:
+                self.scales[task.name] = _starting_at_0(head(task.path, task.n_scales))
 
     @property
     def stem_neighbors(self) -> torch.Tensor:
@@ -101,7 +112,8 @@ class GammaPhysNet(nn.Module):
         -------
         dict of str to torch.Tensor
             For each task, shape (batch, n_outputs): logits for the class, and for the
-            others what their ``to_target`` makes (`ctapipe_gammaphysnet.tasks`).
+            others what their ``to_target`` makes (`ctapipe_gammaphysnet.tasks`). With
+            errors, these are followed by the ``n_scales`` numbers of `tasks.scale`.
         """
         return self.predict(self.features(images))
 
@@ -122,9 +134,22 @@ class GammaPhysNet(nn.Module):
         flat = features.flatten(1)
         geometry = None if self.geometry is None else self.geometry(flat)
         inputs = {"global": mean, "geometry": geometry, "local": flat}
-        return {
-            task: head(inputs[TASKS[task].path]) for task, head in self.heads.items()
-        }
+        outputs = {}
+        for task, head in self.heads.items():
+            of_path = inputs[TASKS[task].path]
+            outputs[task] = head(of_path)
+            if task in self.scales:
+                parts = [outputs[task], self.scales[task](of_path)]
+                outputs[task] = torch.cat(parts, dim=1)
+        return outputs
+
+
+def _starting_at_0(head):
+    """Set the last weights to 0: all errors start at the scale 1, the paper's loss."""
+    last = head[-1] if isinstance(head, nn.Sequential) else head
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return head
 
 
 def _in_order(names):

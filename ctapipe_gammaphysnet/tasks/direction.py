@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from .frames import horizontal_from_offset, offset_from_horizontal, radians
+from .ellipse import containment_radius, correlation
+from .frames import (
+    horizontal_from_offset,
+    offset_from_horizontal,
+    radians,
+    turn_to_horizontal,
+)
 from .metric import distance_metric, resolution
-from .task import Movement, Output, Task, mean_and_spread, turn_vectors
+from .task import Movement, Output, Task, turn_vectors
 
 __all__ = [
     "DIRECTION",
@@ -99,6 +105,17 @@ def _resolution(predicted, true):
     return resolution(np.rad2deg(separation))
 
 
+def _on_sky(images):
+    """Covariance along azimuth and altitude at the direction, deg², shape (n, 2, 2)."""
+    offset = images.mean("direction")
+    lon, lat = np.deg2rad(offset).T
+    stretch = np.stack([np.cos(lat), np.ones(len(lat))], axis=1)
+    # Per degree on the sky, not of fov_lon.
+    ellipse = images.covariance("direction") * np.einsum("ni,nj->nij", stretch, stretch)
+    turn = turn_to_horizontal(lon, lat, radians(images.pointing[0]))
+    return turn @ ellipse @ np.swapaxes(turn, 1, 2)
+
+
 class _Direction(Task):
     """The direction: where the shower's axis meets the sky."""
 
@@ -154,25 +171,21 @@ class _Direction(Task):
         return turn_vectors(target, angle)
 
     def dl2(self, images):
-        """Compute the direction of the mean offset, and the spread of directions."""
+        """Compute the direction of the mean offset, and the ellipse of its error."""
         import astropy.units as u
 
-        offset = images.rows("direction")
-        columns = {}
-        for name, values in zip(("alt", "az"), images.directions, strict=True):
-            values = values.reshape(offset.shape[:2])
-            mean = values[0]
-            if name == "az":
-                # As differences from their mean, so that they do not wrap at north.
-                values = (values - mean + 180 * u.deg) % (360 * u.deg)
-            columns[name] = mean
-            columns[f"{name}_uncert"] = mean_and_spread(values)[1]
-        # In the telescope frame, which is not distorted near the zenith.
+        alt, az = images.direction
         with np.errstate(invalid="ignore"):
-            lon, lat = np.moveaxis(offset, -1, 0)
-            flat = np.stack([lon * np.cos(np.deg2rad(lat)), lat], -1)
-            _, spread = mean_and_spread(flat)
-        columns["ang_distance_uncert"] = u.Quantity(np.hypot(*spread.T), u.deg)
+            ellipse = _on_sky(images)
+            alt_width, az_width = np.sqrt([ellipse[:, 1, 1], ellipse[:, 0, 0]])
+        columns = {
+            "alt": alt,
+            "az": az,
+            "alt_uncert": u.Quantity(alt_width, u.deg),
+            "az_uncert": u.Quantity(az_width / np.cos(radians(alt)), u.deg),
+            "alt_az_correlation": correlation(ellipse),
+            "ang_distance_uncert": u.Quantity(containment_radius(ellipse), u.deg),
+        }
         return {"geometry": columns}
 
     def compare(self, predictions, events):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .metric import Metric, containment, resolution, weighted_quantile
-from .task import Movement, Output, Task, mean_and_spread
+from .task import Movement, Output, Task
 
 __all__ = ["ENERGY", "energy_from_target", "energy_to_target"]
 
@@ -95,12 +95,13 @@ class _Energy(Task):
         return energy_to_target(events["true_energy"])
 
     def dl2(self, images):
-        """Compute the energy of the mean logarithm, and the spread of energies."""
+        """Compute the energy of the mean logarithm, and the half width of its error."""
         # An exponent out of range gives infinity or 0, neither of which is an energy.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            energies = energy_from_target(images.rows("energy"))
-            energy, uncertainty = mean_and_spread(energies)
+            energy = energy_from_target(images.mean("energy"))
             energy = np.where(energy > 0, energy, np.nan)
+            width = np.sqrt(images.covariance("energy")[:, 0, 0])
+            uncertainty = energy * np.sinh(width * np.log(10))
         return {"energy": {"energy": energy, "energy_uncert": uncertainty}}
 
     def compare(self, predictions, events):

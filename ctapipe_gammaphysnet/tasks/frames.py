@@ -12,6 +12,7 @@ __all__ = [
     "radians",
     "shower_axis",
     "tilted_from_ground",
+    "turn_to_horizontal",
 ]
 
 
@@ -71,6 +72,33 @@ def horizontal_from_offset(lon, lat, pointing_alt, pointing_az):
     az = (az + pointing_az) % (2 * np.pi)
     # A tiny negative angle would be rounded to a whole turn.
     return alt, np.where(az == 2 * np.pi, 0, az)
+
+
+def turn_to_horizontal(lon, lat, pointing_alt):
+    """Make matrices from the axes of the TelescopeFrame to those of the AltAz frame.
+
+    Parameters
+    ----------
+    lon, lat : numpy.ndarray
+        fov_lon and fov_lat of a direction, shape (n,).
+    pointing_alt : numpy.ndarray
+        Altitude of the pointing, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Matrices that turn small vectors on the sky at that direction, from (fov_lon,
+        fov_lat) to (azimuth, altitude), both in units of angle on the sky, shape
+        (n, 2, 2).
+    """
+    # The angle from fov_lat to altitude at the direction: its corner in the triangle
+    # with the frame's pole and the zenith, which lies at fov_lon 0.
+    sin = -np.sin(lon) * np.sin(pointing_alt)
+    cos = np.cos(lat) * np.cos(pointing_alt)
+    cos = cos - np.sin(lat) * np.sin(pointing_alt) * np.cos(lon)
+    length = np.hypot(sin, cos)
+    sin, cos = sin / length, cos / length
+    return np.stack([cos, -sin, sin, cos], axis=-1).reshape(*lon.shape, 2, 2)
 
 
 def _unit_vector(lon, lat):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .metric import Metric, containment, resolution, weighted_quantile
-from .task import Movement, Output, Task, mean_and_spread
+from .task import Movement, Output, Task
 
 __all__ = ["H_MAX"]
 
@@ -79,7 +79,7 @@ class _HMax(Task):
         return np.where(is_unused, 0, height)[:, np.newaxis]
 
     def dl2(self, images):
-        """Compute heights above sea level, and their spread over the members."""
+        """Compute heights above sea level, and the half widths of their errors."""
         if "direction" not in images.outputs or images.altitude is None:
             return {}
         if not np.isfinite(images.altitude).all():
@@ -87,9 +87,10 @@ class _HMax(Task):
             return {}
         import astropy.units as u
 
-        height = u.Quantity(images.rows("h_max")[..., 0], u.km)
-        h_max, spread = mean_and_spread((images.altitude + height).to(u.m))
-        return {"geometry": {"h_max": h_max, "h_max_uncert": spread}}
+        height = u.Quantity(images.mean("h_max")[:, 0], u.km)
+        width = u.Quantity(np.sqrt(images.covariance("h_max")[:, 0, 0]), u.km)
+        h_max = (images.altitude + height).to(u.m)
+        return {"geometry": {"h_max": h_max, "h_max_uncert": width.to(u.m)}}
 
     def compare(self, predictions, events):
         """Compute the deviation from the true height in m, with its sign."""

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from .ellipse import correlation
 from .frames import ground_from_tilted, radians, shower_axis, tilted_from_ground
 from .metric import distance_metric, resolution
-from .task import Movement, Output, Task, mean_and_spread, turn_vectors
+from .task import Movement, Output, Task, turn_vectors
 
 __all__ = [
     "IMPACT",
@@ -112,6 +113,28 @@ def impact_distance(alt, az, core, position):
     return u.Quantity(np.linalg.norm(np.cross(from_core, direction), axis=-1), u.m)
 
 
+def _projection(pointing_alt, pointing_az):
+    """Matrices from the TiltedGroundFrame to the ground, shape (n, 2, 2)."""
+    pointing = radians(pointing_alt), radians(pointing_az)
+    axes = [
+        ground_from_tilted(np.tile(axis, (len(pointing[0]), 1)), *pointing)
+        for axis in np.eye(2)
+    ]
+    return np.stack(axes, axis=-1)
+
+
+def _width_along(offset, covariance):
+    """Half width of the length of offsets: that of the component along them.
+
+    This is right to first order in the error over the length.
+    """
+    length = np.linalg.norm(offset, axis=1, keepdims=True)
+    unit = np.divide(
+        offset, length, out=np.full_like(offset, 0.5**0.5), where=length > 0
+    )
+    return np.sqrt(np.einsum("ni,nij,nj->n", unit, covariance, unit))
+
+
 class _Impact(Task):
     """The impact point: where the shower's axis meets the ground."""
 
@@ -177,26 +200,29 @@ class _Impact(Task):
         return {"impact"} if "direction" in tasks else set()
 
     def dl2(self, images):
-        """Compute impact point and impact distance, with their spreads."""
+        """Compute impact point and impact distance, with their errors."""
+        import astropy.units as u
+
         if "direction" not in images.outputs:
             return {}
-        offset = images.rows("impact")
-        shape = offset.shape[:2]
-        core, tilted = impact_from_target(
-            offset.reshape(-1, 2), images.position, *images.pointing
-        )
-        geometry = {}
-        for field, uncertainty, values in (
-            ("core_x", "core_uncert_x", core[:, 0]),
-            ("core_y", "core_uncert_y", core[:, 1]),
-            ("core_tilted_x", "core_tilted_uncert_x", tilted[:, 0]),
-            ("core_tilted_y", "core_tilted_uncert_y", tilted[:, 1]),
+        offset = images.mean("impact")
+        core, tilted = impact_from_target(offset, images.position, *images.pointing)
+        in_tilted = 1e6 * images.covariance("impact")
+        project = _projection(*images.pointing)
+        on_ground = project @ in_tilted @ np.swapaxes(project, 1, 2)
+        geometry = {"core_correlation": correlation(on_ground)}
+        for name, points, ellipses in (
+            ("core", core, on_ground),
+            ("core_tilted", tilted, in_tilted),
         ):
-            mean, spread = mean_and_spread(values.reshape(shape))
-            geometry |= {field: mean, uncertainty: spread}
-        distances = impact_distance(*images.directions, core, images.position)
-        distance, spread = mean_and_spread(distances.reshape(shape))
-        impact = {"distance": distance, "distance_uncert": spread}
+            for index, axis in enumerate("xy"):
+                width = np.sqrt(ellipses[:, index, index])
+                geometry[f"{name}_{axis}"] = points[:, index]
+                geometry[f"{name}_uncert_{axis}"] = u.Quantity(width, u.m)
+        impact = {
+            "distance": impact_distance(*images.direction, core, images.position),
+            "distance_uncert": u.Quantity(_width_along(offset, in_tilted), u.m),
+        }
         return {"geometry": geometry, "impact": impact}
 
     def compare(self, predictions, events):

@@ -100,14 +100,41 @@ class _Class(Task):
 
         return cross_entropy(output, target, reduction="none")
 
-    def finish(self, output):
-        """Convert logits to probabilities."""
-        return output.softmax(dim=1)
+    n_scales = 0
+
+    def split(self, output):
+        """Return the output, which has no scale: probabilities are their own error."""
+        return output, None
+
+    def finish(self, output, calibration=None):
+        """Convert logits to probabilities.
+
+        Parameters
+        ----------
+        output : numpy.ndarray
+            Logits, shape (n, n_classes), float64.
+        calibration : tuple of float, optional
+            Slope and offset of the calibrated logarithm of the odds of gammas.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, which add up to 1, of the same shape. With a calibration, the
+            odds of the other classes to each other stay.
+        """
+        if calibration is not None:
+            slope, offset = calibration
+            rest = np.logaddexp.reduce(output[:, 1:], axis=1)
+            log_odds = slope * (output[:, 0] - rest) + offset
+            output = np.column_stack([log_odds + rest, output[:, 1:]])
+        # The largest logit is subtracted, so that nothing overflows.
+        odds = np.exp(output - output.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
     def dl2(self, images):
         """Compute the mean gammaness of the members."""
         ((kind, field, _),) = self.columns.values()
-        return {kind: {field: images.outputs["class"][..., 0].mean(axis=0)}}
+        return {kind: {field: images.mean("class")[:, 0]}}
 
     def compare(self, predictions, events):
         """Keep gammaness between 0 and 1."""

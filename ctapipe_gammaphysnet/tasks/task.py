@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .scale import covariance_from_scale, negative_log_likelihood
+
 __all__ = [
     "Movement",
     "Output",
     "Task",
-    "mean_and_spread",
     "turn_matrix",
     "turn_vectors",
 ]
@@ -169,35 +170,74 @@ class Task(ABC):
         """
         return target
 
+    @property
+    def n_scales(self):
+        """Numbers that describe the scale of its error: see `tasks.scale`."""
+        n = len(self.outputs)
+        return n * (n + 1) // 2
+
+    def split(self, output):
+        """Separate the values in a network's output from the scale of their error.
+
+        Parameters
+        ----------
+        output : torch.Tensor or numpy.ndarray
+            Output, shape (..., n_outputs) or (..., n_outputs + n_scales).
+
+        Returns
+        -------
+        values : torch.Tensor or numpy.ndarray
+            Shape (..., n_outputs).
+        scale : torch.Tensor or numpy.ndarray or None
+            Shape (..., n_scales); None if the network predicts no errors.
+        """
+        n = len(self.outputs)
+        scale = output[..., n:]
+        return output[..., :n], scale if scale.shape[-1] > 0 else None
+
     def loss(self, output, target):
         """Compute the loss of each image.
 
         Parameters
         ----------
-        output, target : torch.Tensor
-            Outputs and targets, shape (n, n_outputs).
+        output : torch.Tensor
+            Output, as for `split`.
+        target : torch.Tensor
+            Targets, shape (n, n_outputs).
 
         Returns
         -------
         torch.Tensor
-            The mean of the absolute deviations (L1), shape (n,).
+            The mean of the absolute deviations (L1), shape (n,); with a scale, the
+            negative logarithm of the likelihood that `tasks.scale` defines.
         """
-        return (output - target).abs().mean(dim=1)
+        values, scale = self.split(output)
+        if scale is None:
+            return (values - target).abs().mean(dim=1)
+        return negative_log_likelihood(values - target, scale)
 
-    def finish(self, output):
-        """Convert the outputs of a head to predictions.
+    def finish(self, output, calibration=None):
+        """Convert the output of a network to predictions.
 
         Parameters
         ----------
-        output : torch.Tensor
-            Outputs of the head, shape (n, n_outputs).
+        output : numpy.ndarray
+            Output, as for `split`, float64.
+        calibration : tuple of sequence of float, optional
+            As for `tasks.scale.covariance_from_scale`.
 
         Returns
         -------
-        torch.Tensor
-            The prediction, of the same shape.
+        numpy.ndarray
+            The values; with a scale, followed by the variance, or by xx, yy and xy of
+            the covariance of the normal distribution whose 68.27 % region is the
+            predicted one.
         """
-        return output
+        values, scale = self.split(output)
+        if scale is None:
+            return values
+        errors = covariance_from_scale(scale, calibration)
+        return np.concatenate([values, errors], axis=-1)
 
     def kinds(self, tasks):
         """Return the kinds of DL2 information that this task provides.
@@ -317,23 +357,3 @@ def turn_vectors(vector, angle):
     """
     turned = np.einsum("nij,nj->ni", turn_matrix(angle), vector)
     return turned.astype(vector.dtype)
-
-
-def mean_and_spread(values):
-    """Separate the mean of members from the members, and compute their spread.
-
-    Parameters
-    ----------
-    values : array_like
-        Value of the mean, then of each member, shape (1 + n_members, ...).
-
-    Returns
-    -------
-    mean, spread : array_like
-        The first row, and the standard deviation of the others; NaN with a single
-        member.
-    """
-    members = values[1:]
-    if len(members) == 1:
-        return values[0], members[0] * np.nan
-    return values[0], members.std(axis=0, ddof=1)

@@ -109,6 +109,15 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         help="What the network predicts.",
     ).tag(config=True)
 
+    errors = traits.Bool(
+        False,
+        help=(
+            "Predict the error of each regression beside its value, learnt from the"
+            " same images: the ``_uncert`` columns of DL2, by which telescopes are then"
+            " combined. The paper's networks predict none."
+        ),
+    ).tag(config=True)
+
     validation_fraction = FiniteFloat(
         0.1, min=0, max=0.9, help="Share of the simulated showers kept for validation."
     ).tag(config=True)
@@ -198,6 +207,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         ),
         **options.switches(
             "TrainGammaPhysNet",
+            errors="Predict the error of each regression",
             resume="Continue an interrupted training",
             add_members="Add the members to the output if it exists",
             tensorboard="Write a log for TensorBoard",
@@ -229,6 +239,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             attention=self.attention,
             attention_ratio=self.attention_ratio,
             tasks=tuple(self.tasks),
+            errors=self.errors,
         )
         # Imported here: help and errors must not wait for Lightning.
         from ..model.predictor import set_threads

@@ -94,6 +94,8 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         The trained weights.
     history : list of dict of str to float
         The metrics after each epoch.
+    calibration : CalibrationCard
+        From the validation data, after the last epoch.
     interrupted : int or None
         Number of the signal that interrupted the training, SIGINT (Ctrl-C) or SIGTERM;
         None if it is complete.
@@ -148,7 +150,7 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         # A killed process may have left a history that its checkpoint does not have.
         write_history(module.history, paths.history)
     weights = {k: w.cpu().numpy() for k, w in module.network.state_dict().items()}
-    return weights, module.history, interrupted
+    return weights, module.history, module.calibration, interrupted
 
 
 def _make_streams(data, recipe, seed, rank, n_processes):

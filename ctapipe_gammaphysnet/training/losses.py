@@ -14,8 +14,9 @@ __all__ = ["FixedWeights", "UncertaintyWeighting", "task_losses"]
 def task_losses(outputs, targets):
     """Loss of each task over a batch.
 
-    Cross-entropy for the class; L1 for each regression. Regressions are learnt from
-    gammas alone, as in the paper (masked loss).
+    Cross-entropy for the class; for each regression L1, or with the scale of its error
+    the negative logarithm of the likelihood. Regressions are learnt from gammas alone,
+    as in the paper (masked loss).
 
     Parameters
     ----------
@@ -23,8 +24,8 @@ def task_losses(outputs, targets):
         Outputs of the network, shape (batch, n_outputs).
     targets : dict of str to torch.Tensor
         ``"class"``: index of the class, 0 for gammas, shape (batch,), int64.
-        ``"weight"``: weight of each image, shape (batch,). The others: same shape as
-        the outputs.
+        ``"weight"``: weight of each image, shape (batch,). The others: as the outputs,
+        without the scales of errors.
 
     Returns
     -------
@@ -55,12 +56,13 @@ class UncertaintyWeighting(nn.Module):
     """Balance tasks by their learnt uncertainties (Kendall et al. 2018).
 
     The total loss is the sum over tasks of exp(-s) L + s. If a task's loss L is large,
-    a larger s lowers its weight exp(-s), at the price of s itself.
+    a larger s lowers its weight exp(-s), at the price of s itself. A loss with scales
+    of errors is balanced already, by one scale for each image: it has the weight 1.
 
     Parameters
     ----------
     tasks : sequence of str
-        Names of the tasks.
+        Names of the tasks that have no scale of their own.
     """
 
     def __init__(self, tasks):
@@ -78,6 +80,8 @@ class UncertaintyWeighting(nn.Module):
         """Total loss, shape (), of a dict with the loss of each task."""
         return sum(
             torch.exp(-self.log_scales[task]) * loss + self.log_scales[task]
+            if task in self.log_scales
+            else loss
             for task, loss in losses.items()
         )
 

@@ -11,9 +11,9 @@ def validation_metrics(outputs, targets):
     Parameters
     ----------
     outputs : dict of str to numpy.ndarray
-        Outputs of the network, shape (n, n_outputs); logits for ``"class"``.
+        Outputs of the network, as for `Task.split`; logits for ``"class"``.
     targets : dict of str to numpy.ndarray
-        ``"class"``: 0 for gammas, shape (n,); the others: same shape as the outputs.
+        ``"class"``: 0 for gammas, shape (n,); the others: shape (n, n_outputs).
 
     Returns
     -------
@@ -27,7 +27,8 @@ def validation_metrics(outputs, targets):
     for name, task in class_first().items():
         if name not in outputs:
             continue
-        output, target = outputs[name].astype(float), targets[name]
+        output, _ = task.split(outputs[name].astype(float))
+        target = targets[name]
         if task.of_gammas:
             output, target = output[is_gamma], target[is_gamma].astype(float)
         elif is_gamma.all():

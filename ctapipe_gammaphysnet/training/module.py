@@ -1,12 +1,16 @@
 """The Lightning module: a training step, a validation step, the optimiser."""
 
+import json
 import math
 
 import lightning
+import numpy as np
 import torch
 from torch.optim import lr_scheduler
 
+from ..model.calibration_card import CalibrationCard
 from ..tasks import TASKS
+from .calibration import calibrate
 from .losses import FixedWeights, UncertaintyWeighting, task_losses
 from .metrics import validation_metrics
 from .processes import gather, sum_over_processes
@@ -48,6 +52,8 @@ class TrainingModule(lightning.LightningModule):
     history : list of dict of str to float
         For each epoch the losses and weights of the tasks, and the validation metrics,
         unweighted.
+    calibration : CalibrationCard
+        Of the network after the last epoch, from the validation data.
     """
 
     def __init__(self, network, recipe, make_streams):
@@ -57,9 +63,12 @@ class TrainingModule(lightning.LightningModule):
         self.balance = (
             FixedWeights(recipe.task_weights)
             if recipe.task_weights
-            else UncertaintyWeighting(list(network.heads))
+            else UncertaintyWeighting(
+                [t for t in network.heads if t not in network.scales]
+            )
         )
         self.history = []
+        self.calibration = CalibrationCard()
         self._make_streams = make_streams
         self._validation = []
         self._metrics = {}
@@ -163,10 +172,13 @@ class TrainingModule(lightning.LightningModule):
             f"validation loss {task}": loss.item()
             for task, loss in _unweighted_losses(outputs, targets).items()
         }
-        self._metrics |= validation_metrics(
-            {task: output.numpy() for task, output in outputs.items()},
-            {task: target.numpy() for task, target in targets.items()},
-        )
+        arrays = [
+            {task: values.numpy() for task, values in side.items()}
+            for side in (outputs, targets)
+        ]
+        self._metrics |= validation_metrics(*arrays)
+        if all(np.isfinite(output).all() for output in arrays[0].values()):
+            self.calibration = calibrate(*arrays)
 
     def on_train_epoch_end(self):
         """Add the epoch to the history."""
@@ -223,13 +235,16 @@ class TrainingModule(lightning.LightningModule):
         return means
 
     def on_save_checkpoint(self, checkpoint):
-        """Add history and losses to Lightning's checkpoint."""
+        """Add history, losses and calibration to Lightning's checkpoint."""
         checkpoint["history"] = self.history
+        checkpoint["calibration"] = self.calibration.model_dump(mode="json")
         checkpoint["loss_sums"] = self._mean_loss_sums()
 
     def on_load_checkpoint(self, checkpoint):
-        """Restore history and losses from the checkpoint."""
+        """Restore history, losses and calibration from the checkpoint."""
         self.history = checkpoint["history"]
+        calibration = json.dumps(checkpoint["calibration"])
+        self.calibration = CalibrationCard.model_validate_json(calibration)
         self._loss_sums = checkpoint["loss_sums"]
         # Lightning does not store that early stopping had ended the training.
         self._stop_if_no_progress()

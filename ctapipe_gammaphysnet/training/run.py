@@ -110,7 +110,7 @@ class TrainingRun:
             "Training %s, seed %d, on %d images", name, seed, len(data.training)
         )
         try:
-            weights, history, self.interrupted = fit.fit(
+            weights, history, calibration, self.interrupted = fit.fit(
                 data,
                 self.plan.recipe,
                 seed,
@@ -125,7 +125,8 @@ class TrainingRun:
             return []
         self.histories[f"{name} seed {seed}"] = history
         results = describe_results(history, self.interrupted is None)
-        return [(MemberCard(seed=seed, training=results), weights)]
+        member = MemberCard(seed=seed, training=results, calibration=calibration)
+        return [(member, weights)]
 
     def finish(self, is_first_process):
         """Write the trained members, and log how to continue an interrupted training.

@@ -37,6 +37,7 @@ from ctapipe_gammaphysnet.dl2.event import (
 )
 from ctapipe_gammaphysnet.dl2.stereo import GammaPhysNetGeometryCombiner
 from ctapipe_gammaphysnet.tasks.direction import direction_to_target
+from ctapipe_gammaphysnet.tasks.ellipse import containment_radius, matrix_from_widths
 from ctapipe_gammaphysnet.tasks.energy import energy_to_target
 from ctapipe_gammaphysnet.tasks.impact import impact_from_target, impact_to_target
 
@@ -59,6 +60,8 @@ UNITS = {
         "core_tilted_y": u.m,
         "core_tilted_uncert_x": u.m,
         "core_tilted_uncert_y": u.m,
+        "alt_az_correlation": None,
+        "core_correlation": None,
         "is_valid": None,
     },
     PARTICLE_TYPE: {"prediction": None, "is_valid": None},
@@ -203,6 +206,8 @@ def test_a_single_member_has_no_uncertainty(perfect):
     ]
     assert len(uncertainties) == 9
     assert np.isnan(uncertainties).all()
+    assert np.isnan(columns["geometry"]["alt_az_correlation"]).all()
+    assert np.isnan(columns["geometry"]["core_correlation"]).all()
 
 
 @pytest.mark.parametrize("n_members", [1, 3])
@@ -238,7 +243,10 @@ def test_energies_are_averaged_as_logarithms(ensemble):
     columns = telescope_columns(ensemble, *POINTING, POSITION)["energy"]
     geometric_mean = np.prod(members.value, axis=0) ** (1 / 3) * u.TeV
     np.testing.assert_allclose(columns["energy"], geometric_mean)
-    np.testing.assert_allclose(columns["energy_uncert"], members.std(axis=0, ddof=1))
+    # Half of the width from one standard deviation below to one above.
+    factor = 10 ** np.log10(members.value).std(axis=0, ddof=1)
+    half = columns["energy"] * (factor - 1 / factor) / 2
+    np.testing.assert_allclose(columns["energy_uncert"], half)
 
 
 def test_directions_are_averaged_as_offsets(ensemble):
@@ -259,12 +267,20 @@ def test_impact_points_are_averaged_in_the_tilted_frame(ensemble):
         np.testing.assert_allclose(geometry[f"core_tilted_{axis}"], tilted[:, i])
 
 
-def test_spreads_are_those_of_the_physical_quantities_of_the_members(ensemble):
-    columns = telescope_columns(ensemble, *POINTING, POSITION)
-    members = [member(ensemble, number) for number in range(3)]
+def test_spreads_are_those_of_the_physical_quantities_of_the_members(perfect):
+    """To first order in the spread."""
+    rng = np.random.default_rng(2)
+    close = {
+        task: output + rng.normal(scale=1e-5, size=(3, *output.shape[1:]))
+        for task, output in perfect.items()
+        if task != "class"
+    }
+    columns = telescope_columns(close, *POINTING, POSITION)
+    members = [member(close, number) for number in range(3)]
     for kind, name, uncertainty in (
         ("energy", "energy", "energy_uncert"),
         ("geometry", "alt", "alt_uncert"),
+        ("geometry", "az", "az_uncert"),
         ("geometry", "core_x", "core_uncert_x"),
         ("geometry", "core_y", "core_uncert_y"),
         ("geometry", "core_tilted_x", "core_tilted_uncert_x"),
@@ -273,9 +289,20 @@ def test_spreads_are_those_of_the_physical_quantities_of_the_members(ensemble):
     ):
         expected = spread(members, kind, name)
         assert (expected > 0).all()
+        # That of the distance leaves out the error of the direction.
+        rtol = 0.02 if name == "distance" else 1e-4
         np.testing.assert_allclose(
-            columns[kind][uncertainty], expected, rtol=1e-6, err_msg=name
+            columns[kind][uncertainty], expected, rtol=rtol, err_msg=name
         )
+    for a, b, name in (
+        ("az", "alt", "alt_az_correlation"),
+        ("core_x", "core_y", "core_correlation"),
+    ):
+        pairs = [u.Quantity([m["geometry"][f] for m in members]).value for f in (a, b)]
+        expected = [
+            np.corrcoef(*pair)[0, 1] for pair in zip(*(p.T for p in pairs), strict=True)
+        ]
+        np.testing.assert_allclose(columns["geometry"][name], expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("north", [0, 360])
@@ -305,13 +332,15 @@ def test_the_spread_of_azimuths_is_the_same_to_the_south():
     )
 
 
-def test_the_angular_uncertainty_joins_altitude_and_azimuth(ensemble):
+def test_the_angular_uncertainty_is_the_radius_of_the_ellipse(ensemble):
     geometry = telescope_columns(ensemble, *POINTING, POSITION)["geometry"]
-    expected = np.sqrt(
-        geometry["alt_uncert"] ** 2
-        + (np.cos(geometry["alt"]) * geometry["az_uncert"]) ** 2
+    ellipse = matrix_from_widths(
+        geometry["az_uncert"].value * np.cos(geometry["alt"]).value,
+        geometry["alt_uncert"].value,
+        geometry["alt_az_correlation"],
     )
-    np.testing.assert_allclose(geometry["ang_distance_uncert"], expected, rtol=1e-3)
+    radius = geometry["ang_distance_uncert"].value
+    np.testing.assert_allclose(radius, containment_radius(ellipse), rtol=1e-6)
 
 
 def test_the_angular_uncertainty_does_not_depend_on_the_pointing(ensemble):
@@ -428,8 +457,8 @@ def test_an_energy_of_nothing_is_not_valid(ensemble):
 
 
 def test_nothing_valid_has_an_infinite_uncertainty(ensemble):
-    """The square of the members' energies is too large for a number, their mean not."""
-    ensemble["energy"][:, 0, 0] = 199, 200, 201
+    """The width of the members' energies is too large for a number, their mean not."""
+    ensemble["energy"][:, 0, 0] = 305, 307.9, 310.8
     with np.errstate(over="ignore"):
         energy = telescope_columns(ensemble, *POINTING, POSITION)["energy"]
     assert energy["is_valid"].tolist() == [False] + [True] * (N - 1)
@@ -510,7 +539,7 @@ def check_containers(event, tel_id):
     filled = containers(event, tel_id, "Net")
     assert {kind: type(container) for kind, container in filled.items()} == {
         "energy": ReconstructedEnergyContainer,
-        "geometry": ReconstructedGeometryContainer,
+        "geometry": CONTAINERS["geometry"][0],
         PARTICLE_TYPE: ParticleClassificationContainer,
         "impact": TelescopeImpactParameterContainer,
     }

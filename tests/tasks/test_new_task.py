@@ -50,7 +50,7 @@ class CoreDistance(Task):
         return distance.to_value("km")[:, np.newaxis]
 
     def dl2(self, images):
-        return {"geometry": {"average_intensity": images.rows(NAME)[0, :, 0]}}
+        return {"geometry": {"average_intensity": images.mean(NAME)[:, 0]}}
 
     def compare(self, predictions, events):
         true = np.hypot(*(np.asarray(events[f"true_core_{i}"]) for i in "xy"))

@@ -1,0 +1,79 @@
+"""Calibrate errors and gammaness on validation data."""
+
+import numpy as np
+
+from ..model.calibration_card import CalibrationCard, ErrorCurve
+from ..tasks import TASKS
+from ..tasks.ellipse import matrix_from_columns
+from ..tasks.metric import CONTAINMENT
+from ..tasks.scale import bounded, normal_covariance
+
+__all__ = ["calibrate"]
+
+#: Fewest images for a calibration, fewest for a bin of scales, and most bins. The
+#: quantile of 300 images is known to about 5 %.
+_FEWEST, _PER_BIN, _MOST_BINS = 50, 300, 12
+
+
+def calibrate(outputs, targets):
+    """Calibrate a network that predicts the scale of its errors.
+
+    Parameters
+    ----------
+    outputs : dict of str to numpy.ndarray
+        Outputs of the network for validation images, as for `Task.split`; logits for
+        ``"class"``.
+    targets : dict of str to numpy.ndarray
+        ``"class"``: 0 for gammas, shape (n,); the others: shape (n, n_outputs).
+
+    Returns
+    -------
+    CalibrationCard
+        The calibration; empty for a network without errors, and without what there are
+        too few images for.
+    """
+    is_gamma = targets["class"] == 0
+    errors = {}
+    for name, output in outputs.items():
+        values, scale = TASKS[name].split(output[is_gamma].astype(float))
+        if scale is not None and len(values) >= _FEWEST:
+            deviation = values - targets[name][is_gamma]
+            errors[name] = _error_curve(deviation, scale)
+    if not errors or "class" not in outputs:
+        return CalibrationCard(errors=errors)
+    log_odds = _log_odds(outputs["class"].astype(float), is_gamma)
+    return CalibrationCard(errors=errors, log_odds=log_odds)
+
+
+def _error_curve(deviation, scale):
+    """Distances that hold 68.27 % in bins of the scale, as a monotonic curve."""
+    from sklearn.isotonic import IsotonicRegression
+
+    log_scale, _, _ = bounded(scale)
+    covariance = matrix_from_columns(normal_covariance(scale))
+    in_scale = np.linalg.solve(covariance, deviation[..., np.newaxis])[..., 0]
+    distance = np.sqrt(np.sum(deviation * in_scale, axis=1))
+    n_bins = int(np.clip(len(scale) // _PER_BIN, 1, _MOST_BINS))
+    bins = np.array_split(np.argsort(log_scale, kind="stable"), n_bins)
+    knots = np.array([np.median(log_scale[rows]) for rows in bins])
+    # A network that is exactly right has no logarithm of its distance.
+    radii = [max(np.quantile(distance[rows], CONTAINMENT), 1e-4) for rows in bins]
+    knots, first = np.unique(knots, return_index=True)
+    log_error = knots + np.log(radii)[first]
+    # A larger scale must not become a smaller error.
+    log_error = IsotonicRegression().fit_transform(knots, log_error)
+    log_radius = np.clip(log_error - knots, -10, 10)
+    return ErrorCurve(log_scale=tuple(knots.tolist()), log_radius=tuple(log_radius))
+
+
+def _log_odds(logits, is_gamma):
+    """Slope and offset for as many gammas as background; None if there are too few."""
+    from sklearn.linear_model import LogisticRegression
+
+    if min(is_gamma.sum(), (~is_gamma).sum()) < _FEWEST:
+        return None
+    log_odds = logits[:, :1] - np.logaddexp.reduce(logits[:, 1:], axis=1, keepdims=True)
+    fit = LogisticRegression(C=np.inf, class_weight="balanced").fit(log_odds, is_gamma)
+    slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
+    # A network that cannot tell them apart is left as it is.
+    return (slope, offset) if 0 < slope <= 100 >= abs(offset) else None
