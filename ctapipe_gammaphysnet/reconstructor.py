@@ -23,7 +23,7 @@ from . import __version__ as __version__
 from .configuration.sections import CommandLineFirst, check_sections, tool_of
 from .configuration.traits import GroupName
 from .dl2.columns import telescope_columns
-from .dl2.combination import combine_event, make_combiners
+from .dl2.combination import choose_combiner, combine_event, make_combiners
 from .dl2.containers import ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
 from .events.background import Background
@@ -154,10 +154,13 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     stereo_combiner_cls = ComponentName(
         StereoCombiner,
-        default_value="StereoMeanCombiner",
+        default_value=None,
+        allow_none=True,
         help=(
-            "How energy, direction and gammaness of the telescopes are combined. The"
-            " impact point is always their mean weighted by the images' intensity."
+            "How the telescopes are combined. Default: by their errors"
+            " (``GammaPhysNetStereoCombiner``) if all networks predict these, else"
+            " ``StereoMeanCombiner``. With ctapipe's combiners, the impact point is the"
+            " mean weighted by the images' intensity."
         ),
     ).tag(config=True)
 
@@ -186,8 +189,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             # The kind of error that ctapipe's tools print without a traceback.
             raise ToolConfigurationError(str(error)) from error
         #: Combiners of the telescopes, by kind of DL2 information of the array.
+        cards = [network.card for network in self._networks.values()]
+        combiner = choose_combiner(self.stereo_combiner_cls, cards, self.load_path)
         self.stereo_combiners = make_combiners(
-            self.kinds, self.prefix, self.stereo_combiner_cls, parent=self
+            self.kinds, self.prefix, combiner, parent=self
         )
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
         self._altitudes = altitudes_of(self.subarray)

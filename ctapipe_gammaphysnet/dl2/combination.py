@@ -2,7 +2,8 @@
 
 They are combined by a ctapipe `StereoCombiner`. This module makes sure that for any
 combiner a prediction of the array is finite or not valid, a single telescope has no
-spread, and a table of many events has the same results as the events one by one.
+spread (but an error, if its network predicts that), and a table of many events has the
+same results as the events one by one.
 """
 
 import contextlib
@@ -22,15 +23,77 @@ from ..events.event import (
 )
 from .columns import invalidate_array
 from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
+from .ellipses import GammaPhysNetStereoCombiner
 from .event import invalidate_stereo
 from .stereo import GammaPhysNetGeometryCombiner, weighted_mean
 
-__all__ = ["combine_event", "combine_table", "make_combiners"]
+__all__ = [
+    "choose_combiner",
+    "combine_event",
+    "combine_table",
+    "default_combiner",
+    "make_combiners",
+]
+
+# It weighs telescopes by their errors.
+_BY_ERRORS = GammaPhysNetStereoCombiner.__name__
 
 _KEYS = ("obs_id", "event_id")
 
 
-def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
+def choose_combiner(name, cards, path):
+    """Choose the combiner for the networks of a model.
+
+    Parameters
+    ----------
+    name : str or None
+        Name of a `StereoCombiner`; None for the one by errors if all networks predict
+        these, and else ctapipe's mean.
+    cards : list of NetworkCard
+        The networks.
+    path : pathlib.Path
+        The model, for messages.
+
+    Returns
+    -------
+    str
+        Name of the combiner.
+
+    Raises
+    ------
+    ctapipe.core.ToolConfigurationError
+        If it needs errors that a network does not predict.
+    """
+    if name is None:
+        return default_combiner(all(card.network.errors for card in cards))
+    for card in cards:
+        has_errors = card.network.errors or len(card.members) > 1
+        if name == _BY_ERRORS and not has_errors:
+            raise ToolConfigurationError(
+                f"GammaPhysNetReconstructor.stereo_combiner_cls is {name}, which needs "
+                f"errors, but the network of {path} for {card.telescope.type} predicts "
+                "none: leave the option out, or train with --errors"
+            )
+    return name
+
+
+def default_combiner(have_errors):
+    """Choose the combiner.
+
+    Parameters
+    ----------
+    have_errors : bool
+        Whether all networks predict errors.
+
+    Returns
+    -------
+    str
+        Name of a `StereoCombiner`.
+    """
+    return _BY_ERRORS if have_errors else StereoMeanCombiner.__name__
+
+
+def make_combiners(kinds, prefix, name, parent=None):
     """Make the combiners of the telescopes.
 
     Parameters
@@ -48,7 +111,7 @@ def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
     -------
     dict of str to tuple of ctapipe.reco.StereoCombiner
         For each kind that the array has: the combiner and, for the geometry, a second
-        one that adds what the first one leaves out.
+        one that adds what ctapipe's combiners leave out.
 
     Raises
     ------
@@ -68,7 +131,7 @@ def make_combiners(kinds, prefix, name="StereoMeanCombiner", parent=None):
                     f"cannot combine the {kind}: use another one, such as "
                     "StereoMeanCombiner"
                 ) from error
-            if kind == "geometry":
+            if kind == "geometry" and not _has_errors(combiners[kind][0]):
                 combiners[kind] += (GammaPhysNetGeometryCombiner(**settings),)
     return combiners
 
@@ -103,9 +166,15 @@ def combine_event(combiners, event):
     for other in others:
         other(event)
     stereo = predictions_of(event, kind)[name]
-    if kind == "geometry" and len(stereo.telescopes) < 2:
+    is_spread = kind == "geometry" and not _has_errors(combiner)
+    if is_spread and len(stereo.telescopes) < 2:
         stereo.ang_distance_uncert = np.nan * u.deg
     return valid
+
+
+def _has_errors(combiner):
+    """Check whether uncertainties are errors, which a single telescope has, too."""
+    return isinstance(combiner, GammaPhysNetStereoCombiner)
 
 
 def _has_negative_weights(combiner, event, kind):
@@ -246,7 +315,7 @@ def _mend_spreads(columns, combiner, table, event):
     A single telescope has none; and ctapipe's tables do not correct the spread of
     energies for the number of telescopes.
     """
-    if "ang_distance_uncert" in columns:
+    if "ang_distance_uncert" in columns and not _has_errors(combiner):
         is_single = columns["telescopes"].sum(axis=1) < 2
         columns["ang_distance_uncert"][is_single] = np.nan
     is_mean = type(combiner).predict_table is StereoMeanCombiner.predict_table

@@ -8,7 +8,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, Table
 
-from ..dl2.combination import combine_table, make_combiners
+from ..dl2.combination import combine_table, default_combiner, make_combiners
 from ..dl2.containers import PROPERTIES, group_names, needed_fields
 from ..tasks import TASKS
 
@@ -56,7 +56,7 @@ def combine_telescopes(predictions, intensity, event, n_events):
     intensity, event = intensity[order], event[order]
     shape = len(next(iter(predictions.values()))), n_events
     combined = {name: np.full(shape, np.nan) for name in predictions}
-    all_combiners = make_combiners(PROPERTIES, "")
+    all_combiners = make_combiners(PROPERTIES, "", default_combiner(have_errors=False))
     for row in range(shape[0]):
         one = {name: values[row, order] for name, values in predictions.items()}
         table = _telescope_table(one, intensity, event)

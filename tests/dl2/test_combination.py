@@ -46,6 +46,9 @@ FIELDS = {
     PARTICLE_TYPE: ("prediction",),
 }
 
+WIDTHS = "energy_uncert", "alt_uncert", "az_uncert", "core_uncert_x", "core_uncert_y"
+CORRELATIONS = "alt_az_correlation", "core_correlation"
+
 
 def make_chunk(rng, frame=""):
     """Images of events that triggered some telescopes, or none."""
@@ -74,7 +77,7 @@ def make_chunk(rng, frame=""):
     )
 
 
-def predict(rng, chunk):
+def predict(rng, chunk, errors=False):
     """Predictions of the telescopes, some of which are not valid."""
     telescopes = {}
     for tel_id, rows in chunk.event.items():
@@ -87,8 +90,14 @@ def predict(rng, chunk):
             "core_y": rng.normal(scale=100, size=len(rows)),
             "prediction": rng.random(len(rows)),
         }
+        fields_of = dict(FIELDS)
+        if errors:
+            values |= {name: rng.uniform(1, 2, len(rows)) for name in WIDTHS}
+            values |= {name: rng.uniform(-1, 1, len(rows)) for name in CORRELATIONS}
+            fields_of["energy"] += ("energy_uncert",)
+            fields_of["geometry"] += (*CORRELATIONS, *WIDTHS[1:])
         telescopes[tel_id] = {}
-        for kind, fields in FIELDS.items():
+        for kind, fields in fields_of.items():
             valid = rng.random(len(rows)) < 0.8
             telescopes[tel_id][kind] = {"is_valid": valid} | {
                 field: np.where(valid, values[field], np.nan) for field in fields
@@ -157,6 +166,9 @@ def assert_same(found, expected):
                 continue
             one_by_one = [
                 u.Quantity(one[name], field.unit or u.one).to_value(field.unit or u.one)
+                # Containers of ctapipe's combiners have no correlations.
+                if name in one.fields
+                else np.nan
                 for one in expected[kind]
             ]
             values = columns.get(name, np.full(N_EVENTS, np.nan))
@@ -185,6 +197,24 @@ def test_tables_are_combined_as_events(weights, log_target):
     spread = found["geometry"]["ang_distance_uncert"]
     n_telescopes = found["geometry"]["telescopes"].sum(axis=1)
     np.testing.assert_array_equal(np.isfinite(spread), n_telescopes > 1)
+
+
+def test_tables_are_combined_by_errors_as_events():
+    rng = np.random.default_rng(3)
+    chunk = make_chunk(rng)
+    telescopes = predict(rng, chunk, errors=True)
+    # Networks without errors do not count.
+    telescopes[3]["energy"]["energy_uncert"][:] = np.nan
+    telescopes[12]["geometry"]["az_uncert"][:5] = np.nan
+    found, expected = both_forms(chunk, telescopes, "GammaPhysNetStereoCombiner")
+    assert_same(found, expected)
+    for kind, telescopes in (("energy", {0, 1, 2, 3}), ("geometry", {0, 1, 2, 3, 4})):
+        assert set(found[kind]["telescopes"].sum(axis=1)) == telescopes
+    for field in (*WIDTHS[1:], *CORRELATIONS[:1], "ang_distance_uncert"):
+        known = np.isfinite(found["geometry"][field])
+        assert known.sum() > 10, field
+        assert known[~found["geometry"]["is_valid"]].sum() == 0
+    assert np.isfinite(found["geometry"]["core_tilted_uncert_x"]).sum() > 10
 
 
 def test_energies_are_the_weighted_mean_of_numpy():

@@ -1,0 +1,264 @@
+"""A combiner that weighs telescopes by their predicted errors."""
+
+import astropy.units as u
+import numpy as np
+from astropy.table import Table
+from ctapipe.reco import StereoCombiner
+from ctapipe.reco.telescope_event_handling import get_subarray_index
+
+from ..events.event import array_pointing, predictions_of, reconstructed_telescopes
+from ..tasks.ellipse import containment_radius, correlation, matrix_from_widths
+from ..tasks.frames import radians, tilted_from_ground
+from .containers import CONTAINERS, kind_of
+from .product import combine_directions, combine_values
+
+__all__ = ["GammaPhysNetStereoCombiner"]
+
+#: A telescope's correlation is at most this, so that its ellipse has two axes.
+_MAX_CORRELATION = 1 - 1e-9
+#: Gammaness is kept this far from 0 and 1, whose odds are infinite.
+_LEAST_GAMMANESS = 1e-9
+#: Power of the number of telescopes by which the sum of their log odds is divided: 0 if
+#: they were independent, 1 if all saw the same.
+_SHARED = 0.5
+
+
+class GammaPhysNetStereoCombiner(StereoCombiner):
+    """Combine telescopes by the errors that their networks predict.
+
+    Direction, impact point, energy and height of the maximum are the product of the
+    telescopes' error distributions (`dl2.product`). The gammaness is that of the sum of
+    the telescopes' log odds, divided by the square root of their number, since they see
+    the same shower. Telescopes whose prediction is not valid, or has no error, do not
+    count; a single telescope's prediction is that of the array.
+
+    Parameters
+    ----------
+    **kwargs
+        Configuration: ``prefix`` and ``property``.
+
+    Raises
+    ------
+    NotImplementedError
+        If the property is not one of γ-PhysNet's.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        try:
+            self._kind = kind_of(self)
+        except ValueError:
+            raise NotImplementedError(
+                f"{type(self).__name__} cannot combine {self.property}"
+            ) from None
+
+    def __call__(self, event):
+        """Combine the telescopes of an event.
+
+        Parameters
+        ----------
+        event : ctapipe.containers.ArrayEventContainer
+            The event, with its DL2 of the telescopes.
+        """
+        tel_ids = np.array(reconstructed_telescopes(event), dtype=int)
+        mono = [predictions_of(event, self._kind, t)[self.prefix] for t in tel_ids]
+        values = {
+            name: np.array([u.Quantity(m[name], unit).value for m in mono], dtype=float)
+            for name, unit in self._units.items()
+        }
+        valid = np.array([m.is_valid for m in mono], dtype=bool)
+        pointing = [np.atleast_1d(angle) for angle in array_pointing(event)]
+        number = np.zeros(len(tel_ids), dtype=int)
+        columns, used = self._combine(values, valid, number, 1, pointing)
+        predictions_of(event, self._kind)[self.prefix] = CONTAINERS[self._kind][0](
+            prefix=self.prefix,
+            telescopes=tel_ids[used].tolist(),
+            is_valid=bool(used.any()),
+            **{
+                name: self._with_unit(name, value) for name, (value,) in columns.items()
+            },
+        )
+
+    def predict_table(self, mono_predictions):
+        """Combine the telescopes of many events.
+
+        Parameters
+        ----------
+        mono_predictions : astropy.table.Table
+            Telescope events, with those of one event in consecutive rows: ``obs_id``,
+            ``event_id``, ``tel_id``, the predictions with ``{prefix}_tel_is_valid``,
+            and the pointing of the array, ``array_altitude`` and ``array_azimuth``.
+
+        Returns
+        -------
+        astropy.table.Table
+            A row for each event: ``obs_id``, ``event_id``, and the fields of the
+            container after the prefix.
+        """
+        obs_id, event_id, multiplicity, event = get_subarray_index(mono_predictions)
+        stem, table = f"{self.prefix}_tel_", mono_predictions
+        values = {
+            name: u.Quantity(table[stem + name], copy=False).to_value(unit)
+            for name, unit in self._units.items()
+            if stem + name in table.colnames
+        }
+        last = np.cumsum(multiplicity)
+        pointing = [
+            table[angle].quantity[last - multiplicity]
+            for angle in ("array_altitude", "array_azimuth")
+        ]
+        valid = np.asarray(table[f"{stem}is_valid"])
+        event = event.astype(int)
+        columns, used = self._combine(values, valid, event, len(obs_id), pointing)
+        stereo = {
+            f"{self.prefix}_{name}": self._with_unit(name, column)
+            for name, column in columns.items()
+        }
+        is_valid = np.bincount(event[used], minlength=len(obs_id)) > 0
+        telescopes = np.empty(len(obs_id), dtype=object)
+        tel_ids = np.split(np.where(used, table["tel_id"], -1), last[:-1])
+        for number, of_event in enumerate(tel_ids):
+            telescopes[number] = of_event[of_event >= 0].tolist()
+        return Table(
+            {"obs_id": obs_id, "event_id": event_id}
+            | stereo
+            | {
+                f"{self.prefix}_is_valid": is_valid,
+                f"{self.prefix}_telescopes": telescopes,
+            }
+        )
+
+    @property
+    def _units(self):
+        """Units of the numbers in the container."""
+        fields = CONTAINERS[self._kind][0].fields
+        return {
+            name: field.unit or u.one
+            for name, field in fields.items()
+            if isinstance(field.default, float | u.Quantity)
+        }
+
+    def _with_unit(self, name, values):
+        unit = CONTAINERS[self._kind][0].fields[name].unit
+        return values if unit is None else u.Quantity(values, unit)
+
+    def _combine(self, values, valid, event, n_events, pointing):
+        """Columns of the array, and which predictions they are made from."""
+        if self._kind == "energy":
+            return _combine_energies(values, valid, event, n_events)
+        if self._kind == "geometry":
+            return _combine_geometries(values, valid, event, n_events, pointing)
+        return _combine_gammaness(values, valid, event, n_events)
+
+
+def _have(values, valid, *pairs):
+    """Find the valid predictions that have these values and their errors."""
+    for name, width in pairs:
+        unknown = np.full(len(valid), np.nan)
+        error = values.get(width, unknown)
+        valid = valid & np.isfinite(values.get(name, unknown))
+        valid = valid & (error > 0) & np.isfinite(error)
+    return valid
+
+
+def _combine_energies(values, valid, event, n_events):
+    """Combine the logarithms of energies, whose errors are those of the network."""
+    used = _have(values, valid, ("energy", "energy_uncert"))
+    energy = values["energy"][used]
+    # The width in the logarithm whose half width in TeV this is.
+    width = np.arcsinh(values["energy_uncert"][used] / energy)
+    mean, variance = _combine_numbers(np.log(energy), width, event[used], n_events)
+    energy = np.exp(mean)
+    return {
+        "energy": energy,
+        "energy_uncert": energy * np.sinh(np.sqrt(variance)),
+    }, used
+
+
+def _combine_numbers(values, widths, event, n_events):
+    variances = widths[:, np.newaxis, np.newaxis] ** 2
+    mean, variance = combine_values(values[:, np.newaxis], variances, event, n_events)
+    return mean[:, 0], variance[:, 0, 0]
+
+
+def _combine_gammaness(values, valid, event, n_events):
+    """Combine the log odds of gammas."""
+    gammaness = np.clip(
+        values["prediction"][valid], _LEAST_GAMMANESS, 1 - _LEAST_GAMMANESS
+    )
+    log_odds = np.log(gammaness / (1 - gammaness))
+    number = np.bincount(event[valid], minlength=n_events)
+    total = np.bincount(event[valid], weights=log_odds, minlength=n_events)
+    shared = np.maximum(number, 1) ** _SHARED
+    prediction = np.where(number > 0, 1 / (1 + np.exp(-total / shared)), np.nan)
+    return {"prediction": prediction}, valid
+
+
+def _combine_geometries(values, valid, event, n_events, pointing):
+    """Combine directions, and what else is known."""
+    used = _have(values, valid, ("alt", "alt_uncert"), ("az", "az_uncert"))
+    columns = _combine_sky(*_select(values, event, used), n_events)
+    cores = ("core_x", "core_uncert_x"), ("core_y", "core_uncert_y")
+    has_core = _have(values, used, *cores)
+    if has_core.any():
+        columns |= _combine_cores(*_select(values, event, has_core), n_events, pointing)
+    has_height = _have(values, used, ("h_max", "h_max_uncert"))
+    if has_height.any():
+        height, widths = (values[n][has_height] for n in ("h_max", "h_max_uncert"))
+        height, variance = _combine_numbers(height, widths, event[has_height], n_events)
+        columns |= {"h_max": height, "h_max_uncert": np.sqrt(variance)}
+    return columns, used
+
+
+def _select(values, event, rows):
+    return {name: column[rows] for name, column in values.items()}, event[rows]
+
+
+def _combine_sky(values, event, n_events):
+    alt, az, alt_width, az_width = (
+        np.deg2rad(values[name]) for name in ("alt", "az", "alt_uncert", "az_uncert")
+    )
+    correlations = _within(values["alt_az_correlation"])
+    ellipses = matrix_from_widths(az_width * np.cos(alt), alt_width, correlations)
+    alt, az, ellipses = combine_directions(alt, az, ellipses, event, n_events)
+    az_width, alt_width = np.sqrt([ellipses[:, 0, 0], ellipses[:, 1, 1]])
+    return {
+        "alt": np.rad2deg(alt),
+        "az": np.rad2deg(az),
+        "alt_uncert": np.rad2deg(alt_width),
+        "az_uncert": np.rad2deg(az_width / np.cos(alt)),
+        "alt_az_correlation": correlation(ellipses),
+        "ang_distance_uncert": np.rad2deg(containment_radius(ellipses)),
+    }
+
+
+def _combine_cores(values, event, n_events, pointing):
+    """Combine impact points on the ground; also in the array's tilted frame."""
+    ellipses = matrix_from_widths(
+        values["core_uncert_x"],
+        values["core_uncert_y"],
+        _within(values["core_correlation"]),
+    )
+    cores = np.column_stack([values["core_x"], values["core_y"]])
+    core, ellipses = combine_values(cores, ellipses, event, n_events)
+    angles = [radians(angle) for angle in pointing]
+    tilted = tilted_from_ground(np.pad(core, ((0, 0), (0, 1))), *angles)
+    axes = [
+        tilted_from_ground(np.tile(axis, (n_events, 1)), *angles)
+        for axis in np.eye(3)[:2]
+    ]
+    project = np.stack(axes, axis=-1)
+    in_tilted = project @ ellipses @ np.swapaxes(project, 1, 2)
+    columns = {"core_correlation": correlation(ellipses)}
+    for name, points, widths in (
+        ("core", core, ellipses),
+        ("core_tilted", tilted, in_tilted),
+    ):
+        for index, axis in enumerate("xy"):
+            columns[f"{name}_{axis}"] = points[:, index]
+            columns[f"{name}_uncert_{axis}"] = np.sqrt(widths[:, index, index])
+    return columns
+
+
+def _within(correlations):
+    return np.clip(correlations, -_MAX_CORRELATION, _MAX_CORRELATION)

@@ -1,0 +1,162 @@
+"""The product of the telescopes' error distributions: plain arrays, any dimensions.
+
+Each telescope predicts a value with a covariance, and independent errors multiply their
+probabilities: the inverse covariances add up, and the values are weighted by them. A
+telescope far off its stated error must not drag the array. So the normal distributions
+get tails: beyond `LIMIT` standard deviations from the result, the weight of a telescope
+falls with the square of its distance. Within it, weights are 1, and the result is
+exactly the product. It begins at the telescope that all together find most probable, so
+that two that agree outvote any third one.
+
+``event`` numbers the events from 0.
+"""
+
+import numpy as np
+
+__all__ = ["combine_directions", "combine_values"]
+
+#: Distance in standard deviations beyond which a telescope loses weight.
+LIMIT = 3.0
+#: Most iterations of the weights, and change of a weight at which they end.
+_ITERATIONS, _TOLERANCE = 100, 1e-10
+
+
+def combine_values(values, covariances, event, n_events):
+    """Combine values of telescopes.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Predictions, shape (n, n_dimensions).
+    covariances : numpy.ndarray
+        Their covariances, positive definite, shape (n, n_dimensions, n_dimensions).
+    event : numpy.ndarray
+        Event of each prediction, shape (n,), int.
+    n_events : int
+        Number of events.
+
+    Returns
+    -------
+    mean : numpy.ndarray
+        Shape (n_events, n_dimensions); NaN in events without predictions.
+    covariance : numpy.ndarray
+        Shape (n_events, n_dimensions, n_dimensions).
+    """
+    n_dimensions = values.shape[1]
+    mean = np.full((n_events, n_dimensions), np.nan)
+    covariance = np.full((n_events, n_dimensions, n_dimensions), np.nan)
+    seen, event = np.unique(event, return_inverse=True)
+    if len(seen) == 0:
+        return mean, covariance
+    precision = np.linalg.inv(covariances)
+    # From the first telescope of each event: large values lose no digits.
+    origin = values[np.unique(event, return_index=True)[1]]
+    centred = values - origin[event]
+    middle, weight = _most_probable(centred, precision, event), np.ones(len(event))
+    for _ in range(_ITERATIONS):
+        before = weight
+        distance2 = _distance2(centred - middle[event], precision)
+        weight = LIMIT**2 / np.maximum(distance2, LIMIT**2)
+        total = _sum(weight[:, np.newaxis, np.newaxis] * precision, event)
+        pull = np.einsum("n,nij,nj->ni", weight, precision, centred)
+        middle = np.linalg.solve(total, _sum(pull, event)[..., np.newaxis])[..., 0]
+        if np.abs(weight - before).max() < _TOLERANCE:
+            break
+    mean[seen], covariance[seen] = origin + middle, np.linalg.inv(total)
+    return mean, covariance
+
+
+def _most_probable(values, precision, event):
+    """Of each event's values the one of largest probability by all telescopes."""
+    first, second = _pairs(event)
+    distance2 = _distance2(values[first] - values[second], precision[second])
+    # Minus twice the logarithm of the probability, whose tails have the same weights.
+    far = np.maximum(distance2, LIMIT**2)
+    cost = np.minimum(distance2, LIMIT**2) + LIMIT**2 * np.log(far / LIMIT**2)
+    cost = np.bincount(first, weights=cost, minlength=len(event))
+    order = np.lexsort([cost, event])
+    _, best = np.unique(event[order], return_index=True)
+    return values[order[best]]
+
+
+def _pairs(event):
+    """Indices of all pairs of predictions in the same event, each with itself, too."""
+    order = np.argsort(event, kind="stable")
+    count = np.bincount(event)
+    start = np.cumsum(count) - count
+    n_partners = count[event[order]]
+    first = np.repeat(np.arange(len(event)), n_partners)
+    within = np.arange(len(first)) - np.repeat(
+        np.cumsum(n_partners) - n_partners, n_partners
+    )
+    return order[first], order[start[event[order[first]]] + within]
+
+
+def _distance2(deviation, precision):
+    return np.einsum("ni,nij,nj->n", deviation, precision, deviation)
+
+
+def _sum(terms, event):
+    """Sum over the predictions of each event, shape (n_events, ...)."""
+    total = np.zeros((event.max() + 1, *terms.shape[1:]))
+    np.add.at(total, event, terms)
+    return total
+
+
+def combine_directions(alt, az, covariances, event, n_events):
+    """Combine directions of telescopes on the sphere.
+
+    Parameters
+    ----------
+    alt, az : numpy.ndarray
+        Directions in rad, shape (n,).
+    covariances : numpy.ndarray
+        Covariances along azimuth and altitude, both as angles on the sky, in rad²,
+        shape (n, 2, 2).
+    event : numpy.ndarray
+        Event of each direction, shape (n,), int.
+    n_events : int
+        Number of events.
+
+    Returns
+    -------
+    alt, az : numpy.ndarray
+        Directions in rad, az from 0 to 2π, shape (n_events,); NaN in events without.
+    covariance : numpy.ndarray
+        Covariances there, shape (n_events, 2, 2).
+    """
+    axes = _axes(alt, az)
+    centre = np.zeros((n_events, 3))
+    np.add.at(centre, event, axes[:, 2])
+    # In the plane that touches the sphere at the middle, and again where that has led:
+    # there, distances are true, and so are turns of the axes near the zenith.
+    for _ in range(2):
+        plane = _axes(*_angles(centre))
+        seen = np.einsum("nij,nkj->nik", plane[event], axes)
+        # A telescope that looks away from the others is far off all the same.
+        offset = seen[:, :2, 2] / np.maximum(seen[:, 2:, 2], 0.1)
+        turn = seen[:, :2, :2]
+        ellipses = turn @ covariances @ np.swapaxes(turn, 1, 2)
+        mean, covariance = combine_values(offset, ellipses, event, n_events)
+        centre = plane[:, 2] + np.einsum("ni,nij->nj", mean, plane[:, :2])
+    found = _angles(centre)
+    turn = np.einsum("nij,nkj->nik", _axes(*found), plane)[:, :2, :2]
+    covariance = turn @ covariance @ np.swapaxes(turn, 1, 2)
+    alt, az = found
+    return alt, az % (2 * np.pi), covariance
+
+
+def _axes(alt, az):
+    """Unit vectors to azimuth, to altitude and to the direction, shape (n, 3, 3)."""
+    sin_alt, cos_alt, sin_az, cos_az = np.sin(alt), np.cos(alt), np.sin(az), np.cos(az)
+    vectors = [
+        [-sin_az, cos_az, np.zeros_like(az)],
+        [-sin_alt * cos_az, -sin_alt * sin_az, cos_alt],
+        [cos_alt * cos_az, cos_alt * sin_az, sin_alt],
+    ]
+    return np.moveaxis(np.array(vectors), -1, 0)
+
+
+def _angles(vector):
+    x, y, z = vector.T
+    return np.arctan2(z, np.hypot(x, y)), np.arctan2(y, x)
