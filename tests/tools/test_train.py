@@ -17,12 +17,15 @@ import numpy as np
 import pytest
 import torch
 import toy_sample
+from astropy.coordinates import angular_separation
 from astropy.table import Table
 from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
+from ctapipe.io import TableLoader
 from device import DEVICE
 from lightning.pytorch.utilities import rank_zero_only
+from run_tools import apply
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tqdm.auto import tqdm
@@ -139,6 +142,53 @@ def test_energy_direction_and_class_are_learnt(files, model):
         error = np.abs(outputs[task][gammas] - truth).mean()
         constant = np.abs(np.median(truth, axis=0) - truth).mean()
         assert error < constant / factor
+
+
+def test_errors_are_learnt_and_calibrated(files, tmp_path):
+    """On other showers, two thirds of the truths are within the predicted errors."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "TrainingQualityQuery: {quality_criteria: [[signal, morphology_n_pixels > 0]]}"
+    )
+    output = train(
+        files,
+        tmp_path / "errors.safetensors",
+        f"--config={config}",
+        f"--device={DEVICE}",
+        "--errors",
+        "--epochs=6",
+        "--batch-size=32",
+        "--Recipe.schedule=one-cycle",
+        "--TrainGammaPhysNet.validation_fraction=0.3",
+    )
+    network = read_card(output).networks[0]
+    assert network.network.errors
+    calibration = network.members[0].calibration
+    assert set(calibration.errors) == {"energy", "direction", "impact"}
+    assert calibration.log_odds[0] > 0
+    dl2 = apply(files["test", "gamma"], output, tmp_path / "gamma.dl2.h5")
+    with TableLoader(dl2) as loader:
+        table = loader.read_telescope_events(dl2=True, simulated=True)
+    table = table[table["GammaPhysNetGeometry_tel_is_valid"]]
+    assert len(table) > 100
+    pull = np.log10(table["GammaPhysNetEnergy_tel_energy"] / table["true_energy"])
+    relative = (
+        table["GammaPhysNetEnergy_tel_energy_uncert"]
+        / table["GammaPhysNetEnergy_tel_energy"]
+    )
+    width = np.arcsinh(relative) / np.log(10)
+    assert 0.5 < np.mean(np.abs(pull) < width) < 0.85
+    off = angular_separation(
+        table["GammaPhysNetGeometry_tel_az"].quantity,
+        table["GammaPhysNetGeometry_tel_alt"].quantity,
+        table["true_az"].quantity,
+        table["true_alt"].quantity,
+    )
+    radius = table["GammaPhysNetGeometry_tel_ang_distance_uncert"].quantity
+    assert 0.5 < np.mean(off < radius) < 0.85
+    # They are no constants: the smaller half is better.
+    small = radius < np.median(radius)
+    assert np.median(off[small]) < np.median(off[~small])
 
 
 def test_the_card_tells_how_it_was_trained(files, model):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ctapipe_gammaphysnet.tasks import TASKS
 from ctapipe_gammaphysnet.training.losses import (
     FixedWeights,
     UncertaintyWeighting,
@@ -121,6 +122,33 @@ def test_the_balance_is_the_formula_of_kendall():
         assert gradient == pytest.approx(1 - weight * loss[task], rel=1e-14)
         assert losses[task].grad.item() == pytest.approx(weight, rel=1e-14)
     assert balance.weights() == pytest.approx({t: math.exp(-v) for t, v in s.items()})
+
+
+def test_a_likelihood_is_not_balanced_again():
+    """It would fall without end: its own scale already is the balance."""
+    balance = UncertaintyWeighting(["class"])
+    losses = {"energy": torch.tensor(-3.0), "class": torch.tensor(0.5)}
+    expected = -3.0 + math.exp(-1) * 0.5 + 1
+    assert balance(losses).item() == pytest.approx(expected)
+    assert balance.weights() == {"class": pytest.approx(math.exp(-1))}
+
+
+def test_errors_are_learnt_from_gammas_alone():
+    outputs, targets = make_batch()
+    plain = task_losses(outputs, targets)
+    with_scales = {
+        name: torch.cat([output, torch.zeros(len(output), TASKS[name].n_scales)], dim=1)
+        for name, output in outputs.items()
+    }
+    losses = task_losses(with_scales, targets)
+    # One number: a scale of 1 is the loss of the paper.
+    torch.testing.assert_close(losses["energy"], plain["energy"])
+    torch.testing.assert_close(losses["class"], plain["class"])
+    gammas = targets["class"] == 0
+    length = (outputs["direction"] - targets["direction"]).norm(dim=1)
+    weight = targets["weight"] * gammas
+    expected = (length * weight).sum() / weight.sum()
+    torch.testing.assert_close(losses["direction"], expected)
 
 
 def test_gradients_are_right_in_float64():
