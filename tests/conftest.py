@@ -57,6 +57,8 @@ def random_weights(network_card, seed):
             values[...] = rng.uniform(0.5, 2, size=values.shape)
         elif name.startswith("heads") and name.endswith("weight"):
             values *= 0.1
+        elif name.startswith("scales") and not values.any():
+            values[...] = rng.normal(scale=0.1, size=values.shape)
     return weights
 
 
