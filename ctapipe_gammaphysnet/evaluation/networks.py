@@ -2,11 +2,10 @@
 
 import astropy.units as u
 import numpy as np
-from scipy.stats import binom
 
 from ..dl2.columns import telescope_columns
 from ..events.images import read_images
-from ..events.showers import is_among
+from ..events.showers import count_seen
 from ..events.telescope_events import altitudes_of, check_pointing
 from ..model.errors import ModelFileError
 from ..model.loading import load_model
@@ -26,8 +25,6 @@ __all__ = [
 
 #: Number of images that are read at once.
 _BLOCK = 512
-#: Matches with training showers that are less probable than this are not by chance.
-_CHANCE = 1e-6
 
 
 def read_networks(path, types, arrays, log, **settings):
@@ -130,7 +127,9 @@ def seeds_of(cards):
 def check_showers(card, shower):
     """Count the showers that a network has seen in training.
 
-    One unseen shower in tens of thousands matches a training shower by chance.
+    Those that the networks before it have seen, if its training began with the weights
+    of another one, count as well. One unseen shower in tens of thousands matches a
+    training shower by chance.
 
     Parameters
     ----------
@@ -142,17 +141,15 @@ def check_showers(card, shower):
     Returns
     -------
     int or None
-        Number of showers that it has seen, 0 if they can be chance matches; None if
-        the card does not say.
+        Number of showers that it has seen, at least; 0 if they can be chance matches;
+        None if none was found, but the card does not describe all of its showers.
     """
-    description = (card.training or {}).get("seen in training")
-    if description is None:
-        return None
-    showers = np.unique(shower)
-    n_seen = int(is_among(showers, description).sum())
-    chance = min(description["showers"], 100_000) / 2**32
-    is_by_chance = binom.sf(n_seen - 1, len(showers), chance) > _CHANCE
-    return 0 if is_by_chance else n_seen
+    own = (card.training or {}).get("seen in training")
+    before = card.parent and card.parent.showers
+    descriptions = [own, before and before.description]
+    n_seen = max((count_seen(shower, d) for d in descriptions if d), default=0)
+    knows_all = own is not None and (not card.parent or card.parent.knows_all_showers)
+    return n_seen if n_seen > 0 or knows_all else None
 
 
 def check_unseen(name, networks, events, allow, log):

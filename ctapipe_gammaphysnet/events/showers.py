@@ -5,16 +5,21 @@ import hashlib
 
 import astropy.units as u
 import numpy as np
+from scipy.special import bdtrc
 
 __all__ = [
+    "count_seen",
     "describe_showers",
     "is_among",
     "is_for_validation",
+    "merge_descriptions",
     "shower_numbers",
 ]
 
 #: A card describes at most this many showers, in half a megabyte.
 MAX_DESCRIBED = 100_000
+#: Matches with described showers that are less probable than this are not by chance.
+_CHANCE = 1e-6
 
 
 def shower_numbers(showers):
@@ -91,11 +96,40 @@ def describe_showers(numbers):
         Their number, and the upper 32 bits of the smallest 100,000 of their numbers.
     """
     showers = np.unique(numbers)
-    smallest = (showers[:MAX_DESCRIBED] >> np.uint64(32)).astype("<u4")
+    return _description(len(showers), showers >> np.uint64(32))
+
+
+def _description(n_showers, upper):
+    """Description of showers, of which the upper 32 bits are given in order."""
+    smallest = upper[:MAX_DESCRIBED].astype("<u4").tobytes()
     return {
-        "showers": len(showers),
-        "smallest numbers": base64.b64encode(smallest.tobytes()).decode("ascii"),
+        "showers": n_showers,
+        "smallest numbers": base64.b64encode(smallest).decode("ascii"),
     }
+
+
+def merge_descriptions(descriptions):
+    """Describe the showers of several descriptions.
+
+    Parameters
+    ----------
+    descriptions : list of dict
+        From `describe_showers`, at least one.
+
+    Returns
+    -------
+    dict
+        As for `describe_showers`. The number of showers is the smallest that it can be:
+        of more than 100,000, descriptions do not show which they share.
+    """
+    upper = np.unique(np.concatenate([_smallest(d) for d in descriptions]))
+    largest = max(description["showers"] for description in descriptions)
+    return _description(max(largest, len(upper)), upper)
+
+
+def _smallest(description):
+    """Upper 32 bits of the smallest numbers in a description."""
+    return np.frombuffer(base64.b64decode(description["smallest numbers"]), "<u4")
 
 
 def is_among(numbers, description):
@@ -116,5 +150,28 @@ def is_among(numbers, description):
     numpy.ndarray
         Whether each is found, shape (n,), bool.
     """
-    smallest = np.frombuffer(base64.b64decode(description["smallest numbers"]), "<u4")
-    return np.isin(numbers >> np.uint64(32), smallest)
+    return np.isin(numbers >> np.uint64(32), _smallest(description))
+
+
+def count_seen(numbers, description):
+    """Count the showers that are among those of a description.
+
+    One shower in tens of thousands matches by chance.
+
+    Parameters
+    ----------
+    numbers : numpy.ndarray
+        Numbers of showers, shape (n,), uint64.
+    description : dict
+        From `describe_showers`.
+
+    Returns
+    -------
+    int
+        Number of different showers that are found, 0 if they can be chance matches.
+    """
+    showers = np.unique(numbers)
+    n_seen = int(is_among(showers, description).sum())
+    chance = min(description["showers"], MAX_DESCRIBED) / 2**32
+    is_by_chance = bdtrc(n_seen - 1, len(showers), chance) > _CHANCE
+    return 0 if is_by_chance else n_seen

@@ -26,6 +26,7 @@ from ..terminal import without_commands
 from .calibration_card import CalibrationCard
 from .card_fields import Card, FreeForm, PerPixel, PositiveFloat, Text
 from .input_card import DomainCard, InputCard
+from .parent_card import ParentCard
 from .strict_json import StrictJsonError, check_size, strict_json
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "NetworkCard",
     "NewerFormatError",
     "OpticsCard",
+    "ParentCard",
     "TelescopeCard",
     "card_from_json",
     "card_to_json",
@@ -168,6 +170,11 @@ class NetworkCard(Card):
     domain: DomainCard | None = Field(
         None,
         description="Conditions that the training saw; null if they were not recorded.",
+    )
+    parent: ParentCard | None = Field(
+        None,
+        description="The network whose weights its training began with; null if it "
+        "began with random ones.",
     )
     targets: dict[str, Text] = Field(
         default_factory=lambda data: _meanings(data["network"].tasks),

@@ -92,6 +92,7 @@ def _summary(network):
         "targets": network.targets,
         "domain": _domain(network.domain),
         "training": network.training,
+        "parent": _parent(network.parent),
         "members": {
             f"seed {member.seed}": member.training | _calibration(member.calibration)
             for member in network.members
@@ -128,6 +129,24 @@ def _domain(domain):
         "azimuths / deg": sorted({azimuth for _, azimuth in domain.pointings_deg}),
         "image extractors": list(domain.image_extractors) or "not known",
         "image cleaners": list(domain.image_cleaners) or "not known",
+    }
+
+
+def _parent(parent):
+    if parent is None:
+        return "none: the training began with random weights"
+    showers = parent.showers.showers if parent.showers else 0
+    return {
+        "telescope": parent.type,
+        "model file (SHA-256)": parent.sha256,
+        "model files before it (SHA-256)": list(parent.before),
+        "created": parent.created,
+        "note": " ".join(parent.note.split()) or None,
+        "seeds": list(parent.seeds),
+        "showers seen in training": f"at least {showers}"
+        if parent.knows_all_showers
+        else f"at least {showers}, others are not known",
+        "domain": _domain(parent.domain),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ctapipe.instrument import SubarrayDescription
+from ctapipe.instrument import SubarrayDescription, TelescopeDescription
 
 from .card import TelescopeCard
 from .telescope import (
@@ -19,7 +19,7 @@ from .telescope import (
     pixel_order,
 )
 
-__all__ = ["Match", "match_telescopes"]
+__all__ = ["Match", "find_network", "match_telescopes"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +92,41 @@ def match_telescopes(
             )
             matches[path] |= dict.fromkeys(tel_ids, match)
     return matches, list(missing.values())
+
+
+def find_network(
+    path: Path, telescope: TelescopeDescription, cards: Sequence[TelescopeCard]
+) -> TelescopeCard:
+    """Find the network of a model file that fits a telescope, as `match_telescopes`.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The model file.
+    telescope : ctapipe.instrument.TelescopeDescription
+        The telescope.
+    cards : sequence of TelescopeCard
+        Telescopes of the file's networks.
+
+    Returns
+    -------
+    TelescopeCard
+        That of the network.
+
+    Raises
+    ------
+    TelescopeMismatchError
+        If there is none, or if several fit and none has the telescope's name.
+    """
+    compared = [(card, differences(telescope, card)) for card in cards]
+    card = _find_card(telescope, compared, path)
+    if card is None:
+        raise TelescopeMismatchError(
+            f"{path} has no network for "
+            f"{_describe_missing(telescope, compared, 'the telescope')}, only for "
+            f"{', '.join(card.type for card in cards)}"
+        )
+    return card
 
 
 def _find_card(telescope, compared, where):

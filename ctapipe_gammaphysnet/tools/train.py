@@ -4,11 +4,12 @@ from ctapipe.core import ToolConfigurationError, traits
 from ctapipe.image import ImageCleaner, ImageExtractor
 from ctapipe.utils import EventTypeFilter
 
+from ..configuration.sections import merged_section
 from ..configuration.traits import FiniteFloat, LimitedInt
 from ..events.quality import TrainingQualityQuery
 from ..files.inputs import find_inputs, with_labels
 from ..files.output import check_file as check_output_file
-from ..files.paths import Names
+from ..files.paths import FilePath, Names
 from ..tasks import TASKS, default_tasks
 from ..training.architecture import choose_network
 from ..training.augmentation import Augmentation
@@ -55,6 +56,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     > ctapipe-train-gammaphysnet --device cuda --devices 4 --seeds 6 --add-members \\
         --signal 'gamma_*.dl1.h5' --background 'proton_*.dl1.h5' \\
         --output model.safetensors
+
+    Train on from a model, whose images and showers were others:
+
+    > ctapipe-train-gammaphysnet --init-from model.safetensors \\
+        --signal gamma.dl1.h5 --background proton.dl1.h5 --output new.safetensors \\
+        --Recipe.learning_rate=1e-4 --epochs 5
     """
 
     signal = Names(
@@ -72,6 +79,20 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     output_path = options.output_path(help="Model file to write.").tag(config=True)
+
+    init_from = FilePath(
+        default_value=None,
+        allow_none=True,
+        directory_ok=False,
+        exists=True,
+        help=(
+            "Model file with whose weights the training begins: each member with those"
+            " of the member of its seed, or of the only one. Architecture, tasks and"
+            " input are those of the model unless given; backbone and input cannot be"
+            " others. Heads that it does not have begin with random weights. The output"
+            " must be another file, and ``--resume`` needs the model again."
+        ),
+    ).tag(config=True)
 
     telescope_types = options.telescope_types("train for").tag(config=True)
 
@@ -193,7 +214,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             "TrainGammaPhysNet",
             *("signal", "background", "telescope-types", "seeds", "blocks", "channels"),
             *("hidden", "tasks", "atmosphere", "device", "devices", "nodes"),
-            *("precision", "n-jobs"),
+            *("precision", "n-jobs", "init-from"),
         ),
         **options.aliases("Recipe", "epochs", "batch-size"),
     }
@@ -226,11 +247,17 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     def setup(self):
         """Check all that can be checked before anything is trained."""
         require_modules("lightning", "matplotlib", *["tensorboard"] * self.tensorboard)
+        self.parent_model = self._read_parent()
         self._find_files()
         self._check_options()
         self.recipe = Recipe(parent=self)
         n_processes = self.devices * self.nodes
-        self.recipe.check(self.tasks, self.validation_fraction, n_processes)
+        self.recipe.check(
+            self.tasks,
+            self.validation_fraction,
+            n_processes,
+            has_parent=self.parent_model is not None,
+        )
         self.network = choose_network(
             type(self).__name__,
             blocks=self.blocks,
@@ -262,6 +289,20 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         if self.is_first_process and not self.has_all:
             self._check_outputs()
 
+    def _read_parent(self):
+        """Read the model to begin with; what is not given is as there."""
+        if self.init_from is None:
+            return None
+        # Imported here: help and errors must not wait for PyTorch.
+        from ..training.parent import default_settings, read_parent
+
+        parent = read_parent(self.init_from, self.log)
+        given = merged_section(self.config, self.section_names())
+        settings = default_settings(parent, self.trait_names(config=True), given)
+        for name, value in settings.items():
+            setattr(self, name, value)
+        return parent
+
     def _find_files(self):
         """Find files of signal, and of background if the class is learnt."""
         # Without the class there is nothing to learn from background.
@@ -278,11 +319,12 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             raise ToolConfigurationError(
                 "--resume continues a training, --overwrite restarts it: give one"
             )
-        check_output_file(self.output_path, self.paths)
+        self.inputs = [*self.paths, *filter(None, [self.init_from])]
+        check_output_file(self.output_path, self.inputs)
 
     def _check_outputs(self):
         """Check that no file is lost without the user's consent."""
-        self.enter_context(self.outputs.claimed(self.paths, self.log))
+        self.enter_context(self.outputs.claimed(self.inputs, self.log))
         self.outputs.check_checkpoints()
         if not self.outputs.continues:
             self.check_output(self.output_path)
@@ -307,6 +349,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 "image_extractors": self.image_extractors,
                 "image_cleaners": self.image_cleaners,
             },
+            self.parent_model,
         )
         self.training = TrainingRun(plan, self.outputs, self.note, self)
         progress = self.log.info if self.shows_progress else None

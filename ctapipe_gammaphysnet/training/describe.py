@@ -6,15 +6,18 @@ import platform
 from importlib.metadata import version
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..events.preparation import present_pixels
-from ..events.showers import describe_showers
-from ..model.card import DomainCard
+from ..events.showers import describe_showers, merge_descriptions
+from ..model.card import DomainCard, ParentCard
+from ..model.parent_card import MAX_ANCESTORS, MAX_NOTE, ShowersCard
 from .index import TrainingDataError
 from .stream import read_images
 
 __all__ = [
     "describe_data",
+    "describe_parent",
     "describe_results",
     "describe_settings",
     "describe_software",
@@ -198,6 +201,70 @@ def _settings(component):
     """Configuration of a component, as JSON values."""
     names = component.trait_names(config=True)
     return json.loads(json.dumps({name: getattr(component, name) for name in names}))
+
+
+def describe_parent(path, sha256, card, old):
+    """Describe a network for the cards of those whose training begins with it.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its model file.
+    sha256 : str
+        The SHA-256 of the file, in hexadecimal digits.
+    card : ModelCard
+        The card of the file.
+    old : NetworkCard
+        The card of the network.
+
+    Returns
+    -------
+    ParentCard
+        What it is, and what it and all networks before it have seen.
+
+    Raises
+    ------
+    TrainingDataError
+        If its card does not describe the showers of its training as it should.
+    """
+    before, own = old.parent, _own_showers(path, old)
+    known = [own, before and before.showers]
+    known = [showers.description for showers in known if showers is not None]
+    merged = merge_descriptions(known) if known else None
+    ancestors = () if before is None else (before.sha256, *before.before)
+    return ParentCard(
+        type=old.telescope.type,
+        sha256=sha256,
+        created=card.created,
+        note=card.note[:MAX_NOTE],
+        seeds=tuple(member.seed for member in old.members),
+        domain=old.domain,
+        showers=merged and _showers_card(merged),
+        knows_all_showers=own is not None
+        and (before is None or before.knows_all_showers),
+        before=ancestors[:MAX_ANCESTORS],
+    )
+
+
+def _own_showers(path, old):
+    """Showers that a network was trained on itself; None if its card does not say."""
+    description = old.training.get("seen in training")
+    if description is None:
+        return None
+    try:
+        return _showers_card(description)
+    except (KeyError, TypeError, ValidationError) as error:
+        raise TrainingDataError(
+            f"{path}: its card does not describe the showers of its training as it "
+            "should, so that no test on them could be refused. Ask who wrote the file"
+        ) from error
+
+
+def _showers_card(description):
+    return ShowersCard(
+        showers=description["showers"],
+        smallest_numbers=description["smallest numbers"],
+    )
 
 
 def describe_results(history, is_complete):

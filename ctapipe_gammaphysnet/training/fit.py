@@ -1,7 +1,7 @@
 """Train one network with Lightning."""
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import lightning
 import numpy as np
@@ -52,6 +52,9 @@ class TrainingSet:
         The camera.
     augmentation : Augmentation
         Changes to the training images.
+    initial : dict of int to dict of str to numpy.ndarray
+        By the seed of the member, weights of another network to begin with. All others
+        begin with random ones.
     """
 
     paths: list
@@ -60,6 +63,7 @@ class TrainingSet:
     card: NetworkCard
     lattice: CameraLattice
     augmentation: Augmentation
+    initial: dict = field(default_factory=dict)
 
 
 def fit(data, recipe, seed, hardware, paths, settings, report, progress):
@@ -110,7 +114,7 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
     """
     torch.manual_seed(seed)
     module = TrainingModule(
-        GammaPhysNet(data.card.network, data.lattice),
+        _initial_network(data, seed),
         recipe,
         lambda rank, n: _make_streams(data, recipe, seed, rank, n),
     )
@@ -151,6 +155,14 @@ def fit(data, recipe, seed, hardware, paths, settings, report, progress):
         write_history(module.history, paths.history)
     weights = {k: w.cpu().numpy() for k, w in module.network.state_dict().items()}
     return weights, module.history, module.calibration, interrupted
+
+
+def _initial_network(data, seed):
+    network = GammaPhysNet(data.card.network, data.lattice)
+    initial = data.initial.get(seed, {})
+    weights = {name: torch.from_numpy(weight) for name, weight in initial.items()}
+    network.load_state_dict(network.state_dict() | weights)
+    return network
 
 
 def _make_streams(data, recipe, seed, rank, n_processes):

@@ -7,6 +7,10 @@ from .describe import list_differences
 
 __all__ = ["add_members", "check_same_training"]
 
+#: Parts of a network's card that are the same for all its members.
+_COMPARED = (
+    *("telescope", "network", "input", "domain", "parent", "targets", "training"),
+)
 #: Number of differences that a message lists, and of characters for each.
 _LISTED, _CHARACTERS = 3, 200
 
@@ -28,7 +32,7 @@ def check_same_training(path, old, new):
         file and what differs.
     """
     before, now = (card.model_dump(mode="json") for card in (old, new))
-    for part in ("telescope", "network", "input", "domain", "targets", "training"):
+    for part in _COMPARED:
         if getattr(old, part) != getattr(new, part):
             found = list(list_differences(before[part], now[part]))
             texts = [t[:_CHARACTERS] + "…" * (len(t) > _CHARACTERS) for t in found]

@@ -42,7 +42,7 @@ class TrainingModule(lightning.LightningModule):
     network : GammaPhysNet
         The network.
     recipe : Recipe
-        Learning rates, their decay, weight decay, weights of the tasks.
+        Learning rates, their decay, weight decay, weights of the tasks, frozen parts.
     make_streams : callable
         Function of the number of a process and the number of processes, that returns
         its `TrainingStream` and `ValidationStream`, or None instead of the latter.
@@ -74,6 +74,20 @@ class TrainingModule(lightning.LightningModule):
         self._metrics = {}
         # Sums over the steps of an epoch.
         self._loss_sums = {}
+        self._frozen = [getattr(network, part) for part in recipe.frozen]
+        for part in self._frozen:
+            part.requires_grad_(False)
+        self.train()
+
+    def train(self, mode=True):
+        """Switch between training and evaluation, in which frozen parts stay.
+
+        Then their batch normalisations keep their statistics, and use them.
+        """
+        super().train(mode)
+        for part in self._frozen:
+            part.eval()
+        return self
 
     def setup(self, stage):
         """Open the data of this process."""
@@ -100,7 +114,7 @@ class TrainingModule(lightning.LightningModule):
         recipe = self.recipe
         groups = [
             {
-                "params": self.network.parameters(),
+                "params": [p for p in self.network.parameters() if p.requires_grad],
                 "lr": recipe.learning_rate,
                 "weight_decay": recipe.weight_decay,
             }

@@ -12,6 +12,8 @@ from ..network import CameraLattice
 from .augmentation import Augmentation
 from .describe import describe_data, describe_settings, digest, measure_domain
 from .fit import TrainingSet
+from .inheritance import inherit
+from .parent import choose_input, warn_of_seen_showers
 from .recipe import InputTransformation
 from .sample import check_batch_size, check_training, check_validation, split_images
 
@@ -42,6 +44,8 @@ class Plan:
         File with the atmosphere of the showers; None if each file has its own.
     processing : dict of str to list of str
         ``image_extractors`` and ``image_cleaners`` that made the images of the files.
+    parent : Parent or None
+        The model with whose weights the training begins; None for random ones.
     """
 
     files: dict
@@ -53,6 +57,7 @@ class Plan:
     hardware: object
     atmosphere: object = None
     processing: dict = field(default_factory=dict)
+    parent: object = None
 
     @property
     def labelled(self):
@@ -84,6 +89,7 @@ def prepare(plan, name, parent):
     TrainingDataError
         If there are too few images.
     """
+    inherited = _inherit(plan, name, parent.log)
     training, validation, selection = _select(plan, name, parent)
     paths = [path for path, _ in plan.labelled]
     geometry = plan.telescopes[name].camera.geometry
@@ -99,7 +105,12 @@ def prepare(plan, name, parent):
     if plan.atmosphere is not None:
         settings["atmosphere"] = plan.atmosphere.name
     lattice = CameraLattice.from_geometry(geometry)
-    card_of_input = InputTransformation(parent=parent).card()
+    transformation = InputTransformation(parent=parent)
+    if inherited is None:
+        card_of_input = transformation.card()
+    else:
+        card_of_input = choose_input(transformation, inherited, plan.parent.path)
+        warn_of_seen_showers(name, validation, inherited, plan.parent.path, parent.log)
     preparation = InputPreparation(card_of_input, lattice)
     card = NetworkCard(
         telescope=describe_telescope(plan.telescopes[name]),
@@ -108,15 +119,32 @@ def prepare(plan, name, parent):
         domain=measure_domain(
             paths, training, preparation, augmentation, **plan.processing
         ),
+        parent=inherited and inherited.card,
         training=settings | describe_data(training, validation),
         members=tuple(MemberCard(seed=seed) for seed in plan.seeds),
     )
-    data = TrainingSet(paths, training, validation, card, lattice, augmentation)
+    data = TrainingSet(
+        paths,
+        training,
+        validation,
+        card,
+        lattice,
+        augmentation,
+        inherited.weights if inherited else {},
+    )
     return data, settings | {
         "network": card.network.model_dump(mode="json"),
         "input": card.input.model_dump(mode="json"),
         "images": digest([training.shower.tolist(), training.row.tolist()]),
+        "parent": card.parent and card.parent.sha256,
     }
+
+
+def _inherit(plan, name, log):
+    """What the networks of a telescope type get from a model; None without one."""
+    if plan.parent is None:
+        return None
+    return inherit(plan.parent, plan.telescopes[name], plan.network, plan.seeds, log)
 
 
 def _select(plan, name, parent):

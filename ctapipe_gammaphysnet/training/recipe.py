@@ -1,7 +1,7 @@
 """Configuration of a training, and of the network's input."""
 
 from ctapipe.core import Component, ToolConfigurationError
-from ctapipe.core.traits import CaselessStrEnum, Dict, Int, Unicode
+from ctapipe.core.traits import CaselessStrEnum, Dict, Int, List, Unicode
 
 from ..configuration.traits import FiniteFloat
 from ..model.card import InputCard
@@ -123,7 +123,17 @@ class Recipe(Component):
         help="Write a checkpoint not only after each epoch, but every so many steps.",
     ).tag(config=True)
 
-    def check(self, tasks, validation_fraction, n_processes):
+    frozen = List(
+        CaselessStrEnum(["backbone"]),
+        help=(
+            "Parts of the network that stay as they are in the model of"
+            " ``--init-from``, with the statistics of their batch normalisations: the"
+            " ``backbone``, so that only the heads are trained, or none. Each step is"
+            " then faster."
+        ),
+    ).tag(config=True)
+
+    def check(self, tasks, validation_fraction, n_processes, has_parent=False):
         """Check that settings do not contradict each other.
 
         Parameters
@@ -134,12 +144,19 @@ class Recipe(Component):
             Share of the showers kept for validation.
         n_processes : int
             Number of processes that split each batch.
+        has_parent : bool
+            Whether the training begins with the weights of a model.
 
         Raises
         ------
         ToolConfigurationError
             If they do.
         """
+        if self.frozen and not has_parent:
+            raise ToolConfigurationError(
+                f"Recipe.frozen={self.frozen[0]} would leave random weights as they "
+                "are: give the model that has them (--init-from FILE), or leave it out"
+            )
         if self.batch_size < n_processes:
             raise ToolConfigurationError(
                 f"a batch of {self.batch_size} images cannot be split between "

@@ -11,6 +11,8 @@ from ctapipe_gammaphysnet.events.showers import describe_showers
 class Card:
     """What a card says of a training."""
 
+    parent = None
+
     def __init__(self, training, seeds=()):
         self.training = training
         self.members = [type("Member", (), {"seed": seed}) for seed in seeds]
