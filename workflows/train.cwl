@@ -24,6 +24,10 @@ inputs:
     type: File[]
     doc: DL1 files of simulated background.
     inputBinding: {prefix: --background}
+  init_from:
+    type: File?
+    doc: Model file with whose weights the training begins.
+    inputBinding: {prefix: --init-from}
   config:
     type: File?
     doc: Configuration of the tool, YAML, JSON or TOML.

@@ -6,6 +6,7 @@ import pytest
 from ctapipe_gammaphysnet.evaluation.events import EvaluationError
 from ctapipe_gammaphysnet.evaluation.networks import check_showers, seeds_of
 from ctapipe_gammaphysnet.events.showers import describe_showers
+from ctapipe_gammaphysnet.model.card import ParentCard
 
 
 class Card:
@@ -47,6 +48,41 @@ def test_showers_that_look_like_them_by_chance_are_no_objection(card, numbers):
 
 def test_a_card_may_not_say(numbers):
     assert check_showers(Card({}), numbers[:5]) is None
+
+
+def test_showers_of_the_networks_before_count(card, numbers):
+    """A training may have begun with their weights."""
+    seen = card.training["seen in training"]
+
+    class Child(Card):
+        def __init__(self, training, knows_all_showers=True, showers=seen):
+            super().__init__(training)
+            self.parent = ParentCard(
+                type="LST",
+                sha256="0" * 64,
+                created="",
+                note="",
+                seeds=(0,),
+                domain=None,
+                showers=showers
+                and {
+                    "showers": showers["showers"],
+                    "smallest_numbers": showers["smallest numbers"],
+                },
+                knows_all_showers=knows_all_showers,
+                before=(),
+            )
+
+    own = {"seen in training": describe_showers(numbers[150_000:150_100])}
+    foreign = numbers[160_000:160_100]
+    for training in (own, {}):
+        for knows_all in (True, False):
+            child = Child(training, knows_all)
+            assert check_showers(child, numbers[:50]) == 50
+            nothing = 0 if knows_all and training else None
+            assert check_showers(child, foreign) == nothing
+    for child in (Child(own), Child(own, knows_all_showers=False, showers=None)):
+        assert check_showers(child, numbers[150_000:150_040]) == 40
 
 
 def test_members_of_all_types_have_the_same_seeds():

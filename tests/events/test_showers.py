@@ -14,9 +14,11 @@ from conftest import small_cameras
 from ctapipe_gammaphysnet.events import showers
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.events.showers import (
+    count_seen,
     describe_showers,
     is_among,
     is_for_validation,
+    merge_descriptions,
     shower_numbers,
 )
 from ctapipe_gammaphysnet.training.index import EventIndex, read_index
@@ -182,6 +184,37 @@ def test_of_very_many_showers_some_are_recognised(many, monkeypatch):
     # Every file with enough showers has some of them, be it one that was split off.
     for part in np.split(training[: 500 * (len(training) // 500)], 500)[:100]:
         assert is_among(part, description).any()
+
+
+def test_descriptions_are_merged(many):
+    """Showers of both are recognised, and counted once if all are described."""
+    first, second, third = many[:300], many[200:500], many[500:700]
+    merged = merge_descriptions([describe_showers(first), describe_showers(second)])
+    assert merged == describe_showers(many[:500])
+    assert count_seen(third, merged) == 0
+    alone = describe_showers(first)
+    assert merge_descriptions([alone]) == alone
+    nothing = describe_showers(many[:0])
+    assert merge_descriptions([nothing, alone]) == alone
+
+
+def test_merged_descriptions_of_very_many_showers_are_as_long(many, monkeypatch):
+    monkeypatch.setattr(showers, "MAX_DESCRIBED", 5000)
+    parts = many[:30_000], many[30_000:]
+    merged = merge_descriptions([describe_showers(part) for part in parts])
+    assert len(merged["smallest numbers"]) < 4 * 5000 * 1.4
+    # What they share is not known: there are at least as many as in the larger one.
+    assert merged["showers"] == len(parts[1])
+    for part in parts:
+        assert 0 < count_seen(part, merged) < 5000
+    assert merged["smallest numbers"] == describe_showers(many)["smallest numbers"]
+
+
+def test_few_matches_by_chance_are_none(many):
+    description = describe_showers(many[:50_000])
+    assert count_seen(np.repeat(many[:20], 3), description) == 20
+    assert count_seen(many[50_000:], description) == 0
+    assert count_seen(many[:0], description) == 0
 
 
 def test_an_empty_description_knows_no_shower(many):

@@ -20,6 +20,7 @@ from ctapipe_gammaphysnet.model.card import (
     NetworkCard,
     NewerFormatError,
     OpticsCard,
+    ParentCard,
     TelescopeCard,
     card_from_json,
     card_to_json,
@@ -84,6 +85,30 @@ def edited(path, value):
     return json.dumps(values)
 
 
+def make_parent_card(**update):
+    """As of a network whose training began with the weights of another one."""
+    values = {
+        "type": "LST_LST_LSTCam",
+        "sha256": "0" * 64,
+        "created": "2030-01-31T12:00:00+00:00",
+        "note": "the first",
+        "seeds": (1, 2),
+        "domain": None,
+        "showers": {"showers": 1, "smallest_numbers": "AAAAAA=="},
+        "knows_all_showers": True,
+        "before": ("1" * 64,),
+    }
+    return ParentCard(**values | update)
+
+
+def with_parent(parent):
+    """A card of such a network."""
+    card = make_card()
+    (network,) = card.networks
+    network = network.model_copy(update={"parent": parent})
+    return card.model_copy(update={"networks": (network,)})
+
+
 NETWORK = ("networks", 0)
 CAMERA = (*NETWORK, "telescope", "camera")
 OPTICS = (*NETWORK, "telescope", "optics")
@@ -107,6 +132,47 @@ def test_round_trip():
     assert struct.pack("<4d", *back.networks[0].telescope.camera.pix_x_m) == (
         struct.pack("<4d", *X)
     )
+
+
+def test_round_trip_with_a_parent():
+    card = with_parent(make_parent_card())
+    assert card_from_json(card_to_json(card)) == card
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("sha256", "0" * 63, "parent.sha256"),
+        ("sha256", "A" * 64, "parent.sha256"),
+        ("sha256", "0" * 64 + "\n", "parent.sha256"),
+        ("note", "a" * 1001, "at most 1000"),
+        ("created", "a" * 101, "at most 100"),
+        ("seeds", list(range(65)), "at most 64"),
+        ("seeds", [-1], "parent.seeds"),
+        ("before", ["0" * 64] * 9, "at most 8"),
+        ("before", ["0"], "parent.before"),
+        ("domain", {}, "parent.domain"),
+        ("knows_all_showers", 1, "parent.knows_all_showers"),
+        ("showers", {"showers": 1, "smallest_numbers": "?"}, "smallest_numbers"),
+        (
+            "showers",
+            {"showers": 1, "smallest_numbers": "AAAA"},
+            "no numbers of 32 bits",
+        ),
+        (
+            "showers",
+            {"showers": 1, "smallest_numbers": "A" * 533_340},
+            "at most 533336",
+        ),
+        ("showers", {"showers": -1, "smallest_numbers": ""}, "showers.showers"),
+        ("parent", {}, "parent.parent: Extra"),
+    ],
+)
+def test_a_parent_that_makes_no_sense_is_refused(name, value, message):
+    values = json.loads(card_to_json(with_parent(make_parent_card())))
+    values["networks"][0]["parent"][name] = value
+    with pytest.raises(CardError, match=message):
+        card_from_json(json.dumps(values))
 
 
 def test_round_trip_beyond_ascii():
@@ -382,6 +448,26 @@ def test_format_card():
     ]:
         assert line in lines
     assert "0.30000000000000004" not in format_card(make_card())
+
+
+def test_format_card_shows_the_parent():
+    assert "  parent: none: the training began with random weights" in format_card(
+        make_card()
+    )
+    parent = make_parent_card(note="two\nlines \x1b[2J")
+    lines = format_card(with_parent(parent)).splitlines()
+    for line in [
+        "  parent:",
+        f"    model file (SHA-256): {'0' * 64}",
+        f"    model files before it (SHA-256): {'1' * 64}",
+        "    note: two lines \ufffd[2J",
+        "    seeds: 1, 2",
+        "    showers seen in training: at least 1",
+    ]:
+        assert line in lines
+    parent = make_parent_card(showers=None, knows_all_showers=False)
+    line = "    showers seen in training: at least 0, others are not known"
+    assert line in format_card(with_parent(parent)).splitlines()
 
 
 def test_format_card_cuts_long_lists_and_tames_terminals():
