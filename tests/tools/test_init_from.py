@@ -19,6 +19,7 @@ from rearrange import random_order, rearrange_pixels
 from ctapipe_gammaphysnet.evaluation.networks import check_showers
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.files.input_file import sha256_of_file
+from ctapipe_gammaphysnet.model.calibration_card import CalibrationCard
 from ctapipe_gammaphysnet.model.file import Model, read_card, read_model, write_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet
@@ -115,6 +116,11 @@ def with_another_note(path, copy):
     return copy
 
 
+def untrained(path):
+    """What `fit` would return if it left the weights of a model as they are."""
+    return lambda *_: (weights_of(path), [], CalibrationCard(), None)
+
+
 def weights_of(path, member=0):
     return read_model(path).weights[0][member]
 
@@ -204,6 +210,23 @@ def test_a_new_head_begins_as_one_of_its_seed(
         np.testing.assert_allclose(weight, expected, rtol=1e-6, atol=1e-6)
 
 
+def test_errors_are_added_to_a_model_without(files, parent, tmp_path, capsys):
+    """As new heads; the values stay."""
+    options = FROZEN, NO_LEARNING, "--errors"
+    output = train(files, tmp_path / "new.safetensors", parent, *options)
+    new = "New: scales.energy, scales.impact, scales.direction. Left out: nothing"
+    assert new in capsys.readouterr().err
+    before, after = (predict(path, files[0]) for path in (parent, output))
+    for task in ("energy", "direction", "impact"):
+        n_values = before[task].shape[-1]
+        assert after[task].shape[-1] > n_values
+        values = after[task][0, :, :n_values]
+        np.testing.assert_allclose(values, before[task][0], rtol=1e-6, atol=1e-6)
+    # It is kept by those that begin with that one.
+    last = train(files, tmp_path / "last.safetensors", output, FROZEN)
+    assert read_card(last).networks[0].network.errors
+
+
 def test_pixels_may_have_another_order(files, parent, telescope, tmp_path):
     order = random_order(telescope.camera.geometry.n_pixels)
     other = [shutil.copy(path, tmp_path / path.name) for path in files]
@@ -251,16 +274,22 @@ def test_validation_showers_that_were_seen_are_said(
     files, trained, tmp_path, monkeypatch, capsys, fraction, is_said
 ):
     """With the same share, or a smaller one, there are none."""
-    monkeypatch.setattr(fit, "fit", lambda *_: (weights_of(trained), [], None))
+    monkeypatch.setattr(
+        fit, "fit", lambda *_: (weights_of(trained), [], CalibrationCard(), None)
+    )
     option = f"--TrainGammaPhysNet.validation_fraction={fraction}"
     train(files, tmp_path / "new.safetensors", trained, option)
-    assert ("the validation metrics flatter" in capsys.readouterr().err) == is_said
+    assert (
+        "validation metrics and calibration flatter" in capsys.readouterr().err
+    ) == is_said
 
 
 def test_a_model_without_list_of_showers_is_said(
     files, parent, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(fit, "fit", lambda *_: (weights_of(parent), [], None))
+    monkeypatch.setattr(
+        fit, "fit", lambda *_: (weights_of(parent), [], CalibrationCard(), None)
+    )
     train(files, tmp_path / "new.safetensors", parent)
     message = f"the card of {parent} does not have all the showers of its training"
     assert message in capsys.readouterr().err

@@ -27,6 +27,7 @@ from ctapipe_gammaphysnet.training.recipe import InputTransformation
 LOG = logging.getLogger("test")
 #: What `make_model` makes.
 CONFIG = {"blocks": 1, "channels": (4, 8), "hidden": 8}
+SCALES = ["scales.energy", "scales.impact", "scales.direction"]
 HEADS = ["heads.energy", "heads.impact", "heads.direction", "heads.class"]
 
 
@@ -49,9 +50,10 @@ def make_parent(make_model, telescope):
 
 
 def parts_of(inheritance, seed=0):
-    """The backbone, and the hidden layer or the head of each weight."""
+    """Backbone, hidden layer, or head of each weight."""
     names = [name.split(".") for name in inheritance.weights[seed]]
-    return {".".join(n[:2]) if n[0] == "heads" else n[0] for n in names}
+    has_tasks = "heads", "scales"
+    return {".".join(n[:2]) if n[0] in has_tasks else n[0] for n in names}
 
 
 def begin(parent, telescope, seeds=(0,), **config):
@@ -97,6 +99,9 @@ def test_a_single_member_serves_all_seeds(make_parent, telescope):
         ),
         # Classes of another order, or other ones.
         ({"classes": ("gamma", "electron")}, {}, ["heads.class"], ["heads.class"]),
+        ({}, {"errors": True}, SCALES, []),
+        ({"errors": True}, {}, [], SCALES),
+        ({"errors": True}, {"errors": True}, [], []),
         # With another hidden layer, all that follows is new.
         ({"hidden": 4}, {}, ["geometry", *HEADS[:3]], ["geometry", *HEADS[:3]]),
     ],
@@ -114,6 +119,8 @@ def test_what_is_new_begins_anew(
     assert line.startswith("LST_LST_ToyCam begins with the weights of old.safetensors")
     tasks = NetworkConfig(**CONFIG | now).tasks
     parts = {"backbone", *(f"heads.{task}" for task in tasks)}
+    if "errors" in now:
+        parts.update(SCALES)
     if {"direction", "impact"} & set(tasks):
         parts.add("geometry")
     assert parts_of(found) == parts - set(new)
