@@ -82,7 +82,17 @@ class TrainingModule(lightning.LightningModule):
     def train(self, mode=True):
         """Switch between training and evaluation, in which frozen parts stay.
 
-        Then their batch normalisations keep their statistics, and use them.
+        Their batch normalisations then keep their statistics, and use them.
+
+        Parameters
+        ----------
+        mode : bool
+            Whether to train.
+
+        Returns
+        -------
+        TrainingModule
+            This module.
         """
         super().train(mode)
         for part in self._frozen:
