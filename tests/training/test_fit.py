@@ -495,7 +495,7 @@ def test_a_gpu_computes_exactly_and_the_same_again(data, tmp_path, monkeypatch):
 
 def learning_rates(schedule, n_epochs=25, n_steps=4):
     network = torch.nn.Linear(1, 1)
-    network.heads = {"energy": None}
+    network.heads, network.scales = {"energy": None}, {}
     recipe = Recipe(epochs=n_epochs, schedule=schedule)
     training = TrainingModule(network, recipe, None)
     training.training_stream = range(n_steps)
