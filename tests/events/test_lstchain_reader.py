@@ -4,8 +4,9 @@ import astropy.units as u
 import numpy as np
 import pytest
 import tables
+import toy_sample
 from astropy.time import Time
-from ctapipe.io import EventSource, read_table
+from ctapipe.io import EventSource, read_table, write_table
 from lstchain_file import change, draw_images, lst_subarray, write_lstchain
 from official_files import DATA, needs
 from run_tools import apply, process
@@ -215,6 +216,31 @@ def test_files_that_cannot_be_used_say_why(files, tmp_path):
         open_events(path)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(DL1FileError, match="damaged"):
+        open_events(path)
+
+
+def altitude_of(path):
+    with open_events(path) as reader:
+        return reader.subarray.reference_location.height.to_value(u.m)
+
+
+def test_simulations_are_at_the_altitude_of_their_runs(files, tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(files["simulation"].read_bytes())
+    assert altitude_of(path) == pytest.approx(toy_sample.LA_PALMA.height.to_value(u.m))
+    runs = read_table(path, "/simulation/run_config")
+    runs["prod_site_alt"] = 1500.0
+    write_table(runs, path, "/simulation/run_config", overwrite=True)
+    # The file knows an altitude of the array.
+    assert altitude_of(path) == pytest.approx(toy_sample.LA_PALMA.height.to_value(u.m))
+    with tables.open_file(path, "r+") as file:
+        attributes = file.root.configuration.instrument.subarray.layout.attrs
+        for axis in "xyz":
+            del attributes[f"reference_itrs_{axis}"]
+    assert altitude_of(path) == pytest.approx(1500)
+    runs["prod_site_alt"] = 1500.0 + np.arange(len(runs))
+    write_table(runs, path, "/simulation/run_config", overwrite=True)
+    with pytest.raises(DL1FileError, match="runs at the altitudes"):
         open_events(path)
 
 

@@ -223,6 +223,8 @@ def test_files_that_cannot_be_used_say_why(observation):
 def test_official_simulation_against_ctapipe():
     with LSTChainDL1EventSource(input_url=DATA / "lstchain_dl1_gamma.h5") as source:
         assert source.is_simulation
+        height = source.subarray.reference_location.height.to_value("m")
+        assert height == pytest.approx(2199)
         camera = source.subarray.tel[1].camera.geometry
         geometry = camera.transform_to(TelescopeFrame())
         events = list(source)

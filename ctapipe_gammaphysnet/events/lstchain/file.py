@@ -8,9 +8,11 @@ simulations are columns of the parameters.
 import astropy.units as u
 import numpy as np
 import tables
+from astropy.coordinates import EarthLocation
 from astropy.table import QTable
 from astropy.time import Time
 from ctapipe.containers import EventType
+from ctapipe.instrument import SubarrayDescription
 from ctapipe.io import read_table
 from ctapipe.io.hdf5tableio import get_column_attrs, get_column_transforms
 
@@ -41,6 +43,8 @@ TRUTH = {
 }
 #: The time of an event in s since 1970 (UTC); the first that a file has.
 _TIMES = ("dragon_time", "trigger_time")
+#: Below it, a file has no altitude of the array: computed from ITRS, 0 m is not exact.
+_SEA_LEVEL = 1 * u.m
 
 
 def is_lstchain(path):
@@ -102,7 +106,7 @@ class LSTChainFile:
     Attributes
     ----------
     subarray : ctapipe.instrument.SubarrayDescription
-        The telescopes.
+        The telescopes; of simulations, at the simulated altitude.
     is_simulation : bool
         Whether the events are simulated.
     parameters : dict of str to astropy.table.QTable
@@ -141,6 +145,8 @@ class LSTChainFile:
                 "as lstchain_dl1ab and lstchain_merge_hdf5_files do with --no-image"
             )
         self.is_simulation = RUNS in self._h5file
+        if self.is_simulation:
+            self._place_at_altitude()
         names = [table._v_name for table in self._h5file.root[PARAMETERS]]
         self.parameters = {
             name: read_table(self._h5file, f"{PARAMETERS}/{name}", table_cls=QTable)
@@ -151,6 +157,28 @@ class LSTChainFile:
         self.time_column = self._find_time()
         self._check_tables_of_telescopes()
         self._check_unique()
+
+    def _place_at_altitude(self):
+        """Give the array the altitude of the runs, where the file has none for it."""
+        location = self.subarray.reference_location
+        if location is None or abs(location.height) > _SEA_LEVEL:
+            return
+        runs = self.read_runs()
+        if "prod_site_alt" not in runs.colnames:
+            return
+        altitude = np.unique(u.Quantity(runs["prod_site_alt"], u.m))
+        if len(altitude) > 1:
+            raise DL1FileError(
+                f"{self.path}: {RUNS} has runs at the altitudes {altitude}: merge runs "
+                "of one site"
+            )
+        if np.isfinite(altitude).all():
+            self.subarray = SubarrayDescription(
+                self.subarray.name,
+                self.subarray.positions,
+                self.subarray.tel,
+                EarthLocation(location.lon, location.lat, altitude[0]),
+            )
 
     def _check(self, name):
         """Check the columns and telescopes of a type, and that rows are alike."""
