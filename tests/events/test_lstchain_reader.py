@@ -219,6 +219,19 @@ def test_files_that_cannot_be_used_say_why(files, tmp_path):
         open_events(path)
 
 
+@pytest.mark.parametrize("column", ["alt_tel", "x", "length", "mc_energy"])
+def test_parameters_without_their_unit_are_an_error(files, tmp_path, column):
+    path = tmp_path / "a.h5"
+    path.write_bytes(files["simulation"].read_bytes())
+    node = "/dl1/event/telescope/parameters/LST_LSTCam"
+    with tables.open_file(path, "r+") as file:
+        attributes = file.root[node].attrs
+        number = file.root[node].colnames.index(column)
+        del attributes[f"CTAFIELD_{number}_UNIT"]
+    with pytest.raises(DL1FileError, match=f"column {column} of {node} has no unit"):
+        open_events(path)
+
+
 def altitude_of(path):
     with open_events(path) as reader:
         return reader.subarray.reference_location.height.to_value(u.m)

@@ -30,6 +30,12 @@ SHOWERS = "/simulation/thrown_event_distribution"
 _POINTING = ("alt_tel", "az_tel")
 _KEYS = ("obs_id", "event_id", "tel_id")
 _IMAGE_COLUMNS = ("image", "peak_time", "image_mask")
+#: Columns of the parameters with units, which a table written by pandas has lost.
+_UNITS = {
+    **dict.fromkeys((*_POINTING, "psi"), u.rad),
+    **dict.fromkeys(("x", "y"), u.m),
+    **dict.fromkeys(("length", "width"), u.deg),
+}
 #: ctapipe's fields of a simulated shower, lstchain's columns and the units to use.
 TRUTH = {
     "energy": ("mc_energy", u.TeV),
@@ -193,6 +199,7 @@ class LSTChainFile:
             truth = [column for column, _ in TRUTH.values()]
             self._check_columns(f"{PARAMETERS}/{name}", parameters.colnames, truth)
         self._check_columns(node, images.colnames, (*_KEYS, *_IMAGE_COLUMNS))
+        self._check_units(f"{PARAMETERS}/{name}", parameters.colnames)
         for key in _KEYS:
             if not np.array_equal(images.col(key), parameters[key]):
                 raise DL1FileError(
@@ -226,6 +233,13 @@ class LSTChainFile:
             raise DL1FileError(
                 f"{self.path}: {node} does not have the column {missing[0]} of lstchain"
             )
+
+    def _check_units(self, node, found):
+        units = dict(_UNITS)
+        if self.is_simulation:
+            units |= {name: unit for name, unit in TRUTH.values() if unit is not None}
+        needed = {name: unit for name, unit in units.items() if name in found}
+        check_table(self.path, self._h5file, node, needed)
 
     def _find_time(self):
         for column in _TIMES:
