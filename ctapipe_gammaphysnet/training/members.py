@@ -34,7 +34,7 @@ def check_same_training(path, old, new):
     before, now = (card.model_dump(mode="json") for card in (old, new))
     for part in _COMPARED:
         if getattr(old, part) != getattr(new, part):
-            found = list(list_differences(before[part], now[part]))
+            found = map(str.strip, list_differences(before[part], now[part]))
             texts = [t[:_CHARACTERS] + "…" * (len(t) > _CHARACTERS) for t in found]
             more = ["and more"] * (len(texts) > _LISTED)
             raise ModelFileError(

@@ -178,6 +178,7 @@ def test_a_backbone_that_is_not_frozen_moves_with_its_statistics(
         assert not np.array_equal(weights_of(moved)[name], weight), name
 
 
+@pytest.mark.slow
 def test_processes_that_share_batches_leave_it_alone(files, parent, tmp_path):
     output = tmp_path / "new.safetensors"
     argv = arguments(files, output, parent, FROZEN, "--devices=2", "--n-jobs=1")

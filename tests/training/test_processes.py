@@ -10,6 +10,7 @@ from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 from ctapipe_gammaphysnet.network.convolution import BatchNorm
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.training.losses import task_losses
+from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.processes import (
     SharedBatchNorm,
     any_process,
@@ -18,6 +19,7 @@ from ctapipe_gammaphysnet.training.processes import (
     share_batch_norms,
     sum_over_processes,
 )
+from ctapipe_gammaphysnet.training.recipe import Recipe
 
 #: Which images of the batch each process has: not equally many.
 PARTS = slice(0, 5), slice(5, 8)
@@ -39,6 +41,13 @@ def make_network():
         "class": torch.tensor([0, 1, 1, 0, 0, 1, 1, 1]),
         "weight": torch.rand(8, dtype=torch.float64),
     }
+    return network, batch
+
+
+def make_frozen_network():
+    """The same, with a backbone that is not trained."""
+    network, batch = make_network()
+    TrainingModule(network, Recipe(frozen=["backbone"]), None)
     return network, batch
 
 
@@ -76,8 +85,11 @@ def work(rank, folder):
     far, norm = normalise_far_from_zero()
     value = torch.tensor([1.0, 10.0 * rank], requires_grad=True)
     total, n = sum_over_processes(value)
+    frozen, _ = make_frozen_network()
+    share_batch_norms(frozen)
     results = {
         "step": train_step(network, part),
+        "frozen": train_step(frozen, part),
         "far": norm(far[PARTS[rank]]).detach(),
         "sum": (total.tolist(), n, total.requires_grad, value.tolist()),
         "n": n_processes(),
@@ -136,6 +148,23 @@ def test_running_statistics_are_those_of_one_process(results, alone):
     for name, expected in alone["buffers"].items():
         for result in results:
             assert_close(result["step"]["buffers"][name], expected)
+
+
+def test_a_frozen_backbone_is_the_same_in_all_processes(results):
+    """Neither gradients nor statistics; the heads learn as in one process."""
+    network, batch = make_frozen_network()
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    alone = train_step(network, batch)
+    for step in (alone, *(result["frozen"] for result in results)):
+        assert step["buffers"].keys() == before.keys()
+        for name, buffer in step["buffers"].items():
+            assert torch.equal(buffer, before[name]), name
+        for name, gradient in step["gradients"].items():
+            assert (gradient is None) == name.startswith("backbone"), name
+    for name, expected in alone["gradients"].items():
+        if expected is not None:
+            gradients = [result["frozen"]["gradients"][name] for result in results]
+            assert_close(torch.stack(gradients).mean(dim=0), expected)
 
 
 def test_means_far_from_zero_cost_no_precision(results):
