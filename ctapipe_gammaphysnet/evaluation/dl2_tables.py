@@ -53,8 +53,8 @@ def read_dl2(reader, level, groups, events):
     Returns
     -------
     dict of str to numpy.ndarray
-        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness, shape
-        (1, n_events); NaN if there is no valid prediction.
+        The `predicted_columns` in their units, shape (1, n_events); NaN if there is no
+        valid prediction, or no such column.
 
     Raises
     ------

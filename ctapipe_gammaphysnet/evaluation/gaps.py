@@ -4,7 +4,12 @@ import numpy as np
 
 from .metrics import all_metrics, metrics_in
 
-__all__ = ["describe_gaps", "describe_sparse_bins", "find_gaps"]
+__all__ = [
+    "describe_gaps",
+    "describe_sparse_bins",
+    "describe_unjudged",
+    "find_gaps",
+]
 
 _BINNED = {"energy": "true energy", "intensity": "intensity"}
 _ALL_BINNED = _BINNED | {
@@ -134,3 +139,24 @@ def _sparse(table, column, minimum):
     of_one = table[table["algorithm"] == table["algorithm"][0]] if len(table) else table
     numbers = np.asarray(of_one[column])
     return np.count_nonzero((numbers > 0) & (numbers < minimum)), len(of_one)
+
+
+def describe_unjudged(results):
+    """Say if no uncertainties are judged.
+
+    Parameters
+    ----------
+    results : dict of str to astropy.table.Table
+        As `evaluate` returns them.
+
+    Returns
+    -------
+    list of str
+        One text if there are none, else nothing.
+    """
+    if len(results["uncertainty_overall"]) > 0:
+        return []
+    return [
+        "Coverage, pulls and resolution against the share of gammas kept: there are no "
+        "uncertainties in these predictions"
+    ]

@@ -97,7 +97,8 @@ def compute_metric(
     metric : Metric
         The metric.
     prediction : numpy.ndarray
-        The prediction that it needs, shape (n,), finite.
+        The prediction that it needs, shape (n, ...). Events without it, NaN, do not
+        count.
     energy : numpy.ndarray
         True energy in TeV, shape (n,).
     is_gamma : numpy.ndarray
@@ -119,14 +120,15 @@ def compute_metric(
     error : float
         Its standard deviation over the resamples; NaN with fewer than two.
     """
-    numbers = [is_gamma.sum()]
+    is_used = np.isfinite(prediction).all(axis=tuple(range(1, prediction.ndim)))
+    numbers = [(is_used & is_gamma).sum()]
     if metric.compares_classes:
-        numbers.append((~is_gamma).sum())
+        numbers.append((is_used & ~is_gamma).sum())
+    else:
+        is_used &= is_gamma
     if min(numbers) < max(minimum, 1):
         return np.nan, np.nan
-    rows = np.arange(len(is_gamma))
-    if not metric.compares_classes:
-        rows = np.flatnonzero(is_gamma)
+    rows = np.flatnonzero(is_used)
     arrays = prediction[rows], energy[rows], is_gamma[rows]
     value = metric.compute(*arrays, weights[rows], cut)
     again = np.array(

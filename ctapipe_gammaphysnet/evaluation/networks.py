@@ -215,8 +215,8 @@ def predict_file(reader, networks, events, progress=None):
     Returns
     -------
     predictions : dict of str to numpy.ndarray
-        Energy in TeV, alt and az in deg, core_x and core_y in m, gammaness; NaN if not
-        valid, shape (n_rows, n_events). The first row is the mean over the members, as
+        The `predicted_columns` in their units; NaN if not valid, shape (n_rows,
+        n_events). The first row is the mean over the members, as
         in `GammaPhysNetReconstructor`; the members follow if there are several.
     noise : numpy.ndarray
         Noise of the pixels without light of the shower in p.e.; NaN for images that no

@@ -16,7 +16,9 @@ from ..figures.panels import (
     set_logarithmic,
 )
 from ..tasks import TASKS
+from ..tasks.metric import CONTAINMENT
 from .metrics import label_of, with_spread
+from .uncertainty import judged_tasks, kept_metrics, uncertainty_metrics
 
 __all__ = ["PUBLISHED_SOURCE", "draw_all"]
 
@@ -34,13 +36,15 @@ PUBLISHED_SOURCE = (
     "70 % efficiency of the gammaness cut: Abe et al. 2023, ApJ 956, 80"
 )
 
-
+_BINNINGS = {"energy": "True energy / TeV", "intensity": "Intensity / p.e."}
 #: Conditions, and what is drawn against them.
 _CONDITIONS = {
     "zenith": "Zenith angle of the pointing / deg",
     "offset": "Angle between true direction and pointing / deg",
     "noise": "Noise of the pixels without light of the shower / p.e.",
 }
+#: Metrics of uncertainties, and their values if these are right.
+_RIGHT = {"coverage": CONTAINMENT, "pull_width": 1.0, "pull_median": 0.0}
 _AGAINST_CONDITIONS = ("angular_resolution", "energy_resolution", "energy_bias", "auc")
 
 
@@ -90,6 +94,7 @@ def draw_all(
         plots["roc"] = _draw_roc(results, styles, cut)
         plots["gammaness"] = _draw_gammaness(results, styles, cut)
     plots |= _draw_separation(results, styles, members, gaps or {})
+    plots |= _draw_uncertainties(results, styles, members)
     plots |= _draw_conditions(results, styles, members, trained or {})
     if weighted:
         for figure in plots.values():
@@ -117,7 +122,11 @@ def _finish(axis, x_label, y_label):
 def _label(axis, x_label, name):
     """Label the axes of a metric, in the colour of its task."""
     (task,) = (task for task in TASKS.values() if name in task.metrics)
-    _finish(axis, x_label, label_of(task.metrics[name]))
+    _label_metric(axis, x_label, task.metrics[name], task)
+
+
+def _label_metric(axis, x_label, metric, task):
+    _finish(axis, x_label, label_of(metric))
     axis.yaxis.label.set_color(task.colour)
 
 
@@ -141,7 +150,7 @@ def _legend(figure, axes, names=()):
 def _draw_against_energy(results, names, styles, members, published):
     figure, axes = _new_figure(len(names), sharex=True)
     for axis, name in zip(axes.flat, names, strict=True):
-        _draw_bins(axis, results, "energy", name, styles, members)
+        _draw_bins(axis, results, "energy", "energy_center", name, styles, members)
         if published and name in _PUBLISHED:
             _draw_published(axis, name)
         set_logarithmic(axis.xaxis)
@@ -154,15 +163,15 @@ def _draw_against_energy(results, names, styles, members, published):
     return figure
 
 
-def _draw_bins(axis, results, binning, name, styles, members):
+def _draw_bins(axis, results, table, abscissa, name, styles, members):
     """Curve of each algorithm with statistical errors, band of its members."""
-    table, of_members = results[binning], results[f"members_{binning}"]
+    table, of_members = results[table], results[f"members_{table}"]
     for algorithm, style in styles.items():
         # Bins without a value interrupt the curve.
         rows = table[table["algorithm"] == algorithm]
         if not _is_known(rows, name):
             continue
-        x = np.asarray(rows[f"{binning}_center"])
+        x = np.asarray(rows[abscissa])
         has_members = np.isfinite(rows[f"{name}_members_std"]).any()
         shown = plain_text(algorithm, NAME_WIDTH)
         axis.errorbar(
@@ -183,15 +192,15 @@ def _draw_bins(axis, results, binning, name, styles, members):
             label = f"{shown}: {_MEMBERS}"
             draw_band(axis, x, mean, deviation, style["color"], label)
         if members and len(of_members) > 0:
-            _draw_members(axis, of_members, binning, name, algorithm, style)
+            _draw_members(axis, of_members, abscissa, name, algorithm, style)
 
 
-def _draw_members(axis, table, binning, name, algorithm, style):
+def _draw_members(axis, table, abscissa, name, algorithm, style):
     of_algorithm = table[table["algorithm"] == algorithm]
     for seed in dict.fromkeys(of_algorithm["seed"].tolist()):
         rows = of_algorithm[of_algorithm["seed"] == seed]
         axis.plot(
-            np.asarray(rows[f"{binning}_center"]),
+            np.asarray(rows[abscissa]),
             np.asarray(rows[name]),
             color=style["color"],
             linewidth=0.6,
@@ -316,14 +325,14 @@ def _draw_gammaness(results, styles, cut):
 def _draw_separation(results, styles, members, gaps):
     """AUC, precision and recall against energy and against intensity."""
     names = ("auc", "precision", "recall")
-    labels = {"energy": "True energy / TeV", "intensity": "Intensity / p.e."}
     plots = {}
-    for binning, label in labels.items():
+    for binning, label in _BINNINGS.items():
         if not _is_known(results[binning], "auc"):
             continue
         figure, axes = _new_figure(3, sharex=True)
         for axis, name in zip(axes.flat, names, strict=True):
-            _draw_bins(axis, results, binning, name, styles, members)
+            x = f"{binning}_center"
+            _draw_bins(axis, results, binning, x, name, styles, members)
             if (binning, name) in gaps:
                 say_empty(axis, gaps[binning, name])
             set_logarithmic(axis.xaxis)
@@ -345,7 +354,8 @@ def _draw_conditions(results, styles, members, trained):
             continue
         figure, axes = _new_figure(2, -(-len(names) // 2), sharex=True)
         for axis, name in zip(axes.flat, names, strict=False):
-            _draw_bins(axis, results, binning, name, styles, members)
+            x = f"{binning}_center"
+            _draw_bins(axis, results, binning, x, name, styles, members)
             _shade_training(axis, trained.get(binning))
             if "bias" in name:
                 axis.axhline(0, color="black", linewidth=0.8)
@@ -366,3 +376,56 @@ def _shade_training(axis, limits):
     shown = axis.get_xlim()
     axis.axvspan(*limits, color="0.5", alpha=0.15, linewidth=0, label="training")
     axis.set_xlim(shown)
+
+
+def _draw_uncertainties(results, styles, members):
+    """Coverage and pulls in bins, and resolutions against the share that is kept."""
+    plots, metrics = {}, uncertainty_metrics()
+    for binning, label in _BINNINGS.items():
+        table = f"uncertainty_{binning}"
+        tasks = [
+            task
+            for name, task in judged_tasks().items()
+            if _is_known(results[table], f"{name}_coverage")
+        ]
+        if not tasks:
+            continue
+        figure, axes = _new_figure(len(tasks), len(_RIGHT), sharex=True)
+        for (kind, right), row in zip(_RIGHT.items(), axes, strict=True):
+            for task, axis in zip(tasks, row, strict=True):
+                name = f"{task.name}_{kind}"
+                if name not in metrics:
+                    axis.remove()
+                    continue
+                x = f"{binning}_center"
+                _draw_bins(axis, results, table, x, name, styles, members)
+                axis.axhline(right, color="black", linewidth=0.8, linestyle="--")
+                axis.tick_params(labelbottom=True)
+                set_logarithmic(axis.xaxis)
+                _label_metric(axis, label, metrics[name], task)
+        _legend(figure, np.array(figure.axes), styles)
+        plots[table] = figure
+    return plots | _draw_kept(results, styles, members)
+
+
+def _draw_kept(results, styles, members):
+    """Resolutions of the gammas kept: by their share, and in bins of energy."""
+    kept, metrics = kept_metrics(1), uncertainty_metrics()
+    names = [name for name in kept if _is_known(results["kept"], name)]
+    if not names:
+        return {}
+    figure, axes = _new_figure(len(names), 2)
+    for name, (above, below) in zip(names, axes.T, strict=True):
+        _draw_bins(above, results, "kept", "share", name, styles, members)
+        above.set(xlim=(0, 1.05))
+        _label(above, "Share of the gammas kept", name)
+        (task,) = (task for task in TASKS.values() if name in task.metrics)
+        half, binned = f"{task.name}_best_half", ("uncertainty_energy", "energy_center")
+        _draw_bins(below, results, *binned, half, styles, members)
+        below.axhline(1, color="black", linewidth=0.8)
+        set_logarithmic(below.xaxis)
+        _label_metric(below, _BINNINGS["energy"], metrics[half], task)
+    for axis in axes.flat:
+        axis.set_ylim(bottom=0)
+    _legend(figure, axes, styles)
+    return {"kept": figure}

@@ -8,15 +8,20 @@ import astropy.units as u
 import numpy as np
 from astropy.table import Column, Table
 
-from ..dl2.combination import combine_table, default_combiner, make_combiners
+from ..dl2.combination import combine_table, make_combiners
 from ..dl2.containers import PROPERTIES, group_names, needed_fields
 from ..tasks import TASKS
 
-__all__ = ["combine_telescopes", "compare_to_truth", "predicted_columns"]
+__all__ = [
+    "combine_telescopes",
+    "compare_to_truth",
+    "compare_uncertainties",
+    "predicted_columns",
+]
 
 
 def predicted_columns():
-    """List the quantities that algorithms predict.
+    """List the quantities that algorithms predict, and their uncertainties.
 
     Returns
     -------
@@ -26,15 +31,12 @@ def predicted_columns():
     return {
         name: (kind, field, u.Unit(unit))
         for task in TASKS.values()
-        for name, (kind, field, unit) in task.columns.items()
+        for name, (kind, field, unit) in (task.columns | task.uncertainties).items()
     }
 
 
-def combine_telescopes(predictions, intensity, event, n_events):
+def combine_telescopes(predictions, intensity, tel_id, event, n_events, combiner):
     """Combine the telescopes' predictions into those of the array.
-
-    As `GammaPhysNetReconstructor` does by default: the mean of valid energies and of
-    gammaness, the mean direction, and the mean impact point, weighted by intensity.
 
     Parameters
     ----------
@@ -42,10 +44,14 @@ def combine_telescopes(predictions, intensity, event, n_events):
         Predictions of telescope events, in the units of `read_dl2`, shape (n_rows, n).
     intensity : numpy.ndarray
         Intensity of their images, shape (n,).
+    tel_id : numpy.ndarray
+        Their telescopes, shape (n,), int.
     event : numpy.ndarray
         Number of their array events, shape (n,), int.
     n_events : int
         Number of array events.
+    combiner : str
+        Name of a `StereoCombiner`.
 
     Returns
     -------
@@ -53,25 +59,27 @@ def combine_telescopes(predictions, intensity, event, n_events):
         Predictions of the array, shape (n_rows, n_events).
     """
     order = np.argsort(event, kind="stable")
-    intensity, event = intensity[order], event[order]
+    intensity, tel_id, event = intensity[order], tel_id[order], event[order]
+    tel_ids = np.unique(tel_id).tolist()
     shape = len(next(iter(predictions.values()))), n_events
     combined = {name: np.full(shape, np.nan) for name in predictions}
-    all_combiners = make_combiners(PROPERTIES, "", default_combiner(have_errors=False))
+    all_combiners = make_combiners(PROPERTIES, "", combiner)
     for row in range(shape[0]):
         one = {name: values[row, order] for name, values in predictions.items()}
-        table = _telescope_table(one, intensity, event)
+        table = _telescope_table(one, intensity, tel_id, event)
         for kind, combiners in all_combiners.items():
-            array = combine_table(combiners, table, event, n_events, [0])
+            array = combine_table(combiners, table, event, n_events, tel_ids)
             for name, (of_kind, field, _) in predicted_columns().items():
                 if of_kind == kind and field in array and name in combined:
                     combined[name][row] = array[field]
     return combined
 
 
-def _telescope_table(predictions, intensity, event):
-    """Telescope events in the form that combiners read, as if of one telescope."""
+def _telescope_table(predictions, intensity, tel_id, event):
+    """Telescope events in the form that combiners read."""
     table = Table({"event_id": event.astype(np.int64), "hillas_intensity": intensity})
-    table["obs_id"] = table["tel_id"] = np.zeros(len(event), dtype=np.int64)
+    table["obs_id"] = np.zeros(len(event), dtype=np.int64)
+    table["tel_id"] = tel_id.astype(np.int64)
     # Needed for the tilted impact point only.
     table["array_altitude"] = table["array_azimuth"] = np.nan * u.deg
     groups = group_names("")
@@ -109,3 +117,29 @@ def compare_to_truth(predictions, events):
             for task in TASKS.values()
             if set(task.truth) <= set(events.colnames)
         }
+
+
+def compare_uncertainties(predictions, events):
+    """Compute what was predicted of the errors, and how large these are beside it.
+
+    Parameters
+    ----------
+    predictions, events : dict of str to numpy.ndarray, astropy.table.Table
+        As for `compare_to_truth`.
+
+    Returns
+    -------
+    sizes, pulls : dict of str to numpy.ndarray
+        For each task with uncertainties and known truth, as `Task.uncertainty` and
+        `Task.pull` return them.
+    """
+    tasks = {
+        name: task
+        for name, task in TASKS.items()
+        if task.uncertainties and set(task.truth) <= set(events.colnames)
+    }
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return (
+            {name: task.uncertainty(predictions) for name, task in tasks.items()},
+            {name: task.pull(predictions, events) for name, task in tasks.items()},
+        )

@@ -14,9 +14,15 @@ from ..files.ecsv import write_ecsv
 from ..files.hdf5_output import new_file
 from ..files.output import write_whole
 from . import plots
-from .gaps import describe_gaps, describe_sparse_bins, find_gaps
+from .gaps import (
+    describe_gaps,
+    describe_sparse_bins,
+    describe_unjudged,
+    find_gaps,
+)
 from .metrics import label_of, metrics_in, with_spread
 from .results import CONDITIONS
+from .uncertainty import summarise_uncertainties
 
 __all__ = [
     "FILES",
@@ -56,17 +62,44 @@ _CAPTIONS = {
     "conditions_noise": "Against the noise of the pixels without light of the shower. "
     "Grey: what the models saw in training.",
 }
+#: Captions of what is in the section of predicted uncertainties.
+_UNCERTAINTY_CAPTIONS = {
+    "uncertainty_energy": "Coverage, width and median of the pulls against true energy."
+    " Dashed: what right uncertainties have.",
+    "uncertainty_intensity": "The same against intensity.",
+    "kept": "Resolutions of the gammas that are left when those with the largest "
+    "predicted errors are dropped; below, of the better half in each bin of true "
+    "energy, over those of all in the bin.",
+}
+_UNCERTAINTY_TEXT = (
+    "Coverage: share of the gammas whose true value is in the region that is predicted "
+    "to hold 68.27 %: within the half width of energy (in its logarithm) and height, "
+    "in the ellipse of direction and impact point, or in the circle of a direction "
+    "without an ellipse. A pull is an error over the predicted one; its width is half "
+    "of the central 68.27 % of the pulls or, of an ellipse, the factor by which it "
+    "would hold 68.27 %: above 1, predicted errors are too small. Gammas without a "
+    "predicted uncertainty do not count. Last column: resolution of the half with the "
+    "smallest predicted errors, over that of all; the smaller, the better these choose."
+)
+_JUDGED = ("overall", "energy", "intensity")
+_BINNED_TABLES = (
+    *(*_JUDGED, *CONDITIONS),
+    *(*(f"uncertainty_{name}" for name in _JUDGED), "kept"),
+)
 _TABLES = (
-    *("overall", "energy", "intensity", *CONDITIONS),
-    *("members_overall", "members_energy", "members_intensity"),
-    *(f"members_{name}" for name in CONDITIONS),
+    *_BINNED_TABLES,
+    *(f"members_{name}" for name in _BINNED_TABLES),
     *("roc", "cuts", "gammaness", "events"),
 )
 #: Names of all files of a report, and of the list of those that were written.
 FILES = (
     *("report.html", "tables.h5"),
     *(f"{name}.ecsv" for name in _TABLES),
-    *(f"{name}.{suffix}" for name in _CAPTIONS for suffix in ("png", "pdf")),
+    *(
+        f"{name}.{suffix}"
+        for name in (*_CAPTIONS, *_UNCERTAINTY_CAPTIONS)
+        for suffix in ("png", "pdf")
+    ),
 )
 LISTING = "report.files.json"
 
@@ -162,6 +195,7 @@ def write_evaluation(
     missing = [
         *describe_gaps(gaps),
         *describe_sparse_bins(results, settings),
+        *describe_unjudged(results),
         *(f"Not drawn: {failure}" for failure in failures),
     ]
     write_report(written[-1], facts, results, counts, images, published, missing)
@@ -262,7 +296,15 @@ def write_report(path, facts, results, counts, figures, published=False, missing
     if missing:
         items = "".join(f"<li>{html.escape(text)}</li>" for text in missing)
         body += ["<h2>What is not shown</h2>", f"<ul>{items}</ul>"]
-    body += [_html_figure(figure, published) for figure in figures]
+    body += [_html_figure(f, published) for f in figures if f.stem in _CAPTIONS]
+    judged = summarise_uncertainties(results["uncertainty_overall"])
+    if len(judged) > 0:
+        body += [
+            "<h2>Predicted uncertainties</h2>",
+            _html_table(judged),
+            f"<p>{html.escape(_UNCERTAINTY_TEXT)}</p>",
+            *(_html_figure(f) for f in figures if f.stem in _UNCERTAINTY_CAPTIONS),
+        ]
     energy = results["energy"]
     filled = [
         n for n in metrics_in(energy) if len(energy) and np.isfinite(energy[n]).any()
@@ -299,8 +341,8 @@ def _html_table(table):
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _html_figure(path, published):
-    caption = _CAPTIONS[path.stem]
+def _html_figure(path, published=False):
+    caption = (_CAPTIONS | _UNCERTAINTY_CAPTIONS)[path.stem]
     if published and path.stem == "resolution":
         caption += f" Stars: other data, for orientation, {plots.PUBLISHED_SOURCE}."
     data = base64.b64encode(path.read_bytes()).decode("ascii")

@@ -1,5 +1,6 @@
 """Tables of the metrics: overall, in bins, of each member, and along cuts."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,14 @@ from .metrics import (
     dispersion,
     log_edges,
     resampled_showers,
+)
+from .uncertainty import (
+    SHARES,
+    count_known,
+    has_uncertainties,
+    judged_sample,
+    kept_metrics,
+    uncertainty_metrics,
 )
 
 __all__ = ["CONDITIONS", "Settings", "bin_edges", "evaluate"]
@@ -114,8 +123,13 @@ def evaluate(sample, settings):
         ``offset`` and ``noise``: the same in bins of these conditions.
         ``members_overall`` and so on: those of each member. ``roc``, ``cuts`` and
         ``gammaness``: ROC curves, the effect of cuts on the gammaness, and its
-        distributions. Without background the last three have no rows; without
-        intensities ``intensity`` has none, without a condition its table has none.
+        distributions. ``uncertainty_overall``, ``uncertainty_energy`` and
+        ``uncertainty_intensity``: coverage and pulls of the predicted uncertainties;
+        ``kept``: resolutions of the gammas that are left when those with the largest
+        predicted errors are dropped. Without background ``roc``, ``cuts`` and
+        ``gammaness`` have no rows; without intensities those of ``intensity`` have
+        none, without a condition its table has none, and without uncertainties their
+        tables have none.
     """
     edges = {
         "overall": None,
@@ -126,11 +140,12 @@ def evaluate(sample, settings):
         edges["intensity"] = settings.intensity_edges[:1]
     for name, width in CONDITIONS.items():
         edges[name] = _condition_edges(sample.events[name], width)
-    results = {}
+    results, metrics = {}, _metrics_of(sample, all_metrics())
     for name, its_edges in edges.items():
         results[name], results[f"members_{name}"] = _binned(
-            sample, name, its_edges, settings
+            sample, name, its_edges, settings, metrics
         )
+    results |= _uncertainty(judged_sample(sample), edges, settings)
     results["roc"] = _roc(sample)
     results["cuts"] = _cuts(sample)
     results["gammaness"] = _distributions(sample)
@@ -168,45 +183,108 @@ def _bins(sample, name, edges):
     return [np.flatnonzero(index == i) for i in range(len(edges) - 1)], columns
 
 
-def _binned(sample, name, edges, settings):
-    """Metrics in bins: table of algorithms, table of members."""
-    bins, bin_columns = _bins(sample, name, edges)
+class _Cell(NamedTuple):
+    """A row for each algorithm: where it is, and the metrics of which events."""
+
+    where: dict
+    events: np.ndarray
+    metrics: dict
+    minimum: int
+
+
+def _uncertainty(sample, edges, settings):
+    """Tables of the predicted uncertainties; without any they have no rows."""
+    if not has_uncertainties(sample):
+        sample = replace(sample, algorithms=[])
+    results, metrics = {}, _metrics_of(sample, uncertainty_metrics())
+    for name in ("overall", "energy", "intensity"):
+        table = f"uncertainty_{name}"
+        results[table], results[f"members_{table}"] = _binned(
+            sample, name, edges[name], settings, metrics
+        )
+    results["uncertainty_overall"] = count_known(results["uncertainty_overall"], sample)
+    results["kept"], results["members_kept"] = _kept(sample, settings)
+    return results
+
+
+def _kept(sample, settings):
+    """Tables of the resolutions of events with small predicted errors."""
+    everything = np.arange(len(sample.events))
+    cells = [
+        _Cell(
+            {"share": share},
+            everything,
+            _metrics_of(sample, kept_metrics(share)),
+            int(np.ceil(settings.minimum / share)),
+        )
+        for share in SHARES
+    ]
+    columns = {
+        "share": Column(
+            SHARES, description="share of the gammas, of the smallest predicted errors"
+        )
+    }
+    tables = _tables(sample, cells, columns, cells[0].metrics, settings)
+    # Numbers of all events, not of those that are kept.
+    tables[0].remove_columns(["n_gammas", "n_background"])
+    return tables
+
+
+def _binned(sample, name, edges, settings, metrics):
+    """Tables of metrics in bins."""
+    bins, columns = _bins(sample, name, edges)
+    cells = [
+        _Cell(
+            {column: values[number] for column, values in columns.items()},
+            events,
+            metrics,
+            settings.minimum,
+        )
+        for number, events in enumerate(bins)
+    ]
+    return _tables(sample, cells, columns, metrics, settings)
+
+
+def _tables(sample, cells, columns, metrics, settings):
+    """Table of the algorithms, table of members."""
     shower = np.asarray(sample.events["shower"])
     drawn, index = resampled_showers(shower, settings.n_resamples)
-    names = _metrics_of(sample)
     rows, member_rows = [], []
     for algorithm in sample.algorithms:
-        for number, events in enumerate(bins):
-            where = {column: values[number] for column, values in bin_columns.items()}
-            metrics, members = _metrics(
-                sample, algorithm, events, settings, drawn, index
+        provided = algorithm.provided
+        for cell in cells:
+            values, members = _metrics(
+                sample, algorithm, provided, cell, settings, drawn, index
             )
-            rows.append({"algorithm": algorithm.name} | where | metrics)
+            rows.append({"algorithm": algorithm.name} | cell.where | values)
             member_rows += [
-                {"algorithm": algorithm.name, "seed": seed} | where | of_member
+                {"algorithm": algorithm.name, "seed": seed} | cell.where | of_member
                 for seed, of_member in zip(algorithm.seeds, members, strict=True)
             ]
+    names = ["algorithm", *columns, *_metric_columns(metrics)]
+    of_members = ["algorithm", "seed", *columns, *metrics]
     return (
-        _table(rows, ["algorithm", *bin_columns, *_metric_columns(names)], bin_columns),
-        _table(member_rows, ["algorithm", "seed", *bin_columns, *names], bin_columns),
+        _table(rows, names, columns, metrics),
+        _table(member_rows, of_members, columns, metrics),
     )
 
 
-def _metrics(sample, algorithm, events, settings, drawn, index):
+def _metrics(sample, algorithm, provided, cell, settings, drawn, index):
     """Metrics of some events, of an algorithm and of each of its members."""
+    events = cell.events
     energy = np.asarray(sample.events["true_energy"])[events]
     is_gamma = np.asarray(sample.events["label"])[events] == 0
     weights = sample.weights[events]
     values = {"n_gammas": is_gamma.sum(), "n_background": (~is_gamma).sum()}
     members = [{} for _ in algorithm.seeds]
-    for name, metric in _metrics_of(sample).items():
-        if metric.prediction not in algorithm.provided:
+    for name, metric in cell.metrics.items():
+        if metric.prediction not in provided:
             values |= dict.fromkeys(_columns_of(name), np.nan)
             for of_member in members:
                 of_member[name] = np.nan
             continue
         whole, *others = algorithm.predictions[metric.prediction][:, events]
-        arguments = energy, is_gamma, weights, settings.cut, settings.minimum
+        arguments = energy, is_gamma, weights, settings.cut, cell.minimum
         # A single shower cannot be resampled.
         resamples = drawn if len(np.unique(index[events])) > 1 else ()
         value, error = compute_metric(
@@ -221,10 +299,10 @@ def _metrics(sample, algorithm, events, settings, drawn, index):
     return values, members
 
 
-def _metrics_of(sample):
+def _metrics_of(sample, metrics):
     """Metrics of the predictions that are compared with the truth."""
-    compared = sample.algorithms[0].predictions
-    return {n: m for n, m in all_metrics().items() if m.prediction in compared}
+    compared = {name for a in sample.algorithms for name in a.predictions}
+    return {n: m for n, m in metrics.items() if m.prediction in compared}
 
 
 def _columns_of(name):
@@ -235,7 +313,7 @@ def _metric_columns(names):
     return ["n_gammas", "n_background", *(c for m in names for c in _columns_of(m))]
 
 
-def _table(rows, names, bin_columns):
+def _table(rows, names, bin_columns, metrics):
     """Table with units and descriptions, from rows."""
     table = Table({name: [row[name] for row in rows] for name in names})
     descriptions = {
@@ -246,7 +324,7 @@ def _table(rows, names, bin_columns):
     }
     for name, column in bin_columns.items():
         descriptions[name] = column.unit, column.description
-    for name, metric in all_metrics().items():
+    for name, metric in metrics.items():
         texts = (
             metric.description,
             "statistical error by bootstrap over showers",

@@ -7,12 +7,13 @@ import numpy as np
 
 from ..events.opening import read_atmosphere
 from .events import read_events
-from .gaps import describe_sparse_bins
+from .gaps import describe_sparse_bins, describe_unjudged
 from .networks import check_unseen
 from .report import describe_evaluation, summarise, write_evaluation
 from .results import evaluate
 from .sample import common_sample, read_sample
 from .spectra import weight_events
+from .uncertainty import summarise_uncertainties
 
 __all__ = ["Evaluation", "trained_range"]
 
@@ -171,7 +172,13 @@ class Evaluation:
         )
         log.info("Valid predictions:\n%s", _text(self.counts))
         log.info("Overall:\n%s", _text(summarise(self.results["overall"])))
-        for text in describe_sparse_bins(self.results, self.settings):
+        judged = summarise_uncertainties(self.results["uncertainty_overall"])
+        if len(judged) > 0:
+            log.info("Predicted uncertainties:\n%s", _text(judged))
+        for text in (
+            *describe_sparse_bins(self.results, self.settings),
+            *describe_unjudged(self.results),
+        ):
             log.info("Left out: %s", text)
         for gap in gaps:
             log.warning("Not shown: %s", gap)

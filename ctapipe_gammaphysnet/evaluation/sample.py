@@ -1,17 +1,25 @@
 """The sample: events of all files, with the predictions of all algorithms."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from astropy.table import Table, vstack
 
+from ..dl2.combination import default_combiner
 from ..events.opening import open_events
 from .dl2_tables import read_dl2
 from .events import EvaluationError, merge_telescopes
 from .networks import predict_file, seeds_of
-from .predictions import combine_telescopes, compare_to_truth
+from .predictions import (
+    combine_telescopes,
+    compare_to_truth,
+    compare_uncertainties,
+)
 
 __all__ = ["Algorithm", "Sample", "common_sample", "count_valid", "read_sample"]
+
+#: Attributes of an algorithm with values of each event.
+_PER_EVENT = ("predictions", "sizes", "pulls")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +37,17 @@ class Algorithm:
         from the true impact point in m, gammaness; NaN if there is none, shape
         (1 + n_members, n_events). The first row is the algorithm's prediction: the
         mean of its members, which follow if there are several.
+    sizes, pulls : dict of str to numpy.ndarray
+        Predicted sizes of the errors, and errors in units of their predicted
+        uncertainties, as `compare_uncertainties` returns them, shape (1 + n_members,
+        n_events). A prediction is valid without them.
     """
 
     name: str
     seeds: tuple
     predictions: dict
+    sizes: dict = field(default_factory=dict)
+    pulls: dict = field(default_factory=dict)
 
     @property
     def is_known(self):
@@ -110,19 +124,32 @@ def read_sample(path, level, telescope_events, models, references, progress=None
             events, number = merge_telescopes(telescope_events)
         for name, networks in models.items():
             predictions = predicted.pop(name)
+            cards = [network.card for network in networks]
             if level == "array":
-                intensity = np.asarray(telescope_events["intensity"])
-                predictions = combine_telescopes(
-                    predictions, intensity, number, len(events)
+                images = (
+                    np.asarray(telescope_events[n]) for n in ("intensity", "tel_id")
                 )
-            seeds = seeds_of([network.card for network in networks])
-            predictions = compare_to_truth(predictions, events)
-            algorithms.append(Algorithm(name, seeds, predictions))
+                # As `GammaPhysNetReconstructor` does by default.
+                combiner = default_combiner(all(c.network.errors for c in cards))
+                predictions = combine_telescopes(
+                    predictions, *images, number, len(events), combiner
+                )
+            seeds = seeds_of(cards)
+            algorithms.append(_compare(name, seeds, predictions, events))
         for name, groups in references.items():
             predictions = read_dl2(reader, level, groups, events)
-            predictions = compare_to_truth(predictions, events)
-            algorithms.append(Algorithm(name, (), predictions))
+            algorithms.append(_compare(name, (), predictions, events))
     return Sample(events, algorithms, np.ones(len(events)))
+
+
+def _compare(name, seeds, predictions, events):
+    """An algorithm, from its predictions and the truth."""
+    return Algorithm(
+        name,
+        seeds,
+        compare_to_truth(predictions, events),
+        *compare_uncertainties(predictions, events),
+    )
 
 
 def common_sample(samples):
@@ -170,17 +197,23 @@ def common_sample(samples):
 
 def _select(algorithm, is_common):
     """Select the predictions of some events."""
-    predictions = {k: v[:, is_common] for k, v in algorithm.predictions.items()}
-    return replace(algorithm, predictions=predictions)
+    selected = {
+        name: {k: v[:, is_common] for k, v in getattr(algorithm, name).items()}
+        for name in _PER_EVENT
+    }
+    return replace(algorithm, **selected)
 
 
 def _join(parts):
     """Join the predictions of an algorithm from several files."""
-    predictions = {
-        name: np.concatenate([part.predictions[name] for part in parts], axis=1)
-        for name in parts[0].predictions
+    joined = {
+        name: {
+            key: np.concatenate([getattr(part, name)[key] for part in parts], axis=1)
+            for key in getattr(parts[0], name)
+        }
+        for name in _PER_EVENT
     }
-    return replace(parts[0], predictions=predictions)
+    return replace(parts[0], **joined)
 
 
 def count_valid(events, algorithms):

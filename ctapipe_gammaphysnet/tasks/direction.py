@@ -2,10 +2,18 @@
 
 import numpy as np
 
-from .ellipse import containment_radius, correlation
+from .ellipse import (
+    RADIUS,
+    containment_radius,
+    correlation,
+    distance_in_ellipse,
+    known_width,
+    matrix_from_widths,
+)
 from .frames import (
     horizontal_from_offset,
     offset_from_horizontal,
+    offset_on_sky,
     radians,
     turn_to_horizontal,
 )
@@ -130,6 +138,12 @@ class _Direction(Task):
     colour = "#117733"
     validation_metrics = {"angular resolution / deg": _resolution}
     columns = {"alt": ("geometry", "alt", "deg"), "az": ("geometry", "az", "deg")}
+    uncertainties = {
+        "ang_distance_uncert": ("geometry", "ang_distance_uncert", "deg"),
+        "alt_uncert": ("geometry", "alt_uncert", "deg"),
+        "az_uncert": ("geometry", "az_uncert", "deg"),
+        "alt_az_correlation": ("geometry", "alt_az_correlation", ""),
+    }
     needed = True
     compared = error = "separation"
     metrics = {
@@ -199,6 +213,32 @@ class _Direction(Task):
             np.deg2rad(np.asarray(events["true_alt"])),
         )
         return np.rad2deg(separation)
+
+    def uncertainty(self, predictions):
+        """Return the radius that holds 68.27 %."""
+        return known_width(predictions["ang_distance_uncert"])
+
+    def pull(self, predictions, events):
+        """Compute the distance of the true direction in the ellipse, or in a circle.
+
+        Algorithms that predict no ellipse can predict the radius of a circle.
+        """
+        alt, az = np.deg2rad([predictions["alt"], predictions["az"]])
+        offset = offset_on_sky(
+            np.deg2rad(np.asarray(events["true_alt"])),
+            np.deg2rad(np.asarray(events["true_az"])),
+            alt,
+            az,
+        )
+        ellipse = matrix_from_widths(
+            known_width(predictions["az_uncert"]) * np.cos(alt),
+            known_width(predictions["alt_uncert"]),
+            predictions["alt_az_correlation"],
+        )
+        distance = distance_in_ellipse(np.rad2deg(offset), ellipse) / RADIUS[2]
+        separation = self.compare(predictions, events)
+        in_circle = separation / self.uncertainty(predictions)
+        return np.where(np.isfinite(distance), distance, in_circle)
 
     def fact(self, output, error):
         """Describe the angular error."""

@@ -9,6 +9,8 @@ __all__ = [
     "containment_radius",
     "correlation",
     "covariance_of_members",
+    "distance_in_ellipse",
+    "known_width",
     "matrix_from_columns",
     "matrix_from_widths",
 ]
@@ -111,6 +113,22 @@ def covariance_of_members(values, covariances):
     return total
 
 
+def known_width(values):
+    """Keep uncertainties that are known.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        Half widths or radii, shape (...).
+
+    Returns
+    -------
+    numpy.ndarray
+        The same, NaN where they are not finite or not positive.
+    """
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
 def containment_radius(covariance):
     """Compute the radius of the circle that holds 68.27 % of a normal distribution.
 
@@ -129,6 +147,31 @@ def containment_radius(covariance):
     major, minor = np.sqrt(middle + half), np.sqrt(np.maximum(middle - half, 0))
     ratio = np.divide(minor, major, out=np.ones_like(major), where=major > 0)
     return major * np.interp(ratio, _RATIOS, _RADII)
+
+
+def distance_in_ellipse(offset, covariance):
+    """Compute how far offsets are from the centre, in standard deviations along them.
+
+    Parameters
+    ----------
+    offset : numpy.ndarray
+        Offsets from the centre, shape (..., 2).
+    covariance : numpy.ndarray
+        Covariances, shape (..., 2, 2).
+
+    Returns
+    -------
+    numpy.ndarray
+        The Mahalanobis distance, shape (...); `RADIUS` holds 68.27 %. NaN if the
+        covariance is not known, or is not that of an ellipse.
+    """
+    x, y = np.moveaxis(offset, -1, 0)
+    xx, yy, xy = (covariance[..., i, j] for i, j in ((0, 0), (1, 1), (0, 1)))
+    determinant = xx * yy - xy**2
+    is_ellipse = (determinant > 0) & (xx > 0)
+    square = np.maximum(yy * x**2 - 2 * xy * x * y + xx * y**2, 0)
+    unknown = np.full_like(square, np.nan)
+    return np.sqrt(np.divide(square, determinant, out=unknown, where=is_ellipse))
 
 
 def _radii_of(ratio):

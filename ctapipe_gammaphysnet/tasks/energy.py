@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .ellipse import known_width
 from .metric import Metric, containment, resolution, weighted_quantile
 from .task import Movement, Output, Task
 
@@ -69,6 +70,7 @@ class _Energy(Task):
         "energy bias": lambda *of: float(np.median(_deviation(*of))),
     }
     columns = {"energy": ("energy", "energy", "TeV")}
+    uncertainties = {"energy_uncert": ("energy", "energy_uncert", "TeV")}
     needed = True
     compared = error = "energy"
     metrics = {
@@ -108,6 +110,21 @@ class _Energy(Task):
         """Keep finite and positive energies."""
         energy = predictions["energy"]
         return np.where(np.isfinite(energy) & (energy > 0), energy, np.nan)
+
+    def uncertainty(self, predictions):
+        """Compute the standard deviation of log10 of the energy.
+
+        The half width of energies between those of ±1 standard deviation is the energy
+        times a hyperbolic sine.
+        """
+        relative = known_width(predictions["energy_uncert"]) / predictions["energy"]
+        return known_width(np.arcsinh(relative) / np.log(10))
+
+    def pull(self, predictions, events):
+        """Compare logarithms of the energy."""
+        true = np.asarray(events["true_energy"])
+        deviation = np.log10(self.compare(predictions, events) / true)
+        return deviation / self.uncertainty(predictions)
 
     def error_of(self, compared, events):
         """Compute the relative deviation from the true energy."""

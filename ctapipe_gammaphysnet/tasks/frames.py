@@ -9,6 +9,7 @@ __all__ = [
     "ground_from_tilted",
     "horizontal_from_offset",
     "offset_from_horizontal",
+    "offset_on_sky",
     "radians",
     "shower_axis",
     "tilted_from_ground",
@@ -50,6 +51,30 @@ def offset_from_horizontal(alt, az, pointing_alt, pointing_az):
     """
     x, y, z = _unit_vector(az - pointing_az, alt)
     return _angles(*_tilted_up(x, y, z, -pointing_alt))
+
+
+def offset_on_sky(alt, az, from_alt, from_az):
+    """Find the offsets of directions from others, along azimuth and altitude.
+
+    Parameters
+    ----------
+    alt, az : numpy.ndarray
+        Directions, shape (n,).
+    from_alt, from_az : numpy.ndarray
+        Directions at which azimuth and altitude are drawn, shape (n,) or ().
+
+    Returns
+    -------
+    numpy.ndarray
+        Angles on the sky along azimuth and altitude, shape (n, 2). Their length is the
+        angle between both directions, wherever they are.
+    """
+    x, y, z = _unit_vector(az - from_az, alt)
+    x, y, z = _tilted_up(x, y, z, -from_alt)
+    sin = np.hypot(y, z)
+    angle = np.arctan2(sin, x)
+    stretch = np.divide(angle, sin, out=np.ones_like(angle), where=sin > 0)
+    return np.stack([y, z], axis=-1) * stretch[..., np.newaxis]
 
 
 def horizontal_from_offset(lon, lat, pointing_alt, pointing_az):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .ellipse import known_width
 from .metric import Metric, containment, resolution, weighted_quantile
 from .task import Movement, Output, Task
 
@@ -46,6 +47,7 @@ class _HMax(Task):
         "h_max bias / m": lambda *of: float(np.median(_deviation(*of))),
     }
     columns = {"h_max": ("geometry", "h_max", "m")}
+    uncertainties = {"h_max_uncert": ("geometry", "h_max_uncert", "m")}
     compared = error = "h_max"
     metrics = {
         "h_max_resolution": Metric(
@@ -96,6 +98,14 @@ class _HMax(Task):
         """Compute the deviation from the true height in m, with its sign."""
         deviation = predictions["h_max"] - np.asarray(events["true_h_max"])
         return np.where(np.isfinite(deviation), deviation, np.nan)
+
+    def uncertainty(self, predictions):
+        """Return the half width of the heights."""
+        return known_width(predictions["h_max_uncert"])
+
+    def pull(self, predictions, events):
+        """Compare heights."""
+        return self.compare(predictions, events) / self.uncertainty(predictions)
 
     def error_of(self, compared, events):
         """Compute the absolute deviation of the height."""

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from .ellipse import correlation
+from .ellipse import (
+    RADIUS,
+    containment_radius,
+    correlation,
+    distance_in_ellipse,
+    known_width,
+    matrix_from_widths,
+)
 from .frames import ground_from_tilted, radians, shower_axis, tilted_from_ground
 from .metric import distance_metric, resolution
 from .task import Movement, Output, Task, turn_vectors
@@ -135,6 +142,15 @@ def _width_along(offset, covariance):
     return np.sqrt(np.einsum("ni,nij,nj->n", unit, covariance, unit))
 
 
+def _ellipse(predictions):
+    """Covariance of the impact point on the ground in m², shape (..., 2, 2)."""
+    return matrix_from_widths(
+        known_width(predictions["core_uncert_x"]),
+        known_width(predictions["core_uncert_y"]),
+        predictions["core_correlation"],
+    )
+
+
 class _Impact(Task):
     """The impact point: where the shower's axis meets the ground."""
 
@@ -151,6 +167,11 @@ class _Impact(Task):
     columns = {
         "core_x": ("geometry", "core_x", "m"),
         "core_y": ("geometry", "core_y", "m"),
+    }
+    uncertainties = {
+        "core_uncert_x": ("geometry", "core_uncert_x", "m"),
+        "core_uncert_y": ("geometry", "core_uncert_y", "m"),
+        "core_correlation": ("geometry", "core_correlation", ""),
     }
     compared = error = "impact"
     metrics = {
@@ -232,6 +253,21 @@ class _Impact(Task):
             predictions["core_y"] - np.asarray(events["true_core_y"]),
         )
         return np.where(np.isfinite(distance), distance, np.nan)
+
+    def uncertainty(self, predictions):
+        """Compute the radius that holds 68.27 % of the ellipse."""
+        return known_width(containment_radius(_ellipse(predictions)))
+
+    def pull(self, predictions, events):
+        """Compute the distance of the true impact point in the ellipse."""
+        offset = np.stack(
+            [
+                np.asarray(events[f"true_{name}"]) - predictions[name]
+                for name in self.columns
+            ],
+            axis=-1,
+        )
+        return distance_in_ellipse(offset, _ellipse(predictions)) / RADIUS[2]
 
     def fact(self, output, error):
         """Describe the error of the impact point."""

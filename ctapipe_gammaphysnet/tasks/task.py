@@ -99,6 +99,9 @@ class Task(ABC):
     columns : dict of str to (str, str, str)
         Columns of its predictions: kind of DL2 information, field of its container,
         unit.
+    uncertainties : dict of str to (str, str, str), default {}
+        Columns of the predicted uncertainties, like `columns`. With them it must define
+        `uncertainty` and `pull`.
     needed : bool, default False
         Whether a prediction of its kind is not valid without it.
     compared : str
@@ -106,7 +109,8 @@ class Task(ABC):
     error : str
         Name of the error by which images are ranked.
     metrics : dict of str to Metric
-        Its metrics, by the names of their columns.
+        Its metrics, by the names of their columns; with uncertainties, the first one is
+        its resolution.
     outputs : dict of str to Output
         Its outputs, by the names of their heatmaps.
     movement : Movement
@@ -120,6 +124,7 @@ class Task(ABC):
     needed = False
     other_targets = {}
     truth = {}
+    uncertainties = {}
     advice = ""
 
     def n_outputs(self, classes):
@@ -287,6 +292,41 @@ class Task(ABC):
             The input of its metrics, NaN if a prediction is not valid, shape
             (n_rows, n_events).
         """
+
+    def uncertainty(self, predictions):
+        """Compute the predicted size of the error, by which predictions are ranked.
+
+        Parameters
+        ----------
+        predictions : dict of str to numpy.ndarray
+            The `columns` and `uncertainties` in their units, shape (n_rows, n_events).
+
+        Returns
+        -------
+        numpy.ndarray
+            The size in any unit, NaN if it is not known, shape (n_rows, n_events).
+        """
+        raise NotImplementedError
+
+    def pull(self, predictions, events):
+        """Compare errors with their predicted uncertainties.
+
+        Parameters
+        ----------
+        predictions : dict of str to numpy.ndarray
+            As for `uncertainty`.
+        events : astropy.table.Table
+            The events, with the truth.
+
+        Returns
+        -------
+        numpy.ndarray
+            The error in units of that at the edge of the region which is predicted to
+            hold 68.27 %: the truth is in the region if it is not beyond ±1. With one
+            output it has the sign of the error, with two it is not negative. NaN if
+            the uncertainty is not known; shape (n_rows, n_events).
+        """
+        raise NotImplementedError
 
     def error_of(self, compared, events):
         """Compute the errors of predictions.

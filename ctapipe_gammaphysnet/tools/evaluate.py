@@ -22,7 +22,8 @@ class EvaluateGammaPhysNet(GammaPhysNetTool):
     """Evaluate γ-PhysNet and other algorithms on the same simulated events.
 
     Resolutions and bias in bins of true energy, separation of gammas and background,
-    and the dispersion over the members of a model: as tables, figures and a report.
+    coverage of predicted uncertainties, and the dispersion over the members of a model:
+    as tables, figures and a report.
     """
 
     name = "ctapipe-evaluate-gammaphysnet"

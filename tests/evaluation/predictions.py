@@ -1,5 +1,7 @@
 """Samples whose metrics are known, because they were planted."""
 
+from dataclasses import replace
+
 import numpy as np
 from astropy.table import Table
 from scipy.special import expit
@@ -56,6 +58,17 @@ def make_algorithm(name, members, ensemble=None):
         tuple(range(len(members))) if len(members) > 1 else (),
         {key: np.array([row[key] for row in rows]) for key in rows[0]},
     )
+
+
+def with_uncertainties(algorithm, seed=0):
+    """The same algorithm with uncertainties that have the size of its errors."""
+    rng = np.random.default_rng(seed)
+    shape = algorithm.predictions["energy"].shape
+    normal = rng.normal(size=(5, *shape))
+    distances = np.hypot(normal[1:3], normal[3:]) / TWO_DIMENSIONAL
+    pulls = {"energy": normal[0], "direction": distances[0], "impact": distances[1]}
+    sizes = {name: rng.uniform(1, 2, shape) for name in pulls}
+    return replace(algorithm, sizes=sizes, pulls=pulls)
 
 
 def make_sample(events, *algorithms, weights=None):

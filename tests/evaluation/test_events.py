@@ -207,7 +207,10 @@ def test_telescopes_are_combined_without_those_that_know_nothing():
         "gammaness": np.array([[0.2, 0.4, 0.9, nan]]),
     }
     intensity, event = np.array([300.0, 100.0, 50.0, 50.0]), np.array([0, 0, 1, 2])
-    array = combine_telescopes(predictions, intensity, event, 3)
+    tel_id = np.array([1, 2, 2, 1])
+    array = combine_telescopes(
+        predictions, intensity, tel_id, event, 3, "StereoMeanCombiner"
+    )
     np.testing.assert_allclose(array["energy"], [[2, 5, nan]])
     np.testing.assert_allclose(array["gammaness"], [[0.3, 0.9, nan]])
     np.testing.assert_allclose(array["core_x"], [[10, nan, nan]])

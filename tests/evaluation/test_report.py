@@ -9,7 +9,14 @@ import pytest
 from astropy.table import Table
 from ctapipe.io import read_table
 from disk import full_disk
-from predictions import make_algorithm, make_events, make_sample, make_settings, plant
+from predictions import (
+    make_algorithm,
+    make_events,
+    make_sample,
+    make_settings,
+    plant,
+    with_uncertainties,
+)
 
 from ctapipe_gammaphysnet.evaluation.metrics import metrics_in
 from ctapipe_gammaphysnet.evaluation.plots import draw_all
@@ -33,7 +40,7 @@ def sample():
     other["energy"][:] = np.nan
     return make_sample(
         events,
-        make_algorithm("γ-PhysNet", members),
+        with_uncertainties(make_algorithm("γ-PhysNet", members)),
         make_algorithm("<Hillas>", [other]),
     )
 
@@ -120,6 +127,7 @@ def test_plots_show_what_was_computed(results, tmp_path):
         *("resolution", "bias_impact", "roc", "gammaness"),
         *("separation_energy", "separation_intensity"),
         *("conditions_zenith", "conditions_offset", "conditions_noise"),
+        *("uncertainty_energy", "uncertainty_intensity", "kept"),
     }
     angular, energy = plots["resolution"].axes
     assert angular.get_ylabel() == "Angular resolution / deg"

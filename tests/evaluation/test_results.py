@@ -10,6 +10,7 @@ from predictions import (
     make_sample,
     make_settings,
     plant,
+    with_uncertainties,
 )
 from scipy.optimize import brentq
 from scipy.stats import norm
@@ -246,7 +247,7 @@ def test_columns_have_units_and_descriptions():
     events = make_events(100, 100)
     members = [plant(events, seed) for seed in range(2)]
     results = evaluate(
-        make_sample(events, make_algorithm("two", members)),
+        make_sample(events, with_uncertainties(make_algorithm("two", members))),
         make_settings(n_resamples=2),
     )
     assert results["energy"]["angular_resolution_members_std"].unit == u.deg

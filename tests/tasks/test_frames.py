@@ -3,7 +3,12 @@
 import astropy.units as u
 import numpy as np
 import pytest
-from astropy.coordinates import AltAz, SkyCoord, angular_separation
+from astropy.coordinates import (
+    AltAz,
+    SkyCoord,
+    angular_separation,
+    offset_by,
+)
 from ctapipe.coordinates import (
     GroundFrame,
     TelescopeFrame,
@@ -16,6 +21,7 @@ from ctapipe_gammaphysnet.tasks.frames import (
     ground_from_tilted,
     horizontal_from_offset,
     offset_from_horizontal,
+    offset_on_sky,
     shower_axis,
     tilted_from_ground,
 )
@@ -123,3 +129,15 @@ def test_shower_axes_are_those_of_ctapipe():
     az, alt = sphere(seed=8)
     expected = altaz_to_righthanded_cartesian(alt=alt, az=az)
     np.testing.assert_allclose(shower_axis(alt, az), expected, atol=1e-15)
+
+
+def test_offsets_on_the_sky_lead_back_to_the_direction(pairs):
+    az, alt, from_az, from_alt = pairs
+    offset = offset_on_sky(alt, az, from_alt, from_az)
+    length = np.linalg.norm(offset, axis=1)
+    separation = angular_separation(az, alt, from_az, from_alt)
+    np.testing.assert_allclose(length, separation, atol=1e-7)
+    moved = offset_by(from_az, from_alt, np.arctan2(*offset.T), length)
+    found = (angle.to_value(u.rad) for angle in moved)
+    # astropy's function rounds at the poles.
+    assert angular_separation(az, alt, *found).max() < 1e-7

@@ -21,6 +21,8 @@ from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 NAME = "core_distance"
+#: In m: of the order of the deviations of a network that is hardly trained.
+UNCERTAINTY = 5000.0
 #: What is reconstructed, so that the same is trained on and evaluated.
 SELECTION = [["signal after cleaning", "morphology_n_pixels > 0"]]
 
@@ -35,8 +37,9 @@ class CoreDistance(Task):
     validation_metrics = {
         "core distance / km": lambda out, true: resolution(np.abs(out - true))
     }
-    # The container has no field for it: this one is empty otherwise.
+    # The container has no fields for it: these are empty otherwise.
     columns = {NAME: ("geometry", "average_intensity", "")}
+    uncertainties = {f"{NAME}_uncert": ("geometry", "goodness_of_fit", "")}
     metrics = {
         "core_distance_resolution": distance_metric(NAME, "m", "Core distance", "of it")
     }
@@ -50,11 +53,20 @@ class CoreDistance(Task):
         return distance.to_value("km")[:, np.newaxis]
 
     def dl2(self, images):
-        return {"geometry": {"average_intensity": images.mean(NAME)[:, 0]}}
+        distance = images.mean(NAME)[:, 0]
+        uncertainty = np.full_like(distance, UNCERTAINTY / 1000)
+        columns = {"average_intensity": distance, "goodness_of_fit": uncertainty}
+        return {"geometry": columns}
 
     def compare(self, predictions, events):
         true = np.hypot(*(np.asarray(events[f"true_core_{i}"]) for i in "xy"))
         return np.abs(1000 * predictions[NAME] - true)
+
+    def uncertainty(self, predictions):
+        return 1000 * predictions[f"{NAME}_uncert"]
+
+    def pull(self, predictions, events):
+        return self.compare(predictions, events) / self.uncertainty(predictions)
 
     def fact(self, output, error):
         return f"core at {output.mean():.3f} km"
@@ -162,6 +174,10 @@ def test_it_is_written_and_evaluated(dl1, dl2, model, folder):
     for row in overall:
         assert row["core_distance_resolution"] == pytest.approx(expected, rel=1e-4)
         assert row["n_gammas"] == len(predicted)
+    judged = Table.read(folder / "report" / "uncertainty_overall.ecsv")
+    covered = np.mean(np.abs(predicted - true) <= UNCERTAINTY)
+    assert 0 < covered < 1
+    assert judged["core_distance_coverage"].tolist() == [covered, covered]
     report = (folder / "report" / "report.html").read_text()
     assert "Core distance / m" in report
 

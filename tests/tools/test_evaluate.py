@@ -5,19 +5,22 @@ import re
 import shutil
 from subprocess import CalledProcessError
 
+import astropy.units as u
 import numpy as np
 import pytest
 import toy_sample
+from astropy.coordinates import offset_by, position_angle
 from astropy.table import QTable, Table
 from conftest import enlarge_mirror
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.instrument import SubarrayDescription
-from ctapipe.io import read_table
+from ctapipe.io import read_table, write_table
 
 from ctapipe_gammaphysnet.evaluation import plots
 from ctapipe_gammaphysnet.evaluation.metrics import metrics_in
 from ctapipe_gammaphysnet.events.showers import describe_showers, shower_numbers
 from ctapipe_gammaphysnet.model.file import Model, write_model
+from ctapipe_gammaphysnet.tasks.metric import CONTAINMENT
 from ctapipe_gammaphysnet.tools import extras
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
@@ -47,17 +50,22 @@ def model(dl1, make_model, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def dl2(dl1, model):
-    """Images, and predictions of the model as DL2."""
+def apply_model(dl1, model, folder):
+    """Write images, and predictions of a model."""
     argv = [
         *("--input", *map(str, dl1)),
         f"--model={model}",
-        f"--output-dir={dl1[0].parent}",
-        f"--provenance-log={dl1[0].parent / 'log'}",
+        f"--output-dir={folder}",
+        f"--provenance-log={folder / 'log'}",
         *("--dl1-images", "--no-progress"),
     ]
-    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=dl1[0].parent, raises=True)
+    run_tool(ApplyGammaPhysNet(), argv=argv, cwd=folder, raises=True)
+
+
+@pytest.fixture(scope="module")
+def dl2(dl1, model):
+    """Images, and predictions of the model as DL2."""
+    apply_model(dl1, model, dl1[0].parent)
     return [path.with_name(path.name.replace("dl1", "dl2")) for path in dl1]
 
 
@@ -108,10 +116,24 @@ def assert_same_metrics(overall):
         assert one[name] == pytest.approx(other[name], rel=1e-4), name
 
 
+def assert_same_uncertainties(folder, tasks):
+    """The spread of the model's members, or of telescopes."""
+    one, other = Table.read(folder / "uncertainty_overall.ecsv")
+    for task in tasks:
+        assert one[f"{task}_known"] > 0
+        names = [
+            f"{task}_{n}" for n in ("known", "coverage", "pull_width", "best_half")
+        ]
+        for name in names:
+            assert one[name] == pytest.approx(other[name], rel=1e-4), name
+
+
 def test_a_model_says_what_its_dl2_says(both):
     overall = Table.read(both / "overall.ecsv")
     assert overall["algorithm"].tolist() == ["mine", "GammaPhysNet"]
     assert_same_metrics(overall)
+    assert_same_uncertainties(both, ["energy", "direction", "impact"])
+    assert {"kept.png", "uncertainty_energy.pdf"} <= {p.name for p in both.iterdir()}
     assert np.isfinite(overall["auc_members_std"]).tolist() == [True, False]
     members = read_table(both / "tables.h5", "/members_overall")
     assert members["seed"].tolist() == [0, 1]
@@ -130,7 +152,27 @@ def test_so_it_does_of_the_array(dl2, model, tmp_path):
     overall = Table.read(output / "overall.ecsv")
     assert overall["algorithm"].tolist() == ["toy", "again"]
     assert_same_metrics(overall)
+    assert_same_uncertainties(output, ["energy", "direction"])
     assert overall["n_gammas"][0] <= 25
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_so_it_does_of_an_array_combined_by_errors(dl1, make_model, tmp_path):
+    (telescope,) = SubarrayDescription.from_hdf(dl1[0]).telescope_types
+    model = tmp_path / "errors.safetensors"
+    write_model(model, make_model(telescope, errors=True, seed=10))
+    files = [tmp_path / path.name.replace("dl1", "dl2") for path in dl1]
+    apply_model(dl1, model, tmp_path)
+    output = evaluate(
+        files,
+        tmp_path / "array",
+        *(f"--model={model}", "--reference=GammaPhysNet", "--level=array"),
+    )
+    assert_same_metrics(Table.read(output / "overall.ecsv"))
+    assert_same_uncertainties(output, ["energy", "direction", "impact"])
+    overall = Table.read(output / "uncertainty_overall.ecsv")
+    # Single telescopes have errors, too.
+    assert (overall["impact_known"] == overall["n_gammas"]).all()
 
 
 def test_all_outputs_are_there_and_in_the_provenance(both, dl2, model):
@@ -199,6 +241,81 @@ def test_what_is_not_shown_is_in_the_log_and_in_the_report(dl2, tmp_path):
     assert reason in (tmp_path / "out.txt").read_text()
     assert reason in (output / "report.html").read_text()
     assert not (output / "resolution.png").exists()
+
+
+def plant_uncertainties(path, factor):
+    """Replace a file's valid predictions of the array by ones with known errors.
+
+    Every third event is at 1.1 times the edge of its region, in a direction of its own,
+    the others are at 0.4 of it; uncertainties are too small by a factor.
+    """
+    groups = "/dl2/event/subarray"
+    energy, geometry = (
+        read_table(path, f"{groups}/{kind}/GammaPhysNet{kind.title()}")
+        for kind in ("energy", "geometry")
+    )
+    truth = read_table(path, "/simulation/event/subarray/shower")
+    rows = {event: row for row, event in enumerate(truth["event_id"].tolist())}
+    truth = truth[[rows[event] for event in energy["event_id"].tolist()]]
+    is_valid = np.asarray(energy["GammaPhysNetEnergy_is_valid"])
+    number = np.cumsum(is_valid)
+    distance = np.where(number % 3 == 0, 1.1, 0.4)
+    true = truth["true_az"].quantity, truth["true_alt"].quantity
+    az, alt = offset_by(*true, number * u.rad, 0.3 * distance * u.deg)
+    angle = position_angle(az, alt, *true)
+    offset = 0.3 * distance[:, np.newaxis] * np.stack([np.sin(angle), np.cos(angle)], 1)
+    # Ellipses of this shape along azimuth and altitude, of the size that is needed.
+    shape = np.array([[2.0, 0.7], [0.7, 1.0]])
+    radius = np.sqrt(-2 * np.log(1 - CONTAINMENT))
+    far = np.sqrt(np.einsum("ni,ij,nj->n", offset, np.linalg.inv(shape), offset))
+    size = far / distance / radius / factor
+    planted = {
+        "energy": truth["true_energy"].quantity * 10 ** (0.1 * distance),
+        "az": az % (360 * u.deg),
+        "alt": alt,
+        "az_uncert": size * np.sqrt(2) / np.cos(alt) * u.deg,
+        "alt_uncert": size * u.deg,
+        "alt_az_correlation": np.full(len(truth), 0.7 / np.sqrt(2)),
+        "ang_distance_uncert": distance * u.deg,
+    }
+    planted["energy_uncert"] = planted["energy"] * np.sinh(0.1 / factor * np.log(10))
+    for kind, table in (("energy", energy), ("geometry", geometry)):
+        group = f"GammaPhysNet{kind.title()}"
+        names = [n for n in planted if n.startswith("energy") == (kind == "energy")]
+        for name in names:
+            table[f"{group}_{name}"] = planted[name]
+        write_table(table, path, f"{groups}/{kind}/{group}", overwrite=True)
+    return distance[is_valid]
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize("factor", [1, 2])
+def test_planted_uncertainties_of_the_array_come_back(dl2, tmp_path, factor):
+    path = shutil.copy(dl2[0], tmp_path / "gamma.dl2.h5")
+    distance = plant_uncertainties(path, factor)
+    output = evaluate(
+        [path],
+        tmp_path / "out",
+        "--reference=GammaPhysNet",
+        "--level=array",
+        f"--log-file={tmp_path / 'log.txt'}",
+        background=False,
+        min_events=1,
+    )
+    (row,) = Table.read(output / "uncertainty_overall.ecsv")
+    assert row["energy_known"] == row["direction_known"] == len(distance)
+    covered = np.mean(distance * factor <= 1)
+    width = factor * np.quantile(distance, CONTAINMENT, method="inverted_cdf")
+    assert row["energy_coverage"] == row["direction_coverage"] == covered
+    assert row["direction_pull_width"] == pytest.approx(width, rel=1e-4)
+    assert row["energy_pull_median"] == pytest.approx(factor * 0.4, rel=1e-4)
+    # Without those that are far off; a third of all.
+    kept = Table.read(output / "kept.ecsv")["angular_resolution"]
+    assert kept[5] < 0.7 * kept[9]
+    assert (kept[:6] <= kept[5]).all()
+    report = (output / "report.html").read_text()
+    assert "<h2>Predicted uncertainties</h2>" in report
+    assert "Predicted uncertainties:" in (tmp_path / "log.txt").read_text()
 
 
 def with_training(model, path, numbers):
