@@ -135,9 +135,9 @@ def run_apply(dl1, model, folder):
     blocks = []
     run_network = GammaPhysNetReconstructor.run_network
 
-    def keep(reconstructor, name, inputs):
-        blocks.append((reconstructor, name, inputs))
-        return run_network(reconstructor, name, inputs)
+    def keep(*block):
+        blocks.append(block)
+        return run_network(*block)
 
     argv = [f"--input={dl1}", f"--model={model}", f"--output={folder / 'apply.dl2.h5'}"]
     argv += ["--overwrite", "--no-progress", f"--provenance-log={folder / 'log'}"]
@@ -151,7 +151,7 @@ def run_apply(dl1, model, folder):
             run_tool(ApplyGammaPhysNet(), argv=argv, cwd=folder, raises=True)
     finally:
         GammaPhysNetReconstructor.run_network = run_network
-    n_images = sum(len(inputs) for _, _, inputs in blocks)
+    n_images = sum(len(inputs) for _, _, inputs, *_ in blocks)
     start = time.perf_counter()
     for block in blocks:
         run_network(*block)

@@ -36,9 +36,9 @@ _BLOCKS_AHEAD = _BLOCKS_AT_ONCE + 1
 _NO_SETTINGS = {"load_path", "missing_network", "device", "n_jobs", "batch_size"}
 #: Message for events without pointing.
 _NO_POINTING = (
-    "directions and impact points cannot be known without it. Attach the monitoring "
-    "data ('ctapipe-merge MONITORING --attach-monitoring --append --output FILE', "
-    "ctapipe newer than 0.28), or use a model without the tasks direction and impact"
+    "this model needs it. Attach the monitoring data ('ctapipe-merge MONITORING "
+    "--attach-monitoring --append --output FILE', ctapipe newer than 0.28), or use a "
+    "model without conditions and without the tasks direction and impact"
 )
 
 
@@ -193,8 +193,8 @@ def reconstruct_chunks(dl1, reconstructor, size, kept):
 def _start_blocks(dl1, chunk, reconstructor, executor, running):
     """Read the images of a chunk, and start the networks on them.
 
-    Return tel_ids, rows, has_pixels and the future outputs of each block. ``running``
-    has the future outputs of all blocks that may not be finished.
+    Return tel_ids, rows, pointing, has_pixels and the future outputs of each block.
+    ``running`` has the future outputs of all blocks that may not be finished.
     """
     selected, blocks = _select(dl1.path, chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
@@ -211,9 +211,10 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
                 )
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
-            inputs = np.concatenate(inputs)
-            running.append(executor.submit(reconstructor.run_network, name, inputs))
-            blocks.append((*rows, np.concatenate(has_pixels), running[-1]))
+            pointing = _pointing_of(chunk, *rows)
+            arguments = name, np.concatenate(inputs), *pointing
+            running.append(executor.submit(reconstructor.run_network, *arguments))
+            blocks.append((*rows, pointing, np.concatenate(has_pixels), running[-1]))
     return blocks
 
 
@@ -286,15 +287,19 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
         yield block
 
 
-def _fill_columns(chunk, reconstructor, block, telescopes):
-    """Fill the telescopes' columns with a network's outputs for a block."""
-    tel_ids, parts, has_pixels, outputs = block
-    pointing = (
+def _pointing_of(chunk, tel_ids, parts):
+    """Altitude and azimuth at the images of a block."""
+    return [
         np.concatenate(
             [chunk.pointing[t][angle][r] for t, r in zip(tel_ids, parts, strict=True)]
         )
         for angle in (0, 1)
-    )
+    ]
+
+
+def _fill_columns(chunk, reconstructor, block, telescopes):
+    """Fill the telescopes' columns with a network's outputs for a block."""
+    tel_ids, parts, pointing, has_pixels, outputs = block
     columns = reconstructor.columns(
         outputs.result(),
         has_pixels,

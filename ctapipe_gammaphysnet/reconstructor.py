@@ -48,7 +48,6 @@ from .model.domain import (
     processing_of,
 )
 from .model.errors import ModelFileError
-from .tasks import TASKS
 
 __all__ = ["GammaPhysNetReconstructor"]
 
@@ -197,20 +196,18 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
         self._altitudes = altitudes_of(self.subarray)
         check_source(getattr(tool_of(self), "event_source", None))
-        # The table has all counts, in this order, even those that stay 0.
-        self.quality_query.record("DL1 data", 0)
-        self.quality_query.record("network for telescope type", 0)
-        self.quality_query.record("image that the network can use", 0)
         self._watch = DomainWatch(
             self._report_outside, self.quality_query.record, self.network_of
         )
+        counts = ["DL1 data", "network for telescope type"]
+        counts += ["image that the network can use"]
         if any(map(self._is_watched, self._networks.values())):
-            self.quality_query.record(BACKGROUND_OUTSIDE, 0)
-            self.quality_query.record(BACKGROUND_NOT_COMPARED, 0)
-            self.quality_query.record(POINTING_OUTSIDE, 0)
+            counts += [BACKGROUND_OUTSIDE, BACKGROUND_NOT_COMPARED, POINTING_OUTSIDE]
         for name in ("valid {}", "valid {} of the array"):
-            for kind in self.stereo_combiners:
-                self.quality_query.record(name.format(kind), 0)
+            counts += map(name.format, self.stereo_combiners)
+        # The table has all counts, in this order, even those that stay 0.
+        for count in counts:
+            self.quality_query.record(count, 0)
 
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
@@ -335,9 +332,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             prepared.append((*images, *pointing))
         inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
         tel_ids = list(chain.from_iterable(groups.values()))
-        columns = self.columns(
-            self.run_network(name, inputs), has_pixels, tel_ids, *pointing
-        )
+        outputs = self.run_network(name, inputs, *pointing)
+        columns = self.columns(outputs, has_pixels, tel_ids, *pointing)
         for row in np.flatnonzero(has_pixels):
             fill_telescope(event, tel_ids[row], self.prefix, columns, row)
 
@@ -345,16 +341,16 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """Altitude and azimuth of telescopes at an event; warn if unknown."""
         pointing = telescope_pointing(event, tel_ids)
         if self.needs_pointing(name):
-            is_known = np.isfinite(pointing[0]) & np.isfinite(pointing[1])
-            for tel_id, known in zip(tel_ids, is_known, strict=True):
-                if not known and tel_id not in self._warned_of_pointing:
-                    self._warned_of_pointing.add(tel_id)
-                    self.log.warning(
-                        "the pointing of telescope %d is not known at %s: without it, "
-                        "directions and impact points are not valid",
-                        tel_id,
-                        name_of(event),
-                    )
+            conditions = self._networks[name].card.network.conditions
+            lost = "predictions" if conditions else "directions and impact points"
+            unknown = np.asarray(tel_ids)[~np.isfinite(pointing[0] + pointing[1])]
+            for tel_id in sorted({*unknown.tolist()} - self._warned_of_pointing):
+                self._warned_of_pointing.add(tel_id)
+                self.log.warning(
+                    "the pointing of telescope %d is not known at %s: without it, %s "
+                    "are not valid",
+                    *(tel_id, name_of(event), lost),
+                )
         return pointing
 
     def needs_pointing(self, name: str) -> bool:
@@ -368,10 +364,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         bool
-            Whether it predicts the direction or the impact point.
+            Whether it predicts the direction or the impact point, or has conditions.
         """
-        tasks = self._networks[name].card.network.tasks
-        return any(TASKS[task].needs_pointing for task in tasks)
+        return self._networks[name].card.network.needs_pointing
 
     def watch(
         self,
@@ -443,7 +438,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """
         return self._preparations[tel_id]
 
-    def run_network(self, name: str, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def run_network(
+        self, name: str, inputs: np.ndarray, *pointing: u.Quantity
+    ) -> dict[str, np.ndarray]:
         """Run a network.
 
         Parameters
@@ -453,13 +450,16 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         inputs : numpy.ndarray
             Images prepared by `preparation_of` telescopes, shape (n, 2, n_pixels),
             float32.
+        *pointing : astropy.units.Quantity
+            Altitude and azimuth of the telescope at each image, shape (n,).
 
         Returns
         -------
         dict of str to numpy.ndarray
             Output of each task, shape (n_members, n, n_outputs).
         """
-        return self._networks[name].predictor(inputs)
+        predictor = self._networks[name].predictor
+        return predictor(inputs, predictor.conditions(*pointing))
 
     def columns(
         self,

@@ -41,6 +41,10 @@ def _list_packages_once():
         yield
 
 
+#: Geomagnetic field of networks that know it: to the north, to the west and up, in µT.
+FIELD_UT = (30.0, 3.0, -20.0)
+
+
 def random_weights(network_card, seed):
     """Weights of one member: random, with outputs about as large as real ones."""
     camera = network_card.telescope.camera
@@ -75,12 +79,14 @@ def make_model():
         if isinstance(telescopes, TelescopeDescription):
             telescopes = [telescopes]
         config = {"blocks": 1, "channels": (4, 8), "hidden": 8} | network_config
+        network = NetworkConfig(**config)
         seeds = range(seed, seed + n_members)
         cards = tuple(
             NetworkCard(
                 telescope=describe_telescope(telescope),
-                network=NetworkConfig(**config),
+                network=network,
                 input=InputCard(image=image),
+                geomagnetic_field_ut=FIELD_UT if network.needs_field else None,
                 members=tuple(MemberCard(seed=member) for member in seeds),
             )
             for telescope in telescopes

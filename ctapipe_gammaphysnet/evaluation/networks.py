@@ -261,12 +261,12 @@ def _predict(reader, network, order, events):
     keys = (np.asarray(events[n]) for n in ("tel_id", "row", "obs_id", "event_id"))
     images = read_images(reader, *keys)
     inputs, has_pixels, background = prepare.with_background(*images)
+    pointing = [events[f"pointing_{angle}"].quantity for angle in ("alt", "az")]
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
-        predictor(inputs),
-        events["pointing_alt"].quantity,
-        events["pointing_az"].quantity,
+        predictor(inputs, predictor.conditions(*pointing)),
+        *pointing,
         positions[index],
         altitudes_of(reader.subarray)[index],
         network.card.targets,

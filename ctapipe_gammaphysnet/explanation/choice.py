@@ -53,8 +53,8 @@ def list_images(batches, explainers, rank_by, progress):
 def _errors(batch, explainer, rank_by):
     if (batch.events["label"] < 0).all():
         return np.full(len(batch), np.nan)
-    inputs, _ = explainer.prepare(*batch.arrays)
-    errors = errors_of(batch, explainer.predictor(inputs))
+    predictions = explainer.predictor(*explainer.inputs_of(batch))
+    errors = errors_of(batch, predictions)
     return errors[rank_by][0] if rank_by in errors else np.full(len(batch), np.nan)
 
 

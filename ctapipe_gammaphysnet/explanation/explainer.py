@@ -113,16 +113,35 @@ class Explainer:
         Maps
             Predictions, heatmaps and attention maps of all members.
         """
-        inputs, _ = self.prepare(*batch.arrays)
-        return self(inputs)
+        return self(*self.inputs_of(batch))
 
-    def __call__(self, inputs):
+    def inputs_of(self, batch):
+        """Prepare the images of a batch.
+
+        Parameters
+        ----------
+        batch : Batch
+            The images.
+
+        Returns
+        -------
+        inputs, conditions : numpy.ndarray
+            What the predictor needs.
+        """
+        inputs, _ = self.prepare(*batch.arrays)
+        pointing = batch.events["pointing_alt"], batch.events["pointing_az"]
+        return inputs, self.predictor.conditions(*pointing)
+
+    def __call__(self, inputs, conditions=None):
         """Explain images that the predictor has prepared, as in `explain`."""
         images = torch.from_numpy(inputs).to(self.predictor.device)
-        members = [self._explain(network, images) for network in self.predictor.members]
+        members = [
+            self._explain(network, images, conditions)
+            for network in self.predictor.members
+        ]
         return Maps(*map(_stack, zip(*members, strict=True)))
 
-    def _explain(self, network, images):
+    def _explain(self, network, images, conditions):
         """Predictions, heatmaps and attention maps of one member."""
         entering = []
         handle = last_block(network).register_forward_pre_hook(
@@ -138,7 +157,7 @@ class Explainer:
         finally:
             handle.remove()
         with self.predictor.arithmetic:
-            heatmaps = grad_cam(network, entering[0], self.outputs)
+            heatmaps = grad_cam(network, entering[0], self.outputs, conditions)
         named = zip(self.outputs, heatmaps @ self._to_pixels[-1], strict=True)
         attention = {
             f"stage_{number}": values @ self._to_pixels[number - 1]
@@ -147,7 +166,7 @@ class Explainer:
         if attention:
             attention[PRODUCT] = torch.stack(list(attention.values())).prod(dim=0)
         return (
-            self.predictor.finish(network, features),
+            self.predictor.finish(network, features, conditions),
             {name: values.cpu().numpy() for name, values in named},
             {name: values.cpu().numpy() for name, values in attention.items()},
         )

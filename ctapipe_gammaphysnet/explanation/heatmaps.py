@@ -74,12 +74,13 @@ def last_block(network):
 class _End(nn.Module):
     """A network from its last residual block on: all that the gradients need."""
 
-    def __init__(self, network, names):
+    def __init__(self, network, names, conditions):
         super().__init__()
         self.block = last_block(network)
         stage = list(network.backbone.stages[-1])
         self.attention = nn.Sequential(*stage[stage.index(self.block) + 1 :])
         self._predict = network.predict
+        self._conditions = conditions
         self._outputs = [all_outputs()[name] for name in names]
 
     @property
@@ -88,11 +89,12 @@ class _End(nn.Module):
 
     def forward(self, x):
         """Outputs, shape (batch, n_outputs), of features before the last block."""
-        outputs = self._predict(torch.relu(self.attention(self.block(x))))
+        features = torch.relu(self.attention(self.block(x)))
+        outputs = self._predict(features, self._conditions)
         return torch.stack([outputs[o.task][:, o.column] for o in self._outputs], dim=1)
 
 
-def grad_cam(network, features, names):
+def grad_cam(network, features, names, conditions=None):
     """Make heatmaps of a network's outputs.
 
     Parameters
@@ -103,6 +105,8 @@ def grad_cam(network, features, names):
         Input of its `last_block`, shape (batch, channels, positions).
     names : list of str
         Names of the outputs, as in `all_outputs`.
+    conditions : numpy.ndarray, optional
+        The network's conditions, as for the predictor, shape (batch, n_conditions).
 
     Returns
     -------
@@ -110,7 +114,9 @@ def grad_cam(network, features, names):
         Heatmaps at the positions of the last convolution, not negative, in the units
         of the outputs, shape (n_outputs, batch, positions).
     """
-    end = _End(network, names)
+    if conditions is not None:
+        conditions = torch.from_numpy(conditions).to(features.device)
+    end = _End(network, names, conditions)
     engine = LayerGradCam(end, end.last_convolution)
     with torch.enable_grad():
         maps = [

@@ -8,6 +8,7 @@ from ctapipe.core import ToolConfigurationError
 
 from ..evaluation.networks import check_showers
 from ..events.quality import TrainingQualityQuery
+from ..events.telescope_events import check_pointing
 from ..tasks import TASKS
 from .choice import (
     choose,
@@ -116,7 +117,7 @@ class Selection:
     def _read(self, size, wanted=None, query=None):
         query = query or TrainingQualityQuery(parent=self._parent)
         for number, path in enumerate(self.paths):
-            yield from read_batches(
+            for batch in read_batches(
                 path,
                 self._types,
                 query,
@@ -126,7 +127,15 @@ class Selection:
                 number,
                 self._truth(),
                 self._atmosphere,
-            )
+            ):
+                if self._has_conditions(batch.type):
+                    check_pointing(path, batch.events)
+                yield batch
+
+    def _has_conditions(self, telescope_type):
+        """Whether a model predicts nothing without the pointing."""
+        explainers = (of_model[telescope_type] for of_model in self.explainers.values())
+        return any(explainer.card.network.conditions for explainer in explainers)
 
     def _truth(self):
         """Columns of truth that the models' tasks need, and not all files have."""

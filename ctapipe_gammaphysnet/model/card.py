@@ -24,7 +24,14 @@ from ..network.config import NetworkConfig
 from ..tasks import TASKS
 from ..terminal import without_commands
 from .calibration_card import CalibrationCard
-from .card_fields import Card, FreeForm, PerPixel, PositiveFloat, Text
+from .card_fields import (
+    Card,
+    FreeForm,
+    GeomagneticField,
+    PerPixel,
+    PositiveFloat,
+    Text,
+)
 from .input_card import DomainCard, InputCard
 from .parent_card import ParentCard
 from .strict_json import StrictJsonError, check_size, strict_json
@@ -167,6 +174,11 @@ class NetworkCard(Card):
     telescope: TelescopeCard = Field(description="Telescope type it was trained for.")
     network: NetworkConfig = Field(description="Architecture of the network.")
     input: InputCard = Field(InputCard(), description="Input of the network.")
+    geomagnetic_field_ut: GeomagneticField | None = Field(
+        None,
+        description="Geomagnetic field of the training's showers to the north, to the "
+        "west and up, µT; null unless it is one of the network's conditions.",
+    )
     domain: DomainCard | None = Field(
         None,
         description="Conditions that the training saw; null if they were not recorded.",
@@ -203,6 +215,15 @@ class NetworkCard(Card):
         if unknown := targets.keys() - meanings:
             raise ValueError(f"targets.{min(unknown)}: the network has no such task")
         return targets
+
+    @model_validator(mode="after")
+    def _field_if_needed(self):
+        if self.network.needs_field != (self.geomagnetic_field_ut is not None):
+            raise ValueError(
+                "geomagnetic_field_ut must be given if, and only if, the field is one "
+                "of the network's conditions"
+            )
+        return self
 
     @field_validator("members")
     @classmethod

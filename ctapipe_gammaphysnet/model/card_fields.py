@@ -12,7 +12,14 @@ from pydantic import (
     JsonValue,
 )
 
-__all__ = ["Card", "FreeForm", "PerPixel", "PositiveFloat", "Text"]
+__all__ = [
+    "Card",
+    "FreeForm",
+    "GeomagneticField",
+    "PerPixel",
+    "PositiveFloat",
+    "Text",
+]
 
 
 def _finite(value):
@@ -26,6 +33,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 # FailFast: listing the errors of each pixel takes more memory than the pixels. None of
 # these has a minimum length, which would report a second error after any first one.
 PerPixel = Annotated[tuple[float, ...], Field(max_length=50_000), FailFast()]
+# In µT: it is weaker than 70 µT anywhere on Earth.
+_Component = Annotated[float, Field(ge=-100, le=100)]
+GeomagneticField = tuple[_Component, _Component, _Component]
 FreeForm = Annotated[dict[str, JsonValue], AfterValidator(_finite)]
 
 

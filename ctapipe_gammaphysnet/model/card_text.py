@@ -88,6 +88,7 @@ def _summary(network):
             "geometry": camera.geometry_sha256[:12],
         },
         "architecture": network.network.model_dump(mode="json"),
+        **_field(network.geomagnetic_field_ut),
         "input": network.input.model_dump(),
         "targets": network.targets,
         "domain": _domain(network.domain),
@@ -112,6 +113,12 @@ def _calibration(calibration):
         slope, offset = calibration.log_odds
         found["log odds of gammaness"] = f"times {slope:.3g}, plus {offset:.3g}"
     return {"calibration": found} if found else {}
+
+
+def _field(field_ut):
+    if field_ut is None:
+        return {}
+    return {"geomagnetic field / µT (north, west, up)": list(field_ut)}
 
 
 def _domain(domain):

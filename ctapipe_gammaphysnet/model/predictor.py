@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import astropy.units as u
 import numpy as np
 import torch
 from ctapipe.core import ToolConfigurationError
@@ -18,6 +19,8 @@ from ..network.inference import InferenceBackbone
 from ..network.lattice import CameraLattice
 from ..numba_cache import CompilationError, require_compilation
 from ..tasks import TASKS
+from ..tasks.conditions import as_columns, conditions_of
+from ..tasks.frames import radians
 from .card import NetworkCard
 from .errors import ModelError
 
@@ -212,6 +215,8 @@ class Predictor:
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
         self.prepare = InputPreparation(card.input, lattice)
         self._n_pixels = len(lattice)
+        self._conditions = card.network.conditions
+        self._field_ut = card.geomagnetic_field_ut
         self.members = [
             self._load_member(card, lattice, member, engine) for member in weights
         ]
@@ -251,13 +256,40 @@ class Predictor:
             return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         return contextlib.nullcontext()
 
-    def __call__(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def conditions(
+        self, pointing_alt: u.Quantity, pointing_az: u.Quantity
+    ) -> np.ndarray:
+        """Compute the conditions of images, with the geomagnetic field of the training.
+
+        Parameters
+        ----------
+        pointing_alt, pointing_az : astropy.units.Quantity
+            Pointing of the telescope at each image, shape (n,); NaN if not known.
+
+        Returns
+        -------
+        numpy.ndarray
+            The network's conditions, shape (n, n_conditions), float32; NaN without
+            pointing. Without conditions, shape (n, 0).
+        """
+        found = {}
+        if self._conditions:
+            angles = radians(pointing_alt), radians(pointing_az)
+            found = conditions_of(self._conditions, *angles, self._field_ut)
+        return as_columns(found, len(pointing_alt))
+
+    def __call__(
+        self, inputs: np.ndarray, conditions: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Predict with all members.
 
         Parameters
         ----------
         inputs : numpy.ndarray
             Images prepared by `prepare`, shape (n, 2, n_pixels), float32.
+        conditions : numpy.ndarray, optional
+            What `conditions` returns for them, shape (n, n_conditions), float32. Needed
+            if the network has any.
 
         Returns
         -------
@@ -269,17 +301,21 @@ class Predictor:
         Raises
         ------
         ValueError
-            If the images have another shape or dtype.
+            If images or conditions have another shape or dtype, or conditions that
+            the network needs are missing.
         """
         inputs = np.ascontiguousarray(inputs)
         check_array("inputs", inputs, (None, 2, self._n_pixels), np.float32)
+        starts = range(self.batch_size, len(inputs), self.batch_size)
         outputs = [
             [
-                self._predict_member(*member, batch)
+                self._predict_member(*member, *batch)
                 for member in zip(self.members, self._features, strict=True)
             ]
-            for batch in np.array_split(
-                inputs, range(self.batch_size, len(inputs), self.batch_size)
+            for batch in zip(
+                np.array_split(inputs, starts),
+                np.array_split(self._checked(conditions, len(inputs)), starts),
+                strict=True,
             )
         ]
         return {
@@ -290,12 +326,28 @@ class Predictor:
             for task in outputs[0][0]
         }
 
-    def _predict_member(self, network, features, batch):
+    def _checked(self, conditions, n):
+        """Check the conditions of n images."""
+        n_columns = self.members[0].n_conditions
+        if conditions is None:
+            if n_columns > 0:
+                raise ValueError(
+                    f"this network needs the conditions {', '.join(self._conditions)}"
+                )
+            conditions = as_columns({}, n)
+        conditions = np.ascontiguousarray(conditions)
+        check_array("conditions", conditions, (n, n_columns), np.float32)
+        return conditions
+
+    def _predict_member(self, network, features, batch, conditions):
         with torch.inference_mode():
-            return self.finish(network, features(torch.from_numpy(batch)))
+            return self.finish(network, features(torch.from_numpy(batch)), conditions)
 
     def finish(
-        self, network: GammaPhysNet, features: torch.Tensor
+        self,
+        network: GammaPhysNet,
+        features: torch.Tensor,
+        conditions: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Compute a member's predictions from its feature maps.
 
@@ -305,14 +357,18 @@ class Predictor:
             The member.
         features : torch.Tensor
             Its feature maps, shape (n, channels, positions).
+        conditions : numpy.ndarray, optional
+            As in a call with all members.
 
         Returns
         -------
         dict of str to numpy.ndarray
             Predictions of each task for this member, as in a call with all members.
         """
+        if conditions is not None:
+            conditions = torch.from_numpy(conditions).to(features.device)
         with torch.no_grad(), _few_threads(len(features)):
-            outputs = network.predict(features.float())
+            outputs = network.predict(features.float(), conditions)
             arrays = {t: output.double().cpu().numpy() for t, output in outputs.items()}
         calibration = self._calibrations[network]
         return {

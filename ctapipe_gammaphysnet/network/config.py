@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from ..tasks import TASKS, default_tasks
+from ..tasks.conditions import CONDITIONS
 
 __all__ = ["NetworkConfig", "Task"]
 
@@ -24,8 +25,18 @@ def _known(name):
     return name
 
 
+def _known_condition(name):
+    if name not in CONDITIONS:
+        raise ValueError(
+            f"was made with a condition that this version does not know: {name}"
+        )
+    return name
+
+
 #: What a γ-PhysNet can predict: one of the `TASKS`.
 Task = Annotated[str, AfterValidator(_known)]
+#: What its heads can know beside the image: one of the `CONDITIONS`.
+_Condition = Annotated[str, AfterValidator(_known_condition)]
 
 # The upper limits keep a hand-made file from asking for a network of any size, and
 # FailFast from taking memory for a complaint about each of many wrong values.
@@ -77,16 +88,31 @@ class NetworkConfig(BaseModel):
         max_length=16,
         description="particle classes in the order of the outputs, gamma first",
     )
+    conditions: Annotated[tuple[_Condition, ...], FailFast()] = Field(
+        (), description="what the heads know beside the image, in the order of inputs"
+    )
 
     @model_validator(mode="after")
     def _check_names(self):
-        for name in ("tasks", "classes"):
+        for name in ("tasks", "classes", "conditions"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} must differ from each other, got {values}")
         if self.classes[0] != "gamma":
             raise ValueError(f"the first class must be gamma, got {self.classes}")
         return self
+
+    @property
+    def needs_pointing(self):
+        """Whether nothing, or not all, can be predicted without the pointing."""
+        return bool(self.conditions) or any(
+            TASKS[task].needs_pointing for task in self.tasks
+        )
+
+    @property
+    def needs_field(self):
+        """Whether the geomagnetic field must be known."""
+        return any(CONDITIONS[name].needs_field for name in self.conditions)
 
     @property
     def n_tensors(self):

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from ..tasks import TASKS
+from ..tasks.conditions import count_columns
 from .config import NetworkConfig
 from .lattice import CameraLattice
 from .resnet import ResNet
@@ -19,6 +20,7 @@ class GammaPhysNet(nn.Module):
     The local one keeps the position of each feature, and with it the shape, position
     and orientation of the shower: for the type, and through a hidden layer for the
     geometry, which is the direction and the impact point. A task says which is its.
+    With conditions, such as the zenith angle, they are further inputs of each path.
 
     Beyond the paper, with ``errors``, a second head for each regression predicts the
     scale of its error from the same input.
@@ -26,7 +28,7 @@ class GammaPhysNet(nn.Module):
     Parameters
     ----------
     config : NetworkConfig
-        Depth, widths, attention, tasks and classes.
+        Depth, widths, attention, tasks, classes and conditions.
     lattice : CameraLattice
         Where the camera's pixels lie, with the camera's order of pixels.
     engine : {"lattice", "indexed"}
@@ -41,6 +43,7 @@ class GammaPhysNet(nn.Module):
         self.register_buffer("order", order, persistent=False)
         self.backbone = ResNet(config, lattice, engine)
 
+        self.n_conditions = count_columns(config.conditions)
         channels, hidden = self.backbone.out_channels, config.hidden
         local_features = channels * len(self.backbone.lattice)
         self.heads, self.scales = nn.ModuleDict(), nn.ModuleDict()
@@ -49,23 +52,39 @@ class GammaPhysNet(nn.Module):
         def head(path, n_outputs):
             if path == "global":
                 return nn.Sequential(
-                    nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, n_outputs)
+                    self._first(channels, hidden),
+                    nn.ReLU(),
+                    nn.Linear(hidden, n_outputs),
                 )
-            return nn.Linear(
-                hidden if path == "geometry" else local_features, n_outputs
-            )
+            if path == "geometry":
+                return nn.Linear(hidden, n_outputs)
+            return self._first(local_features, n_outputs)
 
         tasks = _in_order(config.tasks)
         for task in tasks:
             if task.path == "geometry":
                 self.geometry = self.geometry or nn.Sequential(
-                    nn.Linear(local_features, hidden), nn.ReLU()
+                    self._first(local_features, hidden), nn.ReLU()
                 )
             self.heads[task.name] = head(task.path, task.n_outputs(config.classes))
         # Last, so that all other weights are those of a network without errors.
         for task in tasks:
             if config.errors and task.n_scales:
                 self.scales[task.name] = _starting_at_0(head(task.path, task.n_scales))
+
+    def _first(self, n_features, n_outputs):
+        """First layer of a path: of features, and of the conditions after them.
+
+        Weights of the conditions start at 0, and are not drawn: from the same seed, the
+        network starts as the one without conditions.
+        """
+        layer = nn.Linear(n_features, n_outputs)
+        if self.n_conditions > 0:
+            weight = layer.weight.detach()
+            added = weight.new_zeros(n_outputs, self.n_conditions)
+            layer.weight = nn.Parameter(torch.cat([weight, added], dim=1))
+            layer.in_features += self.n_conditions
+        return layer
 
     @property
     def stem_neighbors(self) -> torch.Tensor:
@@ -100,13 +119,17 @@ class GammaPhysNet(nn.Module):
             )
         return self.backbone(images[..., self.order])
 
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(
+        self, images: torch.Tensor, conditions: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Predict all tasks.
 
         Parameters
         ----------
         images : torch.Tensor
             As for `features`.
+        conditions : torch.Tensor, optional
+            As for `predict`.
 
         Returns
         -------
@@ -115,23 +138,36 @@ class GammaPhysNet(nn.Module):
             others what their ``to_target`` makes (`ctapipe_gammaphysnet.tasks`). With
             errors, these are followed by the ``n_scales`` numbers of `tasks.scale`.
         """
-        return self.predict(self.features(images))
+        return self.predict(self.features(images), conditions)
 
-    def predict(self, features: torch.Tensor) -> dict[str, torch.Tensor]:
+    def predict(
+        self, features: torch.Tensor, conditions: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Predict all tasks from the feature maps.
 
         Parameters
         ----------
         features : torch.Tensor
             Shape (batch, channels, positions), as `features` gives them.
+        conditions : torch.Tensor, optional
+            The network's conditions, as `tasks.conditions.as_columns` makes them, shape
+            (batch, n_conditions). Needed if it has any.
 
         Returns
         -------
         dict of str to torch.Tensor
             As `forward` does.
+
+        Raises
+        ------
+        ValueError
+            If the network has conditions that are not given, or of another shape.
         """
+        self._check_conditions(features, conditions)
         mean = features.mean(dim=2)
         flat = features.flatten(1)
+        if self.n_conditions > 0:
+            mean, flat = (torch.cat([x, conditions], dim=1) for x in (mean, flat))
         geometry = None if self.geometry is None else self.geometry(flat)
         inputs = {"global": mean, "geometry": geometry, "local": flat}
         outputs = {}
@@ -142,6 +178,14 @@ class GammaPhysNet(nn.Module):
                 parts = [outputs[task], self.scales[task](of_path)]
                 outputs[task] = torch.cat(parts, dim=1)
         return outputs
+
+    def _check_conditions(self, features, conditions):
+        if conditions is None and self.n_conditions == 0:
+            return
+        expected = (len(features), self.n_conditions)
+        if conditions is None or conditions.shape != expected:
+            got = "none" if conditions is None else tuple(conditions.shape)
+            raise ValueError(f"conditions must have the shape {expected}, got {got}")
 
 
 def _starting_at_0(head):

@@ -6,6 +6,7 @@ astropy's frames take milliseconds for a single event. Angles are in rad, length
 import numpy as np
 
 __all__ = [
+    "field_across",
     "ground_from_tilted",
     "horizontal_from_offset",
     "offset_from_horizontal",
@@ -198,3 +199,28 @@ def ground_from_tilted(tilted, pointing_alt, pointing_az):
     along = x / np.sin(pointing_alt)
     cos, sin = np.cos(pointing_az), np.sin(pointing_az)
     return np.column_stack([cos * along + sin * y, cos * y - sin * along])
+
+
+def field_across(field, pointing_alt, pointing_az):
+    """Project a vector of the GroundFrame onto the plane across the pointing.
+
+    Parameters
+    ----------
+    field : sequence of float
+        Components to the north, to the west and up, shape (3,).
+    pointing_alt, pointing_az : numpy.ndarray
+        Pointing of the telescope, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Components along fov_lon and fov_lat of the TelescopeFrame at its centre, shape
+        (n, 2).
+    """
+    north, west, up = field
+    cos, sin = np.cos(pointing_az), np.sin(pointing_az)
+    along = cos * north - sin * west
+    lon = -sin * north - cos * west
+    return np.column_stack(
+        [lon, np.cos(pointing_alt) * up - np.sin(pointing_alt) * along]
+    )

@@ -11,11 +11,12 @@ from ..files.inputs import find_inputs, with_labels
 from ..files.output import check_file as check_output_file
 from ..files.paths import FilePath, Names
 from ..tasks import TASKS, default_tasks
+from ..tasks.conditions import CONDITIONS
 from ..training.architecture import choose_network
 from ..training.augmentation import Augmentation
 from ..training.outputs import Outputs
 from ..training.recipe import InputTransformation, Recipe
-from ..training.sample import read_telescopes
+from ..training.sample import common_field, read_telescopes
 from . import options
 from .base import GammaPhysNetTool
 from .ending import end_by_signal
@@ -139,6 +140,18 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         ),
     ).tag(config=True)
 
+    conditions = traits.List(
+        traits.CaselessStrEnum(CONDITIONS),
+        help=(
+            "What the network knows beside the image, for samples with a range of"
+            " pointings: ``zenith``, the pointing's cosine of the zenith angle, and"
+            " ``geomagnetic_field``, the field's components across the pointing. The"
+            " files must say the field of their simulation, the same in all; the model"
+            " keeps it, and applies it to data, which do not. Events whose pointing is"
+            " not known then have no predictions at all."
+        ),
+    ).tag(config=True)
+
     validation_fraction = FiniteFloat(
         0.1, min=0, max=0.9, help="Share of the simulated showers kept for validation."
     ).tag(config=True)
@@ -213,8 +226,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         **options.aliases(
             "TrainGammaPhysNet",
             *("signal", "background", "telescope-types", "seeds", "blocks", "channels"),
-            *("hidden", "tasks", "atmosphere", "device", "devices", "nodes"),
-            *("precision", "n-jobs", "init-from"),
+            *("hidden", "tasks", "conditions", "atmosphere", "device", "devices"),
+            *("nodes", "precision", "n-jobs", "init-from"),
         ),
         **options.aliases("Recipe", "epochs", "batch-size"),
     }
@@ -267,6 +280,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             attention_ratio=self.attention_ratio,
             tasks=tuple(self.tasks),
             errors=self.errors,
+            conditions=tuple(self.conditions),
         )
         # Imported here: help and errors must not wait for Lightning.
         from ..model.predictor import set_threads
@@ -277,6 +291,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         self.is_first_process = check_environment(self.hardware) == 0
         set_threads(self.n_jobs)
         self.telescopes = read_telescopes(self.paths, self.telescope_types)
+        needs_field = self.network.needs_field
+        self.geomagnetic_field_ut = common_field(self.paths) if needs_field else None
         self.outputs = Outputs(
             self.output_path,
             [(name, seed) for name in self.telescopes for seed in self.seeds],
@@ -350,6 +366,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
                 "image_cleaners": self.image_cleaners,
             },
             self.parent_model,
+            self.geomagnetic_field_ut,
         )
         self.training = TrainingRun(plan, self.outputs, self.note, self)
         progress = self.log.info if self.shows_progress else None

@@ -20,6 +20,7 @@ from ..events.background import measure_background
 from ..events.preparation import present_pixels
 from ..model.telescope import POSITION_TOLERANCE
 from ..tasks import TASKS
+from ..tasks.conditions import CONDITIONS
 from ..tasks.task import turn_matrix
 
 __all__ = [
@@ -117,7 +118,8 @@ class Augmentation(Component):
             "Turn each image, with direction and impact point, about the camera's"
             " centre by a random multiple of 60° that maps the pixels onto each other."
             " This is an approximation: the geomagnetic field and the zenith angle"
-            " distinguish directions, more so the larger they are. Each telescope's"
+            " distinguish directions, more so the larger they are. As a condition, the"
+            " field is turned, too. Each telescope's"
             " image is turned independently, which does not suit stereo training."
         ),
     ).tag(config=True)
@@ -140,7 +142,7 @@ class Augmentation(Component):
         image, peak_time, mask : numpy.ndarray
             As in `add_night_sky`.
         targets : dict of str to numpy.ndarray
-            What the network learns, as in `turn_targets`.
+            What the network learns, and its conditions, as in `turn_targets`.
         rng : numpy.random.Generator
             Source of randomness.
 
@@ -402,14 +404,14 @@ def turn_images(values, pixels):
 
 
 def turn_targets(targets, turns):
-    """Turn what the network learns along with the images.
+    """Turn what the network learns, and its conditions, along with the images.
 
     The turn is about the pointing. See the tasks for its approximations.
 
     Parameters
     ----------
     targets : dict of str to numpy.ndarray
-        Targets by the names of their tasks, shape (n, n_outputs).
+        Targets by the names of their tasks, and conditions by theirs, shape (n, any).
     turns : numpy.ndarray
         Turns in units of 60°, from `find_turns`, shape (n,).
 
@@ -419,4 +421,5 @@ def turn_targets(targets, turns):
         The targets; the same arrays if turns do not change them.
     """
     angle = turns * np.pi / 3
-    return {name: TASKS[name].turn(target, angle) for name, target in targets.items()}
+    known = TASKS | CONDITIONS
+    return {name: known[name].turn(target, angle) for name, target in targets.items()}

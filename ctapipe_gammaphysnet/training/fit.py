@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import dataclass, field
+from functools import partial
 
 import lightning
 import numpy as np
@@ -15,6 +16,7 @@ from ..events.preparation import InputPreparation, present_pixels
 from ..model.card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
 from ..network.lattice import CameraLattice
+from ..tasks.conditions import as_columns, conditions_of
 from .augmentation import Augmentation
 from .checkpoint import (
     Interrupted,
@@ -173,19 +175,20 @@ def _make_streams(data, recipe, seed, rank, n_processes):
         _check_pixels(data.paths, data.training, images)
         # Each process has its own random numbers.
         rng = np.random.default_rng([seed, step, rank])
-        targets = _targets(data.training, images.row)
+        targets = _targets(data.card, data.training, images.row)
         *arrays, targets = data.augmentation(*images[1:], targets, rng)
         weight = _energy_weights(
             data.training, images.row, recipe.energy_weight_slope, means
         )
-        return _to_tensors(prepare(*arrays)[0], targets, weight, images.row)
+        return to_tensors(prepare(*arrays)[0], targets, weight, images.row)
 
     def validation_batch(images):
         _check_pixels(data.paths, data.validation, images)
-        targets = _targets(data.validation, images.row)
+        targets = _targets(data.card, data.validation, images.row)
         weight = np.ones(len(images.row), np.float32)
-        return _to_tensors(prepare(*images[1:])[0], targets, weight, images.row)
+        return to_tensors(prepare(*images[1:])[0], targets, weight, images.row)
 
+    to_tensors = partial(_to_tensors, data.card.network.conditions)
     means = _mean_weights(data.training, recipe.energy_weight_slope)
     training = TrainingStream(
         data.paths,
@@ -224,9 +227,14 @@ def _check_pixels(paths, index, images):
         )
 
 
-def _targets(index, rows):
+def _targets(card, index, rows):
+    """What the network learns, and its conditions, by their names."""
     targets = {task: values[rows] for task, values in index.targets.items()}
-    return targets | {"class": index.label[rows]}
+    alt, az = np.deg2rad(index.pointing[rows].T.astype(float))
+    conditions = conditions_of(
+        card.network.conditions, alt, az, card.geomagnetic_field_ut
+    )
+    return targets | {"class": index.label[rows]} | conditions
 
 
 def _mean_weights(index, slope):
@@ -241,8 +249,11 @@ def _energy_weights(index, rows, slope, means):
     return (power / mean).astype(np.float32)
 
 
-def _to_tensors(inputs, targets, weight, rows):
-    arrays = {"inputs": inputs, "weight": weight, "row": rows, **targets}
+def _to_tensors(names, inputs, targets, weight, rows):
+    """Batch of tensors; the targets with these names are joined to the conditions."""
+    conditions = as_columns({name: targets[name] for name in names}, len(rows))
+    arrays = {"inputs": inputs, "weight": weight, "row": rows, "conditions": conditions}
+    arrays |= {name: values for name, values in targets.items() if name not in names}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

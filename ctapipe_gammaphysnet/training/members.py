@@ -9,7 +9,8 @@ __all__ = ["add_members", "check_same_training"]
 
 #: Parts of a network's card that are the same for all its members.
 _COMPARED = (
-    *("telescope", "network", "input", "domain", "parent", "targets", "training"),
+    *("telescope", "network", "geomagnetic_field_ut", "input", "domain", "parent"),
+    *("targets", "training"),
 )
 #: Number of differences that a message lists, and of characters for each.
 _LISTED, _CHARACTERS = 3, 200

@@ -161,7 +161,8 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch, batch_index):
         """Total loss of a batch."""
-        losses = task_losses(self.network(batch["inputs"]), batch)
+        outputs = self.network(batch["inputs"], batch["conditions"])
+        losses = task_losses(outputs, batch)
         total = self.balance(losses)
         if not torch.isfinite(total):
             raise NotFiniteError(
@@ -176,7 +177,7 @@ class TrainingModule(lightning.LightningModule):
 
     def validation_step(self, batch, batch_index):
         """Collect outputs and targets of a batch."""
-        outputs = self.network(batch["inputs"])
+        outputs = self.network(batch["inputs"], batch["conditions"])
         self._validation.append(
             (
                 {task: output.float().cpu() for task, output in outputs.items()},

@@ -46,6 +46,8 @@ class Plan:
         ``image_extractors`` and ``image_cleaners`` that made the images of the files.
     parent : Parent or None
         The model with whose weights the training begins; None for random ones.
+    geomagnetic_field_ut : tuple of float or None
+        The showers' field, as in `NetworkCard`; None unless the networks know it.
     """
 
     files: dict
@@ -58,6 +60,7 @@ class Plan:
     atmosphere: object = None
     processing: dict = field(default_factory=dict)
     parent: object = None
+    geomagnetic_field_ut: tuple | None = None
 
     @property
     def labelled(self):
@@ -116,6 +119,7 @@ def prepare(plan, name, parent):
         telescope=describe_telescope(plan.telescopes[name]),
         network=plan.network,
         input=card_of_input,
+        geomagnetic_field_ut=plan.geomagnetic_field_ut,
         domain=measure_domain(
             paths, training, preparation, augmentation, **plan.processing
         ),

@@ -3,7 +3,9 @@
 import numpy as np
 from ctapipe.core import Provenance, ToolConfigurationError
 
+from ..events.opening import open_events
 from ..events.showers import is_for_validation
+from ..events.site import read_fields
 from ..model.telescope import check_alike
 from .index import EventIndex, TrainingDataError, check_file, read_index
 
@@ -11,10 +13,14 @@ __all__ = [
     "check_batch_size",
     "check_training",
     "check_validation",
+    "common_field",
     "common_telescopes",
     "read_telescopes",
     "split_images",
 ]
+
+#: Productions for one site describe its field as that of different years.
+_FIELD_TOLERANCE_UT = 0.5
 
 
 def read_telescopes(paths, names):
@@ -39,6 +45,54 @@ def read_telescopes(paths, names):
             path, role="DL1 images for training", add_meta=False
         )
     return common_telescopes(arrays, names)
+
+
+def common_field(paths):
+    """Find the geomagnetic field of the showers, which must be that of one site.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        The files.
+
+    Returns
+    -------
+    tuple of float
+        Components to the north, to the west and up in µT, of the first run.
+
+    Raises
+    ------
+    TrainingDataError
+        If a file does not say it, or it differs by more than 0.5 µT between runs; the
+        message names the files.
+    DL1FileError
+        If a file cannot be read.
+    """
+    known = []
+    for path in paths:
+        with open_events(path, "EQUIVALENT", needed=()) as reader:
+            fields = read_fields(reader)
+        if fields is None:
+            raise TrainingDataError(
+                f"{path} does not say the geomagnetic field of its showers: leave the "
+                "condition geomagnetic_field out (TrainGammaPhysNet.conditions)"
+            )
+        known += [(path, field) for field in fields]
+    first, field = known[0]
+    for path, other in known[1:]:
+        if np.abs(other - field).max() > _FIELD_TOLERANCE_UT:
+            raise TrainingDataError(
+                f"the showers of {first} and {path} are in different geomagnetic "
+                f"fields: {_describe_field(field)}, and {_describe_field(other)}. "
+                "Train on files of one site, or leave the condition geomagnetic_field "
+                "out (TrainGammaPhysNet.conditions)"
+            )
+    return tuple(field.tolist())
+
+
+def _describe_field(field_ut):
+    north, west, up = field_ut
+    return f"{north:.1f} µT to the north, {west:.1f} to the west, {up:.1f} up"
 
 
 def common_telescopes(arrays, names):

@@ -15,6 +15,7 @@ bootstrap over the showers; both sides of a change are drawn together.
 import argparse
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 from astropy.coordinates import angular_separation
 
@@ -77,7 +78,9 @@ def predict(card, predictor, paths, condition=(1, 0, 0)):
         rows = np.arange(start, min(start + BATCH, len(index)))
         _, image, time, mask = read_images(paths, index, rows)
         image = disturb(image, mask, *condition, rng)
-        outputs.append(predictor(predictor.prepare(image, time, mask)[0]))
+        inputs, _ = predictor.prepare(image, time, mask)
+        pointing = u.Quantity(index.pointing[rows].T, u.deg)
+        outputs.append(predictor(inputs, predictor.conditions(*pointing)))
     output = {
         task: np.concatenate([o[task] for o in outputs], axis=1).mean(axis=0)
         for task in outputs[0]

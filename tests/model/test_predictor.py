@@ -116,9 +116,9 @@ def test_batches_give_the_same_as_all_images_at_once(
     predictor = Predictor(*model, batch_size=batch_size)
     sizes = []
 
-    def spy(network, features, batch, original=predictor._predict_member):
-        sizes.append(len(batch))
-        return original(network, features, batch)
+    def spy(network, features, *batch, original=predictor._predict_member):
+        sizes.append(len(batch[0]))
+        return original(network, features, *batch)
 
     monkeypatch.setattr(predictor, "_predict_member", spy)
     assert_close(predictor(inputs), expected)
@@ -263,9 +263,9 @@ def test_heads_of_few_images_do_not_wait_for_threads(
     predictor = Predictor(*model)
     threads = []
 
-    def spy(network, features, original=GammaPhysNet.predict):
+    def spy(*arguments, original=GammaPhysNet.predict):
         threads.append(torch.get_num_threads())
-        return original(network, features)
+        return original(*arguments)
 
     monkeypatch.setattr(GammaPhysNet, "predict", spy)
     set_threads(3)
@@ -275,7 +275,7 @@ def test_heads_of_few_images_do_not_wait_for_threads(
 
 
 def test_threads_are_as_before_after_an_error(model, inputs, monkeypatch):
-    def fail(network, features):
+    def fail(*arguments):
         raise MemoryError
 
     monkeypatch.setattr(GammaPhysNet, "predict", fail)

@@ -307,6 +307,7 @@ def test_channels_are_weighed_by_their_means_over_camera_pixels(small_lattice):
         ("DigiCam", SMALL | {"tasks": ("energy",)}),
         ("FlashCam", SMALL | {"tasks": ("class",), "classes": ("gamma", "p", "e")}),
         ("CHEC", SMALL | {"channels": (3, 3, 5, 7), "tasks": ("impact", "energy")}),
+        ("CHEC", SMALL | {"conditions": ("zenith", "geomagnetic_field")}),
     ],
 )
 def test_parameter_shapes_are_those_of_the_network(camera, config):

@@ -206,12 +206,11 @@ def test_few_images_wait_for_the_network(toy_file, toy_model, tmp_path, monkeypa
         waiting.append(n_read - n_done)
         return images
 
-    def compute(
-        reconstructor, name, inputs, original=GammaPhysNetReconstructor.run_network
-    ):
+    def compute(*arguments, original=GammaPhysNetReconstructor.run_network):
         nonlocal n_done
         time.sleep(0.02)
-        outputs = original(reconstructor, name, inputs)
+        outputs = original(*arguments)
+        _, _, inputs, *_ = arguments
         n_done += len(inputs)
         return outputs
 
