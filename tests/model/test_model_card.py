@@ -257,6 +257,27 @@ def test_format_1_is_as_strict():
         card_from_json(json.dumps(values))
 
 
+def test_cards_without_conditions_are_read():
+    """Those of older versions do not know the words."""
+    values = json.loads(card_to_json(make_card()))
+    del values["networks"][0]["network"]["conditions"]
+    del values["networks"][0]["geomagnetic_field_ut"]
+    assert card_from_json(json.dumps(values)) == make_card()
+
+
+def test_a_card_keeps_its_conditions_and_their_field():
+    values = json.loads(card_to_json(make_card()))
+    conditions = ["zenith", "geomagnetic_field"]
+    values["networks"][0]["network"]["conditions"] = conditions
+    values["networks"][0]["geomagnetic_field_ut"] = [30.0, 3.0, -20.0]
+    card = card_from_json(json.dumps(values))
+    assert card.networks[0].network.conditions == tuple(conditions)
+    assert json.loads(card_to_json(card)) == values
+    text = format_card(card)
+    assert "conditions: zenith, geomagnetic_field\n" in text
+    assert "geomagnetic field / µT (north, west, up): 30.0, 3.0, -20.0\n" in text
+
+
 def test_the_committed_model_has_the_current_format():
     text = MODEL.read_bytes()
     assert f'\\"format_version\\": {FORMAT_VERSION}'.encode() in text
@@ -286,6 +307,11 @@ def test_the_committed_model_has_the_current_format():
         ((*OPTICS, "diameter"), 1.0, "optics.diameter: Extra"),
         ((*NETWORK, "network", "blocks"), 65, "network.blocks"),
         ((*NETWORK, "network", "classes"), ["proton", "gamma"], "gamma"),
+        ((*NETWORK, "network", "conditions"), ["rain"], "does not know: rain"),
+        ((*NETWORK, "network", "conditions"), ["geomagnetic_field"], "_ut must be"),
+        ((*NETWORK, "geomagnetic_field_ut"), [30.0, 3.0, -20.0], "_ut must be given"),
+        ((*NETWORK, "geomagnetic_field_ut"), [30.0, 3.0], "geomagnetic_field_ut"),
+        ((*NETWORK, "geomagnetic_field_ut"), [0.0, 0.0, 101.0], "less than or equal"),
         ((*NETWORK, "input", "image"), "dirty", "input.image"),
         ((*NETWORK, "input", "charge_unit"), "ADC", "input.charge_unit"),
         ((*NETWORK, "input", "charge_scale"), 0.0, "input.charge_scale"),
