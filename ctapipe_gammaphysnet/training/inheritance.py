@@ -10,6 +10,7 @@ from ..model.matching import find_network
 from ..model.telescope import TelescopeMismatchError, pixel_order
 from ..network import CameraLattice
 from ..tasks import TASKS
+from ..tasks.conditions import CONDITIONS
 from .describe import describe_parent
 
 __all__ = ["Inheritance", "inherit"]
@@ -43,6 +44,8 @@ def inherit(parent, telescope, network, seeds, log):
 
     Parts of the network, such as the backbone and the heads, are taken over if all
     their weights have the same names and shapes, and their outputs the same meaning.
+    The weights of conditions that the model does not have are 0, as in a new network:
+    it begins with the model's predictions.
 
     Parameters
     ----------
@@ -69,14 +72,18 @@ def inherit(parent, telescope, network, seeds, log):
         or if it has no member for a seed.
     """
     old, weights = _find(parent, telescope)
+    conditions = old.network.conditions
     _check_backbone(parent.path, old, network)
+    weights = [_with_conditions(member, old, network) for member in weights]
     chosen = {seed: _member(parent.path, old, seed) for seed in seeds}
     kept, new, left_out = _compare(old, network, weights[0])
+    added = [f"condition {n}" for n in _without(network.conditions, conditions)]
+    left_out += [f"condition {n}" for n in _without(conditions, network.conditions)]
     log.info(
         "%s begins with the weights of %s. New: %s. Left out: %s",
         telescope,
         parent.path,
-        ", ".join(new) or "nothing",
+        ", ".join([*new, *added]) or "nothing",
         ", ".join(left_out) or "nothing",
     )
     return Inheritance(
@@ -142,6 +149,40 @@ def _member(path, old, seed):
             "with: choose others of these with --seeds, or a model with one member"
         )
     return seeds.index(seed)
+
+
+def _with_conditions(weights, old, network):
+    """Weights of a member with the columns of the new network's conditions."""
+    # Imported here, since PyTorch takes a while.
+    from ..network import parameter_shapes
+
+    names = old.network.conditions
+    if names == network.conditions:
+        return weights
+    # The layers with conditions have more columns with than without them.
+    some, none = (
+        parameter_shapes(
+            old.network.model_copy(update={"conditions": conditions}),
+            old.telescope.camera,
+        )
+        for conditions in (tuple(CONDITIONS), ())
+    )
+    changed = {
+        name: _arranged(weights[name], none[name][1], names, network.conditions)
+        for name in none
+        if some[name] != none[name]
+    }
+    return {**weights, **changed}
+
+
+def _arranged(weight, n_features, before, now):
+    """Columns of the features, then of other conditions: 0 for those that are new."""
+    edges = n_features + np.cumsum([0, *(CONDITIONS[n].n_columns for n in before)])
+    features, *columns = np.split(weight, edges, axis=1)
+    # After the last edge there is nothing.
+    known = dict(zip(before, columns[:-1], strict=True))
+    new = {n: np.zeros_like(weight[:, : CONDITIONS[n].n_columns]) for n in now}
+    return np.concatenate([features, *((new | known)[n] for n in now)], axis=1)
 
 
 def _compare(old, network, weights):

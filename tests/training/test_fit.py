@@ -542,6 +542,7 @@ def test_memory_does_not_grow_with_the_steps(data):
     n = 4
     batch = {
         "inputs": torch.randn(n, 2, len(data.lattice)),
+        "conditions": torch.empty(n, 0),
         "energy": torch.randn(n, 1),
         "direction": torch.randn(n, 2),
         "impact": torch.randn(n, 2),

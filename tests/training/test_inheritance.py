@@ -19,6 +19,7 @@ from ctapipe_gammaphysnet.model.telescope import (
     describe_telescope,
 )
 from ctapipe_gammaphysnet.network import NetworkConfig
+from ctapipe_gammaphysnet.tasks.conditions import CONDITIONS, count_columns
 from ctapipe_gammaphysnet.training.index import TrainingDataError
 from ctapipe_gammaphysnet.training.inheritance import inherit
 from ctapipe_gammaphysnet.training.parent import Parent, choose_input, default_settings
@@ -28,6 +29,10 @@ LOG = logging.getLogger("test")
 #: What `make_model` makes.
 CONFIG = {"blocks": 1, "channels": (4, 8), "hidden": 8}
 SCALES = ["scales.energy", "scales.impact", "scales.direction"]
+FIELD_FIRST = "geomagnetic_field", "zenith"
+#: Layers that see the conditions.
+LAYERS = ["heads.energy.0.weight", "heads.class.weight", "geometry.0.weight"]
+LAYERS += ["scales.energy.0.weight"]
 HEADS = ["heads.energy", "heads.impact", "heads.direction", "heads.class"]
 
 
@@ -126,6 +131,48 @@ def test_what_is_new_begins_anew(
     assert parts_of(found) == parts - set(new)
     for name, weight in found.weights[0].items():
         np.testing.assert_array_equal(weight, parent.model.weights[0][0][name])
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "new", "left_out"),
+    [
+        ((), ("zenith",), "condition zenith", "nothing"),
+        (("zenith",), (), "nothing", "condition zenith"),
+        (("zenith",), FIELD_FIRST, "condition geomagnetic_field", "nothing"),
+        (FIELD_FIRST[::-1], FIELD_FIRST, "nothing", "nothing"),
+    ],
+)
+def test_conditions_begin_where_the_model_is(
+    make_parent, telescope, caplog, before, now, new, left_out
+):
+    """New ones have no effect yet, and known ones keep theirs, in any order."""
+    parent = make_parent(conditions=before, errors=True)
+    ((weights,),) = parent.model.weights
+    rng = np.random.default_rng(0)
+    layers = [n for n in weights if n in LAYERS]
+    assert len(layers) == len(LAYERS)
+    n_before = count_columns(before)
+    for name in layers if before else ():
+        weights[name][:, -n_before:] = rng.normal(size=(len(weights[name]), n_before))
+    with caplog.at_level("INFO"):
+        found = begin(parent, telescope, conditions=now, errors=True)
+    assert caplog.messages[0].endswith(f"New: {new}. Left out: {left_out}")
+    assert parts_of(found) == {"backbone", "geometry", *HEADS, *SCALES}
+    for name, weight in found.weights[0].items():
+        if name not in layers:
+            np.testing.assert_array_equal(weight, weights[name])
+            continue
+        # What they add to a sum, for any values of the conditions.
+        values = {n: rng.normal(size=c.n_columns) for n, c in CONDITIONS.items()}
+        n_features = weight.shape[1] - count_columns(now)
+        old, new = weights[name], weight
+        np.testing.assert_array_equal(old[:, :n_features], new[:, :n_features])
+        added = [
+            each[:, n_features:] @ np.concatenate([[], *(values[n] for n in names)])
+            for each, names in ((old, before), (new, now))
+        ]
+        if now:
+            np.testing.assert_allclose(*added, atol=1e-6)
 
 
 def test_a_head_that_means_something_else_begins_anew(make_parent, telescope):
