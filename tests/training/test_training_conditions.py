@@ -49,14 +49,11 @@ def components(total, declination, inclination):
 def plant_field(path, total, declination, inclination):
     """Let a file say in which field its showers are."""
     with tables.open_file(path, "r+") as file:
-        runs = file.root[RUNS]
-        for name, value in (
-            ("total", total),
-            ("declination", np.deg2rad(declination)),
-            ("inclination", np.deg2rad(inclination)),
-        ):
-            column = np.full(len(runs), value)
-            runs.modify_column(column=column, colname=f"prod_site_B_{name}")
+        runs = file.root[RUNS][:]
+        runs["prod_site_B_total"] = total
+        runs["prod_site_B_declination"] = np.deg2rad(declination)
+        runs["prod_site_B_inclination"] = np.deg2rad(inclination)
+        file.root[RUNS][:] = runs
     return path
 
 
