@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ctapipe_gammaphysnet.model.card_text import format_card
 from ctapipe_gammaphysnet.model.file import read_model
 from ctapipe_gammaphysnet.model.telescope import describe_telescope
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+from ctapipe_gammaphysnet.simulation.instruments import SITES
 from ctapipe_gammaphysnet.tasks.conditions import as_columns, conditions_of
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 from ctapipe_gammaphysnet.training.augmentation import Augmentation
@@ -31,6 +33,7 @@ from ctapipe_gammaphysnet.training.index import (
 from ctapipe_gammaphysnet.training.recipe import Recipe
 from ctapipe_gammaphysnet.training.sample import common_field
 
+SAMPLE = Path(__file__).parents[2] / "examples/data/sample_gamma.dl1.h5"
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 TYPE = "LST_LST_ToyCam"
 #: Total in µT, declination and inclination in deg.
@@ -96,6 +99,12 @@ def test_the_field_of_a_file(files):
     assert 2 < field[1] < 3
     assert field[2] < -20
     assert common_field(files) == pytest.approx(components(*LA_PALMA))
+
+
+def test_simulated_showers_know_their_field():
+    """What was simulated, by other code than what reads it."""
+    expected = SITES["la_palma"].magnetic_field_ut
+    assert_allclose(fields_of(SAMPLE), [expected], rtol=1e-6)
 
 
 @pytest.mark.parametrize("number", [0, 1])
