@@ -5,7 +5,13 @@ from ctapipe.containers import EventType
 
 from ..announce import warn_once
 
-__all__ = ["are_allowed", "count_types", "name_allowed", "warn_of_others"]
+__all__ = [
+    "are_allowed",
+    "count_types",
+    "name_allowed",
+    "warn_if_none_is_allowed",
+    "warn_of_others",
+]
 
 #: The numbers up to here are types of calibration and of muons.
 _LAST_OTHER = EventType.MUON.value
@@ -70,6 +76,27 @@ def warn_of_others(path, event_type, event_types):
             "used like showers. Leave them out with EventTypeFilter.allowed_types, for "
             "example --EventTypeFilter.allowed_types=SUBARRAY"
         )
+
+
+def warn_if_none_is_allowed(path, event_type, event_types):
+    """Warn if the filter leaves out all events of a file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file of the events.
+    event_type : numpy.ndarray
+        The types of all its events, shape (n,), int.
+    event_types : ctapipe.utils.EventTypeFilter or None
+        The allowed types; None for all.
+    """
+    if len(event_type) == 0 or are_allowed(event_type, event_types).any():
+        return
+    allowed = " or ".join(name_allowed(event_types)) or "no type"
+    warn_once(
+        f"{path}: EventTypeFilter.allowed_types leaves out all events: "
+        f"{count_types(event_type)}, but {allowed} is allowed"
+    )
 
 
 def count_types(event_type):

@@ -5,7 +5,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..files.input_file import DL1FileError
-from .event_types import are_allowed, warn_of_others
+from .event_types import are_allowed, warn_if_none_is_allowed, warn_of_others
 from .quality import INTENSITY
 from .showers import shower_numbers
 from .truth import TRUTH, check_particles, check_truth, labels_of
@@ -112,6 +112,7 @@ def telescope_events(
 def _allowed_chunks(reader, tel_ids, query, size):
     """Read the events of allowed types, and count the other telescope events."""
     kept = are_allowed(reader.event_type, query.event_types)
+    warn_if_none_is_allowed(reader.path, reader.event_type, query.event_types)
     warn_of_others(reader.path, reader.event_type[kept], query.event_types)
     for chunk in reader.chunks(size):
         allowed = chunk.select(kept[chunk.number])

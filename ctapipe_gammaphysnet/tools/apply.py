@@ -8,7 +8,7 @@ from ctapipe.utils import EventTypeFilter
 
 from ..bulk import reconstruct_file, settings_of
 from ..dl2.file import differences
-from ..events.event_types import are_allowed, count_types
+from ..events.event_types import are_allowed, count_types, warn_if_none_is_allowed
 from ..events.opening import open_events
 from ..events.quality import ImageQualityQuery
 from ..files.output import check_file, real_path
@@ -188,12 +188,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
             self.log.warning("%s has no events", dl1.path)
         Provenance().add_input_file(dl1.path, role="DL1 images", add_meta=False)
         kept = are_allowed(dl1.event_type, self.event_types)
-        if dl1.n_events > 0 and not kept.any():
-            self.log.warning(
-                "%s: EventTypeFilter.allowed_types leaves out all events: %s",
-                dl1.path,
-                count_types(dl1.event_type),
-            )
+        warn_if_none_is_allowed(dl1.path, dl1.event_type, self.event_types)
         with self.progress(output.name, int(kept.sum()), "ev") as bar:
             reconstruct_file(
                 dl1,

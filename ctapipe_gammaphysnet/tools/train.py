@@ -271,6 +271,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             n_processes,
             has_parent=self.parent_model is not None,
         )
+        # Made for each telescope type, but only when all files have been read.
+        InputTransformation(parent=self).card()
         self.network = choose_network(
             type(self).__name__,
             blocks=self.blocks,

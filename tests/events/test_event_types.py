@@ -11,6 +11,7 @@ from ctapipe_gammaphysnet.events.event_types import (
     are_allowed,
     count_types,
     name_allowed,
+    warn_if_none_is_allowed,
     warn_of_others,
 )
 from ctapipe_gammaphysnet.events.opening import open_events
@@ -51,6 +52,27 @@ def test_a_warning_names_events_that_nobody_chose(tmp_path, caplog):
     assert (
         "a.h5 has events that are not showers (2 FLATFIELD, 1 PEDESTAL" in caplog.text
     )
+
+
+def test_a_warning_says_that_the_filter_leaves_nothing(planted, caplog):
+    warn_once.cache_clear()
+    warn_if_none_is_allowed("a.h5", TYPES, EventTypeFilter())
+    warn_if_none_is_allowed("a.h5", TYPES[:0], EventTypeFilter(allowed_types=["MUON"]))
+    warn_if_none_is_allowed("a.h5", TYPES, EventTypeFilter(allowed_types=["MUON"]))
+    assert caplog.text == ""
+    path, is_shower = planted
+    query = TrainingQualityQuery()
+    query.event_types.allowed_types = {EventType.OTHER_CALIBRATION, EventType.DAQ}
+    with open_events(path) as reader:
+        # Training and evaluation find their events so.
+        assert not list(telescope_events(reader, [1], query, 9, label=0))
+        found = count_types(reader.event_type)
+    assert f"{is_shower.sum()} SUBARRAY" in found
+    assert f"{path}: EventTypeFilter.allowed_types leaves out all events" in caplog.text
+    assert f"{found}, but OTHER_CALIBRATION or DAQ is allowed" in caplog.text
+    caplog.clear()
+    warn_if_none_is_allowed("a.h5", TYPES, EventTypeFilter(allowed_types=[]))
+    assert "but no type is allowed" in caplog.text
 
 
 @pytest.fixture(scope="module")

@@ -325,6 +325,10 @@ def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
         ),
         (["--seeds", str(10**30)], rf"'seeds' .* at most 9\d+, not the int {10**30}\."),
         (
+            ["--InputTransformation.charge_reference=bad", "--telescope-types", "X"],
+            "charge_reference",
+        ),
+        (
             ["--Augmentation.noise_pe=-1"],
             r"'noise_pe' .* finite number of at least 0, not the float -1",
         ),
