@@ -54,6 +54,7 @@ def import_model(weights, record, settings, telescope, camera=None):
         lattice = CameraLattice.from_positions(*(camera or own))
     except LatticeError as error:
         raise ImportedModelError(f"the camera has no lattice: {error}") from None
+    doubts = {"warnings of the import": settings.doubts} if settings.doubts else {}
     classes, order = _gamma_first(settings.classes)
     config = describe_network(weights, classes)
     converted = convert_weights(weights, config, lattice, telescope.camera, order)
@@ -62,7 +63,7 @@ def import_model(weights, record, settings, telescope, camera=None):
         network=config,
         input=InputCard(missing_pixels="separate"),
         targets={task: _meaning(task) for task in config.tasks},
-        training=settings.record | record,
+        training=settings.record | record | doubts,
         members=(MemberCard(seed=0, training={"seed": "not known"}),),
     )
     card = ModelCard(

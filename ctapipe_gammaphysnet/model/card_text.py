@@ -8,6 +8,10 @@ from .card import is_complete
 __all__ = ["format_card", "incomplete_members"]
 
 _MAX_LISTED_VALUES = 12
+_MISSING_PIXELS = {
+    "zero": "zero: where charge or peak time is missing, both are 0",
+    "separate": "separate: a missing charge is 0, a missing peak time -20 ns",
+}
 # No sentence is longer, but lists of numbers in base64 are.
 _MAX_LISTED_CHARACTERS = 2000
 
@@ -89,7 +93,8 @@ def _summary(network):
         },
         "architecture": network.network.model_dump(mode="json"),
         **_field(network.geomagnetic_field_ut),
-        "input": network.input.model_dump(),
+        "input": network.input.model_dump()
+        | {"missing_pixels": _MISSING_PIXELS[network.input.missing_pixels]},
         "targets": network.targets,
         "domain": _domain(network.domain),
         "training": network.training,

@@ -28,6 +28,7 @@ from ctapipe_gammaphysnet.gammalearn.errors import ImportedModelError
 from ctapipe_gammaphysnet.gammalearn.model import import_model
 from ctapipe_gammaphysnet.gammalearn.settings import Settings, read_settings
 from ctapipe_gammaphysnet.gammalearn.weights import convert_weights, describe_network
+from ctapipe_gammaphysnet.model.card_text import format_card
 from ctapipe_gammaphysnet.model.file import read_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.model.telescope import describe_telescope
@@ -474,6 +475,11 @@ def test_the_tool_imports_and_overwrites_only_if_asked(tmp_path, images):
     (card,) = model.card.networks
     assert card.targets["impact"] == "core - telescope / km, GroundFrame"
     assert card.input.missing_pixels == "separate"
+    doubts = read_settings(tmp_path / "settings.json").doubts
+    assert card.training["warnings of the import"] == doubts != []
+    shown = format_card(model.card)
+    assert "a missing charge is 0, a missing peak time -20 ns" in shown
+    assert all(doubt in shown for doubt in doubts)
     inputs = images.numpy().astype(np.float32)
     found = Predictor(card, model.weights[0])(inputs)
     with torch.no_grad():
