@@ -62,7 +62,8 @@ def test_the_reference_sample_is_of_showers_apart(tmp_path):
         str(path.relative_to(folder)).removesuffix(simulate.SUFFIX)
         for path in REFERENCE
     }
-    assert names == {f"{part}_{p}" for part in PARTS for p in ("gamma", "proton")}
+    pairs = {f"{part}_{p}" for part in PARTS for p in ("gamma", "proton")}
+    assert names == pairs | {"train_energetic_gamma", "test_stereo_gamma"}
     productions = simulate.plan(REFERENCE, tmp_path, [])
     for one, other in combinations([p.card for p in productions], 2):
         assert not simulate.starts(one) & simulate.starts(other)
