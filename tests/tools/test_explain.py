@@ -495,8 +495,8 @@ def test_empty_heatmaps_are_in_the_log(dl1, models, tmp_path, monkeypatch):
     draw_nothing(monkeypatch)
     whole = Explainer.__call__
 
-    def without_energy(self, inputs):
-        maps = whole(self, inputs)
+    def without_energy(*arguments):
+        maps = whole(*arguments)
         maps.heatmaps["energy"][...] = 0
         return maps
 
