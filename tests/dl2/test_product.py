@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord, angular_separation
 
+from ctapipe_gammaphysnet.dl2.ellipses import _SHARED_ERRORS, _combine_energies
 from ctapipe_gammaphysnet.dl2.product import combine_directions, combine_values
 from ctapipe_gammaphysnet.tasks.ellipse import RADIUS, containment_radius
 from ctapipe_gammaphysnet.tasks.metric import CONTAINMENT
@@ -141,3 +142,26 @@ def test_nothing_to_combine():
     )
     assert np.isnan([alt, az]).all()
     assert covariance.shape == (2, 2, 2)
+
+
+def test_telescopes_share_a_part_of_their_errors(rng):
+    """Four equal telescopes whose errors are correlated as the combiner expects."""
+    n = 3000
+    shared = _SHARED_ERRORS["energy"]
+    common = rng.normal(size=(n, 1)) * np.sqrt(shared)
+    errors = 0.2 * (common + rng.normal(size=(n, 4)) * np.sqrt(1 - shared))
+    event = np.repeat(np.arange(n), 4)
+    energy = np.exp(errors.ravel())
+    columns, used = _combine_energies(
+        {"energy": energy, "energy_uncert": energy * np.sinh(0.2)},
+        np.full(4 * n, True),
+        event,
+        n,
+    )
+    assert used.all()
+    pull = np.log(columns["energy"]) / np.arcsinh(
+        columns["energy_uncert"] / columns["energy"]
+    )
+    assert pull.std() == pytest.approx(1, abs=0.05)
+    # Independent, they would be taken for far too good.
+    assert errors.mean(axis=1).std() > 1.3 * 0.1
