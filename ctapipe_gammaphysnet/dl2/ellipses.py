@@ -7,8 +7,10 @@ from ctapipe.reco import StereoCombiner
 from ctapipe.reco.telescope_event_handling import get_subarray_index
 
 from ..events.event import array_pointing, predictions_of, reconstructed_telescopes
-from ..tasks.ellipse import containment_radius, correlation, matrix_from_widths
+from ..tasks.direction import direction_errors
+from ..tasks.ellipse import matrix_from_widths
 from ..tasks.frames import radians, tilted_from_ground
+from ..tasks.impact import core_columns
 from .containers import CONTAINERS, kind_of
 from .product import combine_directions, combine_values
 
@@ -253,15 +255,8 @@ def _combine_sky(values, event, n_events):
     shared = _SHARED_ERRORS["direction"]
     alt, az, combined = combine_directions(alt, az, ellipses, event, n_events)
     ellipses = _add_shared(combined, ellipses, event, shared)
-    az_width, alt_width = np.sqrt([ellipses[:, 0, 0], ellipses[:, 1, 1]])
-    return {
-        "alt": np.rad2deg(alt),
-        "az": np.rad2deg(az),
-        "alt_uncert": np.rad2deg(alt_width),
-        "az_uncert": np.rad2deg(az_width / np.cos(alt)),
-        "alt_az_correlation": correlation(ellipses),
-        "ang_distance_uncert": np.rad2deg(containment_radius(ellipses)),
-    }
+    errors = direction_errors(alt, np.rad2deg(np.rad2deg(ellipses)))
+    return {"alt": np.rad2deg(alt), "az": np.rad2deg(az), **errors}
 
 
 def _combine_cores(values, event, n_events, pointing):
@@ -282,15 +277,7 @@ def _combine_cores(values, event, n_events, pointing):
     ]
     project = np.stack(axes, axis=-1)
     in_tilted = project @ ellipses @ np.swapaxes(project, 1, 2)
-    columns = {"core_correlation": correlation(ellipses)}
-    for name, points, widths in (
-        ("core", core, ellipses),
-        ("core_tilted", tilted, in_tilted),
-    ):
-        for index, axis in enumerate("xy"):
-            columns[f"{name}_{axis}"] = points[:, index]
-            columns[f"{name}_uncert_{axis}"] = np.sqrt(widths[:, index, index])
-    return columns
+    return core_columns(core, tilted, ellipses, in_tilted)
 
 
 def _within(correlations):

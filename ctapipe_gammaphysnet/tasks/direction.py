@@ -22,6 +22,7 @@ from .task import Movement, Output, Task, turn_vectors
 
 __all__ = [
     "DIRECTION",
+    "direction_errors",
     "direction_from_target",
     "direction_to_target",
     "offsets_from_differences",
@@ -113,6 +114,32 @@ def _resolution(predicted, true):
     return resolution(np.rad2deg(separation))
 
 
+def direction_errors(alt, ellipse):
+    """Compute the columns that describe the error of a direction.
+
+    Parameters
+    ----------
+    alt : numpy.ndarray
+        Altitude of the direction in rad, shape (n,).
+    ellipse : numpy.ndarray
+        Covariance there along azimuth and altitude, both as angles on the sky, in deg²,
+        shape (n, 2, 2).
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        ``alt_uncert``, ``az_uncert`` and ``ang_distance_uncert`` in deg, and
+        ``alt_az_correlation``, shape (n,).
+    """
+    alt_width, az_width = np.sqrt([ellipse[:, 1, 1], ellipse[:, 0, 0]])
+    return {
+        "alt_uncert": alt_width,
+        "az_uncert": az_width / np.cos(alt),
+        "alt_az_correlation": correlation(ellipse),
+        "ang_distance_uncert": containment_radius(ellipse),
+    }
+
+
 def _on_sky(images):
     """Covariance along azimuth and altitude at the direction, deg², shape (n, 2, 2)."""
     offset = images.mean("direction")
@@ -190,16 +217,10 @@ class _Direction(Task):
 
         alt, az = images.direction
         with np.errstate(invalid="ignore"):
-            ellipse = _on_sky(images)
-            alt_width, az_width = np.sqrt([ellipse[:, 1, 1], ellipse[:, 0, 0]])
-        columns = {
-            "alt": alt,
-            "az": az,
-            "alt_uncert": u.Quantity(alt_width, u.deg),
-            "az_uncert": u.Quantity(az_width / np.cos(radians(alt)), u.deg),
-            "alt_az_correlation": correlation(ellipse),
-            "ang_distance_uncert": u.Quantity(containment_radius(ellipse), u.deg),
-        }
+            errors = direction_errors(radians(alt), _on_sky(images))
+        columns = {"alt": alt, "az": az, **errors}
+        for name in columns.keys() - {"alt_az_correlation"}:
+            columns[name] = u.Quantity(columns[name], u.deg)
         return {"geometry": columns}
 
     def compare(self, predictions, events):

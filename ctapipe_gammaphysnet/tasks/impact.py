@@ -16,6 +16,7 @@ from .task import Movement, Output, Task, turn_vectors
 
 __all__ = [
     "IMPACT",
+    "core_columns",
     "impact_distance",
     "impact_from_ground",
     "impact_from_target",
@@ -118,6 +119,33 @@ def impact_distance(alt, az, core, position):
     direction = shower_axis(radians(alt), radians(az))
     from_core = position.to_value(u.m) - np.pad(core.to_value(u.m), ((0, 0), (0, 1)))
     return u.Quantity(np.linalg.norm(np.cross(from_core, direction), axis=-1), u.m)
+
+
+def core_columns(core, tilted, on_ground, in_tilted):
+    """Compute the columns that describe an impact point and its error.
+
+    Parameters
+    ----------
+    core, tilted : numpy.ndarray
+        Impact point in the GroundFrame and in the TiltedGroundFrame, in m, shape
+        (n, 2).
+    on_ground, in_tilted : numpy.ndarray
+        Covariances of these in m², shape (n, 2, 2).
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        The columns in m, and ``core_correlation``, shape (n,).
+    """
+    columns = {"core_correlation": correlation(on_ground)}
+    for name, points, ellipses in (
+        ("core", core, on_ground),
+        ("core_tilted", tilted, in_tilted),
+    ):
+        for index, axis in enumerate("xy"):
+            columns[f"{name}_{axis}"] = points[:, index]
+            columns[f"{name}_uncert_{axis}"] = np.sqrt(ellipses[:, index, index])
+    return columns
 
 
 def _projection(pointing_alt, pointing_az):
@@ -231,15 +259,10 @@ class _Impact(Task):
         in_tilted = 1e6 * images.covariance("impact")
         project = _projection(*images.pointing)
         on_ground = project @ in_tilted @ np.swapaxes(project, 1, 2)
-        geometry = {"core_correlation": correlation(on_ground)}
-        for name, points, ellipses in (
-            ("core", core, on_ground),
-            ("core_tilted", tilted, in_tilted),
-        ):
-            for index, axis in enumerate("xy"):
-                width = np.sqrt(ellipses[:, index, index])
-                geometry[f"{name}_{axis}"] = points[:, index]
-                geometry[f"{name}_uncert_{axis}"] = u.Quantity(width, u.m)
+        points = core.to_value(u.m), tilted.to_value(u.m)
+        geometry = core_columns(*points, on_ground, in_tilted)
+        for name in geometry.keys() - {"core_correlation"}:
+            geometry[name] = u.Quantity(geometry[name], u.m)
         impact = {
             "distance": impact_distance(*images.direction, core, images.position),
             "distance_uncert": u.Quantity(_width_along(offset, in_tilted), u.m),
