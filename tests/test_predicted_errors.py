@@ -199,6 +199,15 @@ def test_the_card_keeps_and_shows_the_calibration(model):
     assert "log odds of gammaness: times 0.5, plus 0.1" in text
 
 
+def test_the_card_shows_that_nothing_is_calibrated(make_model, toy_subarray):
+    types = toy_subarray.telescope_types
+    without = make_model(types, errors=True).card
+    assert "calibration: none: errors as of a Laplace distribution" in format_card(
+        without
+    )
+    assert "calibration" not in format_card(make_model(types).card)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -220,9 +229,13 @@ def test_a_calibration_that_makes_no_sense_is_refused(model, value):
         card_from_json(json.dumps(values))
 
 
-def test_the_combiner_by_errors_needs_errors(toy_subarray, make_model, tmp_path):
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_the_combiner_by_errors_needs_errors(
+    toy_subarray, make_model, tmp_path, n_members
+):
+    """The spread of members is none: two can agree by chance."""
     path = tmp_path / "plain.safetensors"
-    write_model(path, make_model(toy_subarray.telescope_types))
+    write_model(path, make_model(toy_subarray.telescope_types, n_members=n_members))
     options = {"load_path": path, "stereo_combiner_cls": "GammaPhysNetStereoCombiner"}
     with pytest.raises(ToolConfigurationError, match="predicts none.*--errors"):
         GammaPhysNetReconstructor(toy_subarray, **options)

@@ -67,8 +67,7 @@ def choose_combiner(name, cards, path):
     if name is None:
         return default_combiner(all(card.network.errors for card in cards))
     for card in cards:
-        has_errors = card.network.errors or len(card.members) > 1
-        if name == _BY_ERRORS and not has_errors:
+        if name == _BY_ERRORS and not card.network.errors:
             raise ToolConfigurationError(
                 f"GammaPhysNetReconstructor.stereo_combiner_cls is {name}, which needs "
                 f"errors, but the network of {path} for {card.telescope.type} predicts "

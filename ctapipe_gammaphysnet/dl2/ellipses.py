@@ -27,8 +27,9 @@ _SHARED_ODDS = 0.5
 #: Correlation of the errors of telescopes that see the same shower: its fluctuations
 #: are common to all. With these, 64 to 72 % of the truths are within the array's
 #: uncertainties, and 60 to 75 % for each number of telescopes, in the validation part
-#: and the test of the array of the demonstration's sample. That of the height was not
-#: measured, and is taken to be that of the energy.
+#: and the test of the array of the demonstration's sample, of images that pass the
+#: training's cuts. That of the height was not measured, and is taken to be that of the
+#: energy.
 _SHARED_ERRORS = {"energy": 0.35, "direction": 0.2, "impact": 0.25, "h_max": 0.35}
 
 
@@ -40,7 +41,9 @@ class GammaPhysNetStereoCombiner(StereoCombiner):
     of the product, since telescopes share a part of theirs. The gammaness is that of
     the sum of the telescopes' log odds, divided by the square root of their number,
     since they see the same shower. Telescopes whose prediction is not valid, or has no
-    error, do not count; a single telescope's prediction is that of the array.
+    error, do not count; a single telescope's prediction is that of the array. Of two
+    that contradict each other the result is near the more certain one, and its error
+    does not show it.
 
     Parameters
     ----------
@@ -199,7 +202,8 @@ def _add_shared(combined, covariances, event, shared):
 
     The mean of n errors of the same size with the correlation r has 1 + r (n - 1) times
     the variance of independent ones. If their sizes differ, n is the effective number
-    of telescopes.
+    of telescopes. Those that lost their weight are counted, too, which errs on the safe
+    side.
     """
     weight = np.trace(np.linalg.inv(covariances), axis1=1, axis2=2)
     total, squares = (
@@ -235,9 +239,8 @@ def _combine_geometries(values, valid, event, n_events, pointing):
     has_height = _have(values, used, ("h_max", "h_max_uncert"))
     if has_height.any():
         height, widths = (values[n][has_height] for n in ("h_max", "h_max_uncert"))
-        height, variance = _combine_numbers(
-            *(height, widths, event[has_height], n_events, _SHARED_ERRORS["h_max"])
-        )
+        shared, of_height = _SHARED_ERRORS["h_max"], event[has_height]
+        height, variance = _combine_numbers(height, widths, of_height, n_events, shared)
         columns |= {"h_max": height, "h_max_uncert": np.sqrt(variance)}
     return columns, used
 

@@ -6,7 +6,9 @@ telescope far off its stated error must not drag the array. So the normal distri
 get tails: beyond `LIMIT` standard deviations from the result, the weight of a telescope
 falls with the square of its distance. Within it, weights are 1, and the result is
 exactly the product. It begins at the telescope that all together find most probable, so
-that two that agree outvote any third one.
+that two that agree outvote a third one, unless that is more certain than they are and
+within some of their own standard deviations. Of two telescopes that contradict each
+other the result is near the more certain one, and its error does not show it.
 
 ``event`` numbers the events from 0.
 """

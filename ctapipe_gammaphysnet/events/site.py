@@ -48,7 +48,8 @@ def read_fields(reader):
             f"{reader.path}: {_TOTAL} is {total.min():.3g} to {total.max():.3g} µT, "
             f"which is impossible: {DAMAGED}"
         )
-    # The declination counts from north towards east, the inclination downwards.
+    # The declination counts from north towards east, the inclination downwards. This is
+    # right for productions whose azimuth counts from geographic north.
     horizontal = total * np.cos(inclination)
     return np.column_stack(
         [

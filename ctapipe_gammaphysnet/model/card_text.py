@@ -100,14 +100,15 @@ def _summary(network):
         "training": network.training,
         "parent": _parent(network.parent),
         "members": {
-            f"seed {member.seed}": member.training | _calibration(member.calibration)
+            f"seed {member.seed}": member.training
+            | (_calibration(member.calibration) if network.network.errors else {})
             for member in network.members
         },
     }
 
 
 def _calibration(calibration):
-    """Calibration of a member, for those that have one."""
+    """Calibration of a member that predicts errors."""
     found = {
         f"68.27 % of {task} within scales of": [
             f"{math.exp(log_radius):.3g}" for log_radius in curve.log_radius
@@ -117,7 +118,7 @@ def _calibration(calibration):
     if calibration.log_odds is not None:
         slope, offset = calibration.log_odds
         found["log odds of gammaness"] = f"times {slope:.3g}, plus {offset:.3g}"
-    return {"calibration": found} if found else {}
+    return {"calibration": found or "none: errors as of a Laplace distribution"}
 
 
 def _field(field_ut):

@@ -168,7 +168,8 @@ def distance_in_ellipse(offset, covariance):
     x, y = np.moveaxis(offset, -1, 0)
     xx, yy, xy = (covariance[..., i, j] for i, j in ((0, 0), (1, 1), (0, 1)))
     determinant = xx * yy - xy**2
-    is_ellipse = (determinant > 0) & (xx > 0)
+    # The determinant of a line is 0 only to rounding.
+    is_ellipse = (determinant > 1e-9 * xx * yy) & (xx > 0)
     square = np.maximum(yy * x**2 - 2 * xy * x * y + xx * y**2, 0)
     unknown = np.full_like(square, np.nan)
     return np.sqrt(np.divide(square, determinant, out=unknown, where=is_ellipse))

@@ -58,7 +58,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         --signal 'gamma_*.dl1.h5' --background 'proton_*.dl1.h5' \\
         --output model.safetensors
 
-    Train on from a model, whose images and showers were others:
+    Go on from a model, with other images:
 
     > ctapipe-train-gammaphysnet --init-from model.safetensors \\
         --signal gamma.dl1.h5 --background proton.dl1.h5 --output new.safetensors \\
@@ -90,7 +90,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             "Model file with whose weights the training begins: each member with those"
             " of the member of its seed, or of the only one. Architecture, tasks and"
             " input are those of the model unless given; backbone and input cannot be"
-            " others. Heads that it does not have begin with random weights. The output"
+            " others. New heads begin with random weights, those of errors at the"
+            " paper's loss, and new conditions without effect. The output"
             " must be another file, and ``--resume`` needs the model again."
         ),
     ).tag(config=True)
@@ -144,11 +145,11 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         traits.CaselessStrEnum(CONDITIONS),
         help=(
             "What the network knows beside the image, for samples with a range of"
-            " pointings: ``zenith``, the pointing's cosine of the zenith angle, and"
-            " ``geomagnetic_field``, the field's components across the pointing. The"
-            " files must say the field of their simulation, the same in all; the model"
-            " keeps it, and applies it to data, which do not. Events whose pointing is"
-            " not known then have no predictions at all."
+            " pointings: ``zenith``, the cosine of the pointing's zenith angle, and"
+            " ``geomagnetic_field``, the field's components across the pointing. For"
+            " the latter all files must give the same simulated field. The model keeps"
+            " it, and uses it for observations, which record none: apply the model at"
+            " that site. Events whose pointing is not known have no predictions at all."
         ),
     ).tag(config=True)
 
@@ -273,6 +274,11 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         )
         # Made for each telescope type, but only when all files have been read.
         InputTransformation(parent=self).card()
+        if self.errors and not any(TASKS[task].n_scales for task in self.tasks):
+            raise ToolConfigurationError(
+                "TrainGammaPhysNet.errors needs a task with a value, such as energy, "
+                f"but TrainGammaPhysNet.tasks are {', '.join(self.tasks)}"
+            )
         self.network = choose_network(
             type(self).__name__,
             blocks=self.blocks,

@@ -176,7 +176,7 @@ def warn_of_seen_showers(name, validation, inherited, path, log):
     if n_seen > 0:
         log.warning(
             "%s: at least %d of the showers for validation were among those that %s "
-            "was trained on: validation metrics and calibration flatter. Use the "
+            "was trained on: metrics look too good, and errors too small. Use the "
             "TrainGammaPhysNet.validation_fraction of its training, or other files",
             name,
             n_seen,
@@ -185,7 +185,8 @@ def warn_of_seen_showers(name, validation, inherited, path, log):
     elif not card.knows_all_showers:
         log.warning(
             "%s: the card of %s does not have all the showers of its training: if "
-            "those for validation are among them, metrics and calibration flatter",
+            "those for validation are among them, metrics look too good, and errors "
+            "too small",
             name,
             path,
         )

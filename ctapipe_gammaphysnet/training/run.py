@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..model.card import MemberCard, ModelCard
 from ..model.file import Model
+from ..tasks import TASKS
 from . import fit
 from .checkpoint import check_resumable
 from .describe import describe_results, describe_software
@@ -125,8 +126,24 @@ class TrainingRun:
             return []
         self.histories[f"{name} seed {seed}"] = history
         results = describe_results(history, self.interrupted is None)
+        self._warn_of_calibration(name, seed, calibration)
         member = MemberCard(seed=seed, training=results, calibration=calibration)
         return [(member, weights)]
+
+    def _warn_of_calibration(self, name, seed, calibration):
+        """Warn of errors that the validation images did not suffice to calibrate."""
+        network = self.plan.network
+        tasks = [t for t in network.tasks if network.errors and TASKS[t].n_scales]
+        missing = [task for task in tasks if task not in calibration.errors]
+        if missing:
+            self.log.warning(
+                "%s, seed %d: too few validation gammas to calibrate the errors of %s: "
+                "they are taken to be those of a Laplace distribution. Give more "
+                "files, or raise TrainGammaPhysNet.validation_fraction",
+                name,
+                seed,
+                ", ".join(missing),
+            )
 
     def finish(self, is_first_process):
         """Write the trained members, and log how to continue an interrupted training.

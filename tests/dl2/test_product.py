@@ -102,6 +102,17 @@ def test_an_outlier_does_not_drag_the_array(rng, distance, sharp):
         np.testing.assert_allclose(covariance[close], of_two[close], rtol=0.15)
 
 
+def test_a_certain_telescope_outvotes_two_that_it_does_not_contradict():
+    """It is within their errors, they are beyond its own."""
+    values = np.array([[0.0], [0.1], [2.0]])
+    covariances = np.array([1.0, 1.0, 0.04]).reshape(3, 1, 1)
+    mean, _ = combine_values(values, covariances, np.zeros(3, int), 1)
+    precision = 1 / covariances[:, 0, 0]
+    assert mean[0, 0] == pytest.approx(
+        np.average(values[:, 0], weights=precision), abs=0.1
+    )
+
+
 @pytest.mark.parametrize("shower_alt", [20, 70, 89.95, 90])
 @pytest.mark.parametrize("az", [0.01, 123])
 def test_directions_on_the_sphere(rng, shower_alt, az):

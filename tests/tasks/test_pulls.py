@@ -149,9 +149,14 @@ def test_what_is_no_width_is_not_known(value):
         assert np.isnan(task.uncertainty(unknown)).all()
 
 
-def test_a_correlation_of_1_is_no_ellipse():
-    ones = np.ones((1, 3))
-    names = [*IMPACT.columns, *IMPACT.uncertainties]
-    events = Table({f"true_{name}": np.full(3, 1.1) for name in IMPACT.columns})
-    pull = IMPACT.pull({name: ones for name in names}, events)
-    assert np.isnan(pull).all()
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_correlation_of_1_is_no_ellipse(sign):
+    """Two members are on a line, whose determinant is 0 only to rounding."""
+    rng = np.random.default_rng(8)
+    predictions = {
+        name: 10 ** rng.uniform(-3, 3, (1, 200))
+        for name in [*IMPACT.columns, *IMPACT.uncertainties]
+    }
+    predictions["core_correlation"] = np.full((1, 200), float(sign))
+    events = Table({f"true_{name}": np.full(200, 1.1) for name in IMPACT.columns})
+    assert np.isnan(IMPACT.pull(predictions, events)).all()

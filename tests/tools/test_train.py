@@ -191,6 +191,18 @@ def test_errors_are_learnt_and_calibrated(files, tmp_path):
     assert np.median(off[small]) < np.median(off[~small])
 
 
+def test_errors_that_are_not_calibrated_are_said(few, tmp_path, capfd):
+    train(few, tmp_path / "model.safetensors", *SHORT, "--errors", NO_VALIDATION)
+    expected = "too few validation gammas to calibrate the errors of energy"
+    assert expected in capfd.readouterr().err
+
+
+def test_errors_need_a_value(few, tmp_path):
+    options = "--errors", "--tasks", "class"
+    with pytest.raises(ToolConfigurationError, match="errors needs a task .* class"):
+        train(few, tmp_path / "model.safetensors", *options)
+
+
 def test_the_card_tells_how_it_was_trained(files, model):
     card = read_card(model)
     assert card.note == "A toy."
