@@ -85,7 +85,8 @@ def predict(card, predictor, paths, condition=(1, 0, 0)):
         task: np.concatenate([o[task] for o in outputs], axis=1).mean(axis=0)
         for task in outputs[0]
     }
-    lon, lat = np.deg2rad(output["direction"]).T
+    # The values; after them come their errors, if the network predicts these.
+    lon, lat = np.deg2rad(output["direction"][:, :2]).T
     true_lon, true_lat = np.deg2rad(index.targets["direction"]).T
     separation = angular_separation(lon, lat, true_lon, true_lat)
     return index, {
