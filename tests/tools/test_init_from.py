@@ -280,9 +280,7 @@ def test_validation_showers_that_were_seen_are_said(
     )
     option = f"--TrainGammaPhysNet.validation_fraction={fraction}"
     train(files, tmp_path / "new.safetensors", trained, option)
-    assert (
-        "metrics look too good" in capsys.readouterr().err
-    ) == is_said
+    assert ("metrics look too good" in capsys.readouterr().err) == is_said
 
 
 def test_a_model_without_list_of_showers_is_said(
