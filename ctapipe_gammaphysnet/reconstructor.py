@@ -196,7 +196,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
         self._altitudes = altitudes_of(self.subarray)
         check_source(getattr(tool_of(self), "event_source", None))
-        self._watch = DomainWatch(
+        #: Counts and describes what is not as in training.
+        self.domain_watch = DomainWatch(
             self._report_outside, self.quality_query.record, self.network_of
         )
         counts = ["DL1 data", "network for telescope type"]
@@ -405,24 +406,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         if not self._is_watched(network):
             return
         made_by = partial(processing_of, tool_of(self))
-        self._watch.check_processing(tel_id, network.card, made_by)
+        self.domain_watch.check_processing(tel_id, network.card, made_by)
         if background is not None:
             part = Background(*(values[rows] for values in background))
-            self._watch.check_background(tel_id, network.card, part, path)
+            self.domain_watch.check_background(tel_id, network.card, part, path)
         else:
             self.quality_query.record(BACKGROUND_NOT_COMPARED, len(altitude[rows]))
         degrees = altitude[rows].to_value(u.deg)
-        self._watch.check_pointing(tel_id, network.card, degrees, path)
-
-    def outside_domain_texts(self) -> list[str]:
-        """Describe how many telescopes were outside of the training's conditions.
-
-        Returns
-        -------
-        list of str
-            One text for each telescope type and cause.
-        """
-        return self._watch.describe()
+        self.domain_watch.check_pointing(tel_id, network.card, degrees, path)
 
     def preparation_of(self, tel_id: int) -> WatchedPreparation:
         """Return the preparation of a telescope's images for its network.

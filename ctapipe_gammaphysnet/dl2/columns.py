@@ -17,7 +17,7 @@ from ..tasks.direction import direction_from_target
 from ..tasks.ellipse import covariance_of_members, matrix_from_columns
 from .containers import needed_fields
 
-__all__ = ["Images", "are_usable", "invalidate_array", "telescope_columns"]
+__all__ = ["Images", "are_usable", "invalidate_array", "is_error", "telescope_columns"]
 
 
 class Images:
@@ -153,13 +153,25 @@ def _invalidate(columns):
     """Set the validity flags: a row is valid if all its predictions are finite."""
     # The same memory without units, which cost ten times as much as the rest.
     arrays = {name: np.asarray(values) for name, values in columns.items()}
-    valid = are_usable(arrays, [name for name in arrays if not _is_error(name)])
+    valid = are_usable(arrays, [name for name in arrays if not is_error(name)])
     for values in arrays.values():
         values[~valid] = np.nan
     columns["is_valid"] = valid
 
 
-def _is_error(name):
+def is_error(name):
+    """Check whether a column describes an error, which may be unknown.
+
+    Parameters
+    ----------
+    name : str
+        Name of a field of a container.
+
+    Returns
+    -------
+    bool
+        Whether it is an uncertainty or a correlation.
+    """
     return "uncert" in name or name.endswith("correlation")
 
 

@@ -3,7 +3,7 @@
 import astropy.units as u
 
 from ..events.event import predictions_of, triggered_telescopes
-from .columns import are_usable
+from .columns import are_usable, is_error
 from .containers import (
     CONTAINERS,
     PROPERTIES,
@@ -89,7 +89,7 @@ def invalidate_stereo(event, kind, name):
     columns = {
         field: u.Quantity(stereo[field]).value
         for field in stereo.keys()
-        if field in needed or "uncert" in field or "correlation" in field
+        if field in needed or is_error(field)
     }
     if not (stereo.is_valid and are_usable(columns, needed)):
         containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])

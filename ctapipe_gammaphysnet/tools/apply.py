@@ -210,7 +210,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
             "" if kept.all() else f", without {count_types(dl1.event_type[~kept])}",
             "\n".join(counts.pformat(max_lines=-1, max_width=-1)),
         )
-        for text in reconstructor.outside_domain_texts():
+        for text in reconstructor.domain_watch.describe():
             self.log.info("%s: outside of the training: %s", dl1.path, text)
 
 
