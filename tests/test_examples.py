@@ -1,5 +1,6 @@
 """The examples run as they stand, on what the repository carries."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,21 @@ def test_the_example_reconstructs_the_sample(outputs):
         prediction = quantity(gammas[f"GammaPhysNet{column}"])
         error = np.abs(prediction - truth).mean()
         assert error < np.abs(truth - np.median(truth)).mean() / factor
+
+
+def test_the_first_plot_is_drawn(outputs, tmp_path, monkeypatch, capsys):
+    """The page that gets one started."""
+    page = (ROOT / "docs/getting_started.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    (tmp_path / "sample_gamma.dl2.h5").symlink_to(outputs["gamma"])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "getting_started.md", "exec"), {})
+    share, number = re.fullmatch(
+        r"(\d+)% of (\d+) inside the 68 % radius\n", capsys.readouterr().out
+    ).groups()
+    assert 50 < int(share) < 85
+    assert int(number) > 90
+    assert (tmp_path / "theta2.png").stat().st_size > 1000
 
 
 def test_the_stereo_combination_is_in_the_example(outputs):
