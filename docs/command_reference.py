@@ -4,9 +4,14 @@ import inspect
 import textwrap
 from pathlib import Path
 
-from traitlets import UseEnum
-from traitlets.config import Configurable
+from ctapipe.core import Tool
+from traitlets import Undefined, UseEnum
+from traitlets.config import Application
 
+from ctapipe_gammaphysnet.events.lstchain import LSTChainDL1EventSource
+from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
+from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
+from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
@@ -20,8 +25,13 @@ TOOLS = [
     ImportGammaPhysNet,
     TrainGammaPhysNet,
 ]
-#: Options that all tools of ctapipe have.
-COMMON = {"Tool", "Application", "GammaPhysNetTool"}
+#: What this package adds to ``ctapipe-process``.
+COMPONENTS = [
+    GammaPhysNetReconstructor,
+    ImageQualityQuery,
+    AirShowerEventSource,
+    LSTChainDL1EventSource,
+]
 
 
 def write(app):
@@ -36,6 +46,7 @@ def write(app):
     folder.mkdir(exist_ok=True)
     for tool in TOOLS:
         (folder / f"{tool.name}.md").write_text(page(tool))
+    (folder / "ctapipe-process.md").write_text(process_page())
 
 
 def page(tool):
@@ -52,58 +63,96 @@ def page(tool):
         The page, in Markdown.
     """
     examples = textwrap.dedent(tool.examples).strip()
+    flags = [
+        f"| `--{_last(name)}` | {_line(text)} |" for name, (_, text) in _flags(tool)
+    ]
     sections = [
         f"# {tool.name}",
         inspect.cleandoc(tool.__doc__),
         "## Examples",
         f"```text\n{examples}\n```",
+        "## Switches",
+        "\n".join(["| switch | |", "|---|---|", *flags]),
         "## Options",
         "On the command line an option is `--Section.option=value`, or the short form.",
     ]
     short = short_forms(tool)
-    for section in configurables(tool):
-        rows = [row(section, trait, short) for trait in traits_of(section)]
-        if rows:
-            table = ["| option | default | |", "|---|---|---|", *rows]
-            sections += [f"### {section.__name__}", "\n".join(table)]
+    sections += [section_table(section, short) for section in (tool, *tool.classes)]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def process_page():
+    """Describe what this package adds to ``ctapipe-process``.
+
+    Returns
+    -------
+    str
+        The page, in Markdown.
+    """
+    sections = [
+        "# ctapipe-process",
+        "Options of the components that this package adds. On the command line an"
+        " option is `--Section.option=value`.",
+        *(section_table(section, {}) for section in COMPONENTS),
+    ]
     return "\n\n".join(sections) + "\n"
 
 
-def configurables(tool):
-    """List the sections of a tool's configuration, its own first."""
-    found = [tool, *tool.classes]
-    for section in list(found):
-        found += [base for base in section.__mro__ if issubclass(base, Configurable)]
-    unique = dict.fromkeys(found)
-    return [section for section in unique if section.__name__ not in COMMON]
+def section_table(section, short):
+    """Describe a section of a configuration.
 
+    Parameters
+    ----------
+    section : type
+        Class of the section.
+    short : dict of str to str
+        From `short_forms`.
 
-def traits_of(section):
-    """List the options that a section adds to those of its bases."""
-    own = section.class_own_traits(config=True)
-    return [own[name] for name in sorted(own)]
+    Returns
+    -------
+    str
+        Heading and table, in Markdown; empty for a section without options.
+    """
+    traits = {
+        name: trait
+        for name, trait in sorted(section.class_traits(config=True).items())
+        # Those of all programs of traitlets and ctapipe are in their help.
+        if trait.this_class not in (Application, Tool)
+    }
+    rows = [_row(section, trait, short) for trait in traits.values()]
+    head = f"### {section.__name__}\n\n| option | default | |\n|---|---|---|\n"
+    return head + "\n".join(rows) if rows else ""
 
 
 def short_forms(tool):
     """Map full names of options to their short forms."""
-    aliases = {}
+    forms = {}
     for alias, target in tool.aliases.items():
-        name = alias[-1] if isinstance(alias, tuple) else alias
+        names = alias if isinstance(alias, tuple) else (alias,)
         target = target[0] if isinstance(target, tuple) else target
-        aliases[target] = f"--{name}"
-    return aliases
+        dashes = (f"`-{n}`" if len(n) == 1 else f"`--{n}`" for n in names)
+        forms[target] = "<br>".join(dashes)
+    return forms
 
 
-def row(section, trait, short):
-    """Make the row of an option."""
-    full = f"{section.__name__}.{trait.name}"
-    name = f"`{trait.name}`"
-    if full in short:
-        name += f"<br>`{short[full]}`"
-    default = trait.default_value_repr()
+def _flags(tool):
+    return sorted(tool.flags.items(), key=lambda flag: _last(flag[0]))
+
+
+def _last(names):
+    return names[-1] if isinstance(names, tuple) else names
+
+
+def _line(text):
+    return " ".join((text or "").split()).replace("``", "`").replace("|", "\\|")
+
+
+def _row(section, trait, short):
+    full = (f"{base.__name__}.{trait.name}" for base in section.__mro__)
+    forms = dict.fromkeys(short[name] for name in full if name in short)
+    name = "<br>".join([f"`{trait.name}`", *forms])
+    default = trait.default()
     if isinstance(trait, UseEnum):
-        default = trait.default_value.name
-    elif default in {"traitlets.Undefined", "''", "None", "[]"}:
-        default = ""
-    text = " ".join((trait.help or "").split()).replace("``", "`").replace("|", "\\|")
-    return f"| {name} | {f'`{default}`' if default else ''} | {text} |"
+        default = default.name
+    shown = "" if default in (None, Undefined, "", []) else f"`{default!r}`"
+    return f"| {name} | {shown} | {_line(trait.help)} |"

@@ -91,7 +91,16 @@ def copy(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["feature", "change", "bugfix", "model"])
+KINDS = ["feature", "change", "bugfix", "model"]
+
+
+def test_all_fragments_are_of_a_known_kind():
+    """Towncrier leaves out the others without a word."""
+    names = {path.name for path in (ROOT / "changes").iterdir()} - {"README.md"}
+    assert all(re.fullmatch(rf"\+[\w-]+\.({'|'.join(KINDS)})\.rst", n) for n in names)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_fragment_ends_in_the_changes(copy, kind):
     before = (copy / "CHANGES.rst").read_text()
     (copy / f"changes/+planted.{kind}.rst").write_text("Something planted.\n")

@@ -61,9 +61,15 @@ def test_a_command_has_all_its_options(tool):
         assert set(own) <= set(rows), section
         if section.__module__.startswith("ctapipe_gammaphysnet."):
             assert all(rows[name].strip() for name in own)
-    short = command_reference.short_forms(tool)
-    own = tool.class_own_traits(config=True)
-    assert {f"{tool.__name__}.{name}" for name in own} & set(short)
-    for full, option in short.items():
-        if full.startswith(f"{tool.__name__}.") and full.partition(".")[2] in own:
-            assert f"<br>`{option}`" in page
+    for names in [*tool.aliases, *tool.flags]:
+        for name in names if isinstance(names, tuple) else [names]:
+            assert f"`{'-' if len(name) == 1 else '--'}{name}`" in page
+
+
+def test_what_is_added_to_ctapipe_process_is_described():
+    page = command_reference.process_page()
+    for component in command_reference.COMPONENTS:
+        _, _, section = page.partition(f"### {component.__name__}\n")
+        section, _, _ = section.partition("\n### ")
+        for name in component.class_traits(config=True):
+            assert f"| `{name}`" in section
