@@ -91,8 +91,9 @@ def process_page():
     """
     sections = [
         "# ctapipe-process",
-        "Options of the components that this package adds. On the command line an"
-        " option is `--Section.option=value`.",
+        "What this package adds to it.",
+        "## Options",
+        "On the command line an option is `--Section.option=value`.",
         *(section_table(section, {}) for section in COMPONENTS),
     ]
     return "\n\n".join(sections) + "\n"
