@@ -467,6 +467,11 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
                 )
 
 
+#: Compiled as a part of the function that calls them. Each of its own would hold the
+#: convolution once more, and take another half second.
+_part_of_backbone = njit(nogil=True, inline="always")
+
+
 @njit(nogil=True)
 def _rectify(x, y):
     """Copy features, with zero for negative numbers."""
@@ -486,26 +491,24 @@ def _add(x, y):
         sums[i] += terms[i]
 
 
-@njit(nogil=True)
-def _residual_blocks(x, neighbors, scales, shifts, weights, biases, splitter):
+@_part_of_backbone
+def _residual_blocks(x, blocks, splitter):
     """Pass images through residual blocks of stride 1, one after the other, in place.
 
     Parameters
     ----------
     x : numpy.ndarray
         Features, shape (images, pixels, channels). The channels fill whole vectors.
-    neighbors : numpy.ndarray
-        As in `convolve`.
-    scales, shifts : numpy.ndarray
-        Normalisation before each block's first convolution, as in `normalize`, shape
-        (blocks, channels).
-    weights, biases : numpy.ndarray
-        Of the two convolutions, as in `convolve`, shapes (blocks, 2, taps, channels,
-        channels) and (blocks, 2, channels). The second normalisation is part of the
-        first convolution's.
+    blocks : tuple of numpy.ndarray
+        ``neighbors``, as in `convolve`. ``scales`` and ``shifts`` of the normalisation
+        before each block's first convolution, as in `normalize`, shape (blocks,
+        channels). ``weights`` and ``biases`` of the two convolutions, as in `convolve`,
+        shapes (blocks, 2, taps, channels, channels) and (blocks, 2, channels). The
+        second normalisation is part of the first convolution's.
     splitter : float
         0, or `bfloat16_splitter` to round what the convolutions read.
     """
+    neighbors, scales, shifts, weights, biases = blocks
     active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
     hidden = np.empty_like(active)
     # A whole image at a time: its features stay in the processor's cache.
@@ -519,31 +522,27 @@ def _residual_blocks(x, neighbors, scales, shifts, weights, biases, splitter):
             _add(active, features)
 
 
-@njit(nogil=True)
-def _strided_block(
-    x, strided, neighbors, scales, shifts, weights, biases, weight, bias, splitter, y
-):
+@_part_of_backbone
+def _strided_block(x, block, splitter, y):
     """Pass images through the residual block that leads to the next scale.
 
     Parameters
     ----------
     x : numpy.ndarray
         Features, shape (images, inputs, channels).
-    strided, neighbors : numpy.ndarray
-        As in `convolve`, of the convolutions to the next scale and of that on it.
-    scales, shifts : numpy.ndarray
-        Normalisations before the first convolution and before the shortcut's, shape
-        (2, channels).
-    weights, biases : numpy.ndarray
-        Of these two, shapes (2, taps, channels, out channels) and (2, out channels).
-        The second normalisation is part of the first convolution's.
-    weight, bias : numpy.ndarray
-        Of the second convolution.
+    block : tuple of numpy.ndarray
+        ``strided`` and ``neighbors``, as in `convolve`, of the convolutions to the next
+        scale and of that on it. ``scales`` and ``shifts`` of the normalisations before
+        the first convolution and before the shortcut's, shape (2, channels).
+        ``weights`` and ``biases`` of these two, shapes (2, taps, channels, out
+        channels) and (2, out channels); the second normalisation is part of the first
+        convolution's. ``weight`` and ``bias`` of the second convolution.
     splitter : float
         As in `_residual_blocks`.
     y : numpy.ndarray
         Where to write the output, shape (images, outputs, out channels).
     """
+    strided, neighbors, scales, shifts, weights, biases, weight, bias = block
     active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
     hidden = np.empty((1, y.shape[1], y.shape[2]), x.dtype)
     shortcut = np.empty_like(hidden)
@@ -557,28 +556,27 @@ def _strided_block(
         _add(shortcut, output)
 
 
-@njit(nogil=True)
-def _attend(
-    x, itself, squeeze, squeeze_bias, excite, excite_bias,
-    compress, compress_bias, score, score_bias,
-):  # fmt: skip
+@_part_of_backbone
+def _attend(x, attention):
     """Rescale images by dual attention, in place.
 
     Parameters
     ----------
     x : numpy.ndarray
         Features, shape (images, pixels, channels).
-    itself : numpy.ndarray
-        Each pixel as its only neighbour, shape (pixels, 1), int64.
-    squeeze, squeeze_bias, excite, excite_bias : numpy.ndarray
-        Weights and biases of squeeze-and-excitation, shapes (bottleneck, channels),
-        (bottleneck,), (bottleneck, channels) and (channels,).
-    compress, compress_bias : numpy.ndarray
-        Spatial attention's first layer, the normalisation included, as in `convolve`:
-        shapes (1, channels, hidden) and (hidden,).
-    score, score_bias : numpy.ndarray
-        Its second layer, shapes (hidden,) and (1,).
+    attention : tuple of numpy.ndarray
+        ``itself``: each pixel as its only neighbour, shape (pixels, 1), int64.
+        ``squeeze``, ``squeeze_bias``, ``excite`` and ``excite_bias`` of
+        squeeze-and-excitation, shapes (bottleneck, channels), (bottleneck,),
+        (bottleneck, channels) and (channels,). ``compress`` and ``compress_bias`` of
+        spatial attention's first layer, the normalisation included, as in `convolve`:
+        shapes (1, channels, hidden) and (hidden,). ``score`` and ``score_bias`` of its
+        second layer, shapes (hidden,) and (1,).
     """
+    (
+        itself, squeeze, squeeze_bias, excite, excite_bias,
+        compress, compress_bias, score, score_bias,
+    ) = attention  # fmt: skip
     n_images, n_pixels, n_channels = x.shape
     hidden = np.empty((1, n_pixels, len(score)), x.dtype)
     one = x.dtype.type(1)
@@ -621,8 +619,8 @@ def backbone(pixels, stem, stages, splitter, features):
     stem : tuple of numpy.ndarray
         Neighbours, weights and biases of the first convolution, as in `convolve`.
     stages : tuple of tuple of tuple of numpy.ndarray
-        For each stage the arguments of `_strided_block`, `_residual_blocks` and
-        `_attend`. Parts that a stage lacks are empty arrays.
+        For each stage what `_strided_block`, `_residual_blocks` and `_attend` take.
+        Parts that a stage lacks are empty arrays.
     splitter : float
         As in `_residual_blocks`.
     features : numpy.ndarray
@@ -634,9 +632,9 @@ def backbone(pixels, stem, stages, splitter, features):
     for strided, blocks, attention in stages:
         if strided[0].size > 0:
             y = np.empty((len(x), len(strided[0]), strided[-1].size), bias.dtype)
-            _strided_block(x, *strided, splitter, y)
+            _strided_block(x, strided, splitter, y)
             x = y
-        _residual_blocks(x, *blocks, splitter)
+        _residual_blocks(x, blocks, splitter)
         if attention[0].size > 0:
-            _attend(x, *attention)
+            _attend(x, attention)
     _rectify(x, features)
