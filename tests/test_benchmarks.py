@@ -22,7 +22,7 @@ def read_tables(text):
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
-        if line.startswith("|") and "--" not in line
+        if line.startswith("|") and "|--" not in line.replace(" ", "")
     ]
 
 
@@ -177,9 +177,33 @@ def test_the_way_to_dl2_is_taken_apart(load, capsys):
     assert reading + writing < 100
     assert [one[0], four[0]] == ["1", "4"]
     for row in (one, four):
-        ours, network, theirs = (float(share.rstrip("%")) for share in row[2:])
+        ours, network, ratio, theirs = (float(n.rstrip("%")) for n in row[2:])
         assert 0 < network < ours < 100
+        assert ratio == pytest.approx(ours / network, rel=0.05)
         assert ours + theirs == pytest.approx(100, abs=0.2)
+
+
+def test_the_start_is_compared_with_that_of_ctapipe(load, capsys):
+    start = load("start")
+    start.main(["--rounds=1", "--only=import ctapipe"])
+    _, reference, package = read_tables(capsys.readouterr().out)
+    assert reference[0] == start.REFERENCE
+    assert package[0] == "import ctapipe_gammaphysnet"
+    for row in (reference, package):
+        cpu, clock, beyond, ratio = map(float, row[1:])
+        assert min(cpu, clock, ratio) > 0
+        assert beyond == pytest.approx(cpu - float(reference[1]), abs=0.02)
+
+
+def test_a_first_event_finds_nothing_compiled(load, tmp_path):
+    start = load("start")
+    runs = start.first_events(tmp_path)
+    assert [name.partition(", ")[2] for name in runs] == ["first run"] * 2 + [
+        "second run"
+    ] * 2
+    caches = [cache for _, cache in runs.values()]
+    assert caches[:2] == caches[2:]
+    assert not any(cache.exists() for cache in caches)
 
 
 def test_images_to_train_on_are_counted(load, capsys):
