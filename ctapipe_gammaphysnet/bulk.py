@@ -12,7 +12,6 @@ from contextlib import closing
 from importlib.metadata import version
 from itertools import chain, islice
 
-import astropy.units as u
 import numpy as np
 
 from .dl2.combination import combine_table
@@ -205,9 +204,9 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
             *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
             for tel_id, part, background in zip(*rows, backgrounds, strict=True):
-                altitude, _ = chunk.pointing[tel_id]
+                altitude_deg = chunk.pointing[tel_id][0][part].to_value("deg")
                 reconstructor.watch(
-                    name, tel_id, background, altitude[part], path=dl1.path
+                    name, tel_id, background, altitude_deg, path=dl1.path
                 )
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
@@ -314,7 +313,7 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
             for field, value in values.items():
                 n = len(chunk.event[tel_id])
                 target = telescopes[tel_id][kind].setdefault(field, np.full(n, np.nan))
-                target[rows[good]] = u.Quantity(value[block_rows][good]).value
+                target[rows[good]] = value[block_rows][good]
 
 
 def _check_pointing(dl1, reconstructor):

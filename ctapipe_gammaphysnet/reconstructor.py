@@ -4,7 +4,6 @@ Importing this module must stay cheap, because every ctapipe tool does it. Modul
 need torch are imported when a reconstructor is made.
 """
 
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -48,6 +47,7 @@ from .model.domain import (
     processing_of,
 )
 from .model.errors import ModelFileError
+from .tasks.frames import radians
 
 __all__ = ["GammaPhysNetReconstructor"]
 
@@ -193,8 +193,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.stereo_combiners = make_combiners(
             self.kinds, self.prefix, combiner, parent=self
         )
-        self._positions = self.subarray.tel_coords.cartesian.xyz.to(u.m).T
-        self._altitudes = altitudes_of(self.subarray)
+        self._positions = self.subarray.tel_coords.cartesian.xyz.to_value(u.m).T
+        self._altitudes = altitudes_of(self.subarray).to_value(u.m)
         check_source(getattr(tool_of(self), "event_source", None))
         #: Counts and describes what is not as in training.
         self.domain_watch = DomainWatch(
@@ -294,10 +294,14 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         UnfitImagesError
             If images do not fit the camera.
         """
-        for tel_id in triggered_telescopes(event):
-            fill_invalid(event, tel_id, self.prefix, self.kinds)
+        predicted = {}
         for name, groups in self._select(event).items():
-            self._predict(event, name, groups)
+            predicted |= self._predict(event, name, groups)
+        for tel_id in triggered_telescopes(event):
+            columns, row = predicted.get(tel_id, ({}, None))
+            others = [kind for kind in self.kinds if kind not in columns]
+            fill_telescope(event, tel_id, self.prefix, columns, row)
+            fill_invalid(event, tel_id, self.prefix, others)
         for kind, combiners in self.stereo_combiners.items():
             valid = combine_event(combiners, event)
             self.quality_query.record(f"valid {kind} of the array", valid)
@@ -313,30 +317,31 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             prepare = self._preparations.get(tel_id)
             self.quality_query.record("DL1 data", has_data)
             self.quality_query.record("network for telescope type", prepare is not None)
-            if has_data and self._is_good(parameters) and prepare is not None:
+            is_good = has_data and self.quality_query.passes(parameters)
+            if is_good and prepare is not None:
                 groups = selected.setdefault(self.network_of[tel_id], {})
                 groups.setdefault(prepare, []).append(tel_id)
         return selected
 
-    def _is_good(self, parameters):
-        columns = parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
-        return self.quality_query(**columns).all()
-
     def _predict(self, event, name, groups):
-        """Predict with one network. Telescopes of a group have the same pixels."""
+        """Predict with one network. Telescopes of a group have the same pixels.
+
+        Return columns and row of each telescope whose image the network can use.
+        """
         prepared = []
         for prepare, tel_ids in groups.items():
             *images, background = event_images(event, tel_ids, prepare)
             pointing = self._pointing(event, name, tel_ids)
+            altitude_deg = pointing[0].to_value(u.deg)
             for row, tel_id in enumerate(tel_ids):
-                self.watch(name, tel_id, background, pointing[0], [row])
+                rows = slice(row, row + 1)
+                self.watch(name, tel_id, background, altitude_deg, rows)
             prepared.append((*images, *pointing))
         inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
         tel_ids = list(chain.from_iterable(groups.values()))
         outputs = self.run_network(name, inputs, *pointing)
         columns = self.columns(outputs, has_pixels, tel_ids, *pointing)
-        for row in np.flatnonzero(has_pixels):
-            fill_telescope(event, tel_ids[row], self.prefix, columns, row)
+        return {tel_ids[row]: (columns, row) for row in np.flatnonzero(has_pixels)}
 
     def _pointing(self, event, name, tel_ids):
         """Altitude and azimuth of telescopes at an event; warn if unknown."""
@@ -344,8 +349,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         if self.needs_pointing(name):
             conditions = self._networks[name].card.network.conditions
             lost = "predictions" if conditions else "directions and impact points"
-            unknown = np.asarray(tel_ids)[~np.isfinite(pointing[0] + pointing[1])]
-            for tel_id in sorted({*unknown.tolist()} - self._warned_of_pointing):
+            known = np.isfinite([angle.value for angle in pointing]).all(axis=0)
+            unknown = {tel_ids[row] for row in np.flatnonzero(~known)}
+            for tel_id in sorted(unknown - self._warned_of_pointing):
                 self._warned_of_pointing.add(tel_id)
                 self.log.warning(
                     "the pointing of telescope %d is not known at %s: without it, %s "
@@ -376,8 +382,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         name: str,
         tel_id: int,
         background: Background | None,
-        altitude: u.Quantity,
-        rows: list[int] | slice = slice(None),
+        altitude_deg: np.ndarray,
+        rows: slice | np.ndarray = slice(None),
         path: Path | None = None,
     ) -> None:
         """Compare images and pointing of a telescope with the network's training.
@@ -390,9 +396,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             The telescope.
         background : Background or None
             Of its images, shape (n,); None if it is not known.
-        altitude : astropy.units.Quantity
-            Altitude of its pointing, shape (n,).
-        rows : list of int or slice
+        altitude_deg : numpy.ndarray
+            Altitude of its pointing in deg, shape (n,).
+        rows : slice or numpy.ndarray
             Which of them to compare.
         path : pathlib.Path, optional
             Their file, which messages then name.
@@ -405,15 +411,17 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         network = self._networks[name]
         if not self._is_watched(network):
             return
-        made_by = partial(processing_of, tool_of(self))
-        self.domain_watch.check_processing(tel_id, network.card, made_by)
+        self.domain_watch.check_processing(tel_id, network.card, self._processing_of)
+        altitude_deg = altitude_deg[rows]
         if background is not None:
             part = Background(*(values[rows] for values in background))
             self.domain_watch.check_background(tel_id, network.card, part, path)
         else:
-            self.quality_query.record(BACKGROUND_NOT_COMPARED, len(altitude[rows]))
-        degrees = altitude[rows].to_value(u.deg)
-        self.domain_watch.check_pointing(tel_id, network.card, degrees, path)
+            self.quality_query.record(BACKGROUND_NOT_COMPARED, len(altitude_deg))
+        self.domain_watch.check_pointing(tel_id, network.card, altitude_deg, path)
+
+    def _processing_of(self, tel_id):
+        return processing_of(tool_of(self), tel_id)
 
     def preparation_of(self, tel_id: int) -> WatchedPreparation:
         """Return the preparation of a telescope's images for its network.
@@ -461,7 +469,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         tel_ids: ArrayLike,
         pointing_alt: u.Quantity,
         pointing_az: u.Quantity,
-    ) -> dict[str, dict[str, np.ndarray | u.Quantity]]:
+    ) -> dict[str, dict[str, np.ndarray]]:
         """Make DL2 columns from a network's outputs, and count valid predictions.
 
         Parameters
@@ -485,8 +493,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         index = self.subarray.tel_ids_to_indices(tel_ids)
         columns = telescope_columns(
             outputs,
-            pointing_alt,
-            pointing_az,
+            radians(pointing_alt),
+            radians(pointing_az),
             self._positions[index],
             self._altitudes[index],
             self._networks[self.network_of[tel_ids[0]]].card.targets,

@@ -27,10 +27,10 @@ from run_tools import process
 from spoil import change_length, change_rows, lose_attributes
 from traitlets.config import Config
 from traitlets.traitlets import TraitError
+from with_units import telescope_columns
 
 from ctapipe_gammaphysnet import __version__
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.dl2.containers import CONTAINERS, PROPERTIES, group_names
 from ctapipe_gammaphysnet.events.dl1_format import (
     IMAGES,

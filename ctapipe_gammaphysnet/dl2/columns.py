@@ -10,6 +10,7 @@ that predicts no errors they are NaN. An uncertainty is half the width that hold
 
 from functools import cached_property
 
+import astropy.units as u
 import numpy as np
 
 from ..tasks import TASKS
@@ -27,7 +28,7 @@ class Images:
     ----------
     outputs : dict of str to numpy.ndarray
         As for `telescope_columns`.
-    pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
+    pointing_alt, pointing_az, position, altitude : numpy.ndarray
         As for `telescope_columns`.
     targets : dict of str to str
         As for `telescope_columns`.
@@ -36,12 +37,12 @@ class Images:
     ----------
     outputs : dict of str to numpy.ndarray
         The outputs, converted to this package's targets.
-    pointing : list of astropy.units.Quantity
-        Altitude and azimuth, shape (n,).
-    position : astropy.units.Quantity
-        Positions, shape (n, 3).
-    altitude : astropy.units.Quantity or None
-        Altitudes, shape (n,).
+    pointing : tuple of numpy.ndarray
+        Altitude and azimuth in rad, shape (n,).
+    position : numpy.ndarray
+        Positions in m, shape (n, 3).
+    altitude : numpy.ndarray or None
+        Altitudes in m, shape (n,).
     """
 
     def __init__(
@@ -53,8 +54,7 @@ class Images:
         altitude=None,
         targets=None,
     ):
-        # ctapipe's tables have pointings in float32: too coarse to compute with.
-        self.pointing = [angle.astype(float) for angle in (pointing_alt, pointing_az)]
+        self.pointing = pointing_alt, pointing_az
         self.position, self.altitude = position, altitude
         self.outputs = {
             task: self._own(task, output, (targets or {}).get(task))
@@ -66,7 +66,7 @@ class Images:
         convert = TASKS[task].other_targets.get(meaning)
         if convert is None:
             return output
-        where = (*self.pointing, self.position)
+        where = *u.Quantity(self.pointing, u.rad), u.Quantity(self.position, u.m)
         return np.stack([convert(member, *where) for member in output])
 
     def mean(self, task):
@@ -119,12 +119,12 @@ def telescope_columns(
     outputs : dict of str to numpy.ndarray
         For each task, shape (n_members, n, n_outputs), as the predictor returns them:
         values, followed by their errors if the networks predict them.
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope at each image, shape (n,).
-    position : astropy.units.Quantity
-        Position of each image's telescope in the GroundFrame, shape (n, 3).
-    altitude : astropy.units.Quantity, optional
-        Altitude of the telescope above sea level, shape (n,), for heights.
+    pointing_alt, pointing_az : numpy.ndarray
+        Pointing of the telescope at each image in rad, shape (n,), float64.
+    position : numpy.ndarray
+        Position of each image's telescope in the GroundFrame in m, shape (n, 3).
+    altitude : numpy.ndarray, optional
+        Altitude of the telescope above sea level in m, shape (n,), for heights.
     targets : dict of str to str, optional
         Meaning of the outputs of each task, as in the model card; by default that of
         this package's own networks.
@@ -132,7 +132,7 @@ def telescope_columns(
     Returns
     -------
     dict of str to dict of str to array
-        For each kind the columns of its container, shape (n,), with units: energy in
+        For each kind the columns of its container in its units, shape (n,): energy in
         TeV, alt and az in deg, positions and distances in m in the GroundFrame and in
         the TiltedGroundFrame of the telescope's pointing. Where ``is_valid`` is False
         all others are NaN.
@@ -151,11 +151,10 @@ def telescope_columns(
 
 def _invalidate(columns):
     """Set the validity flags: a row is valid if all its predictions are finite."""
-    # The same memory without units, which cost ten times as much as the rest.
-    arrays = {name: np.asarray(values) for name, values in columns.items()}
-    valid = are_usable(arrays, [name for name in arrays if not is_error(name)])
-    for values in arrays.values():
-        values[~valid] = np.nan
+    valid = are_usable(columns, [name for name in columns if not is_error(name)])
+    if not valid.all():
+        for values in columns.values():
+            values[~valid] = np.nan
     columns["is_valid"] = valid
 
 
@@ -192,8 +191,8 @@ def are_usable(columns, needed):
     numpy.ndarray
         Shape (n,), bool.
     """
-    finite = [np.isfinite(columns[name]) for name in needed]
-    return np.all([*finite, *(~np.isinf(v) for v in columns.values())], axis=0)
+    are_known = np.isfinite([columns[name] for name in needed]).all(axis=0)
+    return are_known & ~np.isinf([*columns.values()]).any(axis=0)
 
 
 def invalidate_array(kind, columns):

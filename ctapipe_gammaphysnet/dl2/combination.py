@@ -19,7 +19,7 @@ from ctapipe.reco.reconstructor import ReconstructionProperty
 from ..events.event import (
     image_parameters,
     predictions_of,
-    reconstructed_telescopes,
+    valid_telescopes,
 )
 from .columns import invalidate_array
 from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
@@ -154,11 +154,14 @@ def combine_event(combiners, event):
     combiner, *others = combiners
     kind, name = kind_of(combiner), combiner.prefix
     predictions_of(event, kind)[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    tel_ids = valid_telescopes(event, kind, name)
+    if not tel_ids:
+        return False
     with warnings.catch_warnings():
         # The spread over a single telescope is not defined: NaN is right.
         warnings.simplefilter("ignore", RuntimeWarning)
         # Without any weight, or with negative ones, there is no mean.
-        if not _has_negative_weights(combiner, event, kind):
+        if not _has_negative_weights(combiner, event, tel_ids):
             with contextlib.suppress(ZeroDivisionError):
                 combiner(event)
     valid = invalidate_stereo(event, kind, name)
@@ -176,15 +179,11 @@ def _has_errors(combiner):
     return isinstance(combiner, GammaPhysNetStereoCombiner)
 
 
-def _has_negative_weights(combiner, event, kind):
+def _has_negative_weights(combiner, event, tel_ids):
     """Check whether a telescope would have a negative weight in a mean."""
     if getattr(combiner, "weights", "none") == "none":
         return False
-    return any(
-        predictions_of(event, kind, tel_id)[combiner.prefix].is_valid
-        and image_parameters(event, tel_id).hillas.intensity < 0
-        for tel_id in reconstructed_telescopes(event)
-    )
+    return any(image_parameters(event, t).hillas.intensity < 0 for t in tel_ids)
 
 
 def combine_table(combiners, table, event, n_events, tel_ids):

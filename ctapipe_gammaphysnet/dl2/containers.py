@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import astropy.units as u
 import numpy as np
 from ctapipe.containers import (
     ParticleClassificationContainer,
@@ -20,11 +21,14 @@ __all__ = [
     "PROPERTIES",
     "ModelName",
     "array_container",
+    "group_name",
     "group_names",
     "kind_of",
     "kinds_of_tasks",
     "needed_fields",
     "telescope_container",
+    "value_of",
+    "with_unit",
 ]
 
 #: Characters of a note, and digits of a hash, that go into the output.
@@ -166,6 +170,24 @@ def kind_of(combiner):
     return kind
 
 
+def group_name(prefix, kind):
+    """Name the DL2 group of a kind.
+
+    Parameters
+    ----------
+    prefix : str
+        The common stem, for example ``GammaPhysNet``.
+    kind : str
+        Kind of prediction: a key of `CONTAINERS`.
+
+    Returns
+    -------
+    str
+        Name of the group, and prefix of its columns.
+    """
+    return prefix + CONTAINERS[kind][1]
+
+
 def group_names(prefix):
     """Name the DL2 groups.
 
@@ -179,7 +201,7 @@ def group_names(prefix):
     dict of str to str
         Name of the group, and prefix of its columns, for each kind.
     """
-    return {kind: prefix + name for kind, (_, name) in CONTAINERS.items()}
+    return {kind: group_name(prefix, kind) for kind in CONTAINERS}
 
 
 def telescope_container(prefix, kind, **values):
@@ -201,7 +223,7 @@ def telescope_container(prefix, kind, **values):
         The container, with the prefix of its columns.
     """
     suffix = "_tel_impact" if kind == "impact" else "_tel"
-    return CONTAINERS[kind][0](prefix=group_names(prefix)[kind] + suffix, **values)
+    return CONTAINERS[kind][0](prefix=group_name(prefix, kind) + suffix, **values)
 
 
 def array_container(prefix, kind, model, **values):
@@ -224,7 +246,43 @@ def array_container(prefix, kind, model, **values):
         The container, with the prefix of its columns.
     """
     container = _ARRAY_CONTAINERS[kind](
-        prefix=group_names(prefix)[kind], model=model.sha256[:_MODEL_DIGITS], **values
+        prefix=group_name(prefix, kind), model=model.sha256[:_MODEL_DIGITS], **values
     )
     container.meta = model.attributes()
     return container
+
+
+def with_unit(value, unit):
+    """Give a number its unit, as ctapipe's containers want it.
+
+    Parameters
+    ----------
+    value : float or bool or numpy.ndarray
+        The number.
+    unit : astropy.units.Unit or None
+        The unit of the container's field.
+
+    Returns
+    -------
+    astropy.units.Quantity, or the value itself without a unit
+        The value of the field.
+    """
+    return value if unit is None else u.Quantity(value, unit)
+
+
+def value_of(value, unit=None):
+    """Take the number from the field of a container.
+
+    Parameters
+    ----------
+    value : float or astropy.units.Quantity
+        The value of the field.
+    unit : astropy.units.Unit, optional
+        The unit wanted; by default that of the value.
+
+    Returns
+    -------
+    float
+        The number.
+    """
+    return value.to_value(unit) if isinstance(value, u.Quantity) else value

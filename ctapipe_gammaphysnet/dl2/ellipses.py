@@ -6,12 +6,13 @@ from astropy.table import Table
 from ctapipe.reco import StereoCombiner
 from ctapipe.reco.telescope_event_handling import get_subarray_index
 
-from ..events.event import array_pointing, predictions_of, reconstructed_telescopes
+from ..events.event import array_pointing, predictions_of, valid_telescopes
+from ..tasks import TASKS
 from ..tasks.direction import direction_errors
 from ..tasks.ellipse import matrix_from_widths
 from ..tasks.frames import radians, tilted_from_ground
 from ..tasks.impact import core_columns
-from .containers import CONTAINERS, kind_of
+from .containers import CONTAINERS, kind_of, value_of, with_unit
 from .product import combine_directions, combine_values
 
 __all__ = ["GammaPhysNetStereoCombiner"]
@@ -64,6 +65,14 @@ class GammaPhysNetStereoCombiner(StereoCombiner):
             raise NotImplementedError(
                 f"{type(self).__name__} cannot combine {self.property}"
             ) from None
+        fields = CONTAINERS[self._kind][0].fields
+        #: Units of the columns that are combined.
+        self._units = {
+            field: fields[field].unit
+            for task in TASKS.values()
+            for kind, field, _ in (task.columns | task.uncertainties).values()
+            if kind == self._kind
+        }
 
     def __call__(self, event):
         """Combine the telescopes of an event.
@@ -73,15 +82,14 @@ class GammaPhysNetStereoCombiner(StereoCombiner):
         event : ctapipe.containers.ArrayEventContainer
             The event, with its DL2 of the telescopes.
         """
-        tel_ids = np.array(reconstructed_telescopes(event), dtype=int)
+        tel_ids = np.array(valid_telescopes(event, self._kind, self.prefix), dtype=int)
         mono = [predictions_of(event, self._kind, t)[self.prefix] for t in tel_ids]
         values = {
-            name: np.array([u.Quantity(m[name], unit).value for m in mono], dtype=float)
+            name: np.array([value_of(m[name], unit) for m in mono], dtype=float)
             for name, unit in self._units.items()
         }
-        valid = np.array([m.is_valid for m in mono], dtype=bool)
+        valid, number = np.ones(len(mono), dtype=bool), np.zeros(len(mono), dtype=int)
         pointing = [np.atleast_1d(angle) for angle in array_pointing(event)]
-        number = np.zeros(len(tel_ids), dtype=int)
         columns, used = self._combine(values, valid, number, 1, pointing)
         predictions_of(event, self._kind)[self.prefix] = CONTAINERS[self._kind][0](
             prefix=self.prefix,
@@ -111,7 +119,7 @@ class GammaPhysNetStereoCombiner(StereoCombiner):
         obs_id, event_id, multiplicity, event = get_subarray_index(mono_predictions)
         stem, table = f"{self.prefix}_tel_", mono_predictions
         values = {
-            name: u.Quantity(table[stem + name], copy=False).to_value(unit)
+            name: u.Quantity(table[stem + name], copy=False).to_value(unit or u.one)
             for name, unit in self._units.items()
             if stem + name in table.colnames
         }
@@ -141,19 +149,8 @@ class GammaPhysNetStereoCombiner(StereoCombiner):
             }
         )
 
-    @property
-    def _units(self):
-        """Units of the numbers in the container."""
-        fields = CONTAINERS[self._kind][0].fields
-        return {
-            name: field.unit or u.one
-            for name, field in fields.items()
-            if isinstance(field.default, float | u.Quantity)
-        }
-
     def _with_unit(self, name, values):
-        unit = CONTAINERS[self._kind][0].fields[name].unit
-        return values if unit is None else u.Quantity(values, unit)
+        return with_unit(values, CONTAINERS[self._kind][0].fields[name].unit)
 
     def _combine(self, values, valid, event, n_events, pointing):
         """Columns of the array, and which predictions they are made from."""

@@ -1,16 +1,16 @@
 """Fill DL2 into ctapipe's events, and mark what is not finite as not valid."""
 
-import astropy.units as u
-
 from ..events.event import predictions_of, triggered_telescopes
 from .columns import are_usable, is_error
 from .containers import (
     CONTAINERS,
     PROPERTIES,
     array_container,
-    group_names,
+    group_name,
     needed_fields,
     telescope_container,
+    value_of,
+    with_unit,
 )
 
 __all__ = [
@@ -38,9 +38,12 @@ def fill_telescope(event, tel_id, prefix, columns, row):
         The telescope's row in the columns.
     """
     for kind, values in columns.items():
-        _set_container(
-            event, tel_id, prefix, kind, {k: v[row] for k, v in values.items()}
-        )
+        fields = CONTAINERS[kind][0].fields
+        values = {
+            name: with_unit(column[row], fields[name].unit)
+            for name, column in values.items()
+        }
+        _set_container(event, tel_id, prefix, kind, values)
 
 
 def fill_invalid(event, tel_id, prefix, kinds):
@@ -58,7 +61,7 @@ def fill_invalid(event, tel_id, prefix, kinds):
 
 
 def _set_container(event, tel_id, prefix, kind, values):
-    name = group_names(prefix)[kind]
+    name = group_name(prefix, kind)
     container = telescope_container(prefix, kind, **values)
     predictions_of(event, kind, tel_id)[name] = container
 
@@ -87,13 +90,14 @@ def invalidate_stereo(event, kind, name):
     stereo = containers[name]
     needed = needed_fields(kind)
     columns = {
-        field: u.Quantity(stereo[field]).value
+        field: value_of(stereo[field])
         for field in stereo.keys()
         if field in needed or is_error(field)
     }
-    if not (stereo.is_valid and are_usable(columns, needed)):
-        containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
-    return bool(containers[name].is_valid)
+    if stereo.is_valid and are_usable(columns, needed):
+        return True
+    containers[name] = CONTAINERS[kind][0](prefix=name, telescopes=[])
+    return False
 
 
 def name_model(event, prefix, kinds, model):
@@ -111,7 +115,7 @@ def name_model(event, prefix, kinds, model):
         The model.
     """
     for kind in kinds:
-        name = group_names(prefix)[kind]
+        name = group_name(prefix, kind)
         for tel_id in triggered_telescopes(event):
             predictions_of(event, kind, tel_id)[name].meta = model.attributes()
         if kind in PROPERTIES:

@@ -25,7 +25,13 @@ from ..files.container_tables import ContainerTables
 from ..files.hdf5_output import verified
 from ..files.input_file import CACHE_BYTES, DL1FileError, reading
 from ..files.output import writing
-from .containers import PROPERTIES, array_container, group_names, telescope_container
+from .containers import (
+    PROPERTIES,
+    array_container,
+    group_name,
+    group_names,
+    telescope_container,
+)
 
 __all__ = ["DL2File", "differences"]
 
@@ -147,7 +153,7 @@ class DL2File:
             Fields of the container, shape (n,), in its units; missing fields keep
             their defaults.
         """
-        name = group_names(self._prefix)[kind]
+        name = group_name(self._prefix, kind)
         container = telescope_container(self._prefix, kind)
         container.meta = self._model.attributes()
         index = index | {"tel_id": np.full(len(index["obs_id"]), tel_id, np.int16)}
@@ -172,7 +178,7 @@ class DL2File:
             Fields of the container, shape (n,), in its units; ``telescopes`` is a
             mask, shape (n, n_telescopes).
         """
-        name = group_names(self._prefix)[kind]
+        name = group_name(self._prefix, kind)
         self._append(
             f"dl2/event/subarray/{kind}/{name}",
             EventIndexContainer,

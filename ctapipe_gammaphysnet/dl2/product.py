@@ -47,14 +47,20 @@ def combine_values(values, covariances, event, n_events):
     n_dimensions = values.shape[1]
     mean = np.full((n_events, n_dimensions), np.nan)
     covariance = np.full((n_events, n_dimensions, n_dimensions), np.nan)
-    seen, event = np.unique(event, return_inverse=True)
-    if len(seen) == 0:
+    if len(event) == 0:
         return mean, covariance
-    precision = np.linalg.inv(covariances)
+    order = np.argsort(event, kind="stable")
+    values, precision = values[order], np.linalg.inv(covariances[order])
+    count = np.bincount(event, minlength=n_events)
+    (seen,) = np.nonzero(count)
+    count = count[seen]
+    # From here on, events are those seen, and their predictions follow each other.
+    event, start = np.repeat(np.arange(len(seen)), count), np.cumsum(count) - count
     # From the first telescope of each event: large values lose no digits.
-    origin = values[np.unique(event, return_index=True)[1]]
+    origin = values[start]
     centred = values - origin[event]
-    middle, weight = _most_probable(centred, precision, event), np.ones(len(event))
+    middle = _most_probable(centred, precision, event, start, count)
+    weight = np.ones(len(event))
     for _ in range(_ITERATIONS):
         before = weight
         distance2 = _distance2(centred - middle[event], precision)
@@ -68,30 +74,25 @@ def combine_values(values, covariances, event, n_events):
     return mean, covariance
 
 
-def _most_probable(values, precision, event):
+def _most_probable(values, precision, event, start, count):
     """Of each event's values the one of largest probability by all telescopes."""
-    first, second = _pairs(event)
+    first, second = _pairs(event, start, count)
     distance2 = _distance2(values[first] - values[second], precision[second])
     # Minus twice the logarithm of the probability, whose tails have the same weights.
     far = np.maximum(distance2, LIMIT**2)
     cost = np.minimum(distance2, LIMIT**2) + LIMIT**2 * np.log(far / LIMIT**2)
     cost = np.bincount(first, weights=cost, minlength=len(event))
-    order = np.lexsort([cost, event])
-    _, best = np.unique(event[order], return_index=True)
-    return values[order[best]]
+    return values[np.lexsort([cost, event])[start]]
 
 
-def _pairs(event):
+def _pairs(event, start, count):
     """Indices of all pairs of predictions in the same event, each with itself, too."""
-    order = np.argsort(event, kind="stable")
-    count = np.bincount(event)
-    start = np.cumsum(count) - count
-    n_partners = count[event[order]]
+    n_partners = count[event]
     first = np.repeat(np.arange(len(event)), n_partners)
     within = np.arange(len(first)) - np.repeat(
         np.cumsum(n_partners) - n_partners, n_partners
     )
-    return order[first], order[start[event[order[first]]] + within]
+    return first, start[event[first]] + within
 
 
 def _distance2(deviation, precision):
@@ -100,7 +101,7 @@ def _distance2(deviation, precision):
 
 def _sum(terms, event):
     """Sum over the predictions of each event, shape (n_events, ...)."""
-    total = np.zeros((event.max() + 1, *terms.shape[1:]))
+    total = np.zeros((event[-1] + 1, *terms.shape[1:]))
     np.add.at(total, event, terms)
     return total
 

@@ -10,6 +10,7 @@ from ..events.telescope_events import altitudes_of, check_pointing
 from ..model.errors import ModelFileError
 from ..model.loading import load_model
 from ..model.matching import match_telescopes
+from ..tasks.frames import radians
 from .events import EvaluationError
 from .predictions import predicted_columns
 
@@ -286,7 +287,7 @@ def to_quantities(
     outputs : dict of str to numpy.ndarray
         For each task, as for `telescope_columns`.
     pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
-        As for `telescope_columns`.
+        As for `telescope_columns`, with units.
     targets : dict of str to str, optional
         As for `telescope_columns`.
 
@@ -300,14 +301,11 @@ def to_quantities(
     members = [slice(None)]
     if n_members > 1:
         members += [slice(member, member + 1) for member in range(n_members)]
+    where = radians(pointing_alt), radians(pointing_az), position.to_value(u.m)
+    where += (None if altitude is None else altitude.to_value(u.m),)
     rows = [
         telescope_columns(
-            {task: output[which] for task, output in outputs.items()},
-            pointing_alt,
-            pointing_az,
-            position,
-            altitude,
-            targets,
+            {task: output[which] for task, output in outputs.items()}, *where, targets
         )
         for which in members
     ]
@@ -316,7 +314,7 @@ def to_quantities(
         for name in predicted_columns()
     }
     for number, row in enumerate(rows):
-        for name, (kind, field, unit) in predicted_columns().items():
+        for name, (kind, field, _) in predicted_columns().items():
             if field in row.get(kind, ()):
-                predictions[name][number] = u.Quantity(row[kind][field]).to_value(unit)
+                predictions[name][number] = row[kind][field]
     return predictions

@@ -14,11 +14,11 @@ MIN_BACKGROUND_PIXELS = 20
 # Quantiles around both ends of the central 68 %, and around the median. Their means
 # hardly depend on the steps in which files store charges.
 _AROUND = np.linspace(-0.05, 0.05, 21)
-_LOW, _MIDDLE, _HIGH = (
-    centre + _AROUND for centre in ((1 - CONTAINMENT) / 2, 0.5, (1 + CONTAINMENT) / 2)
+_QUANTILES = np.array(
+    [centre + _AROUND for centre in ((1 - CONTAINMENT) / 2, 0.5, (1 + CONTAINMENT) / 2)]
 )
 #: Half of the range between those means, for a normal distribution of unit width.
-_HALF_RANGE = ndtri(_HIGH).mean()
+_HALF_RANGE = ndtri(_QUANTILES[-1]).mean()
 
 
 class Background(NamedTuple):
@@ -63,8 +63,7 @@ def measure_background(image, background):
     charge = np.sort(np.where(background, image, np.nan), axis=1)
     last = np.maximum(background.sum(axis=1) - 1, 0)
     row = np.arange(len(image))[:, np.newaxis]
-    low, middle, high = (
-        charge[row, np.rint(np.outer(last, q)).astype(int)].mean(axis=1)
-        for q in (_LOW, _MIDDLE, _HIGH)
-    )
+    ranks = np.rint(np.outer(last, _QUANTILES)).astype(int)
+    around = charge[row, ranks].reshape(-1, *_QUANTILES.shape)
+    low, middle, high = around.mean(axis=2).T
     return middle, (high - low) / np.float32(2 * _HALF_RANGE)

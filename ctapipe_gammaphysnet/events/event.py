@@ -1,10 +1,13 @@
 """Access to the containers of ctapipe's events, which nothing else depends on."""
 
+from typing import Any
+
 import astropy.units as u
 import numpy as np
 from ctapipe.containers import ArrayEventContainer, ImageParametersContainer
 from ctapipe.core import Map
 
+from ..tasks.frames import radians
 from .preparation import MissingImagesError, UnfitImagesError, problem_of
 
 __all__ = [
@@ -12,10 +15,11 @@ __all__ = [
     "event_images",
     "image_parameters",
     "name_of",
+    "named_parameters",
     "predictions_of",
-    "reconstructed_telescopes",
     "telescope_pointing",
     "triggered_telescopes",
+    "valid_telescopes",
 ]
 
 
@@ -36,13 +40,41 @@ def image_parameters(
     return event.dl1.tel[tel_id].parameters
 
 
+def named_parameters(
+    parameters: ImageParametersContainer, names: set[str] | None = None
+) -> dict[str, Any]:
+    """Find parameters of an image.
+
+    Parameters
+    ----------
+    parameters : ctapipe.containers.ImageParametersContainer
+        All its parameters.
+    names : set of str, optional
+        Names of their columns in ctapipe's tables. Default: all.
+
+    Returns
+    -------
+    dict of str to object
+        The parameters by name, without those that the image does not have.
+    """
+    if names is None:
+        return parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
+    found = {}
+    for group in parameters.values():
+        for name in names:
+            field = name.removeprefix(f"{group.prefix}_")
+            if field != name and field in group.fields:
+                found[name] = group[field]
+    return found
+
+
 def telescope_pointing(
     event: ArrayEventContainer, tel_ids: list[int]
 ) -> tuple[u.Quantity, u.Quantity]:
     """Find altitude and azimuth of telescopes, shape (n,); NaN if not known."""
     pointings = [event.monitoring.tel[tel_id].pointing for tel_id in tel_ids]
     return tuple(
-        u.Quantity([pointing[angle] for pointing in pointings])
+        u.Quantity([float(radians(pointing[angle])) for pointing in pointings], u.rad)
         for angle in ("altitude", "azimuth")
     )
 
@@ -53,9 +85,9 @@ def array_pointing(event: ArrayEventContainer) -> tuple[u.Quantity, u.Quantity]:
     return pointing.array_altitude, pointing.array_azimuth
 
 
-def reconstructed_telescopes(event: ArrayEventContainer) -> list[int]:
-    """List the telescopes with predictions."""
-    return list(event.dl2.tel)
+def valid_telescopes(event: ArrayEventContainer, kind: str, name: str) -> list[int]:
+    """List the telescopes with a valid prediction of a kind of DL2, in a group."""
+    return [tel_id for tel_id, dl2 in event.dl2.tel.items() if dl2[kind][name].is_valid]
 
 
 def predictions_of(

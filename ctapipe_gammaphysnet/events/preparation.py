@@ -62,7 +62,7 @@ class InputPreparation:
 
     def __init__(self, card, lattice):
         self._card = card
-        self._adjacency = lattice.adjacency()
+        self._neighbors = _neighbors(lattice.adjacency())
         self._order = slice(None)
         self.needs_mask = card.needs_mask
         self.n_pixels = len(lattice)
@@ -233,8 +233,23 @@ class InputPreparation:
     def _widened(self, mask, rings):
         """Add rings of neighbouring pixels to masks."""
         for _ in range(rings):
-            mask = mask @ self._adjacency
+            row, pixel = np.nonzero(mask)
+            mask = mask.copy()
+            mask[row[:, np.newaxis], self._neighbors[pixel]] = True
         return mask
+
+
+def _neighbors(adjacency):
+    """Neighbours of each pixel, and the pixel itself where it has fewer than others.
+
+    Shape (n_pixels, most neighbours), int.
+    """
+    n_neighbors = np.diff(adjacency.indptr)
+    pixel = np.repeat(np.arange(len(n_neighbors)), n_neighbors)
+    column = np.arange(len(pixel)) - np.repeat(adjacency.indptr[:-1], n_neighbors)
+    table = np.tile(np.arange(len(n_neighbors)), (n_neighbors.max(), 1)).T.copy()
+    table[pixel, column] = adjacency.indices
+    return table
 
 
 def present_pixels(image, peak_time):

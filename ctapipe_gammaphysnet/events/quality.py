@@ -11,6 +11,7 @@ from ctapipe.core.traits import List, Tuple, Unicode
 from ctapipe.utils import EventTypeFilter
 
 from ..configuration.sections import CommandLineFirst
+from .event import named_parameters
 from .event_types import name_allowed
 
 __all__ = ["INTENSITY", "ImageQualityQuery", "TrainingQualityQuery"]
@@ -50,6 +51,7 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
             # A criterion is not a valid expression.
             raise ToolConfigurationError(f"{self._where}: {error}") from error
         self._outcomes = {}
+        self._names = set().union(*(_names_in(e) for _, e in self.quality_criteria))
 
     @property
     def _where(self):
@@ -80,6 +82,30 @@ class ImageQualityQuery(CommandLineFirst, QualityQuery):
         except (ValueError, TypeError) as error:
             self._explain_missing(parameters, "the event")
             raise ToolConfigurationError(f"{self._where}: {error}") from error
+
+    def passes(self, parameters):
+        """Apply the criteria to an image of an event, and count it.
+
+        Parameters
+        ----------
+        parameters : ctapipe.containers.ImageParametersContainer
+            Its DL1 parameters.
+
+        Returns
+        -------
+        bool
+            Whether it passes all criteria.
+
+        Raises
+        ------
+        ctapipe.core.ToolConfigurationError
+            If a criterion cannot be computed.
+        """
+        columns = named_parameters(parameters, self._names)
+        if len(columns) < len(self._names):
+            # The rest has another name, or is missing: it is looked for among all.
+            columns = named_parameters(parameters)
+        return bool(self(**columns).all())
 
     def mask(self, parameters, source="the file"):
         """Select many images at once, and count them.

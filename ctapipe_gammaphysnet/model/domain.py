@@ -329,27 +329,24 @@ class DomainWatch:
         path : pathlib.Path, optional
             Their file, which the report names.
         """
-        background, compared = self._with_recent(path, tel_id, background)
-        n_images = len(background.missing)
+        self._count(BACKGROUND_NOT_COMPARED, len(background.missing))
+        parts, compared = self._recent.get((path, tel_id), ([], 0))
+        parts = [*parts, background]
+        n_images = sum(len(part.missing) for part in parts)
         stops = range(compared + _STEP, n_images + 1, _STEP)
+        if len(stops) == 0:
+            self._recent[path, tel_id] = parts, compared
+            return
+        background = Background(*map(np.concatenate, zip(*parts, strict=True)))
         for stop in stops:
             start = max(stop - _STEPS * _STEP, 0)
             self._check_block(tel_id, network, _part(background, start, stop), path)
         compared += len(stops) * _STEP
         kept = max(compared - (_STEPS - 1) * _STEP, 0)
         self._recent[path, tel_id] = (
-            _part(background, kept, n_images),
+            [_part(background, kept, n_images)],
             compared - kept,
         )
-
-    def _with_recent(self, path, tel_id, background):
-        """Put the last images of a telescope first; how many of them were compared."""
-        self._count(BACKGROUND_NOT_COMPARED, len(background.missing))
-        if (path, tel_id) not in self._recent:
-            return background, 0
-        recent, compared = self._recent[path, tel_id]
-        pairs = zip(recent, background, strict=True)
-        return Background(*map(np.concatenate, pairs)), compared
 
     def _check_block(self, tel_id, network, background, path):
         self._count(BACKGROUND_NOT_COMPARED, -_STEP)

@@ -306,18 +306,16 @@ class Predictor:
         """
         inputs = np.ascontiguousarray(inputs)
         check_array("inputs", inputs, (None, 2, self._n_pixels), np.float32)
-        starts = range(self.batch_size, len(inputs), self.batch_size)
-        outputs = [
-            [
-                self._predict_member(*member, *batch)
-                for member in zip(self.members, self._features, strict=True)
-            ]
-            for batch in zip(
-                np.array_split(inputs, starts),
-                np.array_split(self._checked(conditions, len(inputs)), starts),
-                strict=True,
+        conditions = self._checked(conditions, len(inputs))
+        outputs = []
+        for start in range(0, max(len(inputs), 1), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            outputs.append(
+                [
+                    self._predict_member(*member, inputs[batch], conditions[batch])
+                    for member in zip(self.members, self._features, strict=True)
+                ]
             )
-        ]
         return {
             task: np.concatenate(
                 [np.stack([member[task] for member in batch]) for batch in outputs],

@@ -55,23 +55,20 @@ def direction_from_target(target, pointing_alt, pointing_az):
     ----------
     target : numpy.ndarray
         fov_lon, fov_lat in the TelescopeFrame in deg, shape (n, 2).
-    pointing_alt, pointing_az : astropy.units.Quantity
-        Pointing of the telescope, shape (n,) or ().
+    pointing_alt, pointing_az : numpy.ndarray
+        Pointing of the telescope in rad, shape (n,) or ().
 
     Returns
     -------
-    alt, az : astropy.units.Quantity
+    alt, az : numpy.ndarray
         Direction on the sky in deg, shape (n,); NaN for offsets beyond 180° in
         fov_lon or 90° in fov_lat.
     """
-    import astropy.units as u
-
     # A network can predict any number.
     on_sky = (np.abs(target) <= [180, 90]).all(axis=1)
     lon, lat = np.deg2rad(np.where(on_sky, np.asarray(target, float).T, np.nan))
-    pointing = radians(pointing_alt), radians(pointing_az)
-    alt, az = horizontal_from_offset(lon, lat, *pointing)
-    return u.Quantity(np.rad2deg(alt), u.deg), u.Quantity(np.rad2deg(az), u.deg)
+    alt, az = horizontal_from_offset(lon, lat, pointing_alt, pointing_az)
+    return np.rad2deg(alt), np.rad2deg(az)
 
 
 def offsets_from_differences(target, pointing_alt, pointing_az):
@@ -147,7 +144,7 @@ def _on_sky(images):
     stretch = np.stack([np.cos(lat), np.ones(len(lat))], axis=1)
     # Per degree on the sky, not of fov_lon.
     ellipse = images.covariance("direction") * np.einsum("ni,nj->nij", stretch, stretch)
-    turn = turn_to_horizontal(lon, lat, radians(images.pointing[0]))
+    turn = turn_to_horizontal(lon, lat, images.pointing[0])
     return turn @ ellipse @ np.swapaxes(turn, 1, 2)
 
 
@@ -213,15 +210,10 @@ class _Direction(Task):
 
     def dl2(self, images):
         """Compute the direction of the mean offset, and the ellipse of its error."""
-        import astropy.units as u
-
         alt, az = images.direction
         with np.errstate(invalid="ignore"):
-            errors = direction_errors(radians(alt), _on_sky(images))
-        columns = {"alt": alt, "az": az, **errors}
-        for name in columns.keys() - {"alt_az_correlation"}:
-            columns[name] = u.Quantity(columns[name], u.deg)
-        return {"geometry": columns}
+            errors = direction_errors(np.deg2rad(alt), _on_sky(images))
+        return {"geometry": {"alt": alt, "az": az, **errors}}
 
     def compare(self, predictions, events):
         """Compute the angle from the true direction in deg."""

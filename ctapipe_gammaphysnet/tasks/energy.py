@@ -37,12 +37,10 @@ def energy_from_target(target):
 
     Returns
     -------
-    astropy.units.Quantity
+    numpy.ndarray
         Energy in TeV, shape (...).
     """
-    import astropy.units as u
-
-    return u.Quantity(10 ** target[..., 0], u.TeV)
+    return 10 ** target[..., 0]
 
 
 def _deviation(predicted, true):

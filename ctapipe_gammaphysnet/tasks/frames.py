@@ -32,7 +32,9 @@ def radians(angle):
         The angles in rad, float64: ctapipe's tables have float32, which is too coarse
         to compute with.
     """
-    return np.asarray(angle.to_value("rad"), dtype=float)
+    import astropy.units as u
+
+    return np.asarray(angle.astype(float, copy=False).to_value(u.rad))
 
 
 def offset_from_horizontal(alt, az, pointing_alt, pointing_az):

@@ -87,12 +87,9 @@ class _HMax(Task):
         if not np.isfinite(images.altitude).all():
             # Without a known site: NaN heights would make the directions invalid.
             return {}
-        import astropy.units as u
-
-        height = u.Quantity(images.mean("h_max")[:, 0], u.km)
-        width = u.Quantity(np.sqrt(images.covariance("h_max")[:, 0, 0]), u.km)
-        h_max = (images.altitude + height).to(u.m)
-        return {"geometry": {"h_max": h_max, "h_max_uncert": width.to(u.m)}}
+        height = 1000 * images.mean("h_max")[:, 0]
+        width = 1000 * np.sqrt(images.covariance("h_max")[:, 0, 0])
+        return {"geometry": {"h_max": images.altitude + height, "h_max_uncert": width}}
 
     def compare(self, predictions, events):
         """Compute the deviation from the true height in m, with its sign."""

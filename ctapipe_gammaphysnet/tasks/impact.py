@@ -58,22 +58,21 @@ def impact_from_target(target, position, pointing_alt, pointing_az):
     target : numpy.ndarray
         Impact point minus telescope in the TiltedGroundFrame of the pointing, in km,
         shape (n, 2).
-    position, pointing_alt, pointing_az : astropy.units.Quantity
-        As in `impact_to_target`.
+    position : numpy.ndarray
+        Telescope in the GroundFrame in m, shape (n, 3).
+    pointing_alt, pointing_az : numpy.ndarray
+        Pointing of the telescope in rad, shape (n,).
 
     Returns
     -------
-    core : astropy.units.Quantity
+    core : numpy.ndarray
         x and y of the impact point in the GroundFrame, at z = 0, in m, shape (n, 2).
-    core_tilted : astropy.units.Quantity
+    core_tilted : numpy.ndarray
         x and y in the TiltedGroundFrame of the pointing, in m, shape (n, 2).
     """
-    import astropy.units as u
-
-    pointing = radians(pointing_alt), radians(pointing_az)
-    tilted = tilted_from_ground(position.to_value(u.m), *pointing) + 1000 * target
-    core = ground_from_tilted(tilted, *pointing)
-    return u.Quantity(core, u.m), u.Quantity(tilted, u.m)
+    pointing = pointing_alt, pointing_az
+    tilted = tilted_from_ground(position, *pointing) + 1000 * target
+    return ground_from_tilted(tilted, *pointing), tilted
 
 
 def impact_from_ground(target, pointing_alt, pointing_az, position):
@@ -102,23 +101,21 @@ def impact_distance(alt, az, core, position):
 
     Parameters
     ----------
-    alt, az : astropy.units.Quantity
-        Direction of the showers, shape (n,).
-    core : astropy.units.Quantity
-        x and y of their impact points in the GroundFrame, at z = 0, shape (n, 2).
-    position : astropy.units.Quantity
-        Telescope in the GroundFrame, shape (n, 3) or (3,).
+    alt, az : numpy.ndarray
+        Direction of the showers in rad, shape (n,).
+    core : numpy.ndarray
+        x and y of their impact points in the GroundFrame, at z = 0, in m, shape (n, 2).
+    position : numpy.ndarray
+        Telescope in the GroundFrame in m, shape (n, 3) or (3,).
 
     Returns
     -------
-    astropy.units.Quantity
+    numpy.ndarray
         The distance as ctapipe defines it, in m, shape (n,).
     """
-    import astropy.units as u
-
-    direction = shower_axis(radians(alt), radians(az))
-    from_core = position.to_value(u.m) - np.pad(core.to_value(u.m), ((0, 0), (0, 1)))
-    return u.Quantity(np.linalg.norm(np.cross(from_core, direction), axis=-1), u.m)
+    direction = shower_axis(alt, az)
+    from_core = position - np.column_stack([core, np.zeros(len(core))])
+    return np.linalg.norm(np.cross(from_core, direction), axis=-1)
 
 
 def core_columns(core, tilted, on_ground, in_tilted):
@@ -150,9 +147,10 @@ def core_columns(core, tilted, on_ground, in_tilted):
 
 def _projection(pointing_alt, pointing_az):
     """Matrices from the TiltedGroundFrame to the ground, shape (n, 2, 2)."""
-    pointing = radians(pointing_alt), radians(pointing_az)
     axes = [
-        ground_from_tilted(np.tile(axis, (len(pointing[0]), 1)), *pointing)
+        ground_from_tilted(
+            np.tile(axis, (len(pointing_alt), 1)), pointing_alt, pointing_az
+        )
         for axis in np.eye(2)
     ]
     return np.stack(axes, axis=-1)
@@ -250,8 +248,6 @@ class _Impact(Task):
 
     def dl2(self, images):
         """Compute impact point and impact distance, with their errors."""
-        import astropy.units as u
-
         if "direction" not in images.outputs:
             return {}
         offset = images.mean("impact")
@@ -259,14 +255,12 @@ class _Impact(Task):
         in_tilted = 1e6 * images.covariance("impact")
         project = _projection(*images.pointing)
         on_ground = project @ in_tilted @ np.swapaxes(project, 1, 2)
-        points = core.to_value(u.m), tilted.to_value(u.m)
-        geometry = core_columns(*points, on_ground, in_tilted)
-        for name in geometry.keys() - {"core_correlation"}:
-            geometry[name] = u.Quantity(geometry[name], u.m)
+        direction = np.deg2rad(images.direction)
         impact = {
-            "distance": impact_distance(*images.direction, core, images.position),
-            "distance_uncert": u.Quantity(_width_along(offset, in_tilted), u.m),
+            "distance": impact_distance(*direction, core, images.position),
+            "distance_uncert": _width_along(offset, in_tilted),
         }
+        geometry = core_columns(core, tilted, on_ground, in_tilted)
         return {"geometry": geometry, "impact": impact}
 
     def compare(self, predictions, events):

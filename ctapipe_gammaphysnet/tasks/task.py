@@ -272,7 +272,7 @@ class Task(ABC):
         Returns
         -------
         dict of str to dict of str to array
-            For each kind the columns of its container, shape (n,), with units.
+            For each kind the columns of its container in its units, shape (n,).
         """
 
     @abstractmethod

@@ -21,9 +21,10 @@ from ctapipe.coordinates import (
 from ctapipe.reco import StereoMeanCombiner
 from ctapipe.reco.reconstructor import ReconstructionProperty
 from toy_sample import hexagonal_camera, toy_subarray, toy_telescope
+from with_units import impact_from_target, telescope_columns
 
 from ctapipe_gammaphysnet.compat import PARTICLE_TYPE
-from ctapipe_gammaphysnet.dl2.columns import invalidate_array, telescope_columns
+from ctapipe_gammaphysnet.dl2.columns import invalidate_array
 from ctapipe_gammaphysnet.dl2.containers import (
     CONTAINERS,
     PROPERTIES,
@@ -39,7 +40,7 @@ from ctapipe_gammaphysnet.dl2.stereo import GammaPhysNetGeometryCombiner
 from ctapipe_gammaphysnet.tasks.direction import direction_to_target
 from ctapipe_gammaphysnet.tasks.ellipse import containment_radius, matrix_from_widths
 from ctapipe_gammaphysnet.tasks.energy import energy_to_target
-from ctapipe_gammaphysnet.tasks.impact import impact_from_target, impact_to_target
+from ctapipe_gammaphysnet.tasks.impact import impact_to_target
 
 N = 6
 POINTING = np.full(N, 70) * u.deg, np.linspace(-3, 3, N) % 360 * u.deg

@@ -14,6 +14,7 @@ from predictions import (
 )
 from scipy.optimize import brentq
 from scipy.stats import norm
+from with_units import direction_from_target, impact_from_target
 
 from ctapipe_gammaphysnet.evaluation.gaps import describe_unjudged
 from ctapipe_gammaphysnet.evaluation.networks import to_quantities
@@ -31,8 +32,6 @@ from ctapipe_gammaphysnet.evaluation.uncertainty import (
     kept_weights,
     summarise_uncertainties,
 )
-from ctapipe_gammaphysnet.tasks.direction import direction_from_target
-from ctapipe_gammaphysnet.tasks.impact import impact_from_target
 from ctapipe_gammaphysnet.tasks.metric import CONTAINMENT
 
 #: Errors of half of the events are so many times as large.

@@ -1,5 +1,6 @@
 """The quality query selects images and counts what became of them."""
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.table import QTable, Table
@@ -7,6 +8,7 @@ from ctapipe.containers import (
     CameraHillasParametersContainer,
     HillasParametersContainer,
     ImageParametersContainer,
+    LeakageContainer,
     MorphologyContainer,
 )
 from ctapipe.core import Component, ToolConfigurationError
@@ -28,9 +30,7 @@ def select(query, n_pixels=-1, intensity=np.nan):
         morphology=MorphologyContainer(n_pixels=n_pixels),
         hillas=HillasParametersContainer(intensity=intensity),
     )
-    return query(
-        **parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
-    ).all()
+    return query.passes(parameters)
 
 
 def as_dict(table):
@@ -47,6 +47,27 @@ def test_images_with_signal_after_cleaning_are_selected_by_default():
     ]
     table = Table({"morphology_n_pixels": [0, 5, -1, 1]})
     assert query.get_table_mask(table).tolist() == [False, True, False, True]
+
+
+def test_criteria_of_an_event_may_use_any_parameters():
+    """All groups of parameters, several in one criterion, and names of its own."""
+    criteria = [
+        ("round", "hillas_width / hillas_length > 0.2 * u.one"),
+        ("whole", "all(x < 0.2 for x in [leakage_intensity_width_2])"),
+        ("signal", "log10(hillas_intensity) * morphology_n_pixels > 10"),
+    ]
+    query = ImageQualityQuery(quality_criteria=criteria)
+    parameters = ImageParametersContainer(
+        hillas=HillasParametersContainer(
+            intensity=1000.0, width=0.1 * u.deg, length=0.3 * u.deg
+        ),
+        morphology=MorphologyContainer(n_pixels=5),
+        leakage=LeakageContainer(intensity_width_2=0.1),
+    )
+    assert query.passes(parameters)
+    parameters.leakage.intensity_width_2 = 0.3
+    assert not query.passes(parameters)
+    assert query.to_table()["counts"].tolist() == [2, 2, 1, 2]
 
 
 def test_criteria_are_configured_through_the_parent():
@@ -144,8 +165,7 @@ def test_the_table_is_written_and_read_by_ctapipe(counted, functions, tmp_path):
 def in_camera_frame(intensity):
     """Parameters of a single image in the camera frame, as in the event loop."""
     hillas = CameraHillasParametersContainer(intensity=intensity)
-    parameters = ImageParametersContainer(hillas=hillas)
-    return parameters.as_dict(recursive=True, flatten=True, add_prefix=True)
+    return ImageParametersContainer(hillas=hillas)
 
 
 @pytest.mark.parametrize("prefix", ["", "camera_frame_"])
@@ -159,8 +179,8 @@ def test_the_intensity_has_both_names_in_both_frames(prefix, of_file):
     # The table stays as it is.
     assert table.colnames == [f"{of_file}hillas_intensity"]
     if of_file:
-        assert query(**in_camera_frame(60.0)).all()
-        assert not query(**in_camera_frame(40.0)).all()
+        assert query.passes(in_camera_frame(60.0))
+        assert not query.passes(in_camera_frame(40.0))
     assert query.to_table()["counts"].tolist()[1] == 1 + (of_file != "")
 
 
@@ -188,7 +208,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are_near():
     with pytest.raises(ToolConfigurationError, match=message):
         query.mask(table, "old.dl1.h5")
     with pytest.raises(ToolConfigurationError, match="which the event does not have"):
-        query(**in_camera_frame(60.0))
+        query.passes(in_camera_frame(60.0))
 
 
 def test_a_misspelt_column_is_told_what_it_may_be():

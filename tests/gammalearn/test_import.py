@@ -20,8 +20,8 @@ from ctapipe.io import read_table
 from gammalearn_network import Network, axial_coordinates, positions
 from official_files import DATA, needs
 from toy_sample import toy_telescope
+from with_units import telescope_columns
 
-from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.gammalearn.checkpoint import read_checkpoint
 from ctapipe_gammaphysnet.gammalearn.errors import ImportedModelError

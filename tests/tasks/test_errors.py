@@ -5,13 +5,10 @@ import pytest
 import torch
 from astropy import units as u
 from scipy.linalg import expm
+from with_units import direction_from_target, impact_from_target, telescope_columns
 
-from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.tasks import TASKS
-from ctapipe_gammaphysnet.tasks.direction import (
-    direction_from_target,
-    direction_to_target,
-)
+from ctapipe_gammaphysnet.tasks.direction import direction_to_target
 from ctapipe_gammaphysnet.tasks.ellipse import (
     RADIUS,
     containment_radius,
@@ -21,7 +18,6 @@ from ctapipe_gammaphysnet.tasks.ellipse import (
     matrix_from_widths,
 )
 from ctapipe_gammaphysnet.tasks.frames import turn_to_horizontal
-from ctapipe_gammaphysnet.tasks.impact import impact_from_target
 from ctapipe_gammaphysnet.tasks.metric import CONTAINMENT
 from ctapipe_gammaphysnet.tasks.scale import (
     covariance_from_scale,

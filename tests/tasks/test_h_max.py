@@ -11,8 +11,8 @@ from astropy.table import QTable, Table
 from ctapipe.core import ToolConfigurationError, run_tool
 from ctapipe.io import read_table, write_table
 from ctapipe.io.hdf5dataformat import ATMOSPHERE_DENSITY_PROFILE_TABLE
+from with_units import telescope_columns
 
-from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.events.opening import open_events, read_atmosphere
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import altitudes_of

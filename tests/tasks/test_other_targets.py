@@ -9,8 +9,8 @@ import pytest
 from astropy.coordinates import angular_separation
 from ctapipe.core import ToolConfigurationError
 from toy_sample import hexagonal_camera, toy_telescope
+from with_units import telescope_columns
 
-from ctapipe_gammaphysnet.dl2.columns import telescope_columns
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.explanation.run import make_explainers
 from ctapipe_gammaphysnet.model.card import (

@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 from astropy.coordinates import AltAz, SkyCoord
 from ctapipe.coordinates import GroundFrame, TiltedGroundFrame, project_to_ground
+from with_units import direction_from_target, energy_from_target, impact_from_target
 
-from ctapipe_gammaphysnet.tasks.direction import (
-    direction_from_target,
-    direction_to_target,
-)
-from ctapipe_gammaphysnet.tasks.energy import energy_from_target, energy_to_target
-from ctapipe_gammaphysnet.tasks.impact import impact_from_target, impact_to_target
+from ctapipe_gammaphysnet.tasks.direction import direction_to_target
+from ctapipe_gammaphysnet.tasks.energy import energy_to_target
+from ctapipe_gammaphysnet.tasks.impact import impact_to_target
 
 N = 200
 TURN_DEG = 123.0

@@ -12,12 +12,10 @@ from astropy.table import Table
 from conftest import small_cameras
 from ctapipe.core import ToolConfigurationError
 from ctapipe.io import EventSource, read_table
+from with_units import direction_from_target, energy_from_target, impact_from_target
 
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery, TrainingQualityQuery
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
-from ctapipe_gammaphysnet.tasks.direction import direction_from_target
-from ctapipe_gammaphysnet.tasks.energy import energy_from_target
-from ctapipe_gammaphysnet.tasks.impact import impact_from_target
 from ctapipe_gammaphysnet.training import index as index_module
 from ctapipe_gammaphysnet.training.index import (
     EventIndex,

@@ -31,6 +31,7 @@ from ctapipe.io.tableio import TelListToMaskTransform
 
 from ...compat import LOW_RESOLUTION
 from ...files.output import writing
+from ...tasks.frames import radians
 from ...tasks.impact import impact_distance
 from ..dl1_format import (
     IMAGES,
@@ -204,9 +205,11 @@ def _write_parameters(reader, output, tel_id, index):
 def _write_impact(reader, output, tel_id, index):
     """Write the distances of the showers' axes from a telescope."""
     showers = reader.showers(reader.events.number[index])
-    core = np.stack([showers["true_core_x"], showers["true_core_y"]], axis=-1)
+    core = [showers[f"true_core_{axis}"].to_value(u.m) for axis in "xy"]
     distance = impact_distance(
-        showers["true_alt"], showers["true_az"], core, reader.subarray.positions[tel_id]
+        *(radians(showers[f"true_{angle}"]) for angle in ("alt", "az")),
+        np.stack(core, axis=-1),
+        reader.subarray.positions[tel_id].to_value(u.m),
     )
     output.append(
         _path(of_telescope(SIMULATION_IMPACT_GROUP, tel_id)),
@@ -220,7 +223,7 @@ def _write_impact(reader, output, tel_id, index):
             "obs_id": showers["obs_id"],
             "event_id": showers["event_id"],
             "tel_id": np.full(len(index), tel_id),
-            "true_impact_distance": distance,
+            "true_impact_distance": u.Quantity(distance, u.m),
         },
     )
 
