@@ -205,9 +205,7 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
             *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
             for tel_id, part, background in zip(*rows, backgrounds, strict=True):
                 altitude_deg = chunk.pointing[tel_id][0][part].to_value("deg")
-                reconstructor.watch(
-                    name, tel_id, background, altitude_deg, path=dl1.path
-                )
+                reconstructor.watch(name, tel_id, background, altitude_deg, dl1.path)
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
             pointing = _pointing_of(chunk, *rows)

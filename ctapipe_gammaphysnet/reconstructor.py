@@ -324,18 +324,16 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         return selected
 
     def _predict(self, event, name, groups):
-        """Predict with one network. Telescopes of a group have the same pixels.
-
-        Return columns and row of each telescope whose image the network can use.
-        """
+        """Find columns and row of each telescope whose image the network can use."""
         prepared = []
         for prepare, tel_ids in groups.items():
             *images, background = event_images(event, tel_ids, prepare)
             pointing = self._pointing(event, name, tel_ids)
             altitude_deg = pointing[0].to_value(u.deg)
             for row, tel_id in enumerate(tel_ids):
-                rows = slice(row, row + 1)
-                self.watch(name, tel_id, background, altitude_deg, rows)
+                one = slice(row, row + 1)
+                part = None if background is None else background.of(one)
+                self.watch(name, tel_id, part, altitude_deg[one])
             prepared.append((*images, *pointing))
         inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
         tel_ids = list(chain.from_iterable(groups.values()))
@@ -383,7 +381,6 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         tel_id: int,
         background: Background | None,
         altitude_deg: np.ndarray,
-        rows: slice | np.ndarray = slice(None),
         path: Path | None = None,
     ) -> None:
         """Compare images and pointing of a telescope with the network's training.
@@ -398,8 +395,6 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             Of its images, shape (n,); None if it is not known.
         altitude_deg : numpy.ndarray
             Altitude of its pointing in deg, shape (n,).
-        rows : slice or numpy.ndarray
-            Which of them to compare.
         path : pathlib.Path, optional
             Their file, which messages then name.
 
@@ -412,12 +407,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         if not self._is_watched(network):
             return
         self.domain_watch.check_processing(tel_id, network.card, self._processing_of)
-        altitude_deg = altitude_deg[rows]
-        if background is not None:
-            part = Background(*(values[rows] for values in background))
-            self.domain_watch.check_background(tel_id, network.card, part, path)
-        else:
+        if background is None:
             self.quality_query.record(BACKGROUND_NOT_COMPARED, len(altitude_deg))
+        else:
+            self.domain_watch.check_background(tel_id, network.card, background, path)
         self.domain_watch.check_pointing(tel_id, network.card, altitude_deg, path)
 
     def _processing_of(self, tel_id):

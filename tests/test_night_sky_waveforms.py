@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import ctapipe.image
+import ctapipe
 import numpy as np
 import pytest
 import yaml
@@ -10,12 +10,13 @@ from ctapipe.containers import EventType
 from ctapipe.core import run_tool
 from ctapipe.io import TableLoader
 from ctapipe.tools.process import ProcessorTool
+from packaging.version import Version
 from traitlets import Bool
 
 from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(ctapipe.image, "WaveformModifier"),
+    Version(ctapipe.__version__) < Version("0.31"),
     reason="adding noise to waveforms needs ctapipe 0.31 or newer",
 )
 

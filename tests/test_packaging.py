@@ -123,6 +123,8 @@ def test_the_wheel_has_all_files_of_the_package():
 
     installed = Path(ctapipe_gammaphysnet.__file__).parent
     source = ROOT / "ctapipe_gammaphysnet"
+    if installed == source:
+        pytest.skip("no wheel is installed: the package is that of the repository")
     for path in source.glob("**/*"):
         if path.is_file() and "__pycache__" not in path.parts:
             there = installed / path.relative_to(source)

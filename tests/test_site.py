@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ def test_all_pages_are_in_the_site():
 
 def test_the_readme_is_short():
     assert (ROOT / "README.md").stat().st_size < 8000
+
+
+def test_all_commands_have_a_page():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    # That one has no options: the page that lists the commands tells what it does.
+    commands = set(project["scripts"]) - {"ctapipe-show-gammaphysnet"}
+    assert {tool.name for tool in command_reference.TOOLS} == commands
 
 
 @pytest.mark.parametrize("tool", command_reference.TOOLS, ids=lambda tool: tool.name)

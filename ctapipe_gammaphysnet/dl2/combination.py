@@ -22,7 +22,7 @@ from ..events.event import (
     valid_telescopes,
 )
 from .columns import invalidate_array
-from .containers import CONTAINERS, PROPERTIES, group_names, kind_of, needed_fields
+from .containers import CONTAINERS, PROPERTIES, group_name, kind_of, needed_fields
 from .ellipses import GammaPhysNetStereoCombiner
 from .event import invalidate_stereo
 from .stereo import GammaPhysNetGeometryCombiner, weighted_mean
@@ -120,7 +120,7 @@ def make_combiners(kinds, prefix, name, parent=None):
     combiners = {}
     for kind in kinds:
         if kind in PROPERTIES:
-            settings = {"prefix": group_names(prefix)[kind], "parent": parent}
+            settings = {"prefix": group_name(prefix, kind), "parent": parent}
             settings["property"] = PROPERTIES[kind]
             try:
                 combiners[kind] = (StereoCombiner.from_name(name, **settings),)

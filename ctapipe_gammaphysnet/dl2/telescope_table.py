@@ -5,7 +5,7 @@ from itertools import chain
 import numpy as np
 from astropy.table import Column, Table
 
-from .containers import CONTAINERS, PROPERTIES, group_names, needed_fields
+from .containers import CONTAINERS, PROPERTIES, group_name, needed_fields
 
 __all__ = ["telescope_table"]
 
@@ -49,7 +49,7 @@ def telescope_table(chunk, telescopes, prefix):
     for kind in PROPERTIES:
         parts = [telescopes[tel_id].get(kind) for tel_id in chunk.event]
         if any(parts):
-            prefix_of_kind = f"{group_names(prefix)[kind]}_tel"
+            prefix_of_kind = f"{group_name(prefix, kind)}_tel"
             for field, values in _predictions_of(kind, parts, n_rows).items():
                 columns[f"{prefix_of_kind}_{field}"] = values[order]
     return Table(columns), event

@@ -37,6 +37,21 @@ class Background(NamedTuple):
     noise_pe: np.ndarray
     missing: np.ndarray
 
+    def of(self, rows):
+        """Select images.
+
+        Parameters
+        ----------
+        rows : slice
+            Which of them.
+
+        Returns
+        -------
+        Background
+            Of these images.
+        """
+        return Background(*(values[rows] for values in self))
+
 
 def measure_background(image, background):
     """Measure pedestal and noise of images.

@@ -340,13 +340,12 @@ class DomainWatch:
         background = Background(*map(np.concatenate, zip(*parts, strict=True)))
         for stop in stops:
             start = max(stop - _STEPS * _STEP, 0)
-            self._check_block(tel_id, network, _part(background, start, stop), path)
+            block = background.of(slice(start, stop))
+            self._check_block(tel_id, network, block, path)
         compared += len(stops) * _STEP
         kept = max(compared - (_STEPS - 1) * _STEP, 0)
-        self._recent[path, tel_id] = (
-            [_part(background, kept, n_images)],
-            compared - kept,
-        )
+        recent = [background.of(slice(kept, n_images))]
+        self._recent[path, tel_id] = recent, compared - kept
 
     def _check_block(self, tel_id, network, background, path):
         self._count(BACKGROUND_NOT_COMPARED, -_STEP)
@@ -420,7 +419,3 @@ class DomainWatch:
             f"{name} ({', '.join(map(str, sorted(tel_ids)))})"
             for (name, cause), tel_ids in self._outside.items()
         ]
-
-
-def _part(background, start, stop):
-    return Background(*(values[start:stop] for values in background))

@@ -308,6 +308,7 @@ class Predictor:
         check_array("inputs", inputs, (None, 2, self._n_pixels), np.float32)
         conditions = self._checked(conditions, len(inputs))
         outputs = []
+        # Without images, one empty batch gives the outputs their shapes.
         for start in range(0, max(len(inputs), 1), self.batch_size):
             batch = slice(start, start + self.batch_size)
             outputs.append(

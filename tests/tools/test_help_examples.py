@@ -2,23 +2,16 @@
 
 import shlex
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from ctapipe.core import run_tool
 
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
-from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
-from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
-from ctapipe_gammaphysnet.tools.import_model import ImportGammaPhysNet
-from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
-TOOLS = [
-    ApplyGammaPhysNet,
-    EvaluateGammaPhysNet,
-    ExplainGammaPhysNet,
-    ImportGammaPhysNet,
-    TrainGammaPhysNet,
-]
+sys.path.insert(0, str(Path(__file__).parents[2] / "docs"))
+from command_reference import TOOLS
 
 
 def commands(tool):
@@ -34,7 +27,6 @@ CASES = [(tool, argv) for tool in TOOLS for argv in commands(tool)]
 
 def test_all_tools_have_examples():
     assert {tool for tool, _ in CASES} == set(TOOLS)
-    assert all(argv for _, argv in CASES)
 
 
 @pytest.mark.parametrize(("tool", "argv"), CASES)
