@@ -17,9 +17,11 @@ import torch
 from inference import (
     Rate,
     add_machine_options,
+    count_flop,
     describe_machine,
     describe_network,
     format_markdown,
+    make_matrix_product,
     positive,
     time_in_turn,
     use_machine,
@@ -36,6 +38,8 @@ from ctapipe_gammaphysnet.training.stream import TrainingStream
 
 #: The engine that the other is compared with.
 REFERENCE = "indexed"
+#: Arithmetic of a step over that of a forward pass: gradients of features and weights.
+PASSES = 3
 
 
 def make_batch(size, lattice, device):
@@ -115,8 +119,11 @@ def benchmark(config, batch_sizes, precision, rounds, device):
 
     Returns
     -------
-    dict of (int, str) to Rate
+    steps : dict of (int, str) to Rate
         Steps per second, by batch size and engine.
+    enough : float
+        Images per second for which the machine's product of large matrices, in this
+        precision, is enough.
     """
     camera = describe_network(config).telescope.camera
     lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
@@ -129,15 +136,18 @@ def benchmark(config, batch_sizes, precision, rounds, device):
         )
         for size, engine in itertools.product(batch_sizes, ENGINES)
     }
-    return time_in_turn(steps, rounds, device)
+    product, flop = make_matrix_product(precision, device)
+    rates = time_in_turn(steps | {"product": product}, rounds, device)
+    enough = flop * rates.pop("product").median / (PASSES * count_flop(config, lattice))
+    return rates, enough
 
 
-def format_table(steps):
+def format_table(steps, enough):
     """Lay out the results.
 
     Parameters
     ----------
-    steps : dict of (int, str) to Rate
+    steps, enough
         As `benchmark` returns them.
 
     Returns
@@ -146,6 +156,7 @@ def format_table(steps):
         Table with a line for each variant, in Markdown.
     """
     header = ("batch", "engine", "steps/s", "images/s", "lowest-highest", "/ indexed")
+    header += ("of matrix products",)
     rows = []
     for (size, engine), rate in steps.items():
         images = Rate(*(size * value for value in rate))
@@ -158,6 +169,7 @@ def format_table(steps):
                 f"{images.median:.1f}",
                 f"{images.lowest:.1f}-{images.highest:.1f}",
                 f"{ratio:.2f}",
+                f"{images.median / enough:.0%}",
             )
         )
     return format_markdown(header, rows)
@@ -257,7 +269,7 @@ def main(argv=None):
 
     print(describe_machine(device))
     config = NetworkConfig(blocks=args.blocks)
-    steps = benchmark(
+    steps, enough = benchmark(
         config,
         args.batch_sizes,
         args.precision,
@@ -268,7 +280,7 @@ def main(argv=None):
         f"γ-PhysNet DA, {args.blocks} blocks per stage, LSTCam, {args.precision}: "
         f"median, lowest and highest of {args.rounds} rounds:\n"
     )
-    print(format_table(steps))
+    print(format_table(steps, enough))
     files = *files_of(args), args.telescope
     print(f"\nwith images from files, {args.steps} steps in float32:\n")
     rows = []

@@ -127,7 +127,9 @@ def test_training_has_a_line_for_each_engine(training, capsys, precision):
     assert sorted(tuple(row[:2]) for row in rows) == sorted(
         product(["2", "4"], ["lattice", "indexed"])
     )
-    for size, engine, steps, images, spread, ratio in rows:
+    assert header[-1] == "of matrix products"
+    for size, engine, steps, images, spread, ratio, of_products in rows:
+        assert 0 < float(of_products.rstrip("%")) < 100
         assert float(images) == pytest.approx(int(size) * float(steps), abs=0.06)
         assert all(float(bound) > 0 for bound in spread.split("-"))
         assert float(ratio) > 0

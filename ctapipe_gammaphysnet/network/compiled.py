@@ -12,7 +12,14 @@ from torch.autograd.function import once_differentiable
 from . import kernels
 from .checks import check_array
 
-__all__ = ["Convolution", "NormalizationReLU", "can_compute", "moments", "share"]
+__all__ = [
+    "Convolution",
+    "NormalizationReLU",
+    "NormalizedConvolution",
+    "can_compute",
+    "moments",
+    "share",
+]
 
 _DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
@@ -62,8 +69,8 @@ def share(work, n_images):
         Its result for each part.
     """
     n_threads = torch.get_num_threads()
-    bounds = np.linspace(0, n_images, max(1, min(n_threads, n_images)) + 1)
-    bounds = bounds.astype(int).tolist()
+    n_parts = max(1, min(n_threads, n_images))
+    bounds = [n_images * part // n_parts for part in range(n_parts + 1)]
     parts = [slice(*b) for b in zip(bounds, bounds[1:], strict=False)]
     if len(parts) == 1:
         return [work(parts[0])]
@@ -197,6 +204,53 @@ def moments(x):
     return torch.from_numpy(mean), torch.from_numpy(variance)
 
 
+def _nothing(x):
+    """What to add to features or gradients if there is nothing."""
+    return np.empty((len(x), 0, 0), _DTYPES[x.dtype])
+
+
+class _Line:
+    """A batch normalisation as a line for each channel, and its gradients.
+
+    The arguments are those of `NormalizationReLU`.
+    """
+
+    def __init__(self, x, weight, bias, mean, variance, count):
+        for values in (weight, bias, mean, variance):
+            _check("normalisation", values, x.shape[2:], values.dtype)
+        self._inverse, self._count = variance.double().rsqrt(), count
+        self._scale = weight.detach().double() * self._inverse
+        shift = bias.detach().double() - self._scale * mean
+        self._mean = mean.double()
+        #: Scale, shift and mean, as the kernels take them.
+        self.arrays = [v.type_as(x).numpy() for v in (self._scale, shift, mean)]
+
+    def backward(self, x, grad, sums, products, other=None):
+        """Gradients at features, weight and bias.
+
+        ``grad`` is that at the result, and may have more channels than the features;
+        ``other`` one that is added to that at the features. ``sums`` and ``products``
+        are those of `kernels.sum_gradients`.
+        """
+        sums, products = (
+            torch.from_numpy(part.sum(axis=0, dtype=np.float64))
+            for part in (sums, products)
+        )
+        slope = -self._scale * self._inverse**2 * products / self._count
+        offset = -self._scale * sums / self._count - slope * self._mean
+        grad_x = torch.empty_like(x)
+        lines = *self.arrays[:2], *(v.type_as(x).numpy() for v in (slope, offset))
+        values, output = x.numpy(), grad_x.numpy()
+        other = _nothing(x) if other is None else other.numpy()
+        share(
+            lambda p: kernels.normalize_backward(
+                values[p], grad[p], *lines, other[p], output[p]
+            ),
+            len(x),
+        )
+        return grad_x, (products * self._inverse).type_as(x), sums.type_as(x)
+
+
 class NormalizationReLU(torch.autograd.Function):
     """Batch normalisation and ReLU of features of shape (batch, pixels, channels)."""
 
@@ -226,52 +280,128 @@ class NormalizationReLU(torch.autograd.Function):
         ValueError
             If shapes or types do not fit each other.
         """
-        channels = x.shape[2:]
         _check("features", x, x.shape, x.dtype)
-        for values in (weight, bias, mean, variance):
-            _check("normalisation", values, channels, values.dtype)
-        inverse = variance.double().rsqrt()
-        scale = weight.detach().double() * inverse
-        shift = bias.detach().double() - scale * mean
+        line = _Line(x, weight, bias, mean, variance, count)
         y = torch.empty_like(x)
-        values, output = x.detach().numpy(), y.numpy()
-        line = scale.type_as(x).numpy(), shift.type_as(x).numpy()
-        share(lambda p: kernels.normalize(values[p], *line, 0.0, output[p]), len(x))
+        values, output, lines = x.detach().numpy(), y.numpy(), line.arrays[:2]
+        share(lambda p: kernels.normalize(values[p], *lines, 0.0, output[p]), len(x))
         ctx.save_for_backward(x)
-        ctx.constants = line, scale, mean.double(), inverse, count
+        ctx.line = line
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         """Gradients at features, weight and bias, from that at the result."""
-        (x,) = ctx.saved_tensors
-        grad = grad.contiguous()
+        x, grad, lines = ctx.saved_tensors[0].detach(), grad.contiguous(), ctx.line
         _check("gradient", grad, x.shape, x.dtype)
-        line, scale, mean, inverse, count = ctx.constants
-        values, gradient = x.detach().numpy(), grad.numpy()
-        center = mean.type_as(x).numpy()
+        values, gradient = x.numpy(), grad.numpy()
         sums, products = np.empty((2, len(x), x.shape[2]), values.dtype)
         share(
             lambda p: kernels.sum_gradients(
-                values[p], gradient[p], *line, center, sums[p], products[p]
+                values[p], gradient[p], *lines.arrays, sums[p], products[p]
             ),
             len(x),
         )
-        sums, products = (
-            torch.from_numpy(part.sum(axis=0, dtype=np.float64))
-            for part in (sums, products)
-        )
-        slope = -scale * inverse**2 * products / count
-        offset = -scale * sums / count - slope * mean
-        statistics = slope.type_as(x).numpy(), offset.type_as(x).numpy()
-        grad_x = torch.empty_like(x)
-        output = grad_x.numpy()
+        return *lines.backward(x, gradient, sums, products), None, None, None
+
+
+class NormalizedConvolution(torch.autograd.Function):
+    """`NormalizationReLU`, `Convolution`, and sums with shortcuts.
+
+    An image passes through all of them while it is in the processor's cache. What lies
+    between them is not kept for the gradients, but computed again, which takes less
+    time than to fetch it from memory.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x, norm_weight, norm_bias, mean, variance, count,
+        weight, bias, neighbors, targets, shortcut,
+    ):  # fmt: skip
+        """Normalise, set negative values to zero, and convolve.
+
+        Parameters
+        ----------
+        ctx : torch.autograd.function.FunctionCtx
+            What `backward` needs.
+        x, norm_weight, norm_bias, mean, variance, count
+            As for `NormalizationReLU`.
+        weight, bias, neighbors, targets : torch.Tensor
+            As for `Convolution`.
+        shortcut : torch.Tensor or None
+            What to add, of the result's shape, contiguous.
+
+        Returns
+        -------
+        y, x : torch.Tensor
+            The result, shape (batch, outputs, out channels), and the features as they
+            were: if they are used as a shortcut from here on, both their gradients are
+            summed at once.
+
+        Raises
+        ------
+        ValueError
+            If shapes or types do not fit each other.
+        """
+        line = _Line(x, norm_weight, norm_bias, mean, variance, count)
+        out_channels, in_channels, taps = weight.shape
+        shape = (len(x), len(neighbors), out_channels)
+        _check("features", x, (None, len(targets), in_channels), weight.dtype)
+        _check("biases", bias, (out_channels,), weight.dtype)
+        check_array("neighbors", neighbors.numpy(), (None, taps), np.int64)
+        added = _nothing(x)
+        if shortcut is not None:
+            _check("shortcut", shortcut, shape, weight.dtype)
+            added = shortcut.detach().numpy()
+        ctx.save_for_backward(x, weight, neighbors, targets)
+        ctx.line, ctx.has_shortcut = line, shortcut is not None
+        ctx.set_materialize_grads(False)
+        padded = _pad(weight.detach().permute(2, 1, 0)), _pad(bias.detach())
+        y = x.new_empty(*shape[:2], len(padded[1]))
+        arrays = [value.numpy() for value in (neighbors, *padded)]
+        values, output = x.detach().numpy(), y.numpy()
         share(
-            lambda p: kernels.normalize_backward(
-                values[p], gradient[p], *line, *statistics, output[p]
+            lambda p: kernels.normalized_convolve(
+                values[p], *line.arrays[:2], *arrays, added[p], output[p]
             ),
             len(x),
         )
-        gradients = (products * inverse).type_as(x), sums.type_as(x)
-        return grad_x, *gradients, None, None, None
+        return y[..., :out_channels].contiguous(), x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad, grad_passed):
+        """Gradients at features, weights and shortcut, from those at the results."""
+        x, weight, neighbors, targets = (value.detach() for value in ctx.saved_tensors)
+        out_channels, in_channels, taps = weight.shape
+        shape = (len(x), len(neighbors), out_channels)
+        grad = x.new_zeros(shape) if grad is None else grad.contiguous()
+        _check("gradient", grad, shape, weight.dtype)
+        if grad_passed is not None:
+            grad_passed = grad_passed.contiguous()
+            _check("gradient", grad_passed, x.shape, weight.dtype)
+        gradient, back = _pad(grad), _pad(weight.permute(2, 0, 1))
+        back = F.pad(back, (0, 0, 0, gradient.shape[2] - out_channels))
+        tables = [table.numpy() for table in (neighbors, targets)]
+        values, gradient, back = (v.numpy() for v in (x, gradient, back))
+        at_normalized = np.empty((*x.shape[:2], back.shape[2]), values.dtype)
+        sums, products = np.empty((2, len(x), in_channels), values.dtype)
+
+        def compute(part):
+            total = np.zeros((taps, in_channels, gradient.shape[2]), values.dtype)
+            bias_total = np.zeros(gradient.shape[2], values.dtype)
+            kernels.normalized_convolve_backward(
+                values[part], *ctx.line.arrays, *tables, back, gradient[part],
+                at_normalized[part], total, bias_total, sums[part], products[part],
+            )  # fmt: skip
+            return total, bias_total
+
+        totals, biases = zip(*share(compute, len(x)), strict=True)
+        of_norm = ctx.line.backward(x, at_normalized, sums, products, grad_passed)
+        grad_weight = torch.from_numpy(sum(totals))[..., :out_channels].permute(2, 1, 0)
+        grad_bias = torch.from_numpy(sum(biases))[:out_channels]
+        of_shortcut = grad if ctx.has_shortcut else None
+        return (
+            *of_norm, None, None, None, grad_weight, grad_bias, None, None, of_shortcut
+        )  # fmt: skip

@@ -27,6 +27,7 @@ __all__ = [
     "BatchNorm",
     "IndexedConvolution",
     "LatticeConvolution",
+    "convolve_normalized",
     "find_neighbors",
 ]
 
@@ -191,18 +192,95 @@ class BatchNorm(nn.BatchNorm2d):
         torch.Tensor
             Of the same shape.
         """
-        pixels = x.transpose(1, 2)
-        if not (pixels.is_contiguous() and compiled.can_compute(pixels, self.weight)):
+        if not self.can_compile(x):
             return torch.relu(self(x))
-        mean, variance, count = self.running_mean, self.running_var, math.inf
-        if self.training:
-            mean, variance = compiled.moments(pixels)
-            count = pixels.shape[0] * pixels.shape[1]
-            unbiased = variance * (count / (count - 1))
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean.type_as(x), self.momentum)
-            self.running_var.lerp_(unbiased.type_as(x), self.momentum)
+        pixels = x.transpose(1, 2)
         y = compiled.NormalizationReLU.apply(
-            pixels, self.weight, self.bias, mean, variance + self.eps, count
+            pixels, self.weight, self.bias, *self.statistics(pixels)
         )
         return y.transpose(1, 2)
+
+    def can_compile(self, x):
+        """Whether compiled code computes what this normalisation does.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Features, shape (batch, channels, pixels).
+
+        Returns
+        -------
+        bool
+            True on a CPU, if the features of a pixel lie side by side.
+        """
+        pixels = x.transpose(1, 2)
+        return pixels.is_contiguous() and compiled.can_compute(pixels, self.weight)
+
+    def statistics(self, pixels):
+        """Mean and variance with which to normalise; in training, those of the batch.
+
+        Then the running statistics are updated.
+
+        Parameters
+        ----------
+        pixels : torch.Tensor
+            Features, shape (batch, pixels, channels), contiguous.
+
+        Returns
+        -------
+        mean, variance : torch.Tensor
+            Shape (channels,); the variance with what is added to it.
+        count : int or float
+            Number of values from which they were computed; infinity if they are not
+            from this batch.
+        """
+        if not self.training:
+            return self.running_mean, self.running_var + self.eps, math.inf
+        mean, variance = compiled.moments(pixels)
+        count = pixels.shape[0] * pixels.shape[1]
+        unbiased = variance * (count / (count - 1))
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.type_as(pixels), self.momentum)
+        self.running_var.lerp_(unbiased.type_as(pixels), self.momentum)
+        return mean, variance + self.eps, count
+
+
+def convolve_normalized(norm, convolution, x, shortcut=None):
+    """Normalise, apply ReLU, convolve, and add a shortcut.
+
+    Parameters
+    ----------
+    norm : BatchNorm
+        The normalisation.
+    convolution : LatticeConvolution or IndexedConvolution
+        The convolution.
+    x : torch.Tensor
+        Features, shape (batch, channels, pixels).
+    shortcut : torch.Tensor, optional
+        What to add to the result.
+
+    Returns
+    -------
+    y, x : torch.Tensor
+        The result, shape (batch, out channels, pixels), and the features, for a
+        shortcut past this convolution.
+    """
+    if not (isinstance(convolution, LatticeConvolution) and norm.can_compile(x)):
+        y = convolution(norm.rectified(x))
+        return y if shortcut is None else shortcut + y, x
+    pixels = x.transpose(1, 2)
+    if shortcut is not None:
+        shortcut = shortcut.transpose(1, 2).contiguous()
+    results = compiled.NormalizedConvolution.apply(
+        pixels,
+        norm.weight,
+        norm.bias,
+        *norm.statistics(pixels),
+        convolution.weight,
+        convolution.bias,
+        convolution.neighbors,
+        convolution.targets,
+        shortcut,
+    )
+    y, x = (result.transpose(1, 2) for result in results)
+    return y, x

@@ -28,6 +28,8 @@ __all__ = [
     "convolve",
     "normalize",
     "normalize_backward",
+    "normalized_convolve",
+    "normalized_convolve_backward",
     "sum_gradients",
     "sum_moments",
     "weight_gradient",
@@ -442,7 +444,7 @@ def sum_gradients(x, grad, scale, shift, mean, sums, products):
 
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
-def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
+def normalize_backward(x, grad, scale, shift, slope, offset, other, grad_x):
     """Gradient of batch normalisation and ReLU.
 
     Parameters
@@ -451,6 +453,8 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
         As in `sum_gradients`.
     slope, offset : numpy.ndarray
         What the statistics of the batch contribute, linear in ``x``, shape (channels,).
+    other : numpy.ndarray
+        What to add to the gradient, of its shape, with 0 channels for nothing.
     grad_x : numpy.ndarray
         Where to write the gradient, shape (images, pixels, channels).
     """
@@ -465,6 +469,76 @@ def normalize_backward(x, grad, scale, shift, slope, offset, grad_x):
                 grad_x[image, pixel, channel] = (
                     scale[channel] * passed + slope[channel] * value + offset[channel]
                 )
+        for pixel in range(other.shape[1]):
+            for channel in range(other.shape[2]):
+                grad_x[image, pixel, channel] += other[image, pixel, channel]
+
+
+@keep_compiled(_COMPILING)
+@njit(nogil=True)
+def normalized_convolve(x, scale, shift, neighbors, weight, bias, shortcut, y):
+    """Normalise and convolve images, one after the other.
+
+    Parameters
+    ----------
+    x, scale, shift : numpy.ndarray
+        As in `normalize`.
+    neighbors, weight, bias, y : numpy.ndarray
+        As in `convolve`.
+    shortcut : numpy.ndarray
+        What to add to the output, shape (images, outputs, at most out channels), with
+        0 channels for nothing.
+    """
+    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
+    # A whole image at a time: its features stay in the processor's cache.
+    for image in range(len(x)):
+        part = slice(image, image + 1)
+        normalize(x[part], scale, shift, 0.0, active)
+        convolve(active, neighbors, weight, bias, -np.inf, 0.0, y[part])
+        for pixel in range(shortcut.shape[1]):
+            for channel in range(shortcut.shape[2]):
+                y[image, pixel, channel] += shortcut[image, pixel, channel]
+
+
+@keep_compiled(_COMPILING)
+@njit(nogil=True)
+def normalized_convolve_backward(
+    x, scale, shift, mean, neighbors, targets, weight, grad,
+    grad_active, total, bias_total, sums, products,
+):  # fmt: skip
+    """Gradients of `normalized_convolve`, up to the normalised features.
+
+    Parameters
+    ----------
+    x, scale, shift : numpy.ndarray
+        As in `normalize`.
+    mean : numpy.ndarray
+        As in `sum_gradients`.
+    neighbors, targets : numpy.ndarray
+        As in `convolve`, for the convolution and for its gradient.
+    weight : numpy.ndarray
+        Weights of the convolution that leads back, shape (taps, out channels,
+        channels). Its channels fill whole vectors.
+    grad : numpy.ndarray
+        Gradient at the output, shape (images, outputs, out channels).
+    grad_active : numpy.ndarray
+        Where to write the gradient at the normalised features, shape (images, inputs,
+        channels).
+    total, bias_total : numpy.ndarray
+        As in `weight_gradient`.
+    sums, products : numpy.ndarray
+        As in `sum_gradients`.
+    """
+    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
+    no_bias = np.zeros(weight.shape[2], x.dtype)
+    for image in range(len(x)):
+        part = slice(image, image + 1)
+        normalize(x[part], scale, shift, 0.0, active)
+        weight_gradient(active, neighbors, grad[part], total, bias_total)
+        convolve(grad[part], targets, weight, no_bias, -np.inf, 0.0, grad_active[part])
+        sum_gradients(
+            x[part], grad_active[part], scale, shift, mean, sums[part], products[part]
+        )
 
 
 #: Compiled as a part of the function that calls them. Each of its own would hold the

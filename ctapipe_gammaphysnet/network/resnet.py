@@ -11,7 +11,7 @@ from torch import nn
 
 from .attention import DualAttention, SpatialAttention
 from .config import NetworkConfig
-from .convolution import ENGINES, BatchNorm
+from .convolution import ENGINES, BatchNorm, convolve_normalized
 from .lattice import CameraLattice
 
 __all__ = ["ResidualBlock", "ResNet"]
@@ -27,10 +27,10 @@ class _PreActivatedConvolution(nn.Sequential):
             convolution(in_channels, out_channels, lattice, stride),
         )
 
-    def forward(self, x):
-        """Features of shape (batch, channels, pixels) to the same or the next scale."""
+    def forward(self, x, shortcut=None):
+        """As `convolve_normalized`, to the same or the next scale."""
         norm, _, convolution = self
-        return convolution(norm.rectified(x))
+        return convolve_normalized(norm, convolution, x, shortcut)
 
 
 class ResidualBlock(nn.Module):
@@ -78,7 +78,14 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x):
         """Features of shape (batch, channels, pixels) to the same or the next scale."""
-        return self.shortcut(x) + self.conv2(self.conv1(x))
+        if isinstance(self.conv1, _PreActivatedConvolution):
+            hidden, x = self.conv1(x)
+        else:
+            hidden = self.conv1(x)
+        if isinstance(self.shortcut, _PreActivatedConvolution):
+            x, _ = self.shortcut(x)
+        y, _ = self.conv2(hidden, x)
+        return y
 
 
 class ResNet(nn.Module):

@@ -111,10 +111,9 @@ class SharedBatchNorm(BatchNorm):
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return deviation * scale[:, None] + self.bias[:, None]
 
-    def rectified(self, x):
-        """Normalise over all processes' batch, then ReLU."""
-        # Compiled code normalises over the batch of this process alone.
-        return torch.relu(self(x)) if self.training else super().rectified(x)
+    def can_compile(self, x):
+        """Not in training: compiled code normalises over this process' batch alone."""
+        return not self.training and super().can_compile(x)
 
 
 def share_batch_norms(network):

@@ -82,6 +82,16 @@ def training(lattice, dtype):
             weight, bias = draw(taps, channels, width), draw(width)
             compare(kernels.convolve, x, table, weight, bias, -np.inf, 0.0, y)
             compare(kernels.weight_gradient, x, table, y, weight, bias)
+            lines, sums = draw(3, channels), draw(2, 3, channels)
+            for shortcut in (y[..., :0], y[..., 1:]):
+                arrays = x, *lines[:2], table, weight, bias, shortcut.copy()
+                compare(kernels.normalized_convolve, *arrays, y)
+            wide = -(-channels // lanes) * lanes
+            back, at_normalized = draw(taps, width, wide), draw(3, n_inputs, wide)
+            compare(
+                kernels.normalized_convolve_backward,
+                x, *lines, table, other, back, y, at_normalized, weight, bias, *sums,
+            )  # fmt: skip
     for channels in (1, 17):
         x, y, z = draw(3, 3, len(lattice), channels)
         lines = draw(4, channels)
@@ -89,7 +99,8 @@ def training(lattice, dtype):
         compare(kernels.normalize, x, *lines[:2], 0.0, y)
         compare(kernels.sum_moments, x, *sums)
         compare(kernels.sum_gradients, x, y, *lines[:3], *sums)
-        compare(kernels.normalize_backward, x, y, *lines, z)
+        for other in (x, x[..., :0]):
+            compare(kernels.normalize_backward, x, y, *lines, other, z)
 
 
 def inference(lattice, dtype):

@@ -13,6 +13,7 @@ from ctapipe_gammaphysnet.network.convolution import (
     BatchNorm,
     IndexedConvolution,
     LatticeConvolution,
+    convolve_normalized,
 )
 from ctapipe_gammaphysnet.network.lattice import TAPS
 
@@ -290,6 +291,70 @@ def test_compiled_normalization_agrees_with_batch_norm_and_relu(dtype, train):
         assert relative_difference(found[name], reference) < TOLERANCE[dtype], name
 
 
+def step_by_step(norm, convolution, x, shortcut=None):
+    """What `convolve_normalized` does at once."""
+    y = convolution(torch.relu(norm(x)))
+    return y if shortcut is None else y + shortcut, x
+
+
+def normalized_results(compute, convolution, x, shortcut, train):
+    """Results and gradients of a normalised convolution between shortcuts."""
+    norm = BatchNorm(x.shape[1]).to(x.dtype).train(train)
+    with torch.no_grad():
+        for values in (norm.weight, norm.bias, norm.running_mean):
+            values.copy_(torch.linspace(-1, 1.5, len(values)))
+    convolution.zero_grad()
+    x = channels_last(x).requires_grad_()
+    if shortcut is not None:
+        shortcut = channels_last(shortcut).requires_grad_()
+    y, past = compute(norm, convolution, x, shortcut)
+    # The features are used once more, as in a residual block.
+    wave = torch.cos(torch.arange(y.numel(), dtype=x.dtype)).view_as(y)
+    ((y * wave).sum() + (past**3).sum()).backward()
+    found = {"output": y.detach(), "features": past.detach()}
+    parts = {"norm": norm, "convolution": convolution}
+    found |= {
+        f"gradient of {part}.{name}": parameter.grad.clone()
+        for part, module in parts.items()
+        for name, parameter in module.named_parameters()
+    }
+    found |= {"input gradient": x.grad, "running mean": norm.running_mean}
+    if shortcut is not None:
+        found["shortcut gradient"] = shortcut.grad
+    return found
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("has_shortcut", [True, False])
+@pytest.mark.parametrize("channels", [(3, 5), (16, 16), (24, 56)], ids=str)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_normalized_convolution_is_its_parts_one_after_the_other(
+    stride, channels, has_shortcut, train, small_lattice
+):
+    convolution = LatticeConvolution(*channels, small_lattice, stride).double()
+    n_outputs = len(convolution.neighbors)
+    x = 1 + torch.randn(5, channels[0], len(small_lattice), dtype=torch.float64)
+    shortcut = None
+    if has_shortcut:
+        shortcut = torch.randn(5, channels[1], n_outputs, dtype=torch.float64)
+    expected, found = (
+        normalized_results(compute, convolution, x, shortcut, train)
+        for compute in (step_by_step, convolve_normalized)
+    )
+    assert found.keys() == expected.keys()
+    for name, reference in expected.items():
+        assert relative_difference(found[name], reference) < 1e-10, name
+
+
+def test_features_alone_let_their_gradient_pass(small_lattice):
+    # If nothing depends on the convolution, as when its output is left out.
+    norm, convolution = BatchNorm(3), LatticeConvolution(3, 4, small_lattice)
+    x = channels_last(torch.randn(2, 3, 19)).requires_grad_()
+    _, past = convolve_normalized(norm, convolution, x)
+    past.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))
+
+
 def test_statistics_survive_a_large_mean():
     # In single precision, mean squares would leave nothing of the variance.
     x = channels_last(1e4 + torch.randn(6, 2, 500))
@@ -317,7 +382,7 @@ def test_threads_share_the_images(small_lattice, n_images):
         for n in (1, 3):
             torch.set_num_threads(n)
             inputs = x.clone().requires_grad_()
-            y = convolution(norm.rectified(inputs))
+            y, _ = convolve_normalized(norm, convolution, inputs)
             gradients = torch.autograd.grad(
                 y.square().sum(), (inputs, *convolution.parameters())
             )

@@ -13,7 +13,7 @@ from trained import images_of, trained
 
 from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
 from ctapipe_gammaphysnet.network.compiled import share
-from ctapipe_gammaphysnet.network.convolution import LatticeConvolution
+from ctapipe_gammaphysnet.network.convolution import IndexedConvolution
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
 from ctapipe_gammaphysnet.network.resnet import ResidualBlock
@@ -77,12 +77,17 @@ def to_bfloat16(values):
     return torch.ldexp((fraction * 2**8).round() / 2**8, exponent)
 
 
+def residual_blocks(network):
+    return [m for m in network.backbone.modules() if isinstance(m, ResidualBlock)]
+
+
 def test_bfloat16_rounds_what_residual_blocks_multiply():
     """As if features and weights were rounded one by one; nothing else is."""
     lattice = lattice_of("LSTCam")
-    network = trained(NetworkConfig(blocks=2), lattice, torch.float64)
+    config = NetworkConfig(blocks=2)
+    network = trained(config, lattice, torch.float64)
     images = images_of(2, lattice, torch.float64)
-    blocks = [m for m in network.backbone.modules() if isinstance(m, ResidualBlock)]
+    blocks = residual_blocks(network)
     for block in blocks:
         # Normalised weights are rounded: here that is the same as rounded weights.
         norm, _, _ = block.conv2
@@ -90,13 +95,17 @@ def test_bfloat16_rounds_what_residual_blocks_multiply():
         nn.init.constant_(norm.weight, 2)
     backbone = InferenceBackbone(network, bfloat16=True)
     exact = network.features(images).detach()
-    for block in blocks:
+    reference = GammaPhysNet(config, lattice, "indexed").double().eval()
+    reference.load_state_dict(network.state_dict())
+    for block, other in zip(blocks, residual_blocks(reference), strict=True):
+        other.conv2[0].eps = block.conv2[0].eps
+    for block in residual_blocks(reference):
         for module in block.modules():
-            if isinstance(module, LatticeConvolution):
+            if isinstance(module, IndexedConvolution):
                 module.weight.data = to_bfloat16(module.weight.data)
                 module.register_forward_pre_hook(lambda _, x: to_bfloat16(x[0]))
     with torch.inference_mode():
-        expected = network.features(images)
+        expected = reference.features(images)
         assert_same(backbone(images), expected, 1e-11)
     assert (exact - expected).abs().max() > 1e-4 * exact.abs().max()
 

@@ -14,7 +14,11 @@ import toy_sample as toy
 
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.network.checks import check_array, check_table
-from ctapipe_gammaphysnet.network.compiled import Convolution, NormalizationReLU
+from ctapipe_gammaphysnet.network.compiled import (
+    Convolution,
+    NormalizationReLU,
+    NormalizedConvolution,
+)
 from ctapipe_gammaphysnet.network.convolution import LatticeConvolution
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone, _check_arguments
 
@@ -149,6 +153,34 @@ def test_features_and_weights_that_do_not_fit_are_refused(
     transposed = torch.ones(1, 3, 61).transpose(1, 2)
     with pytest.raises(ValueError, match="not contiguous"):
         Convolution.apply(transposed, layer.weight, layer.bias, *tables)
+
+
+def test_what_does_not_fit_a_normalised_convolution_is_refused(lattice):
+    layer = LatticeConvolution(3, 4, lattice)
+    tables = layer.neighbors, layer.targets
+
+    def compute(x=(1, 61, 3), line=3, weight=(4, 3, 7), bias=4, shortcut=(1, 61, 4)):
+        lines = [torch.ones(line)] * 4
+        x, weight, bias, shortcut = map(torch.ones, (x, weight, bias, shortcut))
+        return NormalizedConvolution.apply(
+            x, *lines, math.inf, weight, bias, *tables, shortcut
+        )
+
+    y, _ = compute()
+    assert y.shape == (1, 61, 4)
+    for wrong in (
+        {"x": (1, 60, 3)},
+        {"x": (1, 62, 3)},
+        {"x": (1, 61, 4)},
+        {"line": 4},
+        {"weight": (4, 3, 9)},
+        {"bias": 3},
+        {"shortcut": (1, 60, 4)},
+        {"shortcut": (1, 61, 5)},
+        {"shortcut": (2, 61, 4)},
+    ):
+        with pytest.raises(ValueError, match="must have the shape"):
+            compute(**wrong)
 
 
 def test_normalisations_that_do_not_fit_are_refused():

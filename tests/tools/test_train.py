@@ -317,6 +317,24 @@ def test_a_telescope_type_must_be_in_all_files(files, tmp_path):
         train(files | {("training", "proton"): other}, tmp_path / "model.safetensors")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")
+@pytest.mark.parametrize("wanted", [None, "ACTIVE"])
+def test_threads_of_pytorch_sleep_while_they_wait(files, tmp_path, wanted):
+    environment = os.environ | {"OMP_DISPLAY_ENV": "TRUE"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    if wanted:
+        environment["OMP_WAIT_POLICY"] = wanted
+    # It stops at the device, when PyTorch is loaded, and OpenMP has told its settings.
+    done = subprocess.run(
+        command(files, tmp_path / "model.safetensors", "--device=cuda:99"),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "cuda:99" in done.stderr
+    assert f"OMP_WAIT_POLICY = '{wanted or 'PASSIVE'}'" in done.stderr
+
+
 def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
     output = tmp_path / "model.safetensors"
     output.write_text("precious")
