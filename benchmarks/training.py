@@ -17,6 +17,7 @@ import torch
 from inference import (
     Rate,
     add_machine_options,
+    choose_variants,
     count_flop,
     describe_machine,
     describe_network,
@@ -121,9 +122,9 @@ def benchmark(config, batch_sizes, precision, rounds, device):
     -------
     steps : dict of (int, str) to Rate
         Steps per second, by batch size and engine.
-    enough : float
+    enough : float or None
         Images per second for which the machine's product of large matrices, in this
-        precision, is enough.
+        precision, is enough; None if the machine has no units for it.
     """
     camera = describe_network(config).telescope.camera
     lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
@@ -136,6 +137,8 @@ def benchmark(config, batch_sizes, precision, rounds, device):
         )
         for size, engine in itertools.product(batch_sizes, ENGINES)
     }
+    if precision not in choose_variants(device)[0]:
+        return time_in_turn(steps, rounds, device), None
     product, flop = make_matrix_product(precision, device)
     rates = time_in_turn(steps | {"product": product}, rounds, device)
     enough = flop * rates.pop("product").median / (PASSES * count_flop(config, lattice))
@@ -169,7 +172,7 @@ def format_table(steps, enough):
                 f"{images.median:.1f}",
                 f"{images.lowest:.1f}-{images.highest:.1f}",
                 f"{ratio:.2f}",
-                f"{images.median / enough:.0%}",
+                "" if enough is None else f"{images.median / enough:.0%}",
             )
         )
     return format_markdown(header, rows)

@@ -119,6 +119,21 @@ def _sum_weight_gradients(x, neighbors, grad, part):
     return weight, bias
 
 
+def _normalized_gradients(arrays, constants, part):
+    """The same after a normalisation, up to which the gradient at features is written.
+
+    ``arrays`` have a row for each image, ``constants`` have not.
+    """
+    x, grad, at_normalized, sums, products = (array[part] for array in arrays)
+    neighbors = constants[3]
+    weight = np.zeros((neighbors.shape[1], x.shape[2], grad.shape[2]), x.dtype)
+    bias = np.zeros(grad.shape[2], x.dtype)
+    kernels.normalized_convolve_backward(
+        x, *constants, grad, at_normalized, weight, bias, sums, products
+    )
+    return weight, bias
+
+
 class Convolution(torch.autograd.Function):
     """The convolution of features of shape (batch, pixels, channels)."""
 
@@ -387,17 +402,10 @@ class NormalizedConvolution(torch.autograd.Function):
         values, gradient, back = (v.numpy() for v in (x, gradient, back))
         at_normalized = np.empty((*x.shape[:2], back.shape[2]), values.dtype)
         sums, products = np.empty((2, len(x), in_channels), values.dtype)
-
-        def compute(part):
-            total = np.zeros((taps, in_channels, gradient.shape[2]), values.dtype)
-            bias_total = np.zeros(gradient.shape[2], values.dtype)
-            kernels.normalized_convolve_backward(
-                values[part], *ctx.line.arrays, *tables, back, gradient[part],
-                at_normalized[part], total, bias_total, sums[part], products[part],
-            )  # fmt: skip
-            return total, bias_total
-
-        totals, biases = zip(*share(compute, len(x)), strict=True)
+        arrays = values, gradient, at_normalized, sums, products
+        constants = *ctx.line.arrays, *tables, back
+        parts = share(lambda p: _normalized_gradients(arrays, constants, p), len(x))
+        totals, biases = zip(*parts, strict=True)
         of_norm = ctx.line.backward(x, at_normalized, sums, products, grad_passed)
         grad_weight = torch.from_numpy(sum(totals))[..., :out_channels].permute(2, 1, 0)
         grad_bias = torch.from_numpy(sum(biases))[:out_channels]

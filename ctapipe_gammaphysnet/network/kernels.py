@@ -483,11 +483,13 @@ def normalized_convolve(x, scale, shift, neighbors, weight, bias, shortcut, y):
     ----------
     x, scale, shift : numpy.ndarray
         As in `normalize`.
-    neighbors, weight, bias, y : numpy.ndarray
+    neighbors, weight, bias : numpy.ndarray
         As in `convolve`.
     shortcut : numpy.ndarray
         What to add to the output, shape (images, outputs, at most out channels), with
         0 channels for nothing.
+    y : numpy.ndarray
+        As in `convolve`.
     """
     active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
     # A whole image at a time: its features stay in the processor's cache.

@@ -112,7 +112,19 @@ class SharedBatchNorm(BatchNorm):
         return deviation * scale[:, None] + self.bias[:, None]
 
     def can_compile(self, x):
-        """Not in training: compiled code normalises over this process' batch alone."""
+        """Whether compiled code can compute, as in `BatchNorm`: not in training.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            Features, shape (batch, channels, pixels).
+
+        Returns
+        -------
+        bool
+            False in training.
+        """
+        # Compiled code normalises over the batch of this process alone.
         return not self.training and super().can_compile(x)
 
 
