@@ -98,8 +98,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         default_value="float32",
         help=(
             "Precision of the convolutions. ``bfloat16`` rounds their factors to 8"
-            " binary digits, which is faster on GPUs. On a CPU it is as fast as"
-            " ``float32``: use it there to see how the rounding changes predictions."
+            " binary digits, which is faster on GPUs and on processors with AVX-512"
+            " BF16. On others it is as fast as ``float32``."
         ),
     ).tag(config=True)
 

@@ -74,9 +74,7 @@ def share(work, n_images):
     parts = [slice(*b) for b in zip(bounds, bounds[1:], strict=False)]
     if len(parts) == 1:
         return [work(parts[0])]
-    # The calling thread takes a part, too: it would only wait.
-    others = [_threads(n_threads, os.getpid()).submit(work, p) for p in parts[1:]]
-    return [work(parts[0]), *(other.result() for other in others)]
+    return list(_threads(n_threads, os.getpid()).map(work, parts))
 
 
 def _pad(values):

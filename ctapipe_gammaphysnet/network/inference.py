@@ -48,8 +48,7 @@ class InferenceBackbone:
             stages = tuple(_stage(stage, bfloat16) for stage in backbone.stages)
         self._n_pixels, self._dtype = len(network.order), stem[-1].dtype
         self._shape = _check_arguments(stem, stages, self._n_pixels)
-        splitter = kernels.bfloat16_splitter(self._dtype) if bfloat16 else 0.0
-        self._arguments = stem, stages, splitter
+        self._arguments = stem, stages, *_rounding(self._dtype, bfloat16)
 
     def __call__(self, images):
         """Compute features, as in `GammaPhysNet.features`.
@@ -75,15 +74,30 @@ class InferenceBackbone:
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
 
 
+def _has_units(dtype, bfloat16):
+    """Whether the processor itself multiplies bfloat16, and adds up in this type."""
+    return bfloat16 and dtype == np.float32 and kernels.HAS_BFLOAT16
+
+
+def _rounding(dtype, bfloat16):
+    """Splitter, and an empty array of the type of the factors, as the kernel wants."""
+    if _has_units(dtype, bfloat16):
+        return 0.0, np.empty(0, np.uint16)
+    splitter = kernels.bfloat16_splitter(dtype) if bfloat16 else 0.0
+    return splitter, np.empty(0, dtype)
+
+
 def _stage(stage, bfloat16):
     """Strided block, residual blocks and attention as the kernel takes them."""
     blocks = [module for module in stage if isinstance(module, ResidualBlock)]
     _, _, convolution = blocks[0].conv2
     dtype = convolution.weight.detach().numpy().dtype
-    strided = _nothing(2, (2, 2, 4, 2, 3, 1), dtype)
+    of_weights = np.dtype(np.int32) if _has_units(dtype, bfloat16) else dtype
+    dtypes = dtype, dtype, of_weights, dtype, of_weights, dtype
+    strided = _nothing(2, (2, 2, 4, 2, 3, 1), dtypes)
     if not isinstance(blocks[0].shortcut, nn.Identity):
         strided = _strided_block(blocks.pop(0), bfloat16)
-    attention = _nothing(1, (2, 1, 2, 1, 3, 1, 1, 1), dtype)
+    attention = _nothing(1, (2, 1, 2, 1, 3, 1, 1, 1), [dtype] * 8)
     if isinstance(stage[-1], DualAttention):
         attention = _attention(stage[-1], len(convolution.neighbors))
     return strided, _residual_blocks(blocks, convolution, bfloat16), attention
@@ -109,7 +123,12 @@ def _check_arguments(stem, stages, n_pixels):
 
 def _check_weights(arrays, shapes, dtype):
     for array, shape in zip(arrays, shapes, strict=True):
-        check_array("weights", array, shape, dtype)
+        if array.dtype == np.int32 and len(shape) > 2:
+            # Pairs of bfloat16: a vector has as many of them as of float32.
+            halved = *shape[:-2], shape[-2] // 2, shape[-1]
+            check_array("weights", array, halved, np.int32)
+        else:
+            check_array("weights", array, shape, dtype)
         # A convolution writes whole vectors.
         if len(shape) > 2 and shape[-1] * dtype.itemsize % kernels.VECTOR_BYTES > 0:
             raise ValueError(f"{shape[-1]} channels of {dtype} are not whole vectors")
@@ -162,10 +181,11 @@ def _check_attention(arguments, n_positions, channels, dtype):
     _check_weights(weights, shapes, dtype)
 
 
-def _nothing(n_tables, axes, dtype):
+def _nothing(n_tables, axes, dtypes):
     """Arguments for a part that a stage lacks: compiled code knows no "None"."""
     tables = [np.empty((0, 0), np.int64)] * n_tables
-    return *tables, *(np.empty((0,) * n, dtype) for n in axes)
+    arrays = zip(axes, dtypes, strict=True)
+    return *tables, *(np.empty((0,) * n, dtype) for n, dtype in arrays)
 
 
 def _fill(values, dtype, n_axes=1):
@@ -186,16 +206,19 @@ def _convolution(convolution, norm=None, bfloat16=False, n_filled=2):
     if bfloat16:
         weight = weight.bfloat16()
     dtype = convolution.weight.dtype
-    return _fill(weight, dtype, n_filled), _fill(bias, dtype)
+    weight, bias = _fill(weight, dtype, n_filled), _fill(bias, dtype)
+    if _has_units(bias.dtype, bfloat16):
+        weight = kernels.bfloat16_pairs(weight)
+    return weight, bias
 
 
 def _residual_blocks(blocks, convolution, bfloat16):
     """Arguments of the kernel; the convolution is like those of the blocks."""
-    weight, bias = _convolution(convolution)
+    weight, bias = _convolution(convolution, bfloat16=bfloat16)
     n = len(blocks)
     scales = np.ones((n, len(bias)), bias.dtype)
     shifts = np.zeros_like(scales)
-    weights = _aligned((n, 2, *weight.shape), bias.dtype)
+    weights = _aligned((n, 2, *weight.shape), weight.dtype)
     biases = _aligned((n, 2, len(bias)), bias.dtype)
     for i, block in enumerate(blocks):
         first = block.conv1

@@ -16,14 +16,16 @@ import math
 import numpy as np
 from llvmlite import binding, ir
 from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core import cgutils, config
+from numba.extending import intrinsic, overload
 
 from ..numba_cache import keep_compiled
 
 __all__ = [
+    "HAS_BFLOAT16",
     "VECTOR_BYTES",
     "backbone",
+    "bfloat16_pairs",
     "bfloat16_splitter",
     "convolve",
     "normalize",
@@ -38,8 +40,14 @@ __all__ = [
 #: Size of a vector. Processors with shorter ones use several.
 VECTOR_BYTES = 64
 
+_FEATURES = binding.get_host_cpu_features()
 # How many sums are kept: AVX-512 has 32 registers of one vector, others have fewer.
-_HAS_AVX512 = binding.get_host_cpu_features().get("avx512f", False)
+_HAS_AVX512 = _FEATURES.get("avx512f", False)
+#: Whether the processor multiplies bfloat16 (and numba compiles for this processor).
+HAS_BFLOAT16 = _FEATURES.get("avx512bf16", False) and config.CPU_NAME is None
+if HAS_BFLOAT16:
+    # LLVM must read the instructions for bfloat16.
+    binding.initialize_native_asmparser()
 #: Pixels whose output is computed together, and vectors of each.
 _PIXELS, _VECTORS = (12, 2) if _HAS_AVX512 else (6, 1)
 #: Input channels whose weights' gradients are computed together.
@@ -69,6 +77,25 @@ def bfloat16_splitter(dtype):
     """
     digits = np.finfo(dtype).nmant + 1
     return 2.0 ** (digits - _BFLOAT16_DIGITS) + 1
+
+
+def bfloat16_pairs(weight):
+    """Lay out weights for the processor's units for bfloat16.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray
+        Shape (taps, channels, out channels), float32, rounded to bfloat16 already. The
+        number of channels is even.
+
+    Returns
+    -------
+    numpy.ndarray
+        The bits of two channels at a time, shape (taps, channels / 2, out channels),
+        int32.
+    """
+    bits = np.ascontiguousarray(weight).view(np.uint32)
+    return ((bits[:, ::2] >> 16) | bits[:, 1::2]).view(np.int32)
 
 
 class _Memory:
@@ -123,6 +150,25 @@ class _Memory:
         total_value = self.builder.load(total)
         self.builder.store(self.builder.call(function, [a, b, total_value]), total)
 
+    def multiply_add_pairs(self, a, b, total):
+        """The same for two vectors of pairs of bfloat16: the sum of both products."""
+        pairs = ir.VectorType(ir.IntType(32), self.lanes)
+        function = ir.FunctionType(self.vector, [self.vector, pairs, pairs])
+        # LLVM's name for this instruction, and its types, depend on the version.
+        code = "vdpbf16ps $3, $2, $0"
+        value = self.builder.load(total)
+        value = self.builder.asm(function, code, "=v,0,v,v", [value, a, b], False)
+        self.builder.store(value, total)
+
+    def store_bfloat16(self, vector, address):
+        """Round a vector of float32 to bfloat16, and write it."""
+        half = ir.VectorType(ir.IntType(16), self.lanes)
+        function = ir.FunctionType(half, [self.vector])
+        code = "vcvtneps2bf16 $1, $0"
+        rounded = self.builder.asm(function, code, "=v,v", [vector], False)
+        address = self.builder.bitcast(address, half.as_pointer())
+        self.builder.store(rounded, address, align=2)
+
 
 def _number(value):
     return ir.Constant(ir.IntType(64), value)
@@ -156,14 +202,21 @@ def _convolve_tile(
         x, zeros, weight, bias, y = (
             _Memory(context, builder, arguments[i], values[i]) for i in (0, 1, 3, 4, 7)
         )
+        in_pairs = arguments[0].dtype == types.uint16
+        multiply_add = bias.multiply_add_pairs if in_pairs else bias.multiply_add
         indices = context.make_array(arguments[2])(context, builder, values[2]).data
-        floor, splitter = (y.fill(value) for value in values[5:7])
+        floor, splitter = (bias.fill(value) for value in values[5:7])
         first, channel = values[8:10]
-        taps, in_channels, out_channels = (shape(3, axis) for axis in range(3))
-        columns = [builder.add(channel, _number(v * y.lanes)) for v in range(n_vectors)]
+        taps, steps, out_channels = (shape(3, axis) for axis in range(3))
+        in_channels = shape(0, 1)
+        columns = [
+            builder.add(channel, _number(v * bias.lanes)) for v in range(n_vectors)
+        ]
         rows = [builder.add(first, _number(p)) for p in range(n_pixels)]
         # LLVM keeps what is allocated here in registers.
-        sums = [[cgutils.alloca_once(builder, y.vector) for _ in columns] for _ in rows]
+        sums = [
+            [cgutils.alloca_once(builder, bias.vector) for _ in columns] for _ in rows
+        ]
         for v, column in enumerate(columns):
             start = bias.load(column)
             for p in range(n_pixels):
@@ -175,16 +228,19 @@ def _convolve_tile(
                 index = builder.load(builder.gep(indices, [position]))
                 is_missing = builder.icmp_signed("<", index, _number(0))
                 pixel = x.at(builder.mul(index, in_channels))
-                sources.append(builder.select(is_missing, zeros.start, pixel))
-            with cgutils.for_range(builder, in_channels) as inner:
-                row = builder.add(builder.mul(tap.index, in_channels), inner.index)
+                source = builder.select(is_missing, zeros.start, pixel)
+                if in_pairs:
+                    source = builder.bitcast(source, weight.start.type)
+                sources.append(source)
+            with cgutils.for_range(builder, steps) as inner:
+                row = builder.add(builder.mul(tap.index, steps), inner.index)
                 row = builder.mul(row, out_channels)
                 factors = [weight.load(builder.add(row, column)) for column in columns]
                 for p, source in enumerate(sources):
-                    value = x.repeat(x.at(inner.index, source))
+                    value = weight.repeat(weight.at(inner.index, source))
                     for v, factor in enumerate(factors):
-                        y.multiply_add(value, factor, sums[p][v])
-        zero = ir.Constant(y.vector.element, 0)
+                        multiply_add(value, factor, sums[p][v])
+        zero = ir.Constant(bias.vector.element, 0)
         with builder.if_then(builder.fcmp_ordered("!=", values[6], zero)):
             for total in itertools.chain(*sums):
                 value = builder.load(total)
@@ -197,7 +253,11 @@ def _convolve_tile(
                 total = builder.load(sums[p][v])
                 # NaN stays NaN.
                 is_low = builder.fcmp_ordered("<", total, floor)
-                y.store(builder.select(is_low, floor, total), position)
+                total = builder.select(is_low, floor, total)
+                if arguments[7].dtype == types.uint16:
+                    bias.store_bfloat16(total, y.at(position))
+                else:
+                    y.store(total, position)
         return context.get_dummy_value()
 
     return types.void(*arguments), generate
@@ -265,11 +325,13 @@ def convolve(x, neighbors, weight, bias, floor, splitter, y):
     Parameters
     ----------
     x : numpy.ndarray
-        Features, shape (images, inputs, channels).
+        Features, shape (images, inputs, channels): float32, float64, or the bits of
+        bfloat16 in uint16, if the processor multiplies these.
     neighbors : numpy.ndarray
         Input at each tap of each output, shape (outputs, taps), int64; -1 for zero.
     weight : numpy.ndarray
-        Shape (taps, channels, out channels). The out channels fill whole vectors.
+        Shape (taps, channels, out channels); for bfloat16 as `bfloat16_pairs`, shape
+        (taps, channels / 2, out channels). The out channels fill whole vectors.
     bias : numpy.ndarray
         Shape (out channels,).
     floor : float
@@ -277,11 +339,12 @@ def convolve(x, neighbors, weight, bias, floor, splitter, y):
     splitter : float
         0, or `bfloat16_splitter` to round the output.
     y : numpy.ndarray
-        Where to write the output, shape (images, outputs, out channels).
+        Where to write the output, shape (images, outputs, out channels); for bfloat16
+        float32, or bits in uint16.
     """
     n_images, n_outputs, n_channels = y.shape
-    lanes = VECTOR_BYTES // y.itemsize
-    floor, splitter = y.dtype.type(floor), y.dtype.type(splitter)
+    lanes = VECTOR_BYTES // bias.itemsize
+    floor, splitter = bias.dtype.type(floor), bias.dtype.type(splitter)
     zeros = np.zeros(x.shape[2], x.dtype)
     for image in range(n_images):
         channel = 0
@@ -382,6 +445,26 @@ def sum_moments(x, means, squares):
         means[image], squares[image] = mean, total
 
 
+def _as_kept(value, y):
+    """A number as an array keeps it: its bits in bfloat16, if these are uint16."""
+
+
+@overload(_as_kept, inline="always")
+def _(value, y):
+    if y.dtype != types.uint16:
+        return lambda value, y: value
+
+    def bits_of(value, y):
+        bits = np.float32(value).view(np.uint32)
+        # Half of the last digit, or a little less, so that ties become even.
+        rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        # The largest bits are those of NaN: rounding could make them others'.
+        rounded = rounded if value == value else np.uint32(0x7FC00000)
+        return np.uint16(rounded >> np.uint32(16))
+
+    return bits_of
+
+
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
 def normalize(x, scale, shift, splitter, y):
@@ -396,7 +479,8 @@ def normalize(x, scale, shift, splitter, y):
     splitter : float
         0, or `bfloat16_splitter` to round the result.
     y : numpy.ndarray
-        Where to write the result, shape (images, pixels, channels).
+        Where to write the result, shape (images, pixels, channels); uint16 for the bits
+        of bfloat16.
     """
     n_images, n_pixels, n_channels = x.shape
     zero, splitter = x.dtype.type(0), x.dtype.type(splitter)
@@ -407,7 +491,8 @@ def normalize(x, scale, shift, splitter, y):
                 product = splitter * value
                 value = product - (product - value)
                 # NaN stays NaN.
-                y[image, pixel, channel] = zero if value < zero else value
+                value = zero if value < zero else value
+                y[image, pixel, channel] = _as_kept(value, y)
 
 
 @keep_compiled(_COMPILING)
@@ -568,7 +653,7 @@ def _add(x, y):
 
 
 @_part_of_backbone
-def _residual_blocks(x, blocks, splitter):
+def _residual_blocks(x, blocks, splitter, factors):
     """Pass images through residual blocks of stride 1, one after the other, in place.
 
     Parameters
@@ -583,10 +668,14 @@ def _residual_blocks(x, blocks, splitter):
         second normalisation is part of the first convolution's.
     splitter : float
         0, or `bfloat16_splitter` to round what the convolutions read.
+    factors : numpy.ndarray
+        Empty, of the type of what the convolutions read: that of ``x``, or uint16 for
+        bits of bfloat16. Then weights are as `bfloat16_pairs` lays them out.
     """
     neighbors, scales, shifts, weights, biases = blocks
-    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
+    active = np.empty((1, x.shape[1], x.shape[2]), factors.dtype)
     hidden = np.empty_like(active)
+    change = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
     # A whole image at a time: its features stay in the processor's cache.
     for image in range(len(x)):
         features = x[image : image + 1]
@@ -594,12 +683,12 @@ def _residual_blocks(x, blocks, splitter):
             normalize(features, scales[block], shifts[block], splitter, active)
             weight, bias = weights[block], biases[block]
             convolve(active, neighbors, weight[0], bias[0], 0.0, splitter, hidden)
-            convolve(hidden, neighbors, weight[1], bias[1], -np.inf, 0.0, active)
-            _add(active, features)
+            convolve(hidden, neighbors, weight[1], bias[1], -np.inf, 0.0, change)
+            _add(change, features)
 
 
 @_part_of_backbone
-def _strided_block(x, block, splitter, y):
+def _strided_block(x, block, splitter, factors, y):
     """Pass images through the residual block that leads to the next scale.
 
     Parameters
@@ -613,15 +702,15 @@ def _strided_block(x, block, splitter, y):
         ``weights`` and ``biases`` of these two, shapes (2, taps, channels, out
         channels) and (2, out channels); the second normalisation is part of the first
         convolution's. ``weight`` and ``bias`` of the second convolution.
-    splitter : float
+    splitter, factors : float, numpy.ndarray
         As in `_residual_blocks`.
     y : numpy.ndarray
         Where to write the output, shape (images, outputs, out channels).
     """
     strided, neighbors, scales, shifts, weights, biases, weight, bias = block
-    active = np.empty((1, x.shape[1], x.shape[2]), x.dtype)
-    hidden = np.empty((1, y.shape[1], y.shape[2]), x.dtype)
-    shortcut = np.empty_like(hidden)
+    active = np.empty((1, x.shape[1], x.shape[2]), factors.dtype)
+    hidden = np.empty((1, y.shape[1], y.shape[2]), factors.dtype)
+    shortcut = np.empty((1, y.shape[1], y.shape[2]), x.dtype)
     for image in range(len(x)):
         features, output = x[image : image + 1], y[image : image + 1]
         normalize(features, scales[0], shifts[0], splitter, active)
@@ -685,7 +774,7 @@ def _attend(x, attention):
 
 @keep_compiled(_COMPILING)
 @njit(nogil=True)
-def backbone(pixels, stem, stages, splitter, features):
+def backbone(pixels, stem, stages, splitter, factors, features):
     """Pass images through a whole backbone, without the interpreter's lock.
 
     Parameters
@@ -697,7 +786,7 @@ def backbone(pixels, stem, stages, splitter, features):
     stages : tuple of tuple of tuple of numpy.ndarray
         For each stage what `_strided_block`, `_residual_blocks` and `_attend` take.
         Parts that a stage lacks are empty arrays.
-    splitter : float
+    splitter, factors : float, numpy.ndarray
         As in `_residual_blocks`.
     features : numpy.ndarray
         Where to write the features, shape (images, positions, out channels).
@@ -708,9 +797,9 @@ def backbone(pixels, stem, stages, splitter, features):
     for strided, blocks, attention in stages:
         if strided[0].size > 0:
             y = np.empty((len(x), len(strided[0]), strided[-1].size), bias.dtype)
-            _strided_block(x, strided, splitter, y)
+            _strided_block(x, strided, splitter, factors, y)
             x = y
-        _residual_blocks(x, blocks, splitter)
+        _residual_blocks(x, blocks, splitter, factors)
         if attention[0].size > 0:
             _attend(x, attention)
     _rectify(x, features)

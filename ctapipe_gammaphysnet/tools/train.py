@@ -198,7 +198,7 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     precision = options.precision(
         help=(
             "Precision of the convolutions; weights stay in float32. ``bfloat16`` is"
-            " meant for GPUs and for CPUs with AMX."
+            " meant for GPUs: on a CPU it is slower."
         ),
     ).tag(config=True)
 

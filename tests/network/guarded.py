@@ -110,10 +110,11 @@ def inference(lattice, dtype):
             blocks=2, channels=(4, 18), hidden=2, attention=attention, attention_ratio=2
         )
         network = GammaPhysNet(config, lattice).to(dtype).eval()
-        backbone = InferenceBackbone(network)
         pixels = torch.randn(3, len(lattice), 2, dtype=dtype).numpy()
-        features = np.empty((3, *backbone._shape), pixels.dtype)
-        compare(kernels.backbone, pixels, *backbone._arguments, features)
+        for bfloat16 in (False, True):
+            backbone = InferenceBackbone(network, bfloat16)
+            features = np.empty((3, *backbone._shape), pixels.dtype)
+            compare(kernels.backbone, pixels, *backbone._arguments, features)
 
 
 def outside(lattice, position):

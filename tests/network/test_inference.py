@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 import toy_sample as toy
@@ -11,7 +12,7 @@ from cameras import lattice_of
 from torch import nn
 from trained import images_of, trained
 
-from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig
+from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig, kernels
 from ctapipe_gammaphysnet.network.compiled import share
 from ctapipe_gammaphysnet.network.convolution import IndexedConvolution
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
@@ -108,6 +109,28 @@ def test_bfloat16_rounds_what_residual_blocks_multiply():
         expected = reference.features(images)
         assert_same(backbone(images), expected, 1e-11)
     assert (exact - expected).abs().max() > 1e-4 * exact.abs().max()
+
+
+@pytest.mark.skipif(not kernels.HAS_BFLOAT16, reason="no units for bfloat16")
+@pytest.mark.parametrize("channels", [(16, 32, 64), (3, 20)], ids=str)
+def test_units_for_bfloat16_compute_what_float32_units_do(channels, monkeypatch):
+    lattice = lattice_of("LSTCam")
+    network = trained(NetworkConfig(blocks=2, channels=channels), lattice)
+    images = images_of(2, lattice)
+    found = InferenceBackbone(network, bfloat16=True)
+    monkeypatch.setattr(kernels, "HAS_BFLOAT16", False)
+    expected = InferenceBackbone(network, bfloat16=True)
+    for backbone, dtype in ((found, np.uint16), (expected, np.float32)):
+        *_, factors = backbone._arguments
+        assert factors.dtype == dtype
+    # Sums are rounded in another order: few features then fall on another number of 8
+    # digits.
+    difference = (found(images) - expected(images)).abs()
+    largest = expected(images).abs().max()
+    assert difference.max() < 5e-3 * largest
+    assert difference.mean() < 1e-4 * largest
+    exact = network.features(images).detach()
+    assert (exact - expected(images)).abs().mean() > 4 * difference.mean()
 
 
 @pytest.mark.parametrize("camera", ["FlashCam", "CHEC"])

@@ -81,6 +81,60 @@ def test_normalized_features_are_rounded_to_bfloat16():
     assert_rounded(exact, rounded)
 
 
+def test_bits_of_normalized_features_are_those_of_bfloat16():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 20, 16)).astype(np.float32)
+    # A tie to the even number below and above, what becomes infinite, and no number.
+    x[0, 0, :4] = 1 + 2**-8, 1 + 3 * 2**-8, np.finfo(np.float32).max, np.nan
+    line = np.array([[1] * 16, [0] * 16], np.float32)
+    bits = np.empty(x.shape, np.uint16)
+    kernels.normalize(x, *line, 0, bits)
+    expected = torch.from_numpy(x).relu().bfloat16()
+    found = torch.from_numpy(bits).view(torch.bfloat16)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_pairs_have_the_bits_of_both_channels():
+    weight = torch.randn(7, 6, 32).bfloat16()
+    pairs = kernels.bfloat16_pairs(weight.float().numpy())
+    assert pairs.shape == (7, 3, 32)
+    assert pairs.dtype == np.int32
+    # The first of two channels is in the lower half, as in memory.
+    low, high = pairs.astype(np.uint32) & 0xFFFF, pairs.astype(np.uint32) >> 16
+    bits = np.stack([low, high], axis=2).reshape(7, 6, 32).astype(np.uint16)
+    np.testing.assert_array_equal(bits, weight.view(torch.uint16).numpy())
+
+
+@pytest.mark.skipif(not kernels.HAS_BFLOAT16, reason="no units for bfloat16")
+@pytest.mark.parametrize("floor", [-np.inf, 0])
+@pytest.mark.parametrize("channels", [(16, 16), (32, 64)])
+@pytest.mark.parametrize("n_outputs", [1, 30])
+def test_units_for_bfloat16_multiply_and_add(n_outputs, channels, floor):
+    rng = np.random.default_rng(0)
+    # Products that float32 adds up without rounding.
+    x, weight = (
+        rng.integers(-99, 99, size=shape).astype(np.float32)
+        for shape in ((3, 20, channels[0]), (7, *channels))
+    )
+    bias = weight[0, 0]
+    neighbors = rng.integers(-1, 20, size=(n_outputs, 7))
+    expected, found = np.empty((2, 3, n_outputs, channels[1]), np.float32)
+    kernels.convolve(x, neighbors, weight, bias, floor, 0, expected)
+    arguments = (
+        (x.view(np.uint32) >> 16).astype(np.uint16),
+        neighbors,
+        kernels.bfloat16_pairs(weight),
+        bias,
+        floor,
+        0,
+    )
+    kernels.convolve(*arguments, found)
+    np.testing.assert_array_equal(found, expected)
+    bits = np.empty(found.shape, np.uint16)
+    kernels.convolve(*arguments, bits)
+    assert_rounded(expected, (bits.astype(np.uint32) << 16).view(np.float32))
+
+
 def assert_rounded(exact, rounded):
     expected = torch.from_numpy(exact).bfloat16().float().numpy()
     np.testing.assert_array_equal(rounded, expected)

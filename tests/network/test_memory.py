@@ -31,9 +31,9 @@ def lattice():
     return CameraLattice.from_geometry(toy.hexagonal_camera(4))
 
 
-@pytest.fixture(scope="module")
-def backbone(lattice):
-    return InferenceBackbone(GammaPhysNet(CONFIG, lattice).eval())
+@pytest.fixture(scope="module", params=[False, True], ids=["float32", "bfloat16"])
+def backbone(request, lattice):
+    return InferenceBackbone(GammaPhysNet(CONFIG, lattice).eval(), request.param)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def arrays_in(values):
 
 def test_each_array_of_the_backbone_is_checked(backbone, lattice):
     """Another length of any axis, or another number in any table, is noticed."""
-    stem, stages, _ = backbone._arguments
+    stem, stages, *_ = backbone._arguments
     n_checked = 0
     for array, put in arrays_in((stem, stages)):
         # What a stage does not have is empty.
