@@ -91,8 +91,7 @@ def count_flop(config, lattice):
         positions = output.numel() // layer.weight.shape[0]
         flop += 2 * positions * layer.weight.numel()
 
-    # The other engine does not call each layer.
-    network = GammaPhysNet(config, lattice, "indexed").eval()
+    network = GammaPhysNet(config, lattice).eval()
     for layer in network.modules():
         if isinstance(layer, (nn.Linear, *ENGINES.values())):
             layer.register_forward_hook(count)

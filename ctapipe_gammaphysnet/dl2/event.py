@@ -114,10 +114,11 @@ def name_model(event, prefix, kinds, model):
     model : ModelName
         The model.
     """
+    attributes = model.attributes()
     for kind in kinds:
         name = group_name(prefix, kind)
         for tel_id in triggered_telescopes(event):
-            predictions_of(event, kind, tel_id)[name].meta = model.attributes()
+            predictions_of(event, kind, tel_id)[name].meta = attributes.copy()
         if kind in PROPERTIES:
             array = predictions_of(event, kind)
             values = dict(array[name].items())

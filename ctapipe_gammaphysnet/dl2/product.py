@@ -61,7 +61,7 @@ def combine_values(values, covariances, event, n_events):
     centred = values - origin[event]
     middle = _most_probable(centred, precision, event, start, count)
     weight = np.ones(len(event))
-    for _ in range(_ITERATIONS):
+    for _ in range(_ITERATIONS if count.max() > 1 else 1):
         before = weight
         distance2 = _distance2(centred - middle[event], precision)
         weight = LIMIT**2 / np.maximum(distance2, LIMIT**2)

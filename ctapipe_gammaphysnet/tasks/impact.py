@@ -113,9 +113,12 @@ def impact_distance(alt, az, core, position):
     numpy.ndarray
         The distance as ctapipe defines it, in m, shape (n,).
     """
-    direction = shower_axis(alt, az)
-    from_core = position - np.column_stack([core, np.zeros(len(core))])
-    return np.linalg.norm(np.cross(from_core, direction), axis=-1)
+    north, west, up = shower_axis(alt, az).T
+    x, y, z = np.transpose(position)
+    x, y = x - core[:, 0], y - core[:, 1]
+    # The length of the cross product: numpy's takes several times as long.
+    squares = (y * up - z * west) ** 2, (z * north - x * up) ** 2
+    return np.sqrt(sum(squares, (x * west - y * north) ** 2))
 
 
 def core_columns(core, tilted, on_ground, in_tilted):
@@ -147,13 +150,10 @@ def core_columns(core, tilted, on_ground, in_tilted):
 
 def _projection(pointing_alt, pointing_az):
     """Matrices from the TiltedGroundFrame to the ground, shape (n, 2, 2)."""
-    axes = [
-        ground_from_tilted(
-            np.tile(axis, (len(pointing_alt), 1)), pointing_alt, pointing_az
-        )
-        for axis in np.eye(2)
-    ]
-    return np.stack(axes, axis=-1)
+    cos, sin = np.cos(pointing_az), np.sin(pointing_az)
+    along = 1 / np.sin(pointing_alt)
+    rows = [cos * along, sin, -sin * along, cos]
+    return np.stack(rows, axis=-1).reshape(-1, 2, 2)
 
 
 def _width_along(offset, covariance):

@@ -346,6 +346,21 @@ def test_normalized_convolution_is_its_parts_one_after_the_other(
         assert relative_difference(found[name], reference) < 1e-10, name
 
 
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+def test_only_in_training_all_is_computed_at_once(small_lattice, train):
+    norm, convolution = (
+        BatchNorm(3).train(train),
+        LatticeConvolution(3, 4, small_lattice),
+    )
+    calls = []
+    convolution.register_forward_hook(lambda *_: calls.append(1))
+    y, _ = convolve_normalized(norm, convolution, channels_last(torch.randn(2, 3, 19)))
+    kind = type(y.grad_fn.next_functions[0][0]).__name__
+    assert ("NormalizedConvolution" in kind) == train
+    # Explanations hook on modules.
+    assert len(calls) == (not train)
+
+
 def test_features_alone_let_their_gradient_pass(small_lattice):
     # If nothing depends on the convolution, as when its output is left out.
     norm, convolution = BatchNorm(3), LatticeConvolution(3, 4, small_lattice)
