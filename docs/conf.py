@@ -19,8 +19,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "tutorials"]
 templates_path = ["_templates"]
 root_doc = "index"
 
@@ -31,6 +32,17 @@ autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_mock_imports = ["chromo"]
 numpydoc_show_class_members = False
+
+# The tutorials run in full, unless TUTORIALS=small is set: see CONTRIBUTING.md.
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/\d_",  # all of them run, in the order of their numbers
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+}
 
 # Links into the pages of others; without a network set DOCS_OFFLINE=1.
 intersphinx_mapping = {
