@@ -201,7 +201,8 @@ def _draw_directions(axis, batch, maps):
     for name, style in curve_styles(maps).items():
         predictions = maps[name].predictions
         if "direction" in predictions:
-            mean = predictions["direction"][:, 0].mean(axis=0)
+            values, _ = TASKS["direction"].split(predictions["direction"][:, 0])
+            mean = values.mean(axis=0)
             marker = {"color": style["color"], "marker": style["marker"]}
             directions[f"{plain_text(name, _ROW)}: predicted"] = mean, marker
     limits = axis.get_xlim(), axis.get_ylim()

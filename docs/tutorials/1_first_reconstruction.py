@@ -134,20 +134,20 @@ plt.show()
 # In full, a few minutes are needed the first time.
 
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
-cards, cache = Path("cards", size), Path("cache", size)
+cards, cache = Path("cards", size), Path("cache", size).resolve()
 print((cards / "source.airshower.yaml").read_text())
 
-for name in ("source", "proton"):
-    if not (cache / f"{name}.dl1.h5").exists():
-        subprocess.run(
-            [
-                sys.executable,
-                examples / "simulation/simulate.py",
-                cards / f"{name}.airshower.yaml",
-                f"--output-dir={cache}",
-            ],
-            check=True,
-        )
+samples = {name: cache / f"{name}.dl1.h5" for name in ("source", "proton")}
+missing = [
+    cards / f"{name}.airshower.yaml"
+    for name, path in samples.items()
+    if not path.exists()
+]
+if missing:
+    simulate = examples / "simulation/simulate.py"
+    subprocess.run(
+        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
+    )
 
 # %%
 # For whole files there is a faster command than ``ctapipe-process``, with the same
@@ -160,7 +160,7 @@ run_tool(
     ApplyGammaPhysNet(),
     argv=[
         "--input",
-        *(str(cache.resolve() / f"{name}.dl1.h5") for name in ("source", "proton")),
+        *map(str, samples.values()),
         f"--model={model}",
         f"--output-dir={output}",
         "--no-progress",
@@ -172,7 +172,7 @@ run_tool(
 # rays, and 0 for background.
 
 tables = []
-for name in ("source", "proton"):
+for name in samples:
     with TableLoader(output / f"{name}.dl2.h5") as loader:
         table = loader.read_subarray_events(dl2=True, simulated=True)
     table["is_gamma"] = name == "source"

@@ -37,19 +37,20 @@ output = Path(tempfile.mkdtemp())
 
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
 cards, cache = Path("cards", size), Path("cache", size).resolve()
-samples = {}
-for name in ("train_gamma", "train_proton", "gamma", "proton"):
-    samples[name] = cache / f"{name}.dl1.h5"
-    if not samples[name].exists():
-        subprocess.run(
-            [
-                sys.executable,
-                examples / "simulation/simulate.py",
-                cards / f"{name}.airshower.yaml",
-                f"--output-dir={cache}",
-            ],
-            check=True,
-        )
+samples = {
+    name: cache / f"{name}.dl1.h5"
+    for name in ("train_gamma", "train_proton", "gamma", "proton")
+}
+missing = [
+    cards / f"{name}.airshower.yaml"
+    for name, path in samples.items()
+    if not path.exists()
+]
+if missing:
+    simulate = examples / "simulation/simulate.py"
+    subprocess.run(
+        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
+    )
 
 for name, path in samples.items():
     with TableLoader(path) as loader:

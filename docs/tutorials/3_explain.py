@@ -39,24 +39,24 @@ model = examples / "data/lst_demonstration.safetensors"
 output = Path(tempfile.mkdtemp()) / "explanation"
 
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
-cache = Path("cache", size).resolve()
-gammas = cache / "gamma.dl1.h5"
-if not gammas.exists():
+cards, cache = Path("cards", size), Path("cache", size).resolve()
+samples = {name: cache / f"{name}.dl1.h5" for name in ["gamma"]}
+missing = [
+    cards / f"{name}.airshower.yaml"
+    for name, path in samples.items()
+    if not path.exists()
+]
+if missing:
+    simulate = examples / "simulation/simulate.py"
     subprocess.run(
-        [
-            sys.executable,
-            examples / "simulation/simulate.py",
-            Path("cards", size, "gamma.airshower.yaml"),
-            f"--output-dir={cache}",
-        ],
-        check=True,
+        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
     )
 
 run_tool(
     ExplainGammaPhysNet(),
     argv=[
         f"--model=demonstration={model}",
-        f"--input={gammas}",
+        f"--input={samples['gamma']}",
         f"--output-dir={output}",
         "--best=1",
         "--worst=1",
@@ -87,12 +87,12 @@ events["chosen", "obs_id", "event_id", "tel_id", "true_energy", "intensity", "le
 frame = TelescopeFrame(telescope_pointing=AltAz(alt=70 * u.deg, az=180 * u.deg))
 camera = camera.transform_to(frame)
 columns = {
-    "energy_mean": "raises the energy / log(E)",
+    "energy_mean": "raises the energy / log10(E / TeV)",
     "class_mean": "raises the gammaness / score",
     "product_mean": "attention / factor",
 }
 
-with EventSource(gammas) as source:
+with EventSource(samples["gamma"]) as source:
     wanted = {(row["obs_id"], row["event_id"]): row["tel_id"] for row in events}
     images = {}
     for event in source:

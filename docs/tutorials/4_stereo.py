@@ -38,24 +38,24 @@ examples = Path("../../examples").resolve()
 output = Path(tempfile.mkdtemp())
 
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
-cache = Path("cache", size).resolve()
-gammas = cache / "source.dl1.h5"
-if not gammas.exists():
+cards, cache = Path("cards", size), Path("cache", size).resolve()
+samples = {name: cache / f"{name}.dl1.h5" for name in ["source"]}
+missing = [
+    cards / f"{name}.airshower.yaml"
+    for name, path in samples.items()
+    if not path.exists()
+]
+if missing:
+    simulate = examples / "simulation/simulate.py"
     subprocess.run(
-        [
-            sys.executable,
-            examples / "simulation/simulate.py",
-            Path("cards", size, "source.airshower.yaml"),
-            f"--output-dir={cache}",
-        ],
-        check=True,
+        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
     )
 
 run_tool(
     ProcessorTool(),
     argv=[
         f"--config={examples / 'gpn.yaml'}",
-        f"--input={gammas}",
+        f"--input={samples['source']}",
         f"--output={output / 'source.dl2.h5'}",
         "--no-progress",
     ],
@@ -114,7 +114,7 @@ chosen = full[np.argsort(full["true_energy"])[len(full) // 2]]
 seen = images[
     (images["obs_id"] == chosen["obs_id"]) & (images["event_id"] == chosen["event_id"])
 ]
-with EventSource(gammas) as reader:
+with EventSource(samples["source"]) as reader:
     for event in reader:
         index = event.index
         if (index.obs_id, index.event_id) == (chosen["obs_id"], chosen["event_id"]):
@@ -198,10 +198,10 @@ ax.plot(
     "o",
     label="array events, a fifth each",
 )
-ax.axline((0.1, 0.1), slope=1, linestyle=":", color="gray", label="as predicted")
+ax.axline((0, 0), slope=1, linestyle=":", color="gray", label="as predicted")
 ax.set(
-    xscale="log",
-    yscale="log",
+    xlim=(0, None),
+    ylim=(0, None),
     xlabel="predicted 68 % radius / deg",
     ylabel="68 % containment of the angle to the source / deg",
 )
@@ -260,7 +260,7 @@ ax.legend()
 plt.show()
 
 # %%
-# More telescopes, better directions:
+# By the number of telescopes that saw the event:
 
 several = np.asarray(events["GammaPhysNetGeometry_telescopes"].sum(axis=1))
 angle = separation(events, "GammaPhysNetGeometry_")
@@ -278,5 +278,5 @@ ax.legend()
 plt.show()
 
 # %%
-# Events with more telescopes are also brighter. :doc:`/guide/output` says how
+# Events that more telescopes see are also brighter. :doc:`/guide/output` says how
 # telescopes are combined, and :doc:`/performance` what that gives on a larger sample.

@@ -35,33 +35,32 @@ from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 
 examples = Path("../../examples").resolve()
 output = Path(tempfile.mkdtemp())
-particles = ["gamma", "proton", "electron"]
 
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
 cards, cache = Path("cards", size), Path("cache", size).resolve()
-for name in particles:
-    if not (cache / f"{name}.dl1.h5").exists():
-        subprocess.run(
-            [
-                sys.executable,
-                examples / "simulation/simulate.py",
-                cards / f"{name}.airshower.yaml",
-                f"--output-dir={cache}",
-            ],
-            check=True,
-        )
+samples = {name: cache / f"{name}.dl1.h5" for name in ("gamma", "proton", "electron")}
+missing = [
+    cards / f"{name}.airshower.yaml"
+    for name, path in samples.items()
+    if not path.exists()
+]
+if missing:
+    simulate = examples / "simulation/simulate.py"
+    subprocess.run(
+        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
+    )
 
 run_tool(
     ApplyGammaPhysNet(),
     argv=[
         "--input",
-        *(str(cache / f"{name}.dl1.h5") for name in particles),
+        *map(str, samples.values()),
         f"--model={examples / 'data/lst_demonstration.safetensors'}",
         f"--output-dir={output}",
         "--no-progress",
     ],
 )
-for name in particles:
+for name in samples:
     with TableLoader(output / f"{name}.dl2.h5") as loader:
         print(f"{name}: {len(loader.read_telescope_events())} images")
 
@@ -75,7 +74,7 @@ for name in particles:
 
 config = examples / "irf/irf.yaml"
 print(config.read_text())
-files = [f"--{name}-file={output / f'{name}.dl2.h5'}" for name in particles]
+files = [f"--{name}-file={output / f'{name}.dl2.h5'}" for name in samples]
 run_tool(
     EventSelectionOptimizer(),
     argv=[f"--config={config}", *files, f"--output={output / 'cuts.fits'}"],

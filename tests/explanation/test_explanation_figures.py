@@ -199,6 +199,15 @@ def test_directions_outside_the_camera_are_said_to_be():
     assert labels == ["True direction", "m: predicted, outside the camera"]
 
 
+def test_directions_of_a_network_that_predicts_errors_are_marked():
+    batch, maps = one_event(2, attention=False)
+    directions, scales = [[[0.1, 0.5]], [[0.3, 0.7]]], np.ones((2, 1, 3))
+    output = np.concatenate([directions, scales], axis=2)
+    maps.predictions["direction"] = output
+    position = marked(draw_event(batch, {"m": maps}))["m: predicted"]
+    np.testing.assert_allclose(position, [0.2, 0.6])
+
+
 def test_without_truth_only_predictions_are_marked():
     batch, maps = one_event(1, attention=False, label=-1)
     assert list(marked(draw_event(batch, {"m": maps}))) == ["m: predicted"]
