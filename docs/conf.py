@@ -38,6 +38,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/\d_",  # all of them run, in the order of their numbers
+    "capture_repr": ("_repr_html_",),  # tables; what else is of use is printed
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,

@@ -23,6 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import astropy.units as u
@@ -30,6 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.coordinates import AltAz, SkyCoord, angular_separation
 from astropy.table import vstack
+from astropy.utils.metadata import MergeConflictWarning
 from ctapipe.coordinates import TelescopeFrame
 from ctapipe.core import run_tool
 from ctapipe.io import EventSource, TableLoader
@@ -37,6 +39,9 @@ from ctapipe.tools.process import ProcessorTool
 from ctapipe.visualization import CameraDisplay
 
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+
+# The sample was made with an older ctapipe, which its tables are marked with.
+warnings.simplefilter("ignore", MergeConflictWarning)
 
 examples = Path("../../examples").resolve()
 model = examples / "data/lst_demonstration.safetensors"
@@ -51,6 +56,7 @@ run_tool(
         "--write-showers",
         "--reconstructor=GammaPhysNetReconstructor",
         f"--GammaPhysNetReconstructor.load_path={model}",
+        "--log-level=WARNING",
     ],
 )
 
@@ -164,6 +170,7 @@ run_tool(
         f"--model={model}",
         f"--output-dir={output}",
         "--no-progress",
+        "--log-level=WARNING",
     ],
 )
 
@@ -234,7 +241,7 @@ ax.stairs(n_off, bins, fill=True, color="lightgray", label="off, mean of three r
 middle = (bins[1:] + bins[:-1]) / 2
 ax.errorbar(middle, n_on, np.sqrt(n_on), fmt="o", label="on")
 ax.set(xlabel="θ² / deg²", ylabel="array events")
-ax.set_title("Gammaness above 0.7")
+ax.set_title(f"Gammaness above 0.7, {size} sample")
 ax.legend()
 plt.show()
 

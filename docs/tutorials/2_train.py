@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -64,7 +65,7 @@ for name, path in samples.items():
 # blocks per stage and sees each image 25 times; on two cores, one block and a few
 # epochs must do. The input is transformed, so that a few epochs are enough:
 
-epochs = {"full": 4, "small": 1}[size]
+epochs = {"full": 8, "small": 1}[size]
 config = output / "train.yaml"
 config.write_text(f"""\
 TrainGammaPhysNet:
@@ -103,6 +104,7 @@ run_tool(
         f"--background={samples['train_proton']}",
         f"--output={model}",
         "--no-progress",
+        "--log-level=WARNING",
     ],
 )
 
@@ -117,6 +119,9 @@ run_tool(
 # classifier. The configurations in ``examples/comparison`` have the cuts of γ-PhysNet,
 # so that all learn from the same images.
 
+# Forests are pickled, without the metadata of other files.
+warnings.filterwarnings("ignore", message="Could not read reference metadata")
+
 settings = examples / "comparison"
 energy, disp, classifier = (
     output / f"{n}.pkl" for n in ("energy", "disp", "classifier")
@@ -128,6 +133,7 @@ run_tool(
         f"--config={settings / 'forests_energy.yaml'}",
         f"--input={samples['train_gamma']}",
         f"--output={energy}",
+        "--log-level=WARNING",
     ],
 )
 for name in ("train_gamma", "train_proton"):
@@ -139,6 +145,8 @@ for name in ("train_gamma", "train_proton"):
             f"--output={output / name}.dl2.h5",
             "--no-dl1-images",
             "--no-true-images",
+            "--no-progress",
+            "--log-level=WARNING",
         ],
     )
 run_tool(
@@ -147,6 +155,7 @@ run_tool(
         f"--config={settings / 'forests_disp.yaml'}",
         f"--input={output / 'train_gamma.dl2.h5'}",
         f"--output={disp}",
+        "--log-level=WARNING",
     ],
 )
 run_tool(
@@ -156,6 +165,7 @@ run_tool(
         f"--signal={output / 'train_gamma.dl2.h5'}",
         f"--background={output / 'train_proton.dl2.h5'}",
         f"--output={classifier}",
+        "--log-level=WARNING",
     ],
 )
 for name in ("gamma", "proton"):
@@ -165,6 +175,8 @@ for name in ("gamma", "proton"):
             f"--input={samples[name]}",
             *(f"--reconstructor={path}" for path in (energy, disp, classifier)),
             f"--output={output / name}.dl2.h5",
+            "--no-progress",
+            "--log-level=WARNING",
         ],
     )
 
@@ -189,6 +201,7 @@ run_tool(
         f"--background={output / 'proton.dl2.h5'}",
         f"--output-dir={output / 'evaluation'}",
         "--no-progress",
+        "--log-level=WARNING",
     ],
 )
 
@@ -225,7 +238,11 @@ for ax, name, label in zip(
             label=algorithm,
         )
     ax.set(xscale="log", ylim=(0, None), xlabel="true energy / TeV", ylabel=label)
+    ax.set_xticks([0.03, 0.1, 0.3, 1, 3], ["0.03", "0.1", "0.3", "1", "3"])
+    ax.set_xlim(0.018, 6)
+    ax.minorticks_off()
 axes[0].legend()
+fig.suptitle(f"{n_gammas} images of gammas, {size} sample")
 plt.show()
 
 # %%

@@ -58,6 +58,7 @@ run_tool(
         f"--input={samples['source']}",
         f"--output={output / 'source.dl2.h5'}",
         "--no-progress",
+        "--log-level=WARNING",
     ],
     cwd=examples.parent,
 )
@@ -75,9 +76,9 @@ print(f"{len(images)} images, {len(events)} array events")
 # One shower, four images
 # -----------------------
 #
-# Each telescope has a direction and an ellipse, the region that is predicted to hold 68
-# % of the true directions. Its columns are the half widths ``alt_uncert`` and
-# ``az_uncert``, and ``alt_az_correlation``.
+# Each telescope has a direction and an ellipse, which is predicted to hold 68 % of the
+# true directions. Its columns are the half widths ``alt_uncert`` and ``az_uncert``, and
+# ``alt_az_correlation``.
 
 
 def ellipse(row, prefix, **style):
@@ -158,8 +159,8 @@ plt.show()
 # ---------------------
 #
 # ``ang_distance_uncert`` is the radius of a circle that should hold 68 % of the true
-# directions. It does, or not, for images like those of the training: more than 50
-# photoelectrons, and little light at the camera's edge.
+# directions, for images like those of the training: more than 50 photoelectrons, and
+# little light at the camera's edge.
 
 
 def separation(table, prefix):
@@ -184,8 +185,8 @@ for name, table, prefix in (
     print(f"{inside:.0%} of {len(table)} {name} are inside of their circles")
 
 # %%
-# Even where the share is not 68 %, the errors sort events: those with smaller predicted
-# errors are better.
+# The errors also sort the events. Each point is a fifth of the array events, from the
+# smallest predicted errors to the largest:
 
 error = events["GammaPhysNetGeometry_ang_distance_uncert"].quantity.to_value(u.deg)
 angle = separation(events, "GammaPhysNetGeometry_")
@@ -212,11 +213,10 @@ plt.show()
 # What do four telescopes gain?
 # -----------------------------
 #
-# The same array events, by all algorithms: one telescope (the mean over those that saw
-# the event is not better than any, so take each image), the array, and
-# ``HillasReconstructor``, which needs two telescopes. Events of one simulated shower
-# are alike (the simulation uses each one several times), so that the errors come from
-# resampling showers.
+# The same array events three times: each image on its own, all of them together, and by
+# ``HillasReconstructor``, which needs two telescopes. The simulation uses each shower
+# several times, so that events are not independent: the errors come from drawing
+# showers, not events.
 
 both = events[
     events["HillasReconstructor_is_valid"]

@@ -58,6 +58,7 @@ run_tool(
         f"--model={examples / 'data/lst_demonstration.safetensors'}",
         f"--output-dir={output}",
         "--no-progress",
+        "--log-level=WARNING",
     ],
 )
 for name in samples:
@@ -77,7 +78,12 @@ print(config.read_text())
 files = [f"--{name}-file={output / f'{name}.dl2.h5'}" for name in samples]
 run_tool(
     EventSelectionOptimizer(),
-    argv=[f"--config={config}", *files, f"--output={output / 'cuts.fits'}"],
+    argv=[
+        f"--config={config}",
+        *files,
+        f"--output={output / 'cuts.fits'}",
+        "--log-level=WARNING",
+    ],
 )
 
 cuts = QTable.read(output / "cuts.fits", hdu="GH_CUTS")
@@ -95,6 +101,7 @@ run_tool(
         f"--cuts={output / 'cuts.fits'}",
         f"--output={output / 'irf.fits.gz'}",
         f"--benchmark-output={output / 'benchmarks.fits.gz'}",
+        "--log-level=WARNING",
     ],
 )
 
