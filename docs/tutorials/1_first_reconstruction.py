@@ -56,7 +56,7 @@ run_tool(
         "--write-showers",
         "--reconstructor=GammaPhysNetReconstructor",
         f"--GammaPhysNetReconstructor.load_path={model}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 
@@ -170,7 +170,7 @@ run_tool(
         f"--model={model}",
         f"--output-dir={output}",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 

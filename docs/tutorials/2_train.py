@@ -104,7 +104,7 @@ run_tool(
         f"--background={samples['train_proton']}",
         f"--output={model}",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 
@@ -133,7 +133,7 @@ run_tool(
         f"--config={settings / 'forests_energy.yaml'}",
         f"--input={samples['train_gamma']}",
         f"--output={energy}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 for name in ("train_gamma", "train_proton"):
@@ -146,7 +146,7 @@ for name in ("train_gamma", "train_proton"):
             "--no-dl1-images",
             "--no-true-images",
             "--no-progress",
-            "--log-level=WARNING",
+            "--log-level=WARN",
         ],
     )
 run_tool(
@@ -155,7 +155,7 @@ run_tool(
         f"--config={settings / 'forests_disp.yaml'}",
         f"--input={output / 'train_gamma.dl2.h5'}",
         f"--output={disp}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 run_tool(
@@ -165,7 +165,7 @@ run_tool(
         f"--signal={output / 'train_gamma.dl2.h5'}",
         f"--background={output / 'train_proton.dl2.h5'}",
         f"--output={classifier}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 for name in ("gamma", "proton"):
@@ -176,7 +176,7 @@ for name in ("gamma", "proton"):
             *(f"--reconstructor={path}" for path in (energy, disp, classifier)),
             f"--output={output / name}.dl2.h5",
             "--no-progress",
-            "--log-level=WARNING",
+            "--log-level=WARN",
         ],
     )
 
@@ -201,7 +201,7 @@ run_tool(
         f"--background={output / 'proton.dl2.h5'}",
         f"--output-dir={output / 'evaluation'}",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 

@@ -63,7 +63,7 @@ run_tool(
         "--random=0",
         "--statistics",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 

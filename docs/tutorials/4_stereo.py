@@ -58,7 +58,7 @@ run_tool(
         f"--input={samples['source']}",
         f"--output={output / 'source.dl2.h5'}",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
     cwd=examples.parent,
 )

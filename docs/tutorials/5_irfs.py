@@ -58,7 +58,7 @@ run_tool(
         f"--model={examples / 'data/lst_demonstration.safetensors'}",
         f"--output-dir={output}",
         "--no-progress",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 for name in samples:
@@ -82,7 +82,7 @@ run_tool(
         f"--config={config}",
         *files,
         f"--output={output / 'cuts.fits'}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 
@@ -101,7 +101,7 @@ run_tool(
         f"--cuts={output / 'cuts.fits'}",
         f"--output={output / 'irf.fits.gz'}",
         f"--benchmark-output={output / 'benchmarks.fits.gz'}",
-        "--log-level=WARNING",
+        "--log-level=WARN",
     ],
 )
 
