@@ -112,7 +112,8 @@ for row, event, its_maps in zip(axes, events, maps, strict=True):
         display = CameraDisplay(camera, values, ax=ax, show_frame=False, title="")
         display.add_colorbar(label=label, ax=ax)
         ax.set(xlabel="", ylabel="")
-    row[0].set_title(f"{event['chosen']}: {event['true_energy']:.2g} TeV")
+    chosen = event["chosen"].removesuffix("1")
+    row[0].set_title(f"{chosen} direction: {event['true_energy']:.2g} TeV")
 plt.show()
 
 # %%
@@ -138,7 +139,7 @@ for shift, statistic, label in (
 ax.set_xticks(np.arange(len(outputs)), outputs)
 ax.set(ylabel="share of the heatmap")
 ax.set_title(f"{summary['n_events'][0]} images, {size} sample")
-ax.legend()
+fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %%
