@@ -67,13 +67,15 @@ run_tool(
 with TableLoader(output / "gamma.dl2.h5") as loader:
     events = loader.read_subarray_events(dl2=True, simulated=True)
 
-events[
+shown = events[events["GammaPhysNetEnergy_is_valid"]][
     "event_id",
     "true_energy",
     "GammaPhysNetEnergy_energy",
     "GammaPhysNetEnergy_energy_uncert",
     "GammaPhysNetClassifier_prediction",
-][events["GammaPhysNetEnergy_is_valid"]][:6]
+][:6]
+shown.round(3)
+shown
 
 # %%
 # :doc:`/guide/output` explains all columns.

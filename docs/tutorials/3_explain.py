@@ -75,6 +75,7 @@ results = output / "explanation.h5"
 camera = SubarrayDescription.from_hdf(results).tel[1].camera.geometry
 events = read_table(results, "/events")
 maps = read_table(results, "/maps/demonstration/LST_LST_LSTCam")
+events.round(3)
 events["chosen", "obs_id", "event_id", "tel_id", "true_energy", "intensity", "leakage"]
 
 # %%

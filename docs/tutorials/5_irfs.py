@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -32,6 +33,9 @@ from ctapipe.tools.optimize_event_selection import EventSelectionOptimizer
 from gammapy.irf import load_irf_dict_from_file
 
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+
+# The cuts have no metadata like those of event files.
+warnings.filterwarnings("ignore", message="Could not read reference metadata")
 
 examples = Path("../../examples").resolve()
 output = Path(tempfile.mkdtemp())
@@ -113,8 +117,8 @@ for name, response in irf.items():
 # Effective area
 # --------------
 #
-# The area in which showers would have to fall for as many events, after all cuts but
-# that on θ.
+# The area in which showers would have to fall for as many events, after the cuts. Bins
+# of energy without events have no point.
 
 aeff, psf, edisp, background = (irf[name] for name in ("aeff", "psf", "edisp", "bkg"))
 energy = aeff.axes["energy_true"].center
@@ -122,10 +126,14 @@ offsets = aeff.axes["offset"].center
 
 fig, ax = plt.subplots(layout="constrained")
 for offset in offsets:
-    area = aeff.evaluate(energy_true=energy, offset=offset)
-    ax.plot(energy.to("TeV"), area.to("m2"), "o-", label=f"{offset:.2f} off axis")
+    area = aeff.evaluate(energy_true=energy, offset=offset).to_value("m2")
+    seen = area > 0
+    ax.plot(
+        energy.to_value("TeV")[seen], area[seen], "o-", label=f"{offset:.2f} off axis"
+    )
 ax.set(
     xscale="log",
+    xlim=(0.02, 10),
     yscale="log",
     xlabel="true energy / TeV",
     ylabel="effective area / m²",
@@ -145,6 +153,7 @@ radius = psf.containment_radius(fraction=0.68, energy_true=energy[known], offset
 axes[0].plot(energy[known].to("TeV"), radius.to("deg"), "o-")
 axes[0].set(
     xscale="log",
+    xlim=(0.02, 10),
     ylim=(0, None),
     xlabel="true energy / TeV",
     ylabel="68 % containment / deg",
@@ -177,9 +186,10 @@ plt.show()
 # and solid angle:
 
 energy = background.axes["energy"].center
-rate = background.data[:, 0, 0] if background.data.ndim == 3 else background.data[:, 0]
+rate = background.to_unit("s-1 TeV-1 sr-1").data[:, 0]
+seen = rate > 0
 fig, ax = plt.subplots(layout="constrained")
-ax.plot(energy.to("TeV"), (rate * background.unit).to("s-1 TeV-1 sr-1"), "o-")
+ax.plot(energy.to_value("TeV")[seen], rate[seen], "o-")
 ax.set(
     xscale="log",
     yscale="log",
