@@ -117,8 +117,8 @@ for name, response in irf.items():
 # Effective area
 # --------------
 #
-# The area in which showers would have to fall for as many events, after the cuts. Bins
-# of energy without events have no point.
+# The area in which showers would have to fall for as many events, after the cut on
+# gammaness. Bins of energy without events have no point.
 
 aeff, psf, edisp, background = (irf[name] for name in ("aeff", "psf", "edisp", "bkg"))
 energy = aeff.axes["energy_true"].center
@@ -196,6 +196,7 @@ ax.set(
     xlabel="reconstructed energy / TeV",
     ylabel="rate / (s⁻¹ TeV⁻¹ sr⁻¹)",
 )
+ax.set_title(f"{background.axes['offset'].center[0]:.2f} off axis, {size} sample")
 plt.show()
 
 # %%
