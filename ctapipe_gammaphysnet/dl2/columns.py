@@ -4,7 +4,7 @@ The columns are those of ctapipe's containers, in their units. The outputs of th
 networks are averaged over the members: log10 of the energy, offsets in the telescope
 and in the tilted ground frame, probabilities of the classes. Their errors are the mean
 of the members' covariances plus the covariance of the members; with a single member
-that predicts no errors they are NaN. An uncertainty is half the width that holds
+that predicts no errors there are none. An uncertainty is half the width that holds
 68.27 % in one dimension; that of the angular distance is the radius that does in two.
 """
 
@@ -85,6 +85,22 @@ class Images:
         values, _ = TASKS[task].split(self.outputs[task])
         return values.mean(axis=0)
 
+    def has_errors(self, task):
+        """Check whether a covariance is known.
+
+        Parameters
+        ----------
+        task : str
+            The task.
+
+        Returns
+        -------
+        bool
+            False for a single member that predicts no errors.
+        """
+        values, errors = TASKS[task].split(self.outputs[task])
+        return errors is not None or len(values) > 1
+
     def covariance(self, task):
         """Compute the covariance of the mean, as in `covariance_of_members`.
 
@@ -134,8 +150,8 @@ def telescope_columns(
     dict of str to dict of str to array
         For each kind the columns of its container in its units, shape (n,): energy in
         TeV, alt and az in deg, positions and distances in m in the GroundFrame and in
-        the TiltedGroundFrame of the telescope's pointing. Where ``is_valid`` is False
-        all others are NaN.
+        the TiltedGroundFrame of the telescope's pointing; uncertainties and
+        correlations if they are known. Where ``is_valid`` is False all others are NaN.
     """
     images = Images(outputs, pointing_alt, pointing_az, position, altitude, targets)
     columns = {}

@@ -211,9 +211,11 @@ class _Direction(Task):
     def dl2(self, images):
         """Compute the direction of the mean offset, and the ellipse of its error."""
         alt, az = images.direction
-        with np.errstate(invalid="ignore"):
-            errors = direction_errors(np.deg2rad(alt), _on_sky(images))
-        return {"geometry": {"alt": alt, "az": az, **errors}}
+        columns = {"alt": alt, "az": az}
+        if images.has_errors("direction"):
+            with np.errstate(invalid="ignore"):
+                columns |= direction_errors(np.deg2rad(alt), _on_sky(images))
+        return {"geometry": columns}
 
     def compare(self, predictions, events):
         """Compute the angle from the true direction in deg."""

@@ -99,10 +99,12 @@ class _Energy(Task):
         # An exponent out of range gives infinity or 0, neither of which is an energy.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             energy = energy_from_target(images.mean("energy"))
-            energy = np.where(energy > 0, energy, np.nan)
-            width = np.sqrt(images.covariance("energy")[:, 0, 0])
-            uncertainty = energy * np.sinh(width * np.log(10))
-        return {"energy": {"energy": energy, "energy_uncert": uncertainty}}
+            columns = {"energy": np.where(energy > 0, energy, np.nan)}
+            if images.has_errors("energy"):
+                width = np.sqrt(images.covariance("energy")[:, 0, 0])
+                relative = np.sinh(width * np.log(10))
+                columns["energy_uncert"] = columns["energy"] * relative
+        return {"energy": columns}
 
     def compare(self, predictions, events):
         """Keep finite and positive energies."""

@@ -88,8 +88,11 @@ class _HMax(Task):
             # Without a known site: NaN heights would make the directions invalid.
             return {}
         height = 1000 * images.mean("h_max")[:, 0]
-        width = 1000 * np.sqrt(images.covariance("h_max")[:, 0, 0])
-        return {"geometry": {"h_max": images.altitude + height, "h_max_uncert": width}}
+        columns = {"h_max": images.altitude + height}
+        if images.has_errors("h_max"):
+            width = np.sqrt(images.covariance("h_max")[:, 0, 0])
+            columns["h_max_uncert"] = 1000 * width
+        return {"geometry": columns}
 
     def compare(self, predictions, events):
         """Compute the deviation from the true height in m, with its sign."""

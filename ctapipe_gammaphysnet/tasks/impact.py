@@ -121,7 +121,7 @@ def impact_distance(alt, az, core, position):
     return np.sqrt(sum(squares, (x * west - y * north) ** 2))
 
 
-def core_columns(core, tilted, on_ground, in_tilted):
+def core_columns(core, tilted, on_ground=None, in_tilted=None):
     """Compute the columns that describe an impact point and its error.
 
     Parameters
@@ -129,22 +129,23 @@ def core_columns(core, tilted, on_ground, in_tilted):
     core, tilted : numpy.ndarray
         Impact point in the GroundFrame and in the TiltedGroundFrame, in m, shape
         (n, 2).
-    on_ground, in_tilted : numpy.ndarray
+    on_ground, in_tilted : numpy.ndarray, optional
         Covariances of these in m², shape (n, 2, 2).
 
     Returns
     -------
     dict of str to numpy.ndarray
-        The columns in m, and ``core_correlation``, shape (n,).
+        The columns in m, and with covariances ``core_correlation``, shape (n,).
     """
-    columns = {"core_correlation": correlation(on_ground)}
+    columns = {} if on_ground is None else {"core_correlation": correlation(on_ground)}
     for name, points, ellipses in (
         ("core", core, on_ground),
         ("core_tilted", tilted, in_tilted),
     ):
         for index, axis in enumerate("xy"):
             columns[f"{name}_{axis}"] = points[:, index]
-            columns[f"{name}_uncert_{axis}"] = np.sqrt(ellipses[:, index, index])
+            if ellipses is not None:
+                columns[f"{name}_uncert_{axis}"] = np.sqrt(ellipses[:, index, index])
     return columns
 
 
@@ -252,16 +253,15 @@ class _Impact(Task):
             return {}
         offset = images.mean("impact")
         core, tilted = impact_from_target(offset, images.position, *images.pointing)
-        in_tilted = 1e6 * images.covariance("impact")
-        project = _projection(*images.pointing)
-        on_ground = project @ in_tilted @ np.swapaxes(project, 1, 2)
         direction = np.deg2rad(images.direction)
-        impact = {
-            "distance": impact_distance(*direction, core, images.position),
-            "distance_uncert": _width_along(offset, in_tilted),
-        }
-        geometry = core_columns(core, tilted, on_ground, in_tilted)
-        return {"geometry": geometry, "impact": impact}
+        impact = {"distance": impact_distance(*direction, core, images.position)}
+        ellipses = ()
+        if images.has_errors("impact"):
+            in_tilted = 1e6 * images.covariance("impact")
+            project = _projection(*images.pointing)
+            ellipses = project @ in_tilted @ np.swapaxes(project, 1, 2), in_tilted
+            impact["distance_uncert"] = _width_along(offset, in_tilted)
+        return {"geometry": core_columns(core, tilted, *ellipses), "impact": impact}
 
     def compare(self, predictions, events):
         """Compute the distance from the true impact point on the ground in m."""
