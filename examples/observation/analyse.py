@@ -1,0 +1,400 @@
+"""Analyse a night with gammapy: significance, theta-squared, excess map, spectrum.
+
+    python analyse.py dl3/all --position "83 deg" "8.743 deg" --output-dir figures
+
+Several data stores are classes of events of the same night, which are fitted together::
+
+    python analyse.py dl3/small_errors dl3/large_errors --position ...
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import astropy.units as u
+import matplotlib.pyplot as plt
+import numpy as np
+from astropy.coordinates import SkyCoord
+from gammapy.data import DataStore
+from gammapy.datasets import Datasets, MapDataset, SpectrumDataset
+from gammapy.estimators import ExcessMapEstimator, FluxPointsEstimator
+from gammapy.makers import (
+    MapDatasetMaker,
+    ReflectedRegionsBackgroundMaker,
+    RingBackgroundMaker,
+    SafeMaskMaker,
+    SpectrumDatasetMaker,
+)
+from gammapy.makers.utils import make_theta_squared_table
+from gammapy.maps import MapAxis, RegionGeom, WcsGeom
+from gammapy.modeling import Fit
+from gammapy.modeling.models import PowerLawSpectralModel, SkyModel
+from gammapy.stats import WStatCountsStatistic
+from gammapy.visualization import plot_theta_squared_table
+from regions import CircleSkyRegion
+
+ON_RADIUS = 0.2 * u.deg
+ENERGY = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=5, per_decade=True)
+TRUE_ENERGY = MapAxis.from_energy_bounds(
+    "0.03 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
+)
+#: Where amplitude and index hardly depend on one another.
+PIVOT = 0.3 * u.TeV
+
+
+class Spectrum(NamedTuple):
+    """A power law that was fitted, with its errors."""
+
+    amplitude: u.Quantity  # at the pivot energy
+    amplitude_error: u.Quantity
+    index: float  # positive for falling spectra
+    index_error: float
+    sqrt_ts: float  # against no source
+
+
+class Position(NamedTuple):
+    """Where events come from, on average."""
+
+    centre: SkyCoord
+    error: u.Quantity  # of each coordinate
+
+
+def read_observations(folder):
+    """Open a folder of event lists.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        As written by `make_event_lists.py`.
+
+    Returns
+    -------
+    gammapy.data.Observations
+        All runs.
+    """
+    return DataStore.from_dir(folder).get_observations()
+
+
+def on_off_datasets(observations, position):
+    """Count events at a position, and at reflected regions around the pointings.
+
+    Parameters
+    ----------
+    observations : gammapy.data.Observations
+        Runs.
+    position : astropy.coordinates.SkyCoord
+        Centre of the region.
+
+    Returns
+    -------
+    gammapy.datasets.SpectrumDatasetOnOff
+        The sum of the runs.
+    """
+    region = CircleSkyRegion(position, ON_RADIUS)
+    empty = SpectrumDataset.create(
+        RegionGeom.create(region, axes=[ENERGY]), energy_axis_true=TRUE_ENERGY
+    )
+    spectrum = SpectrumDatasetMaker(
+        selection=["counts", "exposure", "edisp"],
+        containment_correction=True,
+        use_region_center=True,
+    )
+    background = ReflectedRegionsBackgroundMaker()
+    runs = Datasets()
+    for observation in observations:
+        run = spectrum.run(empty.copy(name=str(observation.obs_id)), observation)
+        runs.append(background.run(run, observation))
+    return runs.stack_reduce(name="night")
+
+
+def li_ma(dataset):
+    """Compute the significance of the excess, all energies together (Li & Ma 1983).
+
+    Parameters
+    ----------
+    dataset : gammapy.datasets.SpectrumDatasetOnOff
+        Counts.
+
+    Returns
+    -------
+    gammapy.stats.WStatCountsStatistic
+        ``n_on``, ``n_off``, ``alpha``, ``n_sig`` (the excess) and ``sqrt_ts`` (the
+        significance).
+    """
+    totals = dataset.info_dict()
+    return WStatCountsStatistic(totals["counts"], totals["counts_off"], totals["alpha"])
+
+
+def fit_spectrum(datasets):
+    """Fit a power law.
+
+    Parameters
+    ----------
+    datasets : list of gammapy.datasets.SpectrumDatasetOnOff
+        One for each class of events.
+
+    Returns
+    -------
+    Spectrum
+        The result.
+    gammapy.datasets.Datasets
+        The data with the fitted model.
+    """
+    power_law = PowerLawSpectralModel(
+        amplitude="1e-11 cm-2 s-1 TeV-1", index=2.5, reference=PIVOT
+    )
+    datasets = Datasets(
+        [dataset.copy(name=str(n)) for n, dataset in enumerate(datasets)]
+    )
+    datasets.models = [SkyModel(power_law, name="source")]
+    Fit().run(datasets)
+    with_source = datasets.stat_sum()
+    amplitude = power_law.amplitude.value
+    power_law.amplitude.value = 0
+    without = datasets.stat_sum()
+    power_law.amplitude.value = amplitude
+    spectrum = Spectrum(
+        power_law.amplitude.quantity,
+        power_law.amplitude.error * power_law.amplitude.unit,
+        power_law.index.value,
+        power_law.index.error,
+        float(np.sqrt(max(without - with_source, 0))),
+    )
+    return spectrum, datasets
+
+
+def fit_position(observations, start, radius=0.3 * u.deg, background=None):
+    """Find where the excess comes from: the mean of the directions around it.
+
+    A flat background around the centre of the circle pulls the mean to the centre, but not
+    away from it, so the centre moves until it is the mean.
+
+    Parameters
+    ----------
+    observations : gammapy.data.Observations
+        Runs.
+    start : astropy.coordinates.SkyCoord
+        First guess.
+    radius : astropy.units.Quantity
+        Of the circle in which events are taken.
+    background : float, optional
+        Number of events in the circle that are background.
+
+    Returns
+    -------
+    Position
+        Centre and error.
+    """
+    events = SkyCoord(
+        np.concatenate([o.events.radec.ra for o in observations]),
+        np.concatenate([o.events.radec.dec for o in observations]),
+    )
+    centre = start
+    for _ in range(10):
+        frame = centre.skyoffset_frame()
+        near = events[events.separation(centre) < radius].transform_to(frame)
+        excess = max(len(near) - (background or 0), 1)
+        lon = near.lon.wrap_at(180 * u.deg)
+        shift = lon.sum() / excess, near.lat.sum() / excess
+        centre = SkyCoord(*shift, frame=frame).icrs
+    error = np.sqrt((lon**2 + near.lat**2).sum() / 2) / excess
+    return Position(centre, error.to(u.deg))
+
+
+def theta_squared(observations, position):
+    """Count events by their squared distance from a position, and from its reflections.
+
+    Parameters
+    ----------
+    observations : gammapy.data.Observations
+        Runs.
+    position : astropy.coordinates.SkyCoord
+        The position.
+
+    Returns
+    -------
+    astropy.table.Table
+        As `gammapy.makers.utils.make_theta_squared_table` has it.
+    """
+    axis = MapAxis.from_edges(np.linspace(0, 0.2, 21), name="theta2", unit="deg2")
+    return make_theta_squared_table(observations, axis, position)
+
+
+def excess_map(observations, position):
+    """Make maps of excess and significance, with a ring as background.
+
+    Parameters
+    ----------
+    observations : gammapy.data.Observations
+        Runs.
+    position : astropy.coordinates.SkyCoord
+        Centre of the map.
+
+    Returns
+    -------
+    gammapy.estimators.FluxMaps
+        With ``npred_excess`` and ``sqrt_ts``.
+    """
+    axis = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=1)
+    geom = WcsGeom.create(skydir=position, width="3 deg", binsz=0.02, axes=[axis])
+    empty = MapDataset.create(geom, energy_axis_true=TRUE_ENERGY)
+    # In these maps background counts beside the source; its region is left out.
+    source = geom.to_image().region_mask(
+        [CircleSkyRegion(position, 0.3 * u.deg)], inside=False
+    )
+    ring = RingBackgroundMaker(r_in="0.4 deg", width="0.3 deg", exclusion_mask=source)
+    safe = SafeMaskMaker(methods=["offset-max"], offset_max=1 * u.deg)
+    maker = MapDatasetMaker(selection=["counts", "background", "exposure"])
+    total = None
+    for observation in observations:
+        run = safe.run(maker.run(empty.copy(), observation), observation)
+        run = ring.run(run)
+        if total is None:
+            total = run
+        else:
+            total.stack(run)
+    return ExcessMapEstimator(
+        correlation_radius=0.1 * u.deg, selection_optional=[]
+    ).run(total)
+
+
+def plot_theta_squared(table, path):
+    """Draw a theta-squared histogram.
+
+    Parameters
+    ----------
+    table : astropy.table.Table
+        From `theta_squared`.
+    path : pathlib.Path
+        The figure.
+    """
+    plt.figure(figsize=(7, 6))
+    plot_theta_squared_table(table)
+    plt.savefig(path, bbox_inches="tight")
+    plt.close()
+
+
+def plot_map(maps, position, path):
+    """Draw a map of significances.
+
+    Parameters
+    ----------
+    maps : gammapy.estimators.FluxMaps
+        From `excess_map`.
+    position : Position
+        Is marked.
+    path : pathlib.Path
+        The figure.
+    """
+    figure, axes = plt.subplots(
+        1, 2, figsize=(12, 5), subplot_kw={"projection": maps.geom.wcs}
+    )
+    for ax, name in zip(axes, ("npred_excess", "sqrt_ts"), strict=True):
+        getattr(maps, name).get_image_by_idx((0,)).plot(ax=ax, add_cbar=True)
+        ax.plot(
+            position.centre.ra.deg, position.centre.dec.deg, "wx",
+            transform=ax.get_transform("icrs"),
+        )  # fmt: skip
+        ax.set_title(
+            {"npred_excess": "excess within 0.1°", "sqrt_ts": "significance"}[name]
+        )
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def plot_spectrum(datasets, path):
+    """Draw the fitted spectrum and flux points.
+
+    Parameters
+    ----------
+    datasets : gammapy.datasets.Datasets
+        With the fitted model.
+    path : pathlib.Path
+        The figure.
+    """
+    edges = ENERGY.edges[::2]
+    points = FluxPointsEstimator(
+        energy_edges=edges, source="source", selection_optional=["ul"]
+    ).run(datasets)
+    figure, ax = plt.subplots(figsize=(7, 5))
+    points.plot(ax=ax, sed_type="e2dnde")
+    model = datasets.models["source"].spectral_model
+    bounds = edges[[0, -1]]
+    model.plot(energy_bounds=bounds, ax=ax, sed_type="e2dnde")
+    model.plot_error(energy_bounds=bounds, ax=ax, sed_type="e2dnde")
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def analyse(stores, position):
+    """Analyse the classes of events of a night.
+
+    Parameters
+    ----------
+    stores : list of gammapy.data.Observations
+        One for each class.
+    position : astropy.coordinates.SkyCoord
+        Where the source is thought to be.
+
+    Returns
+    -------
+    dict
+        Counts, significances, spectrum and position, as numbers in the units that their
+        names say.
+    gammapy.datasets.Datasets
+        The counts with the fitted spectrum.
+    """
+    classes = [on_off_datasets(observations, position) for observations in stores]
+    counts = [li_ma(dataset) for dataset in classes]
+    spectrum, fitted = fit_spectrum(classes)
+    result = {
+        "n_on": [int(c.n_on) for c in counts],
+        "n_off": [int(c.n_off) for c in counts],
+        "alpha": [float(c.alpha) for c in counts],
+        "excess": [float(c.n_sig) for c in counts],
+        "li_ma_sigma": [float(c.sqrt_ts) for c in counts],
+        "live_time_s": float(classes[0].gti.time_sum.to_value("s")),
+        "fit_sigma": spectrum.sqrt_ts,
+        "amplitude_cm-2_s-1_TeV-1": spectrum.amplitude.to_value("cm-2 s-1 TeV-1"),
+        "amplitude_error": spectrum.amplitude_error.to_value("cm-2 s-1 TeV-1"),
+        "pivot_TeV": PIVOT.to_value("TeV"),
+        "index": spectrum.index,
+        "index_error": spectrum.index_error,
+    }
+    return result, fitted
+
+
+def main():
+    """Analyse a night, print numbers and draw figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("stores", type=Path, nargs="+", help="folders of event lists")
+    parser.add_argument("--position", nargs=2, required=True, metavar=("RA", "DEC"))
+    parser.add_argument("--output-dir", type=Path, required=True)
+    args = parser.parse_args()
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    position = SkyCoord(*args.position)
+    stores = [read_observations(folder) for folder in args.stores]
+    result, fitted = analyse(stores, position)
+    everything = [observation for store in stores for observation in store]
+    n_background = (
+        sum(n * a for n, a in zip(result["n_off"], result["alpha"], strict=True))
+        * (0.3 * u.deg / ON_RADIUS).to_value("") ** 2
+    )
+    place = fit_position(everything, position, background=n_background)
+    result["ra_deg"], result["dec_deg"] = place.centre.ra.deg, place.centre.dec.deg
+    result["position_error_deg"] = place.error.to_value("deg")
+    text = json.dumps(result, indent=1)
+    print(text)
+    (args.output_dir / "result.json").write_text(text)
+    plot_theta_squared(
+        theta_squared(everything, position), args.output_dir / "theta2.png"
+    )
+    plot_map(excess_map(everything, position), place, args.output_dir / "map.png")
+    plot_spectrum(fitted, args.output_dir / "spectrum.png")
+
+
+if __name__ == "__main__":
+    main()

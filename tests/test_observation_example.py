@@ -1,0 +1,362 @@
+"""The observation example on toys: an ideal instrument gives the planted truth back."""
+
+import sys
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import TETE, AltAz, EarthLocation, SkyCoord
+from astropy.table import QTable, vstack
+from astropy.time import Time
+from ctapipe.coordinates import TelescopeFrame
+from ctapipe.irf import OptimizationResult
+
+pytest.importorskip("gammapy", reason="the example analyses events with gammapy")
+import toy_sky
+
+FOLDER = Path(__file__).absolute().parents[1] / "examples" / "observation"
+sys.path.insert(0, str(FOLDER))
+import analyse  # noqa: E402
+import make_event_lists  # noqa: E402
+import night  # noqa: E402
+import nights  # noqa: E402
+import sky  # noqa: E402
+
+PLACE = EarthLocation.from_geodetic(-17.892 * u.deg, 28.762 * u.deg, 2158 * u.m)
+NAMES = make_event_lists.Names("ToyEnergy", "ToyGeometry", "ToyClassifier")
+#: Time of the source's culmination, from its right ascension and sidereal time.
+CULMINATION = Time("2026-01-14T23:07:19", scale="utc")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def horizontal(alt, az):
+    return SkyCoord(alt=alt * u.deg, az=az * u.deg, frame=AltAz())
+
+
+def make_night(source=0.02, background=2e-4, seed=5):
+    """The night of the example, with other normalisations."""
+    settings = night.read_night(FOLDER / "night.yaml")
+    return settings._replace(
+        source_normalisation=source, background_normalisation=background, seed=seed
+    )
+
+
+def make_pools(rng, n_gammas=20_000, n_protons=60_000):
+    """Pools of the toy's showers, prepared for many nights."""
+    made = {
+        "source_1": toy_sky.gammas(n_gammas, 60 * u.deg, rng, run=1),
+        "source_2": toy_sky.gammas(n_gammas, 240 * u.deg, rng, run=2),
+        "proton": toy_sky.protons(n_protons, rng, run=3),
+    }
+    pools = [
+        night.Pool(name, 101 if name == "proton" else 0, *made[name]) for name in made
+    ]
+    return [nights.prepare_pool(pool, [cuts()], NAMES) for pool in pools]
+
+
+def cuts(gammaness=0.5, lowest=0.01 * u.TeV):
+    """A cut that all events of the toy pass."""
+    return OptimizationResult(
+        valid_energy_min=lowest,
+        valid_energy_max=100 * u.TeV,
+        valid_offset_min=0 * u.deg,
+        valid_offset_max=5 * u.deg,
+        gh_cuts=QTable(
+            {
+                "low": u.Quantity([lowest]),
+                "high": [100] * u.TeV,
+                "center": [1] * u.TeV,
+                "cut": [gammaness],
+            }
+        ),
+        clf_prefix="ToyClassifier",
+        quality_query=[("valid", "ToyClassifier_is_valid")],
+    )
+
+
+@pytest.fixture(scope="module")
+def pools():
+    return make_pools(np.random.default_rng(2))
+
+
+# Directions
+
+
+def test_offsets_are_those_of_the_telescope_frame(rng):
+    pointing = horizontal(65, 130)
+    direction = horizontal(rng.uniform(63, 67, 20), rng.uniform(126, 134, 20))
+    lon, lat = sky.offsets(direction, pointing)
+    frame = TelescopeFrame(telescope_pointing=pointing.frame)
+    expected = direction.transform_to(frame)
+    np.testing.assert_allclose(lon.value, expected.fov_lon.to_value("deg"), atol=1e-9)
+    np.testing.assert_allclose(lat.value, expected.fov_lat.to_value("deg"), atol=1e-9)
+
+
+def test_directions_have_their_offsets(rng):
+    pointing = horizontal(rng.uniform(40, 85, 20), rng.uniform(0, 360, 20))
+    lon, lat = rng.uniform(-2, 2, (2, 20)) * u.deg
+    found = SkyCoord(*sky.directions_at(lon, lat, pointing)[::-1], frame=AltAz())
+    np.testing.assert_allclose(
+        found.separation(pointing).deg,
+        np.rad2deg(np.arccos(np.cos(lon) * np.cos(lat))).value,
+        rtol=1e-6,
+    )
+    back = sky.offsets(found, pointing)
+    np.testing.assert_allclose(back[0].value, lon.value, atol=1e-9)
+    np.testing.assert_allclose(back[1].value, lat.value, atol=1e-9)
+
+
+@pytest.mark.parametrize(("lon", "lat"), [(0.4, 0.3), (-0.4, 0.3), (0.5, -0.2), (0, 0)])
+def test_telescopes_point_so_that_the_source_is_at_its_place(rng, lon, lat):
+    source = horizontal(rng.uniform(30, 85, 10), rng.uniform(0, 360, 10))
+    alt, az = sky.pointing_with_source_at(lon * u.deg, lat * u.deg, source)
+    seen = sky.offsets(source, SkyCoord(alt=alt, az=az, frame=AltAz()))
+    np.testing.assert_allclose(seen[0].value, lon, atol=1e-9)
+    np.testing.assert_allclose(seen[1].value, lat, atol=1e-9)
+
+
+def test_the_zenith_is_at_sidereal_time_and_latitude():
+    time = CULMINATION + [0, 3] * u.hour
+    up = sky.to_icrs([90, 90] * u.deg, [0, 0] * u.deg, time, PLACE)
+    of_date = up.transform_to(TETE(obstime=time, location=PLACE))
+    expected = time.sidereal_time("apparent", PLACE.lon)
+    np.testing.assert_allclose(of_date.ra.deg, expected.deg, atol=1e-3)
+    np.testing.assert_allclose(of_date.dec.deg, PLACE.lat.deg, atol=1e-3)
+
+
+def test_horizontal_coordinates_and_sky_are_inverse(rng):
+    source = SkyCoord(83 * u.deg, 9 * u.deg)
+    time = CULMINATION + rng.uniform(-2, 2, 10) * u.hour
+    seen = sky.seen_from(source, time, PLACE)
+    back = sky.to_icrs(seen.alt, seen.az, time, PLACE)
+    assert (back.separation(source) < 1e-3 * u.arcsec).all()
+    # West of the meridian after the culmination, in the south.
+    assert ((seen.az > 180 * u.deg) == (time > CULMINATION)).all()
+
+
+# Weights and chance
+
+
+@pytest.mark.parametrize("view_cone", [0, 2] * u.deg)
+def test_expected_counts_are_flux_times_area_and_time(rng, view_cone):
+    n = 20_000
+    is_source = view_cone == 0
+    events = QTable({"true_energy": toy_sky.energies(n, rng) * u.TeV})
+    particle = 0 if is_source else 101
+    pool = night.Pool("all", particle, events, toy_sky.simulated(n, view_cone))
+    settings = make_night(source=0.5, background=0.1)
+    expected = night.expected_counts(pool, settings, 2 * u.min).sum()
+
+    # Integrals of the power laws, written out.
+    norm, index = (2.83e-11, -2.62) if is_source else (9.8e-6, -2.62)
+    low, high = 0.03 ** (index + 1), 10 ** (index + 1)
+    per_area_and_time = norm * (high - low) / (index + 1)
+    solid_angle = 1 if is_source else 2 * np.pi * (1 - np.cos(view_cone).value)
+    area, seconds = np.pi * 30_000**2, 120
+    truth = (0.5 if is_source else 0.1) * per_area_and_time * solid_angle * area * seconds
+    assert expected == pytest.approx(truth, rel=0.02)
+
+
+def test_the_simulated_flux_counts_each_use_of_a_shower():
+    runs = QTable(
+        {
+            "n_showers": [100, 100],
+            "shower_reuse": [5, 5],
+            "energy_range_min": [0.03, 0.03] * u.TeV,
+            "energy_range_max": [10, 10] * u.TeV,
+            "max_scatter_range": [300, 300] * u.m,
+            "spectral_index": [-2.0, -2.0],
+            "min_viewcone_radius": [0.5, 0.5] * u.deg,
+            "max_viewcone_radius": [0.5, 0.5] * u.deg,
+        }
+    )
+    found = night.simulated_flux(runs)
+    assert found(1 * u.TeV) == pytest.approx(toy_sky.simulated(1000)(1 * u.TeV))
+
+
+def test_events_are_drawn_as_often_as_expected(rng):
+    shower = rng.integers(0, 300, 1000)
+    expected = rng.uniform(0, 0.02, 1000)
+    counts = np.zeros(1000)
+    totals = []
+    for _ in range(2000):
+        drawn = night.draw_events(shower, expected, rng)
+        assert len(np.unique(shower[drawn])) == len(drawn)
+        counts[drawn] += 1
+        totals.append(len(drawn))
+    pulls = (counts - 2000 * expected) / np.sqrt(2000 * expected + 0.1)
+    assert abs(pulls.mean()) < 4 / np.sqrt(1000)
+    assert pulls.std() == pytest.approx(1, abs=0.1)
+    # Poisson, but for showers that would have come twice: 3 % less.
+    assert np.var(totals) == pytest.approx(np.mean(totals), rel=0.15)
+
+
+def test_a_shower_that_would_come_twice_is_refused():
+    with pytest.raises(ValueError, match=r"expected 0\.5 times.*normalisation by 0\.6"):
+        night.draw_events(np.array([7, 7, 8]), np.array([0.3, 0.2, 0.1]), None)
+
+
+def test_a_night_has_the_expected_events_at_random_times(pools):
+    settings = make_night()
+    drawn = [
+        night.draw_night(pools, settings, np.random.default_rng(seed))
+        for seed in range(20)
+    ]
+    everything = vstack(drawn)
+    for number, pool in enumerate(pools):
+        runs = [r.obs_id for r in settings.runs if pool.name in (r.source, "proton")]
+        events = everything[everything["pool"] == number]
+        assert set(events["obs_id"]) == set(runs)
+        expected = night.expected_counts(pool, settings, len(runs) * 290 * u.s).sum() * 20
+        assert len(events) == pytest.approx(expected, abs=4 * np.sqrt(expected))
+        mean = 290 / np.sqrt(12 * len(events))
+        assert events["seconds"].mean() == pytest.approx(145, abs=4 * mean)
+        assert 0 < events["seconds"].min() < events["seconds"].max() < 290
+    for one in drawn:
+        assert (np.diff(one["obs_id"]) >= 0).all()
+        for run in settings.runs:
+            own = one[one["obs_id"] == run.obs_id]
+            assert (np.diff(own["seconds"]) > 0).all()
+            np.testing.assert_array_equal(own["event_id"], np.arange(1, len(own) + 1))
+
+
+def test_the_source_keeps_its_place_in_the_camera(pools):
+    settings = make_night()
+    for run in settings.runs:
+        time = run.start + [0, 100, 290] * u.s
+        alt, az = night.run_pointing(run, time, settings, pools, PLACE)
+        source = sky.seen_from(settings.source, time, PLACE)
+        lon, lat = sky.offsets(
+            SkyCoord(alt=source.alt, az=source.az, frame=AltAz()),
+            SkyCoord(alt=alt, az=az, frame=AltAz()),
+        )
+        angle = np.deg2rad({"source_1": 60, "source_2": 240}[run.source])
+        np.testing.assert_allclose(lon.value, 0.5 * np.sin(angle), atol=1e-4)
+        np.testing.assert_allclose(lat.value, 0.5 * np.cos(angle), atol=1e-4)
+
+
+def test_a_source_that_is_elsewhere_is_refused(pools):
+    settings = make_night()
+    late = settings.runs[0]._replace(start=CULMINATION + 1 * u.hour)
+    with pytest.raises(ValueError, match="choose other times"):
+        night.run_pointing(late, late.start[np.newaxis], settings, pools, PLACE)
+
+
+def test_showers_of_the_response_are_refused(pools):
+    with pytest.raises(ValueError, match="source_2 has showers that"):
+        nights.check_is_split(pools, pools[1])
+    nights.check_is_split(pools[:1], pools[1])
+
+
+def test_cuts_are_applied_to_energies_and_quality(rng):
+    events, _ = toy_sky.gammas(1000, 60 * u.deg, rng)
+    events["ToyClassifier_prediction"] = rng.random(len(events))
+    events["ToyClassifier_is_valid"] = rng.random(len(events)) < 0.9
+    selected = make_event_lists.is_selected(events, cuts(0.3, 0.1 * u.TeV), NAMES)
+    expected = (
+        events["ToyClassifier_is_valid"]
+        & (events["ToyClassifier_prediction"] >= 0.3)
+        & (events["ToyEnergy_energy"] >= 0.1)
+    )
+    np.testing.assert_array_equal(selected, expected)
+    assert 100 < selected.sum() < len(events) - 100
+
+
+# The truth comes back
+
+
+def draw(pools, settings, response, n_nights):
+    return nights.run_nights(n_nights, pools, [response], settings, NAMES, PLACE)
+
+
+@pytest.fixture(scope="module")
+def bright(pools):
+    """Nights with a bright source, analysed with the right response."""
+    return draw(pools, make_night(source=0.3), toy_sky.response(), 12)
+
+
+def test_flux_index_and_position_are_the_planted_ones(pools, bright):
+    settings = make_night(source=0.3)
+    common = np.hypot(*[nights.pool_errors(pool, settings, NAMES) for pool in pools[:2]]) / 2
+    assert (common < [0.015, 0.025]).all()
+    assert (bright["flux_error"] < 0.06).all()
+    for name, truth, error, shared in (
+        ("flux", 1, "flux_error", common[0]),
+        ("index", 2.62, "index_error", common[1]),
+        ("lon", 0, "position_error", 0),
+        ("lat", 0, "position_error", 0),
+    ):
+        judged = nights.judge_pulls(bright[name], truth, bright[error], shared)
+        limit = 3.5 * np.hypot(1 / np.sqrt(len(bright)), shared / bright[error].mean())
+        assert abs(judged["mean"]) < limit, name
+        assert 0.5 < judged["width"] < 1.7, name
+    assert bright["position_error"].max() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"), [({"area": 1.3}, "flux"), ({"energy": 1.2}, "flux")]
+)
+def test_a_wrong_response_is_seen(pools, wrong, what):
+    settings = make_night(source=0.3)
+    found = draw(pools, settings, toy_sky.response(**wrong), 6)
+    judged = nights.judge_pulls(found[what], 1, found[f"{what}_error"], 0.01)
+    assert not judged["mean_is_right"]
+    assert abs(judged["mean"]) > 3
+
+
+def test_nights_without_a_source_are_chance(pools):
+    settings = make_night(source=0.0, background=4e-4)
+    found = draw(pools, settings, toy_sky.response(), 40)
+    assert found["n_on"].mean() > 10
+    judged = nights.judge_chance(found["sigma"])
+    assert judged["is_chance"]
+    assert judged["width"] == pytest.approx(1, abs=0.3)
+    # A source that is thought to be dark is seen.
+    assert not nights.judge_chance(found["sigma"] + 0.5)["is_chance"]
+
+
+def test_pulls_are_judged(rng):
+    errors = rng.uniform(1, 2, 300)
+    right = 5 + rng.normal(0, 1, 300) * errors
+    judged = nights.judge_pulls(right, 5, errors, 0)
+    assert judged["mean_is_right"]
+    assert judged["width_is_right"]
+    assert not nights.judge_pulls(right + 0.5 * errors, 5, errors, 0)["mean_is_right"]
+    assert not nights.judge_pulls(right, 5, errors / 1.3, 0)["width_is_right"]
+
+
+def test_the_position_is_not_pulled_by_background(rng):
+    centre = SkyCoord(83 * u.deg, 9 * u.deg)
+    source = centre.directional_offset_by(40 * u.deg, 0.05 * u.deg)
+    found = analyse.fit_position(
+        [_Run(_planted(source, 2000, centre, 3000, rng))],
+        centre,
+        0.3 * u.deg,
+        3000 * 0.3**2,
+    )
+    assert found.centre.separation(source) < 3.5 * found.error
+    assert found.error < 0.005 * u.deg
+
+
+class _Run:
+    """An observation with directions only."""
+
+    def __init__(self, directions):
+        self.events = self
+        self.radec = directions
+
+
+def _planted(source, n_source, centre, n_flat, rng):
+    """Directions around a source, and flat ones within 1 deg of the centre."""
+    signal = source.directional_offset_by(
+        rng.uniform(0, 360, n_source) * u.deg, rng.rayleigh(0.05, n_source) * u.deg
+    )
+    flat = centre.directional_offset_by(
+        rng.uniform(0, 360, n_flat) * u.deg, np.sqrt(rng.random(n_flat)) * u.deg
+    )
+    return SkyCoord(np.append(signal.ra, flat.ra), np.append(signal.dec, flat.dec))
