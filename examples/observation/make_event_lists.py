@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.table import QTable, Table
+from astropy.table import QTable
 from astropy.time import Time
 from ctapipe.io import TableLoader, read_table
 from ctapipe.io.hdf5dataformat import DL0_TEL_POINTING_GROUP, OBSERVATION_BLOCK_TABLE
@@ -114,12 +114,12 @@ def event_table(events, directions, names):
 
     Returns
     -------
-    astropy.table.Table
-        The columns of the event list.
+    astropy.table.QTable
+        The columns of the event list; times as gammapy has them.
     """
-    table = Table()
+    table = QTable()
     table["EVENT_ID"] = np.asarray(events["event_id"], dtype=np.int64)
-    table["TIME"] = (Time(events["time"]).tt - REFERENCE).to(u.s)
+    table["TIME"] = Time(events["time"]).tt
     table["RA"] = directions.icrs.ra.to(u.deg)
     table["DEC"] = directions.icrs.dec.to(u.deg)
     table["ENERGY"] = u.Quantity(events[f"{names.energy}_energy"]).to(u.TeV)
@@ -229,8 +229,9 @@ def write_run(path, table, start, stop, irf):
         response = [hdu.copy() for hdu in file[1:]]
     for hdu in response:
         hdu.name = HDU_NAMES[hdu.header["HDUCLAS2"]]
-    events = fits.table_to_hdu(table)
-    hdus = [fits.PrimaryHDU(), events, gti.to_table_hdu(), *response]
+    table = table.copy()
+    table["TIME"] = (table["TIME"] - REFERENCE).to(u.s)
+    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), gti.to_table_hdu(), *response]
     fits.HDUList(hdus).writeto(path, overwrite=True)
 
 
