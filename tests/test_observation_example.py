@@ -270,6 +270,12 @@ def test_cuts_are_applied_to_energies_and_quality(rng):
 # The truth comes back
 
 
+def short_night(source=0.0, background=4e-4):
+    """A night of two runs, one at each side of the source."""
+    settings = make_night(source, background)
+    return settings._replace(runs=settings.runs[:2])
+
+
 def draw(pools, settings, response, n_nights):
     return nights.run_nights(n_nights, pools, [response], settings, NAMES, PLACE)
 
@@ -277,14 +283,14 @@ def draw(pools, settings, response, n_nights):
 @pytest.fixture(scope="module")
 def bright(pools):
     """Nights with a bright source, analysed with the right response."""
-    return draw(pools, make_night(source=0.3), toy_sky.response(), 12)
+    return draw(pools, short_night(source=0.6), toy_sky.response(), 6)
 
 
 def test_flux_index_and_position_are_the_planted_ones(pools, bright):
-    settings = make_night(source=0.3)
+    settings = short_night(source=0.6)
     common = np.hypot(*[nights.pool_errors(pool, settings, NAMES) for pool in pools[:2]]) / 2
     assert (common < [0.015, 0.025]).all()
-    assert (bright["flux_error"] < 0.06).all()
+    assert (bright["flux_error"] < 0.09).all()
     for name, truth, error, shared in (
         ("flux", 1, "flux_error", common[0]),
         ("index", 2.62, "index_error", common[1]),
@@ -294,7 +300,7 @@ def test_flux_index_and_position_are_the_planted_ones(pools, bright):
         judged = nights.judge_pulls(bright[name], truth, bright[error], shared)
         limit = 3.5 * np.hypot(1 / np.sqrt(len(bright)), shared / bright[error].mean())
         assert abs(judged["mean"]) < limit, name
-        assert 0.5 < judged["width"] < 1.7, name
+        assert 0.3 < judged["width"] < 1.9, name
     assert bright["position_error"].max() < 0.005
 
 
@@ -302,16 +308,16 @@ def test_flux_index_and_position_are_the_planted_ones(pools, bright):
     ("wrong", "what"), [({"area": 1.3}, "flux"), ({"energy": 1.2}, "flux")]
 )
 def test_a_wrong_response_is_seen(pools, wrong, what):
-    settings = make_night(source=0.3)
-    found = draw(pools, settings, toy_sky.response(**wrong), 6)
+    settings = short_night(source=0.6)
+    found = draw(pools, settings, toy_sky.response(**wrong), 2)
     judged = nights.judge_pulls(found[what], 1, found[f"{what}_error"], 0.01)
     assert not judged["mean_is_right"]
     assert abs(judged["mean"]) > 3
 
 
 def test_nights_without_a_source_are_chance(pools):
-    settings = make_night(source=0.0, background=4e-4)
-    found = draw(pools, settings, toy_sky.response(), 40)
+    settings = short_night(background=8e-4)
+    found = draw(pools, settings, toy_sky.response(), 25)
     assert found["n_on"].mean() > 10
     judged = nights.judge_chance(found["sigma"])
     assert judged["is_chance"]
