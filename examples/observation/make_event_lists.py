@@ -32,12 +32,12 @@ from sky import to_icrs
 REFERENCE = Time("2000-01-01T00:00:00", scale="tt")
 #: How gammapy names the kinds of response that ctapipe writes.
 HDU_CLASSES = {"psf": "psf_table", "bkg": "bkg_2d"}
-#: How gammapy names its HDUs, by their HDUCLAS2.
-HDU_NAMES = {
-    "EFF_AREA": "EFFECTIVE AREA",
-    "EDISP": "ENERGY DISPERSION",
-    "RPSF": "POINT SPREAD FUNCTION",
-    "BKG": "BACKGROUND",
+#: The response in ctapipe's files, and how gammapy names it.
+RESPONSES = {
+    "EFFECTIVE AREA": "EFFECTIVE AREA",
+    "ENERGY DISPERSION": "ENERGY DISPERSION",
+    "PSF": "POINT SPREAD FUNCTION",
+    "BACKGROUND": "BACKGROUND",
 }
 
 
@@ -226,9 +226,9 @@ def write_run(path, table, start, stop, irf):
     """
     gti = GTI.create(start, stop, reference_time=REFERENCE)
     with fits.open(irf) as file:
-        response = [hdu.copy() for hdu in file[1:]]
+        response = [file[name].copy() for name in RESPONSES]
     for hdu in response:
-        hdu.name = HDU_NAMES[hdu.header["HDUCLAS2"]]
+        hdu.name = RESPONSES[hdu.name]
     table = table.copy()
     table["TIME"] = (table["TIME"] - REFERENCE).to(u.s)
     hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), gti.to_table_hdu(), *response]
