@@ -23,7 +23,6 @@ from gammapy.makers import (
     MapDatasetMaker,
     ReflectedRegionsBackgroundMaker,
     RingBackgroundMaker,
-    SafeMaskMaker,
     SpectrumDatasetMaker,
 )
 from gammapy.makers.utils import make_theta_squared_table
@@ -35,6 +34,7 @@ from gammapy.visualization import plot_theta_squared_table
 from regions import CircleSkyRegion
 
 ON_RADIUS = 0.2 * u.deg
+FIELD = 1 * u.deg  # of the map, around the pointing
 ENERGY = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=5, per_decade=True)
 TRUE_ENERGY = MapAxis.from_energy_bounds(
     "0.03 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
@@ -224,6 +224,8 @@ def theta_squared(observations, position):
 def excess_map(observations, position):
     """Make maps of excess and significance, with a ring as background.
 
+    Events near the pointing are used, where background is about flat.
+
     Parameters
     ----------
     observations : gammapy.data.Observations
@@ -239,21 +241,23 @@ def excess_map(observations, position):
     axis = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=1)
     geom = WcsGeom.create(skydir=position, width="3 deg", binsz=0.02, axes=[axis])
     empty = MapDataset.create(geom, energy_axis_true=TRUE_ENERGY)
-    # In these maps background counts beside the source; its region is left out.
-    source = geom.to_image().region_mask(
+    not_source = geom.to_image().region_mask(
         [CircleSkyRegion(position, 0.3 * u.deg)], inside=False
     )
-    ring = RingBackgroundMaker(r_in="0.4 deg", width="0.3 deg", exclusion_mask=source)
-    safe = SafeMaskMaker(methods=["offset-max"], offset_max=1 * u.deg)
-    maker = MapDatasetMaker(selection=["counts", "background", "exposure"])
-    total = None
+    ring = RingBackgroundMaker(
+        r_in="0.4 deg", width="0.3 deg", exclusion_mask=not_source
+    )
+    maker = MapDatasetMaker(selection=["counts"])
+    runs = Datasets()
     for observation in observations:
-        run = safe.run(maker.run(empty.copy(), observation), observation)
-        run = ring.run(run)
-        if total is None:
-            total = run
-        else:
-            total.stack(run)
+        run = maker.run(empty.copy(), observation)
+        pointing = observation.get_pointing_icrs(observation.tmid)
+        field = geom.region_mask([CircleSkyRegion(pointing, FIELD)])
+        run.counts *= field
+        run.mask_safe = field
+        run.background = field * 1.0  # its shape: flat
+        runs.append(ring.run(run))
+    total = runs.stack_reduce(name="night")
     return ExcessMapEstimator(
         correlation_radius=0.1 * u.deg, selection_optional=[]
     ).run(total)
