@@ -90,6 +90,11 @@ def on_off_datasets(observations, position):
     -------
     gammapy.datasets.SpectrumDatasetOnOff
         The sum of the runs.
+
+    Raises
+    ------
+    ValueError
+        If there is no event in the reflected regions: gammapy could not add up the runs.
     """
     region = CircleSkyRegion(position, ON_RADIUS)
     empty = SpectrumDataset.create(
@@ -105,6 +110,11 @@ def on_off_datasets(observations, position):
     for observation in observations:
         run = spectrum.run(empty.copy(name=str(observation.obs_id)), observation)
         runs.append(background.run(run, observation))
+    if not any(run.counts_off.data.any() for run in runs):
+        raise ValueError(
+            f"no event between {ENERGY.edges[0]} and {ENERGY.edges[-1]} in the reflected "
+            "regions: simulate more protons, or raise background_normalisation"
+        )
     return runs.stack_reduce(name="night")
 
 

@@ -32,6 +32,8 @@ from sky import to_icrs
 REFERENCE = Time("2000-01-01T00:00:00", scale="tt")
 #: How gammapy names the kinds of response that ctapipe writes.
 HDU_CLASSES = {"psf": "psf_table", "bkg": "bkg_2d"}
+#: Where on Earth, in the header of events and of the index.
+PLACE = ("GEOLON", "GEOLAT", "ALTITUDE")
 #: The response in ctapipe's files, and how gammapy names it.
 RESPONSES = {
     "EFFECTIVE AREA": "EFFECTIVE AREA",
@@ -252,6 +254,9 @@ def write_index(folder, paths):
         for kind, name in store.hdu_table["HDU_TYPE", "HDU_CLASS"]
     ]
     store.hdu_table["HDU_CLASS"] = classes
+    with fits.open(paths[0]) as file:
+        place = {key: file["EVENTS"].header[key] for key in PLACE}
+    store.obs_table.meta.update(place)
     store.hdu_table.write(folder / "hdu-index.fits.gz", overwrite=True)
     store.obs_table.write(folder / "obs-index.fits.gz", overwrite=True)
 

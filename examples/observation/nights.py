@@ -298,7 +298,9 @@ def judge_pulls(values, truth, errors, common):
     -------
     dict
         ``mean`` and ``width`` of the pulls, with errors, and whether they are within the
-        limits. The mean may also be off by twice the shared error.
+        limits. The mean may also be off by twice the shared error, so with few simulated
+        showers ``mean_is_right`` says little: ``mean_error_of_simulation`` must be well
+        below ``MAX_MEAN`` to exclude an error of that size.
     """
     values, errors = np.asarray(values), np.asarray(errors)
     pulls = (values - truth) / errors
