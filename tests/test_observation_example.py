@@ -158,7 +158,9 @@ def test_expected_counts_are_flux_times_area_and_time(rng, view_cone):
     per_area_and_time = norm * (high - low) / (index + 1)
     solid_angle = 1 if is_source else 2 * np.pi * (1 - np.cos(view_cone).value)
     area, seconds = np.pi * 30_000**2, 120
-    truth = (0.5 if is_source else 0.1) * per_area_and_time * solid_angle * area * seconds
+    truth = (
+        (0.5 if is_source else 0.1) * per_area_and_time * solid_angle * area * seconds
+    )
     assert expected == pytest.approx(truth, rel=0.02)
 
 
@@ -212,7 +214,9 @@ def test_a_night_has_the_expected_events_at_random_times(pools):
         runs = [r.obs_id for r in settings.runs if pool.name in (r.source, "proton")]
         events = everything[everything["pool"] == number]
         assert set(events["obs_id"]) == set(runs)
-        expected = night.expected_counts(pool, settings, len(runs) * 290 * u.s).sum() * 20
+        expected = (
+            night.expected_counts(pool, settings, len(runs) * 290 * u.s).sum() * 20
+        )
         assert len(events) == pytest.approx(expected, abs=4 * np.sqrt(expected))
         mean = 290 / np.sqrt(12 * len(events))
         assert events["seconds"].mean() == pytest.approx(145, abs=4 * mean)
@@ -288,7 +292,9 @@ def bright(pools):
 
 def test_flux_index_and_position_are_the_planted_ones(pools, bright):
     settings = short_night(source=0.6)
-    common = np.hypot(*[nights.pool_errors(pool, settings, NAMES) for pool in pools[:2]]) / 2
+    common = (
+        np.hypot(*[nights.pool_errors(pool, settings, NAMES) for pool in pools[:2]]) / 2
+    )
     assert (common < [0.015, 0.025]).all()
     assert (bright["flux_error"] < 0.09).all()
     for name, truth, error, shared in (

@@ -75,8 +75,13 @@ def _events(n, lon, lat, particle, first_run, rng):
 
 def gammas(n, position_angle, rng, run=1):
     """Events and simulated flux of a point source."""
-    lon, lat = SOURCE_OFFSET * np.sin(position_angle), SOURCE_OFFSET * np.cos(position_angle)
-    events = _events(n, np.full(n, lon) * lon.unit, np.full(n, lat) * lat.unit, 0, run, rng)
+    lon, lat = (
+        SOURCE_OFFSET * np.sin(position_angle),
+        SOURCE_OFFSET * np.cos(position_angle),
+    )
+    events = _events(
+        n, np.full(n, lon) * lon.unit, np.full(n, lat) * lat.unit, 0, run, rng
+    )
     return events, simulated(n)
 
 
@@ -102,7 +107,9 @@ def response(area=1.0, energy=1.0):
     rad = MapAxis.from_edges(np.linspace(0, 0.5, 251) * u.deg, name="rad")
     collected = area * SHARE * np.pi * RADIUS**2
     aeff = EffectiveAreaTable2D(
-        axes=[true, offset], data=np.full((true.nbin, 1), collected.to_value("m2")), unit="m2"
+        axes=[true, offset],
+        data=np.full((true.nbin, 1), collected.to_value("m2")),
+        unit="m2",
     )
     edisp = EnergyDispersion2D.from_gauss(
         energy_axis_true=true,

@@ -16,7 +16,15 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from analyse import ENERGY, ON_RADIUS, PIVOT, fit_position, fit_spectrum, li_ma, on_off_datasets
+from analyse import (
+    ENERGY,
+    ON_RADIUS,
+    PIVOT,
+    fit_position,
+    fit_spectrum,
+    li_ma,
+    on_off_datasets,
+)
 from astropy.table import QTable, Table, vstack
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.irf import OptimizationResult
