@@ -18,6 +18,7 @@ import toy_sky
 FOLDER = Path(__file__).absolute().parents[1] / "examples" / "observation"
 sys.path.insert(0, str(FOLDER))
 import analyse  # noqa: E402
+import judge  # noqa: E402
 import make_event_lists  # noqa: E402
 import night  # noqa: E402
 import nights  # noqa: E402
@@ -303,7 +304,7 @@ def test_flux_index_and_position_are_the_planted_ones(pools, bright):
         ("lon", 0, "position_error", 0),
         ("lat", 0, "position_error", 0),
     ):
-        judged = nights.judge_pulls(bright[name], truth, bright[error], shared)
+        judged = judge.judge_pulls(bright[name], truth, bright[error], shared)
         limit = 3.5 * np.hypot(1 / np.sqrt(len(bright)), shared / bright[error].mean())
         assert abs(judged["mean"]) < limit, name
         assert 0.3 < judged["width"] < 1.9, name
@@ -316,7 +317,7 @@ def test_flux_index_and_position_are_the_planted_ones(pools, bright):
 def test_a_wrong_response_is_seen(pools, wrong, what):
     settings = short_night(source=0.6)
     found = draw(pools, settings, toy_sky.response(**wrong), 2)
-    judged = nights.judge_pulls(found[what], 1, found[f"{what}_error"], 0.01)
+    judged = judge.judge_pulls(found[what], 1, found[f"{what}_error"], 0.01)
     assert not judged["mean_is_right"]
     assert abs(judged["mean"]) > 3
 
@@ -325,21 +326,21 @@ def test_nights_without_a_source_are_chance(pools):
     settings = short_night(background=8e-4)
     found = draw(pools, settings, toy_sky.response(), 25)
     assert found["n_on"].mean() > 10
-    judged = nights.judge_chance(found["sigma"])
+    judged = judge.judge_chance(found["sigma"])
     assert judged["is_chance"]
     assert judged["width"] == pytest.approx(1, abs=0.3)
     # A source that is thought to be dark is seen.
-    assert not nights.judge_chance(found["sigma"] + 0.5)["is_chance"]
+    assert not judge.judge_chance(found["sigma"] + 0.5)["is_chance"]
 
 
 def test_pulls_are_judged(rng):
     errors = rng.uniform(1, 2, 300)
     right = 5 + rng.normal(0, 1, 300) * errors
-    judged = nights.judge_pulls(right, 5, errors, 0)
+    judged = judge.judge_pulls(right, 5, errors, 0)
     assert judged["mean_is_right"]
     assert judged["width_is_right"]
-    assert not nights.judge_pulls(right + 0.5 * errors, 5, errors, 0)["mean_is_right"]
-    assert not nights.judge_pulls(right, 5, errors / 1.3, 0)["width_is_right"]
+    assert not judge.judge_pulls(right + 0.5 * errors, 5, errors, 0)["mean_is_right"]
+    assert not judge.judge_pulls(right, 5, errors / 1.3, 0)["width_is_right"]
 
 
 def test_the_position_is_not_pulled_by_background(rng):

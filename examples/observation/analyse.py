@@ -94,7 +94,8 @@ def on_off_datasets(observations, position):
     Raises
     ------
     ValueError
-        If there is no event in the reflected regions: gammapy could not add up the runs.
+        If there is no event in the reflected regions: gammapy could not add up the
+        runs.
     """
     region = CircleSkyRegion(position, ON_RADIUS)
     empty = SpectrumDataset.create(
@@ -112,8 +113,9 @@ def on_off_datasets(observations, position):
         runs.append(background.run(run, observation))
     if not any(run.counts_off.data.any() for run in runs):
         raise ValueError(
-            f"no event between {ENERGY.edges[0]} and {ENERGY.edges[-1]} in the reflected "
-            "regions: simulate more protons, or raise background_normalisation"
+            f"no event between {ENERGY.edges[0]} and {ENERGY.edges[-1]} in the "
+            "reflected regions: simulate more protons, or raise "
+            "background_normalisation"
         )
     return runs.stack_reduce(name="night")
 

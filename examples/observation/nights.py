@@ -30,6 +30,7 @@ from ctapipe.instrument import SubarrayDescription
 from ctapipe.irf import OptimizationResult
 from gammapy.data import EventList, FixedPointingInfo, Observation, Observations
 from gammapy.irf import load_irf_dict_from_file
+from judge import judge_chance, judge_pulls
 from make_event_lists import REFERENCE, event_table, header, is_selected, read_names
 from make_observation import pool_paths, times_of
 from night import (
@@ -42,14 +43,9 @@ from night import (
     run_pointing,
     simulated_pointing,
 )
-from scipy.stats import kstest
 from sky import directions_at, horizontal, offsets, to_icrs
 
 from ctapipe_gammaphysnet.events.showers import shower_numbers
-
-#: Largest mean of pulls, largest difference of their width from 1, smallest probability
-#: of the nights without a source.
-MAX_MEAN, MAX_WIDTH, MIN_PROBABILITY = 0.15, 0.15, 0.01
 
 
 def seen_offsets(events, names):
@@ -288,64 +284,6 @@ def pool_errors(pool, night, names):
         np.sqrt((np.bincount(shower, weight) ** 2).sum()) / weight.sum(),
         np.sqrt((slope**2).sum()) / (weight * distance**2).sum(),
     )
-
-
-def judge_pulls(values, truth, errors, common):
-    """Compare fitted values with the truth.
-
-    Parameters
-    ----------
-    values, errors : numpy.ndarray
-        Of each night, shape (n,), float.
-    truth : float
-        The planted value.
-    common : float
-        Error that all nights share, by the number of simulated showers.
-
-    Returns
-    -------
-    dict
-        ``mean`` and ``width`` of the pulls, with errors, and whether they are within the
-        limits. The mean may also be off by twice the shared error, so with few simulated
-        showers ``mean_is_right`` says little: ``mean_error_of_simulation`` must be well
-        below ``MAX_MEAN`` to exclude an error of that size.
-    """
-    values, errors = np.asarray(values), np.asarray(errors)
-    pulls = (values - truth) / errors
-    n, width = len(pulls), pulls.std(ddof=1)
-    shared = common / np.median(errors)
-    return {
-        "mean": pulls.mean(),
-        "mean_error": width / np.sqrt(n),
-        "mean_error_of_simulation": shared,
-        "width": width,
-        "width_error": width / np.sqrt(2 * (n - 1)),
-        "mean_is_right": bool(abs(pulls.mean()) < np.hypot(MAX_MEAN, 2 * shared)),
-        "width_is_right": bool(abs(width - 1) < MAX_WIDTH),
-    }
-
-
-def judge_chance(sigmas):
-    """Compare significances without a source with a standard normal distribution.
-
-    Parameters
-    ----------
-    sigmas : numpy.ndarray
-        Of each night, shape (n,), float.
-
-    Returns
-    -------
-    dict
-        Mean, width, the probability of the Kolmogorov-Smirnov test, and whether it is
-        large enough.
-    """
-    probability = kstest(sigmas, "norm").pvalue
-    return {
-        "mean": np.mean(sigmas),
-        "width": np.std(sigmas, ddof=1),
-        "ks_probability": probability,
-        "is_chance": bool(probability > MIN_PROBABILITY),
-    }
 
 
 def run_nights(n_nights, pools, responses, night, names, location):
