@@ -1,7 +1,7 @@
 """Gammas and protons of an ideal instrument, whose response is known exactly.
 
-A share of the showers triggers, whatever their energy. Energies are reconstructed with a
-normal distribution around the truth, directions with one around the true direction.
+A share of the showers triggers, whatever their energy. Energies are reconstructed with
+a normal distribution around the truth, directions with one around the true direction.
 """
 
 import astropy.units as u
@@ -57,9 +57,9 @@ def _events(n, lon, lat, particle, first_run, rng):
     events = Table()
     events["obs_id"] = np.full(n, first_run)
     events["event_id"] = np.arange(1, n + 1) * 100
+    events["shower"] = 1_000_000 * first_run + np.arange(n)
     events["true_energy"] = energies(n, rng) * u.TeV
     events["true_alt"], events["true_az"] = true.alt.to(u.deg), true.az.to(u.deg)
-    events["true_h_first_int"] = rng.uniform(1e4, 3e4, n) * u.m
     events["true_shower_primary_id"] = np.full(n, particle)
     events["subarray_pointing_lat"] = np.full(n, POINTING.alt.deg) * u.deg
     events["subarray_pointing_lon"] = np.full(n, POINTING.az.deg) * u.deg

@@ -34,6 +34,7 @@ from gammapy.visualization import plot_theta_squared_table
 from regions import CircleSkyRegion
 
 ON_RADIUS = 0.2 * u.deg
+POSITION_RADIUS = 0.3 * u.deg  # of the circle whose events tell the position
 FIELD = 1 * u.deg  # of the map, around the pointing
 ENERGY = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=5, per_decade=True)
 TRUE_ENERGY = MapAxis.from_energy_bounds(
@@ -114,8 +115,8 @@ def on_off_datasets(observations, position):
     if not any(run.counts_off.data.any() for run in runs):
         raise ValueError(
             f"no event between {ENERGY.edges[0]} and {ENERGY.edges[-1]} in the "
-            "reflected regions: simulate more protons, or raise "
-            "background_normalisation"
+            "reflected regions: simulate more of the background, or raise its "
+            "normalisations"
         )
     return runs.stack_reduce(name="night")
 
@@ -176,42 +177,61 @@ def fit_spectrum(datasets):
     return spectrum, datasets
 
 
-def fit_position(observations, start, radius=0.3 * u.deg, background=None):
-    """Find where the excess comes from: the mean of the directions around it.
-
-    A flat background around the centre of the circle pulls the mean to the centre, but not
-    away from it, so the centre moves until it is the mean.
+def directions_of(observations):
+    """Collect the directions of the events in the range of energies.
 
     Parameters
     ----------
-    observations : gammapy.data.Observations
+    observations : list of gammapy.data.Observation
         Runs.
+
+    Returns
+    -------
+    astropy.coordinates.SkyCoord
+        Shape (n,).
+    """
+    bounds = ENERGY.edges[[0, -1]]
+    radec = [run.events.select_energy(bounds).radec for run in observations]
+    return SkyCoord(
+        np.concatenate([each.ra for each in radec]),
+        np.concatenate([each.dec for each in radec]),
+    )
+
+
+def fit_position(directions, start, background):
+    """Find where the excess comes from: the mean of the directions around it.
+
+    A flat background around the centre of the circle pulls the mean to the centre, but
+    not away from it, so the centre moves until it is the mean.
+
+    Parameters
+    ----------
+    directions : astropy.coordinates.SkyCoord
+        Of the events, shape (n,).
     start : astropy.coordinates.SkyCoord
-        First guess.
-    radius : astropy.units.Quantity
-        Of the circle in which events are taken.
-    background : float, optional
-        Number of events in the circle that are background.
+        First guess, good to a fraction of a degree.
+    background : float
+        Number of background events in the region around the source.
 
     Returns
     -------
     Position
         Centre and error.
     """
-    events = SkyCoord(
-        np.concatenate([o.events.radec.ra for o in observations]),
-        np.concatenate([o.events.radec.dec for o in observations]),
-    )
-    centre = start
-    for _ in range(10):
-        frame = centre.skyoffset_frame()
-        near = events[events.separation(centre) < radius].transform_to(frame)
-        excess = max(len(near) - (background or 0), 1)
-        lon = near.lon.wrap_at(180 * u.deg)
-        shift = lon.sum() / excess, near.lat.sum() / excess
-        centre = SkyCoord(*shift, frame=frame).icrs
-    error = np.sqrt((lon**2 + near.lat**2).sum() / 2) / excess
-    return Position(centre, error.to(u.deg))
+    frame = start.skyoffset_frame()
+    seen = directions[directions.separation(start) < 2 * POSITION_RADIUS]
+    seen = seen.transform_to(frame)
+    offsets = np.array([seen.lon.wrap_at(180 * u.deg).deg, seen.lat.deg])
+    background = background * (POSITION_RADIUS / ON_RADIUS).to_value("") ** 2
+    centre = np.zeros((2, 1))
+    for _ in range(30):
+        distances = offsets - centre
+        is_near = np.hypot(*distances) < POSITION_RADIUS.to_value("deg")
+        excess = max(is_near.sum() - background, 1)
+        centre = centre + distances[:, is_near].sum(axis=1, keepdims=True) / excess
+    error = np.sqrt((distances[:, is_near] ** 2).sum() / 2) / excess
+    found = SkyCoord(*(centre[:, 0] * u.deg), frame=frame).icrs
+    return Position(found, error * u.deg)
 
 
 def theta_squared(observations, position):
@@ -395,11 +415,8 @@ def main():
     stores = [read_observations(folder) for folder in args.stores]
     result, fitted = analyse(stores, position)
     everything = [observation for store in stores for observation in store]
-    n_background = (
-        sum(n * a for n, a in zip(result["n_off"], result["alpha"], strict=True))
-        * (0.3 * u.deg / ON_RADIUS).to_value("") ** 2
-    )
-    place = fit_position(everything, position, background=n_background)
+    background = sum(result["n_on"]) - sum(result["excess"])
+    place = fit_position(directions_of(everything), position, background)
     result["ra_deg"], result["dec_deg"] = place.centre.ra.deg, place.centre.dec.deg
     result["position_error_deg"] = place.error.to_value("deg")
     text = json.dumps(result, indent=1)

@@ -13,20 +13,22 @@ def judge_pulls(values, truth, errors, common):
 
     Parameters
     ----------
-    values, errors : numpy.ndarray
+    values : numpy.ndarray
         Of each night, shape (n,), float.
     truth : float
         The planted value.
+    errors : numpy.ndarray
+        Of each night, shape (n,), float.
     common : float
         Error that all nights share, by the number of simulated showers.
 
     Returns
     -------
     dict
-        ``mean`` and ``width`` of the pulls, with errors, and whether they are within the
-        limits. The mean may also be off by twice the shared error, so with few simulated
-        showers ``mean_is_right`` says little: ``mean_error_of_simulation`` must be well
-        below ``MAX_MEAN`` to exclude an error of that size.
+        ``mean`` and ``width`` of the pulls, with errors, and whether they are within
+        the limits. The mean may also be off by twice the shared error, so with few
+        simulated showers ``mean_is_right`` says little: ``mean_error_of_simulation``
+        must be well below ``MAX_MEAN`` to exclude an error of that size.
     """
     values, errors = np.asarray(values), np.asarray(errors)
     pulls = (values - truth) / errors

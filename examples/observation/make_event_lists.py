@@ -3,8 +3,8 @@
     python make_event_lists.py --input night.dl2.h5 --config irf.yaml \
         --cuts cuts.fits --irf irf.fits.gz --output-dir dl3
 
-The files are in the format of gamma-astro-data-formats (GADF): events with directions on
-the sky (ICRS), times, energies, gammaness and errors; good time intervals; instrument
+The files are in the format of gamma-astro-data-formats (GADF): events with directions
+on the sky (ICRS), times, energies, gammaness and errors; good time intervals; and the
 response. ``hdu-index.fits.gz`` and ``obs-index.fits.gz`` make the folder a data store
 for gammapy.
 """

@@ -3,8 +3,8 @@
     python make_observation.py --pool pool/sky --night night.yaml --output night.dl1.h5
 
 draws showers from ``source_1.dl1.h5``, ``source_2.dl1.h5``, ``proton.dl1.h5`` and
-``electron.dl1.h5`` in the folder, by the spectra and normalisations of `night.yaml`. The
-output is a DL1 file of observations: images, times, runs, and where the telescopes
+``electron.dl1.h5`` in the folder, by the spectra and normalisations of `night.yaml`.
+The output is a DL1 file of observations: images, times, runs, and where the telescopes
 pointed, but nothing of the truth. That is in ``night.truth.ecsv``.
 """
 
@@ -32,7 +32,7 @@ from ctapipe.io.hdf5dataformat import (
     DL1_TEL_TRIGGER_TABLE,
 )
 from ctapipe.io.metadata import read_reference_metadata, write_to_hdf5
-from night import draw_night, read_night, read_pool, run_pointing
+from night import NAMES, draw_night, read_night, read_pool, run_pointing
 from sky import to_icrs
 
 #: Particles of the background, and the names of their files.
@@ -292,8 +292,10 @@ def truth_of(drawn, pools, night):
     truth.meta = {
         "source_ra_deg": float(night.source.icrs.ra.deg),
         "source_dec_deg": float(night.source.icrs.dec.deg),
-        "source_normalisation": night.source_normalisation,
-        "background_normalisation": night.background_normalisation,
+        **{
+            f"{name}_normalisation": night.normalisations[particle]
+            for particle, name in NAMES.items()
+        },
         "seed": night.seed,
     }
     return truth

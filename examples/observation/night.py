@@ -1,8 +1,8 @@
 """Which showers come in a night: physical spectra, live time and chance.
 
-A pool is a file of simulated showers. Each of its events is expected some small number of
-times in a night: the flux of its particle over the flux that was simulated (pyirf), times
-the normalisation of `night.yaml`. Whether it comes, and when, is left to chance.
+A pool is a file of simulated showers. Each of its events is expected some small number
+of times in a night: the flux of its particle over the flux that was simulated (pyirf),
+times the normalisation of `night.yaml`. Whether it comes, and when, is left to chance.
 """
 
 from pathlib import Path
@@ -27,12 +27,14 @@ from sky import horizontal, offsets, pointing_with_source_at, seen_from
 
 from ctapipe_gammaphysnet.events.showers import shower_numbers
 
+GAMMA, ELECTRON, PROTON = 0, 1, 101  # primary particles, as sim_telarray counts them
 SPECTRA = {
-    0: CRAB_HEGRA,
-    1: IRFDOC_ELECTRON_SPECTRUM,
-    101: IRFDOC_PROTON_SPECTRUM,
-}  # by the primary particle's number in sim_telarray
-GAMMA = 0
+    GAMMA: CRAB_HEGRA,
+    ELECTRON: IRFDOC_ELECTRON_SPECTRUM,
+    PROTON: IRFDOC_PROTON_SPECTRUM,
+}
+#: What `night.yaml` calls them.
+NAMES = {GAMMA: "source", ELECTRON: "electron", PROTON: "proton"}
 #: A shower that is expected more often would have to come twice in some nights.
 MAX_EXPECTED = 0.3
 #: Images cannot be turned: telescopes must look about where they were simulated.
@@ -52,8 +54,7 @@ class Night(NamedTuple):
     """A night, as described in `night.yaml`."""
 
     source: SkyCoord
-    source_normalisation: float
-    background_normalisation: float
+    normalisations: dict  # of the flux, by the primary particle's number
     seed: int
     runs: tuple
 
@@ -63,7 +64,7 @@ class Pool(NamedTuple):
 
     name: str
     particle: int
-    events: Table  # columns of `ctapipe.io.TableLoader`
+    events: Table  # columns of `ctapipe.io.TableLoader`, and "shower", its number
     simulated: PowerLaw  # the flux that gives these showers in one second
 
 
@@ -88,8 +89,10 @@ def read_night(path):
     )
     return Night(
         SkyCoord(**settings["source"]),
-        float(settings["source_normalisation"]),
-        float(settings["background_normalisation"]),
+        {
+            particle: float(settings[f"{name}_normalisation"])
+            for particle, name in NAMES.items()
+        },
         settings["seed"],
         runs,
     )
@@ -141,6 +144,7 @@ def read_pool(path, dl2=False):
             dl2=dl2, simulated=True, observation_info=True
         )
         runs = loader.read_simulation_configuration()
+    events["shower"] = shower_numbers(QTable(events))
     (particle,) = np.unique(events["true_shower_primary_id"])
     return Pool(
         Path(path).name.split(".")[0], int(particle), events, simulated_flux(runs)
@@ -164,16 +168,12 @@ def expected_counts(pool, night, live_time):
     numpy.ndarray
         Expected number of times, shape (n,), float.
     """
-    is_source = pool.particle == GAMMA
-    normalisation = (
-        night.source_normalisation if is_source else night.background_normalisation
-    )
     per_second = calculate_event_weights(
         u.Quantity(pool.events["true_energy"]).to(u.TeV),
         SPECTRA[pool.particle],
         pool.simulated,
     )
-    return normalisation * per_second * live_time.to_value(u.s)
+    return night.normalisations[pool.particle] * per_second * live_time.to_value(u.s)
 
 
 def draw_events(shower, expected, rng):
@@ -193,8 +193,8 @@ def draw_events(shower, expected, rng):
     Returns
     -------
     numpy.ndarray
-        Indices of those that come, in ascending order, int. Their numbers are those of a
-        Poisson process as far as a shower is expected much less than once.
+        Indices of those that come, in ascending order, int. Their numbers are those of
+        a Poisson process as far as a shower is expected much less than once.
 
     Raises
     ------
@@ -203,8 +203,8 @@ def draw_events(shower, expected, rng):
     """
     order = np.argsort(shower, kind="stable")
     _, first, inverse = np.unique(shower[order], return_index=True, return_inverse=True)
-    # A shower's events share the numbers from 0 to 1: each one has its own part, and most
-    # of the numbers have none.
+    # A shower's events share the numbers from 0 to 1: each one has its own part, and
+    # most of the numbers have none.
     upper = np.cumsum(expected[order])
     before = (upper - expected[order])[first]
     upper -= before[inverse]
@@ -212,8 +212,8 @@ def draw_events(shower, expected, rng):
     if len(upper) and upper.max() > MAX_EXPECTED:
         raise ValueError(
             f"a simulated shower is expected {upper.max():.2g} times in a night, more "
-            f"than {MAX_EXPECTED}: simulate more showers, or lower the normalisation by "
-            f"{MAX_EXPECTED / upper.max():.2g}"
+            f"than {MAX_EXPECTED}: simulate more showers, or lower the normalisation "
+            f"by {MAX_EXPECTED / upper.max():.2g}"
         )
     number = rng.random(len(first))[inverse]
     return np.sort(order[(lower <= number) & (number < upper)])
@@ -252,7 +252,7 @@ def _draw_pool(number, pool, night, rng):
     runs = [r for r in night.runs if pool.particle != GAMMA or r.source == pool.name]
     durations = u.Quantity([0 * u.s, *(run.duration for run in runs)]).to_value(u.s)
     expected = expected_counts(pool, night, durations.sum() * u.s)
-    rows = draw_events(shower_numbers(QTable(pool.events)), expected, rng)
+    rows = draw_events(pool.events["shower"], expected, rng)
     ends = np.cumsum(durations)
     seconds = rng.uniform(0, ends[-1], len(rows))
     run = np.searchsorted(ends, seconds, side="right") - 1
@@ -308,8 +308,8 @@ def source_offset(pool):
     lon, lat = offsets(true, simulated_pointing(events))
     if max(np.ptp(lon), np.ptp(lat)) > 1e-3 * u.deg:
         raise ValueError(
-            f"{pool.name}: gammas come from several places in the camera; give the card "
-            "one position_angle and one pointing"
+            f"{pool.name}: gammas come from several places in the camera; give the "
+            "card one position_angle and one pointing"
         )
     return lon.mean(), lat.mean()
 

@@ -5,9 +5,9 @@
 
 Each night is drawn as in `make_observation.py`, and analysed as in `analyse.py`, with
 the instrument response made of other showers. The pull of a fitted value is its
-difference from the truth over its error. As many nights are without a source; their
-significances must be those of chance. `nights.ecsv` has all nights, `summary.json` what
-follows from them.
+difference from the truth over its error on that side. As many nights are without a
+source; their significances must be those of chance. `nights.ecsv` has all nights,
+`summary.json` what follows from them.
 """
 
 import argparse
@@ -16,25 +16,20 @@ from pathlib import Path
 
 import astropy.units as u
 import numpy as np
-from analyse import (
-    ENERGY,
-    ON_RADIUS,
-    PIVOT,
-    fit_position,
-    fit_spectrum,
-    li_ma,
-    on_off_datasets,
-)
+from analyse import ENERGY, ON_RADIUS, PIVOT, fit_position
+from astropy.coordinates.erfa_astrom import ErfaAstromInterpolator, erfa_astrom
 from astropy.table import QTable, Table, vstack
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.irf import OptimizationResult
-from gammapy.data import EventList, FixedPointingInfo, Observation, Observations
+from gammapy.data import FixedPointingInfo, Observation, Observations
 from gammapy.irf import load_irf_dict_from_file
+from gammapy.stats import WStatCountsStatistic
 from judge import judge_chance, judge_pulls
-from make_event_lists import REFERENCE, event_table, header, is_selected, read_names
+from make_event_lists import REFERENCE, is_selected, read_names
 from make_observation import pool_paths, times_of
 from night import (
     GAMMA,
+    NAMES,
     SPECTRA,
     draw_night,
     expected_counts,
@@ -42,10 +37,17 @@ from night import (
     read_pool,
     run_pointing,
     simulated_pointing,
+    source_offset,
 )
-from sky import directions_at, horizontal, offsets, to_icrs
-
-from ctapipe_gammaphysnet.events.showers import shower_numbers
+from sky import (
+    directions_at,
+    horizontal,
+    offsets,
+    pointing_with_source_at,
+    seen_from,
+    to_icrs,
+)
+from template import count, fit, make_template
 
 
 def seen_offsets(events, names):
@@ -94,21 +96,17 @@ def prepare_pool(pool, cuts, names):
     return pool._replace(events=events)
 
 
-def observations_of(drawn, pools, responses, night, names, location):
-    """Make the runs of a night, for each class of events.
+def empty_runs(responses, night, pools, location):
+    """Make gammapy's runs of a night, without events.
 
     Parameters
     ----------
-    drawn : astropy.table.Table
-        As `draw_night` returns it.
-    pools : list of Pool
-        From `prepare_pool`.
     responses : list of dict
-        Instrument response for each class, as gammapy reads it.
+        Instrument response for each class of events, as gammapy reads it.
     night : Night
         The night.
-    names : Names
-        The prefixes of the columns.
+    pools : list of Pool
+        For the places of the source in the camera.
     location : astropy.coordinates.EarthLocation
         Where the telescopes are.
 
@@ -119,131 +117,140 @@ def observations_of(drawn, pools, responses, night, names, location):
     """
     stores = [Observations() for _ in responses]
     for run in night.runs:
-        events = events_of_run(
-            drawn[drawn["obs_id"] == run.obs_id], pools, night, names
+        middle = (run.start + run.duration / 2)[np.newaxis]
+        alt, az = run_pointing(run, middle, night, pools, location)
+        pointing = FixedPointingInfo(
+            fixed_icrs=to_icrs(alt, az, middle, location)[0].icrs
         )
-        alt, az = run_pointing(run, events["time"], night, pools, location)
-        alt, az = directions_at(events["lon"], events["lat"], horizontal(alt, az))
-        directions = to_icrs(alt, az, events["time"], location)
-        table = event_table(events, directions, names)
-        for number, (store, irfs) in enumerate(zip(stores, responses, strict=True)):
-            own = table[events["classes"][:, number]]
-            store.append(observation_of(own, run, irfs, night, pools, location))
+        for store, irfs in zip(stores, responses, strict=True):
+            store.append(
+                Observation.create(
+                    pointing,
+                    location=location,
+                    obs_id=run.obs_id,
+                    tstart=run.start,
+                    tstop=run.start + run.duration,
+                    irfs=irfs,
+                    reference_time=REFERENCE,
+                )
+            )
     return stores
 
 
-def events_of_run(drawn, pools, night, names):
-    """Collect the drawn events of a run.
+def events_of_night(drawn, pools, night, names, rng):
+    """Collect the drawn events of a night.
+
+    The same background showers are in many nights, so the places where they are in the
+    camera would be brighter in all of them. So each one is turned around the pointing
+    by a random angle. What differs around the pointing in reality, by the places of the
+    telescopes and the altitude, is not seen then.
 
     Parameters
     ----------
     drawn : astropy.table.Table
-        Events of one run, n rows, as `draw_night` returns them.
+        n rows, as `draw_night` returns them.
     pools : list of Pool
         From `prepare_pool`.
     night : Night
         The night.
     names : Names
         The prefixes of the columns.
+    rng : numpy.random.Generator
+        Random numbers.
 
     Returns
     -------
     astropy.table.QTable
-        n rows, with the times and numbers of the night.
+        n rows, with the runs and times of the night.
     """
-    columns = [
-        f"{names.energy}_energy", f"{names.classifier}_prediction", "lon", "lat", "classes"
-    ]  # fmt: skip
-    parts = [
-        pool.events[columns][drawn["row"][drawn["pool"] == number]]
-        for number, pool in enumerate(pools)
-    ]
-    events = QTable(vstack(parts, metadata_conflicts="silent"))
-    order = np.argsort(drawn["pool"], kind="stable")
-    events["event_id"] = drawn["event_id"][order]
-    events["time"] = times_of(
-        drawn["obs_id"][order], drawn["seconds"][order], night.runs
-    )
-    return events
+    parts = []
+    for number, pool in enumerate(pools):
+        own = drawn[drawn["pool"] == number]
+        columns = [f"{names.energy}_energy", "lon", "lat", "classes"]
+        events = QTable(pool.events[columns][own["row"]])
+        if pool.particle != GAMMA:
+            angle = rng.uniform(0, 2 * np.pi, len(own)) * u.rad
+            distance = np.hypot(events["lon"], events["lat"])
+            events["lon"], events["lat"] = (
+                distance * np.sin(angle),
+                distance * np.cos(angle),
+            )
+        events["obs_id"] = own["obs_id"]
+        events["time"] = times_of(own["obs_id"], own["seconds"], night.runs)
+        parts.append(events)
+    return vstack(parts, metadata_conflicts="silent")
 
 
-def observation_of(table, run, irfs, night, pools, location):
-    """Make gammapy's observation of a run.
+def directions_of(events, pools, night, location):
+    """Find where on the sky events come from.
 
     Parameters
     ----------
-    table : astropy.table.Table
-        Events, from `event_table`.
-    run : Run
-        The run.
-    irfs : dict
-        Instrument response.
-    night, pools, location : Night, list of Pool, astropy.coordinates.EarthLocation
-        For the pointing.
+    events : astropy.table.QTable
+        From `events_of_night`, n rows.
+    pools : list of Pool
+        For the places of the source in the camera.
+    night : Night
+        The night.
+    location : astropy.coordinates.EarthLocation
+        Where the telescopes are.
 
     Returns
     -------
-    gammapy.data.Observation
-        The run.
+    astropy.coordinates.SkyCoord
+        Shape (n,), ICRS.
     """
-    start, stop = run.start, run.start + run.duration
-    middle = (start + run.duration / 2)[np.newaxis]
-    alt, az = run_pointing(run, middle, night, pools, location)
-    pointing = to_icrs(alt, az, middle, location)[0]
-    table.meta = header(run.obs_id, start, stop, pointing, location)
-    observation = Observation.create(
-        FixedPointingInfo(fixed_icrs=pointing),
-        location=location,
-        obs_id=run.obs_id,
-        tstart=start,
-        tstop=stop,
-        irfs=irfs,
-        reference_time=REFERENCE,
+    time = events["time"]
+    places = {p.name: source_offset(p) for p in pools if p.particle == GAMMA}
+    of_run = {run.obs_id: u.Quantity(places[run.source]) for run in night.runs}
+    lon, lat = u.Quantity([of_run[run] for run in events["obs_id"]]).T
+    source = seen_from(night.source, time, location)
+    pointing = horizontal(*pointing_with_source_at(lon, lat, source))
+    return to_icrs(
+        *directions_at(events["lon"], events["lat"], pointing), time, location
     )
-    observation.events = EventList(table)
-    return observation
 
 
-def analyse_night(stores, night):
+def analyse_night(events, directions, template, night, names):
     """Analyse a night.
 
     Parameters
     ----------
-    stores : list of gammapy.data.Observations
-        For each class of events.
+    events : astropy.table.QTable
+        From `events_of_night`, n rows.
+    directions : astropy.coordinates.SkyCoord
+        Where they come from, shape (n,).
+    template : Template
+        Regions and response.
     night : Night
         For the truth.
+    names : Names
+        The prefixes of the columns.
 
     Returns
     -------
     dict
-        Counts and significances; with a source, also the fitted values, their errors and
-        pulls.
+        Counts and the significance of all events together (Li & Ma); with a source,
+        also the fitted values and their errors.
     """
-    position = night.source
-    datasets = [on_off_datasets(observations, position) for observations in stores]
-    counts = [li_ma(dataset) for dataset in datasets]
-    n_on = sum(int(c.n_on) for c in counts)
-    background = sum(float(c.n_bkg) for c in counts)
-    result = {"n_on": n_on, "background": background, "sigma": float(counts[0].sqrt_ts)}
-    if night.source_normalisation == 0:
+    energy = u.Quantity(events[f"{names.energy}_energy"])
+    on, off = count(template, events["obs_id"], directions, energy, events["classes"])
+    counts = WStatCountsStatistic(on.sum(), off.sum(), template.alpha)
+    background = float(counts.n_bkg)
+    result = {
+        "n_on": int(on.sum()),
+        "background": background,
+        "sigma": float(counts.sqrt_ts),
+    }
+    scale = night.normalisations[GAMMA]
+    if scale == 0:
         return result
-    spectrum, _ = fit_spectrum(datasets)
-    flux = night.source_normalisation * SPECTRA[GAMMA](PIVOT)
-    result["fit_sigma"] = spectrum.sqrt_ts
-    result["flux"] = (spectrum.amplitude / flux).to_value("")
-    result["flux_error"] = (spectrum.amplitude_error / flux).to_value("")
-    result["index"] = spectrum.index
-    result["index_error"] = spectrum.index_error
-    everything = [observation for store in stores for observation in store]
-    radius = 0.3 * u.deg
-    place = fit_position(
-        everything,
-        position,
-        radius,
-        background * (radius / ON_RADIUS).to_value("") ** 2,
-    )
-    seen = place.centre.transform_to(position.skyoffset_frame())
+    crab = SPECTRA[GAMMA]
+    fitted = fit(template, on, off, scale * crab(PIVOT), -crab.index)
+    result |= fitted._asdict()
+    in_range = (ENERGY.edges[0] < energy) & (energy < ENERGY.edges[-1])
+    place = fit_position(directions[in_range], night.source, background)
+    seen = place.centre.transform_to(night.source.skyoffset_frame())
     lon, lat = seen.lon.wrap_at(180 * u.deg), seen.lat
     result["lon"], result["lat"] = lon.to_value("deg"), lat.to_value("deg")
     result["position_error"] = place.error.to_value("deg")
@@ -254,7 +261,7 @@ def pool_errors(pool, night, names):
     """Find what the number of simulated gammas allows to know.
 
     The same showers are in all nights, or in the response that is used for all nights.
-    So their fluctuations shift all fluxes and indices together.
+    So their fluctuations shift all fluxes, indices and positions together.
 
     Parameters
     ----------
@@ -262,39 +269,60 @@ def pool_errors(pool, night, names):
         Gammas, from `prepare_pool`.
     night : Night
         For the spectrum.
+    names : Names
+        The prefixes of the columns.
 
     Returns
     -------
-    flux, index : float
-        Relative error of the flux, and error of the index.
+    flux, index, position : float
+        Relative error of the flux, error of the index, and error of each coordinate of
+        the position in deg.
     """
     events = pool.events
     true = horizontal(u.Quantity(events["true_alt"]), u.Quantity(events["true_az"]))
-    lon, lat = offsets(true, simulated_pointing(events))
+    place = offsets(true, simulated_pointing(events))
+    shifts = [
+        u.Quantity(events["lon"]) - place[0],
+        u.Quantity(events["lat"]) - place[1],
+    ]
     reco = u.Quantity(events[f"{names.energy}_energy"])
-    near = np.hypot(u.Quantity(events["lon"]) - lon, u.Quantity(events["lat"]) - lat)
-    near = (near < ON_RADIUS) & (ENERGY.edges[0] < reco) & (reco < ENERGY.edges[-1])
+    near = np.hypot(*shifts) < ON_RADIUS
+    near &= (ENERGY.edges[0] < reco) & (reco < ENERGY.edges[-1])
     weight = expected_counts(pool, night, 1 * u.s)[near]
     energy = np.log(u.Quantity(events["true_energy"][near]).to_value(u.TeV))
-    # Events of a shower fluctuate together.
-    _, shower = np.unique(shower_numbers(QTable(events[near])), return_inverse=True)
     distance = energy - np.average(energy, weights=weight)
-    slope = np.bincount(shower, weight * distance)
+    # Events of a shower fluctuate together.
+    _, shower = np.unique(events["shower"][near], return_inverse=True)
+
+    sums = [weight, weight * distance]
+    sums += [weight * shift[near].to_value(u.deg) for shift in shifts]
+    flux, slope, *position = (
+        np.sqrt((np.bincount(shower, each) ** 2).sum()) for each in sums
+    )
     return (
-        np.sqrt((np.bincount(shower, weight) ** 2).sum()) / weight.sum(),
-        np.sqrt((slope**2).sum()) / (weight * distance**2).sum(),
+        flux / weight.sum(),
+        slope / (weight * distance**2).sum(),
+        np.hypot(*position) / np.sqrt(2) / weight.sum(),
     )
 
 
-def run_nights(n_nights, pools, responses, night, names, location):
+def run_nights(n_nights, pools, template, night, names, location):
     """Draw and analyse nights.
 
     Parameters
     ----------
     n_nights : int
         How many.
-    pools, responses, night, names, location : object
-        As in `observations_of`.
+    pools : list of Pool
+        From `prepare_pool`.
+    template : Template
+        From `make_template`.
+    night : Night
+        The night.
+    names : Names
+        The prefixes of the columns.
+    location : astropy.coordinates.EarthLocation
+        Where the telescopes are.
 
     Returns
     -------
@@ -302,11 +330,13 @@ def run_nights(n_nights, pools, responses, night, names, location):
         A row for each night, with the keys of `analyse_night`.
     """
     rows = []
-    for number in range(n_nights):
-        rng = np.random.default_rng([night.seed, number])
-        drawn = draw_night(pools, night, rng)
-        stores = observations_of(drawn, pools, responses, night, names, location)
-        rows.append(analyse_night(stores, night))
+    with erfa_astrom.set(ErfaAstromInterpolator(5 * u.min)):  # exact to microarcseconds
+        for number in range(n_nights):
+            rng = np.random.default_rng([night.seed, number])
+            drawn = draw_night(pools, night, rng)
+            events = events_of_night(drawn, pools, night, names, rng)
+            directions = directions_of(events, pools, night, location)
+            rows.append(analyse_night(events, directions, template, night, names))
     return Table(rows)
 
 
@@ -320,7 +350,7 @@ def summarise(with_source, without, night, common):
     night : Night
         For the truth.
     common : tuple of float
-        Errors of flux and index that all nights share.
+        Errors of flux, index and position that all nights share.
 
     Returns
     -------
@@ -328,25 +358,25 @@ def summarise(with_source, without, night, common):
         What `summary.json` has.
     """
     hours = sum(run.duration for run in night.runs).to_value(u.hour)
-    sigma = np.asarray(with_source["fit_sigma"])
+    sigma = np.asarray(with_source["sqrt_ts"])
     index = -SPECTRA[GAMMA].index
+    failed = ~np.isfinite(with_source["flux_error"] + with_source["index_error"])
+    fitted = with_source[~failed]
     return {
         "nights": len(with_source),
-        "source_normalisation": night.source_normalisation,
-        "background_normalisation": night.background_normalisation,
+        "without_errors": int(failed.sum()),
+        **{f"{NAMES[p]}_normalisation": n for p, n in night.normalisations.items()},
         "hours": hours,
         "events_on": float(np.mean(with_source["n_on"])),
         "background_on": float(np.mean(with_source["background"])),
         "sigma_per_sqrt_hour": sigma.mean() / np.sqrt(hours),
         "sigma_per_sqrt_hour_error": sigma.std() / np.sqrt(len(sigma) * hours),
-        "flux": judge_pulls(
-            with_source["flux"], 1, with_source["flux_error"], common[0]
-        ),
-        "index": judge_pulls(
-            with_source["index"], index, with_source["index_error"], common[1]
-        ),
+        "flux": judge_pulls(fitted["flux"], 1, fitted["flux_error"], common[0]),
+        "index": judge_pulls(fitted["index"], index, fitted["index_error"], common[1]),
         **{
-            angle: judge_pulls(with_source[angle], 0, with_source["position_error"], 0)
+            angle: judge_pulls(
+                with_source[angle], 0, with_source["position_error"], common[2]
+            )
             for angle in ("lon", "lat")
         },
         "without_source": judge_chance(without["sigma"]),
@@ -368,9 +398,9 @@ def check_is_split(pools, gammas):
     ValueError
         If there is such a shower.
     """
-    response = shower_numbers(QTable(gammas.events))
+    response = gammas.events["shower"]
     for pool in pools:
-        if np.isin(shower_numbers(QTable(pool.events)), response).any():
+        if np.isin(pool.events["shower"], response).any():
             raise ValueError(
                 f"{pool.name} has showers that the instrument response was made of; "
                 "simulate them with another seed"
@@ -407,14 +437,16 @@ def main():
     gammas = prepare_pool(read_pool(args.irf_gammas, dl2=True), cuts, names)
     check_is_split(pools, gammas)
     source = merged([pool for pool in pools if pool.particle == GAMMA])
-    common = np.hypot(
-        pool_errors(gammas, night, names), pool_errors(source, night, names)
-    )
+    common = np.array(pool_errors(source, night, names))
+    common[:2] = np.hypot(common[:2], pool_errors(gammas, night, names)[:2])
 
-    arguments = pools, responses, night, names, location
-    with_source = run_nights(args.nights, *arguments)
-    dark = night._replace(source_normalisation=0.0, seed=night.seed + 1)
-    without = run_nights(args.nights, pools, responses, dark, names, location)
+    stores = empty_runs(responses, night, pools, location)
+    template = make_template(stores, night.source)
+    with_source = run_nights(args.nights, pools, template, night, names, location)
+    dark = night._replace(
+        normalisations={**night.normalisations, GAMMA: 0.0}, seed=night.seed + 1
+    )
+    without = run_nights(args.nights, pools, template, dark, names, location)
     with_source.write(args.output_dir / "nights.ecsv", overwrite=True)
     without.write(args.output_dir / "without_source.ecsv", overwrite=True)
     text = json.dumps(summarise(with_source, without, night, common), indent=1)
