@@ -157,7 +157,7 @@ def test_expected_counts_are_flux_times_area_and_time(rng, view_cone):
 
     # Integrals of the power laws, written out.
     norm, index = (2.83e-11, -2.62) if is_source else (9.8e-6, -2.62)
-    low, high = 0.03 ** (index + 1), 10 ** (index + 1)
+    low, high = 0.04 ** (index + 1), 10 ** (index + 1)
     per_area_and_time = norm * (high - low) / (index + 1)
     solid_angle = 1 if is_source else 2 * np.pi * (1 - np.cos(view_cone).value)
     area, seconds = np.pi * 30_000**2, 120

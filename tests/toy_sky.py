@@ -19,7 +19,7 @@ from pyirf.spectral import PowerLaw
 
 POINTING = SkyCoord(alt=70 * u.deg, az=180 * u.deg, frame=AltAz())
 RADIUS = 300 * u.m
-ENERGY_MIN, ENERGY_MAX = 0.03 * u.TeV, 10 * u.TeV
+ENERGY_MIN, ENERGY_MAX = 0.04 * u.TeV, 10 * u.TeV
 SHARE = 0.5  # of the showers triggers
 ENERGY_ERROR, DIRECTION_ERROR = 0.15, 0.05 * u.deg
 SOURCE_OFFSET, VIEW_CONE = 0.5 * u.deg, 2 * u.deg

@@ -37,8 +37,9 @@ ON_RADIUS = 0.2 * u.deg
 POSITION_RADIUS = 0.3 * u.deg  # of the circle whose events tell the position
 FIELD = 1 * u.deg  # of the map, around the pointing
 ENERGY = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=5, per_decade=True)
+#: The simulated energies: gammapy takes the response as 0 elsewhere.
 TRUE_ENERGY = MapAxis.from_energy_bounds(
-    "0.03 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
+    "0.04 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
 )
 #: Where amplitude and index hardly depend on one another.
 PIVOT = 0.3 * u.TeV

@@ -48,6 +48,9 @@ def judge_pulls(values, truth, errors, common):
 def judge_chance(sigmas):
     """Compare significances without a source with a standard normal distribution.
 
+    With less than some ten events on the source, significances are steps, and no normal
+    distribution.
+
     Parameters
     ----------
     sigmas : numpy.ndarray

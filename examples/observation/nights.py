@@ -22,7 +22,7 @@ from astropy.table import QTable, Table, vstack
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.irf import OptimizationResult
 from gammapy.data import FixedPointingInfo, Observation, Observations
-from gammapy.irf import load_irf_dict_from_file
+from gammapy.irf import PSF3D, EffectiveAreaTable2D, EnergyDispersion2D
 from gammapy.stats import WStatCountsStatistic
 from judge import judge_chance, judge_pulls
 from make_event_lists import REFERENCE, is_selected, read_names
@@ -48,6 +48,26 @@ from sky import (
     to_icrs,
 )
 from template import count, fit, make_template
+
+
+def read_response(path):
+    """Read the instrument response to gamma rays.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of ctapipe-compute-irf.
+
+    Returns
+    -------
+    dict
+        As gammapy has it in its observations.
+    """
+    return {
+        "aeff": EffectiveAreaTable2D.read(path, hdu="EFFECTIVE AREA"),
+        "edisp": EnergyDispersion2D.read(path, hdu="ENERGY DISPERSION"),
+        "psf": PSF3D.read(path, hdu="PSF"),
+    }
 
 
 def seen_offsets(events, names):
@@ -379,7 +399,10 @@ def summarise(with_source, without, night, common):
             )
             for angle in ("lon", "lat")
         },
-        "without_source": judge_chance(without["sigma"]),
+        "without_source": {
+            "events_on": float(np.mean(without["n_on"])),
+            **judge_chance(without["sigma"]),
+        },
     }
 
 
@@ -428,9 +451,7 @@ def main():
 
     night, names = read_night(args.night), read_names(args.config)
     cuts = [OptimizationResult.read(folder / "cuts.fits") for folder in args.classes]
-    responses = [
-        load_irf_dict_from_file(folder / "irf.fits.gz") for folder in args.classes
-    ]
+    responses = [read_response(folder / "irf.fits.gz") for folder in args.classes]
     paths = pool_paths(args.pool, night, ".dl2.h5")
     location = SubarrayDescription.from_hdf(paths[0]).reference_location
     pools = [prepare_pool(read_pool(path, dl2=True), cuts, names) for path in paths]
