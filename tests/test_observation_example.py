@@ -172,7 +172,7 @@ def test_the_simulated_flux_counts_each_use_of_a_shower():
         {
             "n_showers": [100, 100],
             "shower_reuse": [5, 5],
-            "energy_range_min": [0.03, 0.03] * u.TeV,
+            "energy_range_min": [0.04, 0.04] * u.TeV,
             "energy_range_max": [10, 10] * u.TeV,
             "max_scatter_range": [300, 300] * u.m,
             "spectral_index": [-2.0, -2.0],

@@ -1,6 +1,8 @@
 """Judge many nights: are the errors right, and is chance what it should be?"""
 
+import astropy.units as u
 import numpy as np
+from night import GAMMA, NAMES, SPECTRA
 from scipy.stats import kstest
 
 #: Largest mean of pulls, largest difference of their width from 1, smallest probability
@@ -68,4 +70,50 @@ def judge_chance(sigmas):
         "width": np.std(sigmas, ddof=1),
         "ks_probability": probability,
         "is_chance": bool(probability > MIN_PROBABILITY),
+    }
+
+
+def summarise(with_source, without, night, common):
+    """Judge the nights.
+
+    Parameters
+    ----------
+    with_source, without : astropy.table.Table
+        Nights with and without a source, from `run_nights`.
+    night : Night
+        For the truth.
+    common : tuple of float
+        Errors of flux, index and position that all nights share.
+
+    Returns
+    -------
+    dict
+        What `summary.json` has.
+    """
+    hours = sum(run.duration for run in night.runs).to_value(u.hour)
+    sigma = np.asarray(with_source["sqrt_ts"])
+    index = -SPECTRA[GAMMA].index
+    failed = ~np.isfinite(with_source["flux_error"] + with_source["index_error"])
+    fitted = with_source[~failed]
+    return {
+        "nights": len(with_source),
+        "without_errors": int(failed.sum()),
+        **{f"{NAMES[p]}_normalisation": n for p, n in night.normalisations.items()},
+        "hours": hours,
+        "events_on": float(np.mean(with_source["n_on"])),
+        "background_on": float(np.mean(with_source["background"])),
+        "sigma_per_sqrt_hour": sigma.mean() / np.sqrt(hours),
+        "sigma_per_sqrt_hour_error": sigma.std() / np.sqrt(len(sigma) * hours),
+        "flux": judge_pulls(fitted["flux"], 1, fitted["flux_error"], common[0]),
+        "index": judge_pulls(fitted["index"], index, fitted["index_error"], common[1]),
+        **{
+            angle: judge_pulls(
+                with_source[angle], 0, with_source["position_error"], common[2]
+            )
+            for angle in ("lon", "lat")
+        },
+        "without_source": {
+            "events_on": float(np.mean(without["n_on"])),
+            **judge_chance(without["sigma"]),
+        },
     }

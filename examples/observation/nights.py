@@ -24,12 +24,11 @@ from ctapipe.irf import OptimizationResult
 from gammapy.data import FixedPointingInfo, Observation, Observations
 from gammapy.irf import PSF3D, EffectiveAreaTable2D, EnergyDispersion2D
 from gammapy.stats import WStatCountsStatistic
-from judge import judge_chance, judge_pulls
+from judge import summarise
 from make_event_lists import REFERENCE, is_selected, read_names
 from make_observation import pool_paths, times_of
 from night import (
     GAMMA,
-    NAMES,
     SPECTRA,
     draw_night,
     expected_counts,
@@ -92,7 +91,9 @@ def seen_offsets(events, names):
 
 
 def prepare_pool(pool, cuts, names):
-    """Leave out events that are in no class, and note what the others' classes are.
+    """Note what classes events are in, and where in the camera they were reconstructed.
+
+    Events in no class stay, so that the same nights are drawn for any reconstruction.
 
     Parameters
     ----------
@@ -106,13 +107,17 @@ def prepare_pool(pool, cuts, names):
     Returns
     -------
     Pool
-        With the columns ``lon`` and ``lat``, where in the camera events were
-        reconstructed, in deg, and ``classes``, shape (n, n_classes), bool.
+        With the columns ``classes``, shape (n, n_classes), bool, and ``lon`` and
+        ``lat`` in deg, nan for events in no class.
     """
     classes = np.column_stack([is_selected(pool.events, each, names) for each in cuts])
-    events = pool.events[classes.any(axis=1)]
-    events["classes"] = classes[classes.any(axis=1)]
-    events["lon"], events["lat"] = seen_offsets(events, names)
+    events = pool.events.copy()
+    events["classes"] = classes
+    selected = classes.any(axis=1)
+    places = seen_offsets(events[selected], names)
+    for name, values in zip(("lon", "lat"), places, strict=True):
+        events[name] = np.full(len(events), np.nan) * u.deg
+        events[name][selected] = values
     return pool._replace(events=events)
 
 
@@ -158,7 +163,7 @@ def empty_runs(responses, night, pools, location):
 
 
 def events_of_night(drawn, pools, night, names, rng):
-    """Collect the drawn events of a night.
+    """Collect the drawn events of a night that are in a class.
 
     The same background showers are in many nights, so the places where they are in the
     camera would be brighter in all of them. So each one is turned around the pointing
@@ -181,7 +186,7 @@ def events_of_night(drawn, pools, night, names, rng):
     Returns
     -------
     astropy.table.QTable
-        n rows, with the runs and times of the night.
+        With the runs and times of the night.
     """
     parts = []
     for number, pool in enumerate(pools):
@@ -197,7 +202,7 @@ def events_of_night(drawn, pools, night, names, rng):
             )
         events["obs_id"] = own["obs_id"]
         events["time"] = times_of(own["obs_id"], own["seconds"], night.runs)
-        parts.append(events)
+        parts.append(events[events["classes"].any(axis=1)])
     return vstack(parts, metadata_conflicts="silent")
 
 
@@ -306,7 +311,7 @@ def pool_errors(pool, night, names):
         u.Quantity(events["lat"]) - place[1],
     ]
     reco = u.Quantity(events[f"{names.energy}_energy"])
-    near = np.hypot(*shifts) < ON_RADIUS
+    near = np.hypot(*shifts) < ON_RADIUS  # not those in no class
     near &= (ENERGY.edges[0] < reco) & (reco < ENERGY.edges[-1])
     weight = expected_counts(pool, night, 1 * u.s)[near]
     energy = np.log(u.Quantity(events["true_energy"][near]).to_value(u.TeV))
@@ -358,52 +363,6 @@ def run_nights(n_nights, pools, template, night, names, location):
             directions = directions_of(events, pools, night, location)
             rows.append(analyse_night(events, directions, template, night, names))
     return Table(rows)
-
-
-def summarise(with_source, without, night, common):
-    """Judge the nights.
-
-    Parameters
-    ----------
-    with_source, without : astropy.table.Table
-        Nights with and without a source, from `run_nights`.
-    night : Night
-        For the truth.
-    common : tuple of float
-        Errors of flux, index and position that all nights share.
-
-    Returns
-    -------
-    dict
-        What `summary.json` has.
-    """
-    hours = sum(run.duration for run in night.runs).to_value(u.hour)
-    sigma = np.asarray(with_source["sqrt_ts"])
-    index = -SPECTRA[GAMMA].index
-    failed = ~np.isfinite(with_source["flux_error"] + with_source["index_error"])
-    fitted = with_source[~failed]
-    return {
-        "nights": len(with_source),
-        "without_errors": int(failed.sum()),
-        **{f"{NAMES[p]}_normalisation": n for p, n in night.normalisations.items()},
-        "hours": hours,
-        "events_on": float(np.mean(with_source["n_on"])),
-        "background_on": float(np.mean(with_source["background"])),
-        "sigma_per_sqrt_hour": sigma.mean() / np.sqrt(hours),
-        "sigma_per_sqrt_hour_error": sigma.std() / np.sqrt(len(sigma) * hours),
-        "flux": judge_pulls(fitted["flux"], 1, fitted["flux_error"], common[0]),
-        "index": judge_pulls(fitted["index"], index, fitted["index_error"], common[1]),
-        **{
-            angle: judge_pulls(
-                with_source[angle], 0, with_source["position_error"], common[2]
-            )
-            for angle in ("lon", "lat")
-        },
-        "without_source": {
-            "events_on": float(np.mean(without["n_on"])),
-            **judge_chance(without["sigma"]),
-        },
-    }
 
 
 def check_is_split(pools, gammas):
