@@ -1,11 +1,15 @@
 """The observation example on toys: an ideal instrument gives the planted truth back."""
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 import pytest
+import yaml
 from astropy.coordinates import TETE, AltAz, EarthLocation, SkyCoord, angular_separation
 from astropy.table import QTable, vstack
 from astropy.time import Time
@@ -325,7 +329,8 @@ def test_errors_are_those_of_counts(pools, bright):
     excess = bright["n_on"] - bright["background"]
     events = vstack([pool.events for pool in pools[:2]])
     energy = np.log(events["ToyEnergy_energy"] / analyse.PIVOT.to_value("TeV"))
-    weight = events["true_energy"] ** (2 - 2.62) * (events["ToyEnergy_energy"] > 0.06)
+    lowest = analyse.ENERGY.edges[0].to_value("TeV")
+    weight = events["true_energy"] ** (2 - 2.62) * (events["ToyEnergy_energy"] > lowest)
     mean = np.average(energy, weights=weight)
     variance = np.average((energy - mean) ** 2, weights=weight)
     for name, expected in (
@@ -418,3 +423,63 @@ def _planted(source, n_source, centre, n_flat, rng):
         rng.uniform(0, 360, n_flat) * u.deg, np.sqrt(rng.random(n_flat)) * u.deg
     )
     return SkyCoord(np.append(signal.ra, flat.ra), np.append(signal.dec, flat.dec))
+
+
+# The whole chain
+
+#: Simulated showers, in one run for each card.
+FEW = {
+    "sky/source_1": 200,
+    "sky/source_2": 200,
+    "sky/electron": 1200,
+    "sky/proton": 300,
+    "irf/gamma": 400,
+    "irf/electron": 300,
+    "irf/proton": 300,
+}
+FAINT = {
+    "source_normalisation": 0.008,
+    "electron_normalisation": 0.015,
+    "proton_normalisation": 1.5e-5,
+}
+
+
+def write_settings(folder):
+    """The example's cards and night with few showers, and as little flux."""
+    for name, showers in FEW.items():
+        card = yaml.safe_load((FOLDER / f"{name}.airshower.yaml").read_text())
+        card.update(showers=showers, runs=1)
+        path = folder / f"{name}.airshower.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(card))
+    settings = yaml.safe_load((FOLDER / "night.yaml").read_text())
+    (folder / "night.yaml").write_text(yaml.safe_dump(settings | FAINT))
+
+
+@pytest.mark.slow
+def test_the_source_is_found_from_images_on(tmp_path):
+    write_settings(tmp_path / "settings")
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        [FOLDER / "observe.sh", tmp_path / "out", tmp_path / "settings"],
+        env={**os.environ, "PATH": programs, "NIGHTS": "3", "PROCESSES": "1"},
+        check=True,
+    )
+    settings = night.read_night(tmp_path / "settings/night.yaml")
+    flux = FAINT["source_normalisation"] * night.SPECTRA[0](analyse.PIVOT)
+    for name in ("all", "two_classes"):
+        figures = tmp_path / "out/figures" / name
+        found = json.loads((figures / "result.json").read_text())
+        # The response is of some 300 gammas near the source: its error is 10 %.
+        amplitude = found["amplitude_cm-2_s-1_TeV-1"] / flux.to_value("cm-2 s-1 TeV-1")
+        error = found["amplitude_error"] / flux.to_value("cm-2 s-1 TeV-1")
+        assert abs(amplitude - 1) < 3.5 * np.hypot(error, 0.1), name
+        assert abs(found["index"] - 2.62) < 3.5 * np.hypot(found["index_error"], 0.1)
+        place = SkyCoord(found["ra_deg"], found["dec_deg"], unit="deg")
+        distance = place.separation(settings.source).deg
+        assert distance < 4 * found["position_error_deg"], name
+        assert found["fit_sigma"] > 5
+        for figure in ("theta2", "map", "spectrum"):
+            assert (figures / f"{figure}.png").stat().st_size > 5000
+        summary = tmp_path / "out/nights" / name / "summary.json"
+        assert json.loads(summary.read_text())["nights"] == 3

@@ -36,7 +36,9 @@ from regions import CircleSkyRegion
 ON_RADIUS = 0.2 * u.deg
 POSITION_RADIUS = 0.3 * u.deg  # of the circle whose events tell the position
 FIELD = 1 * u.deg  # of the map, around the pointing
-ENERGY = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=5, per_decade=True)
+#: gammapy takes the effective area as 0 below the centre of its lowest bin, 46 GeV: 4 % of
+#: the gammas above 60 GeV would be missing in the response, but only 0.9 % above 80 GeV.
+ENERGY = MapAxis.from_energy_bounds("0.08 TeV", "10 TeV", nbin=5, per_decade=True)
 #: The simulated energies: gammapy takes the response as 0 elsewhere.
 TRUE_ENERGY = MapAxis.from_energy_bounds(
     "0.04 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
@@ -271,7 +273,7 @@ def excess_map(observations, position):
     gammapy.estimators.FluxMaps
         With ``npred_excess`` and ``sqrt_ts``.
     """
-    axis = MapAxis.from_energy_bounds("0.06 TeV", "10 TeV", nbin=1)
+    axis = MapAxis.from_energy_edges(ENERGY.edges[[0, -1]])
     geom = WcsGeom.create(skydir=position, width="3 deg", binsz=0.02, axes=[axis])
     empty = MapDataset.create(geom, energy_axis_true=TRUE_ENERGY)
     not_source = geom.to_image().region_mask(

@@ -24,7 +24,8 @@ if [ ! -e ../pool/forests/gamma.dl1.h5 ]; then
         --output-dir ../pool/forests --processes "$processes"
 fi
 [ -e energy.pkl ] || ctapipe-train-energy-regressor --overwrite --output energy.pkl \
-    --config "$comparison/forests_energy.yaml" --input ../pool/forests/gamma.dl1.h5
+    --config "$comparison/forests_energy.yaml" --n-jobs "$processes" \
+    --input ../pool/forests/gamma.dl1.h5
 if [ ! -e classifier.pkl ]; then
     for particle in gamma proton; do
         ctapipe-apply-models --input "../pool/forests/$particle.dl1.h5" --overwrite \
@@ -32,7 +33,7 @@ if [ ! -e classifier.pkl ]; then
             --no-dl1-images --no-true-images
     done
     ctapipe-train-particle-classifier --overwrite --output classifier.pkl \
-        --config "$comparison/forests_classifier.yaml" \
+        --config "$comparison/forests_classifier.yaml" --n-jobs "$processes" \
         --signal pool/forests/gamma.dl2.h5 --background pool/forests/proton.dl2.h5
 fi
 
