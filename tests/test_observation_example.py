@@ -384,7 +384,7 @@ def test_nights_are_fitted_as_gammapy_does(pools):
 
 
 def test_nights_without_a_source_are_chance(pools):
-    found = draw(pools, short_night(background=8e-4), toy_sky.response(), 60)
+    found = draw(pools, short_night(background=1.2e-3), toy_sky.response(), 60)
     assert found["n_on"].mean() > 10
     judged = judge.judge_chance(found["sigma"])
     assert judged["is_chance"]

@@ -36,8 +36,8 @@ from regions import CircleSkyRegion
 ON_RADIUS = 0.2 * u.deg
 POSITION_RADIUS = 0.3 * u.deg  # of the circle whose events tell the position
 FIELD = 1 * u.deg  # of the map, around the pointing
-#: gammapy takes the effective area as 0 below the centre of its lowest bin, 46 GeV: 4 % of
-#: the gammas above 60 GeV would be missing in the response, but only 0.9 % above 80 GeV.
+#: gammapy takes the effective area as 0 below the centre of its lowest bin, 46 GeV. Of
+#: the gammas that seem to be above 60 GeV, 4 % would be missing, above 80 GeV 0.9 %.
 ENERGY = MapAxis.from_energy_bounds("0.08 TeV", "10 TeV", nbin=5, per_decade=True)
 #: The simulated energies: gammapy takes the response as 0 elsewhere.
 TRUE_ENERGY = MapAxis.from_energy_bounds(
