@@ -28,6 +28,8 @@ __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
+#: Images of a telescope that are prepared at once: few enough for a processor's cache.
+_IMAGES_PER_PART = 256
 #: Blocks that are computed at once: one computes while the other has to wait.
 _BLOCKS_AT_ONCE = 2
 #: Blocks in memory, including one that is ready when another one is done.
@@ -291,7 +293,8 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
     for tel_id in tel_ids:
         rows, prepare = selected[tel_id], reconstructor.preparation_of(tel_id)
         # All rows between the first and the last are read.
-        for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
+        limits = np.flatnonzero(np.diff(rows // _IMAGES_PER_PART)) + 1
+        for part in np.split(rows, limits):
             images = fetch_prepared(dl1, chunk, tel_id, part, prepare)
             block.append((tel_id, part, images))
             n_images += len(part)

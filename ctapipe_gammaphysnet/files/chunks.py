@@ -24,7 +24,7 @@ def has_plain_chunks(table):
     """Check whether `fetch_rows` finds the rows of a table.
 
     Tables are compressed in many ways, and their columns stored in many formats: the
-    first chunk is tried.
+    first chunk is tried. A single chunk is not worth it.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def has_plain_chunks(table):
         Whether it finds what the table's own ``read`` does.
     """
     if (
-        table.nrows == 0
+        table.nrows <= table.chunkshape[0]
         or not (table.filters.complib or "").startswith("blosc:")
         or table.byteorder not in (sys.byteorder, "irrelevant")
     ):
         return False
-    stop = min(table.nrows, *table.chunkshape)
+    stop = table.chunkshape[0]
     try:
         rows = fetch_rows(table, 0, stop)()
     except (tables.HDF5ExtError, RuntimeError, ValueError):
