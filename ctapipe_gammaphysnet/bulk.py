@@ -293,7 +293,7 @@ def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
     for tel_id in tel_ids:
         rows, prepare = selected[tel_id], reconstructor.preparation_of(tel_id)
         # All rows between the first and the last are read.
-        limits = np.flatnonzero(np.diff(rows // _IMAGES_PER_PART)) + 1
+        limits = np.flatnonzero(np.diff(rows // min(size, _IMAGES_PER_PART))) + 1
         for part in np.split(rows, limits):
             images = fetch_prepared(dl1, chunk, tel_id, part, prepare)
             block.append((tel_id, part, images))
