@@ -315,7 +315,8 @@ def print_constant(args, model, folder):
     model, folder : pathlib.Path
         As for `run_apply`.
     """
-    print("\n| images | images/s | per core | reading | preparing | combining | writing |")
+    header = ("images", "images/s", "per core", *PARTS)
+    print(f"\n| {' | '.join(header)} |")
     print("|---|---|---|---|---|---|---|")
     for _ in range(args.rounds):
         r = run_constant(args.input, model, folder)

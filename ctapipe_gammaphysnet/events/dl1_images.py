@@ -80,14 +80,8 @@ class DL1Images:
         node = of_telescope(group, tel_id)
         first, last = row[0], row[-1]
         fetched = self.fetch(node, first, last + 1)
-
-        def decompress():
-            rows = fetched()
-            keys = {key: rows[key][row - first] for key in _KEYS}
-            check_keys(self.path, node, keys, tel_id, obs_id, event_id)
-            return rows, row - first
-
-        return decompress
+        ids = tel_id, obs_id, event_id
+        return partial(_checked, self.path, node, fetched, row - first, ids)
 
     def fetch(self, node, start, stop):
         """Fetch rows of a table, to be decompressed in any thread.
@@ -116,12 +110,7 @@ class DL1Images:
             else:
                 # Not as an astropy table, which stays in memory for a while.
                 fetched = partial(np.asarray, table.read(start, stop))
-
-        def decompress():
-            with self.reading():
-                return fetched()
-
-        return decompress
+        return partial(_decompressed, self.path, fetched)
 
     def transforms(self, node):
         """Return what turns stored columns of a table into values.
@@ -141,6 +130,18 @@ class DL1Images:
                 attributes = get_column_attrs(self.h5file.get_node(node))
                 self._transforms[node] = get_column_transforms(attributes)
         return self._transforms[node]
+
+
+def _decompressed(path, fetched):
+    with reading(path):
+        return fetched()
+
+
+def _checked(path, node, fetched, index, ids):
+    """Rows of a table, and the index of some, whose ids are checked."""
+    rows = fetched()
+    check_keys(path, node, {key: rows[key][index] for key in _KEYS}, *ids)
+    return rows, index
 
 
 def _images_of(fetched, transforms):

@@ -1,5 +1,6 @@
 """Images of telescope events, read by their rows."""
 
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -172,15 +173,15 @@ def fetch_prepared(reader, chunk, tel_id, rows, prepare):
         chunk.obs_id[events],
         chunk.event_id[events],
     )
+    return partial(_prepared, reader, tel_id, fetched, prepare)
 
-    def prepared():
-        *images, image_mask = fetched()
-        if prepare.needs_mask and image_mask is None:
-            network = ", but this network was trained on cleaned images"
-            raise MissingImagesError(_without_mask(reader, tel_id, network))
-        return prepare(*images, image_mask)
 
-    return prepared
+def _prepared(reader, tel_id, fetched, prepare):
+    *images, image_mask = fetched()
+    if prepare.needs_mask and image_mask is None:
+        network = ", but this network was trained on cleaned images"
+        raise MissingImagesError(_without_mask(reader, tel_id, network))
+    return prepare(*images, image_mask)
 
 
 def _without_mask(reader, tel_id, why=""):
