@@ -225,7 +225,7 @@ def run_apply(dl1, model, folder):
 def run_constant(dl1, model, folder):
     """Run the bulk tool with a constant instead of the network.
 
-    The constant is what the network predicts for the first image.
+    The constant is what the network predicts for an image of zeros.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def run_constant(dl1, model, folder):
     def constant(run_network, reconstructor, name, inputs, *pointing):
         n_images.append(len(inputs))
         if name not in outputs:
-            one = (values[:1] for values in (inputs, *pointing))
+            one = np.zeros_like(inputs[:1]), *(angle[:1] for angle in pointing)
             outputs[name] = run_network(reconstructor, name, *one)
         n = len(inputs)
         return {task: np.repeat(v, n, axis=1) for task, v in outputs[name].items()}
