@@ -10,7 +10,12 @@ alone with the same images in memory, and the ratio of the two. Reading and writ
 (with copying tables and checking the output) run in another thread than the network;
 their shares are of the total time.
 
-The second table is for the event loop, with one and with four telescopes per event:
+The second table is for everything but the network, which is replaced by a constant:
+images per second from file to file and per second of CPU time, and the times of the
+parts as shares of the total. Images are decompressed and prepared in two threads beside
+the one that reads, combines and writes: the shares of all add up to more than 100 %.
+
+The third table is for the event loop, with one and with four telescopes per event:
 the share of its time spent in γ-PhysNet and in its network, and the ratio of both.
 ``--model`` takes another model than the network of the paper, such as
 ``examples/data/lst_demonstration.safetensors``.
@@ -23,9 +28,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from ctapipe.core import run_tool
 from ctapipe.tools.process import ProcessorTool
 
+from ctapipe_gammaphysnet import bulk
 from ctapipe_gammaphysnet.dl2.file import DL2File
 from ctapipe_gammaphysnet.events.dl1_file import DL1File
 from ctapipe_gammaphysnet.files import hdf5_output
@@ -38,6 +45,16 @@ from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
 from ctapipe_gammaphysnet.simulation.instruments import make_subarray
 from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
 
+#: Functions of the bulk tool, by what they do.
+PARTS = {
+    "reading": [(DL1File, "chunks"), (DL1File, "fetch_images")],
+    "preparing": [(bulk, "_run_block")],
+    "combining": [(bulk, "_combine")],
+    "writing": [
+        *((DL2File, name) for name in ("copy", "append_telescope", "append_stereo")),
+        *((DL2File, "finish"), (hdf5_output, "contents")),
+    ],
+}
 SAMPLE = Path(__file__).absolute().parents[1] / "examples/data/sample_gamma.dl1.h5"
 
 
@@ -118,8 +135,58 @@ def stopwatch(*functions):
             setattr(cls, name, function)
 
 
-def run_apply(dl1, model, folder):
+@contextlib.contextmanager
+def replaced_network(compute):
+    """Replace the network in bulk.
+
+    Parameters
+    ----------
+    compute : callable
+        Called instead of `GammaPhysNetReconstructor.run_network`, with that and its
+        arguments.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
+    run_network = GammaPhysNetReconstructor.run_network
+
+    def call(*arguments):
+        return compute(run_network, *arguments)
+
+    GammaPhysNetReconstructor.run_network = call
+    try:
+        yield
+    finally:
+        GammaPhysNetReconstructor.run_network = run_network
+
+
+def run_tool_on(dl1, model, folder):
     """Run the bulk tool, and time its parts.
+
+    Parameters
+    ----------
+    dl1, model, folder : pathlib.Path
+        As for `run_apply`.
+
+    Returns
+    -------
+    dict of str to float
+        Times in s: total, reading, preparing (the network included, several blocks at
+        once), combining, writing.
+    """
+    argv = [f"--input={dl1}", f"--model={model}", f"--output={folder / 'apply.dl2.h5'}"]
+    argv += ["--overwrite", "--no-progress", f"--provenance-log={folder / 'log'}"]
+    functions = [function for part in PARTS.values() for function in part]
+    with stopwatch((ApplyGammaPhysNet, "start"), *functions) as spent:
+        run_tool(ApplyGammaPhysNet(), argv=argv, cwd=folder, raises=True)
+    times = {part: sum(spent[n] for _, n in PARTS[part]) for part in PARTS}
+    return {"total": spent["start"], **times}
+
+
+def run_apply(dl1, model, folder):
+    """Compare the bulk tool with the network alone.
 
     Parameters
     ----------
@@ -132,40 +199,61 @@ def run_apply(dl1, model, folder):
     -------
     dict of str to float
         Number of images; rates in 1/s from file to file and of the network alone; times
-        in s: total, reading, writing.
+        as from `run_tool_on`.
     """
     blocks = []
-    run_network = GammaPhysNetReconstructor.run_network
 
-    def keep(*block):
+    def keep(run_network, *block):
         blocks.append(block)
         return run_network(*block)
 
-    argv = [f"--input={dl1}", f"--model={model}", f"--output={folder / 'apply.dl2.h5'}"]
-    argv += ["--overwrite", "--no-progress", f"--provenance-log={folder / 'log'}"]
-    reading = [(DL1File, "chunks"), (DL1File, "read_images")]
-    writing = [(DL2File, "copy"), (DL2File, "finish"), (hdf5_output, "contents")]
-    writing += [(DL2File, "append_telescope"), (DL2File, "append_stereo")]
-    GammaPhysNetReconstructor.run_network = keep
-    try:
-        start = (ApplyGammaPhysNet, "start")
-        with stopwatch(start, *reading, *writing) as spent:
-            run_tool(ApplyGammaPhysNet(), argv=argv, cwd=folder, raises=True)
-    finally:
-        GammaPhysNetReconstructor.run_network = run_network
+    with replaced_network(keep):
+        times = run_tool_on(dl1, model, folder)
     n_images = sum(len(inputs) for _, _, inputs, *_ in blocks)
     start = time.perf_counter()
     for block in blocks:
-        run_network(*block)
+        GammaPhysNetReconstructor.run_network(*block)
     network = time.perf_counter() - start
     return {
         "images": n_images,
-        "rate": n_images / spent["start"],
+        "rate": n_images / times["total"],
         "network rate": n_images / network,
-        "total": spent["start"],
-        "reading": sum(spent[name] for _, name in reading),
-        "writing": sum(spent[name] for _, name in writing),
+        **times,
     }
+
+
+def run_constant(dl1, model, folder):
+    """Run the bulk tool with a constant instead of the network.
+
+    The constant is what the network predicts for an image of zeros.
+
+    Parameters
+    ----------
+    dl1, model, folder : pathlib.Path
+        As for `run_apply`.
+
+    Returns
+    -------
+    dict of str to float
+        Number of images; rates in 1/s, of the clock and for each core of the process's
+        CPU time; times as from `run_tool_on`.
+    """
+    n_images, outputs = [], {}
+
+    def constant(run_network, reconstructor, name, inputs, *pointing):
+        n_images.append(len(inputs))
+        if name not in outputs:
+            one = np.zeros_like(inputs[:1]), *(angle[:1] for angle in pointing)
+            outputs[name] = run_network(reconstructor, name, *one)
+        n = len(inputs)
+        return {task: np.repeat(v, n, axis=1) for task, v in outputs[name].items()}
+
+    cpu = time.process_time()
+    with replaced_network(constant):
+        times = run_tool_on(dl1, model, folder)
+    cpu = time.process_time() - cpu
+    n = sum(n_images)
+    return {"images": n, "rate": n / times["total"], "rate per core": n / cpu, **times}
 
 
 def run_event_loop(dl1, model, folder, allowed_tels, max_events):
@@ -217,6 +305,26 @@ def run_event_loop(dl1, model, folder, allowed_tels, max_events):
     }
 
 
+def print_constant(args, model, folder):
+    """Print the table of everything but the network.
+
+    Parameters
+    ----------
+    args : argparse.Namespace
+        Options of the command line.
+    model, folder : pathlib.Path
+        As for `run_apply`.
+    """
+    header = ("images", "images/s", "per core", *PARTS)
+    print(f"\n| {' | '.join(header)} |")
+    print("|---|---|---|---|---|---|---|")
+    for _ in range(args.rounds):
+        r = run_constant(args.input, model, folder)
+        shares = [f"{r[part] / r['total']:.1%}" for part in PARTS]
+        rates = [f"{r[name]:.0f}" for name in ("images", "rate", "rate per core")]
+        print(f"| {' | '.join(rates + shares)} |")
+
+
 def main(argv=None):
     """Run the benchmark and print its tables.
 
@@ -254,6 +362,7 @@ def main(argv=None):
                 f"| {r['rate'] / r['network rate']:.1%} "
                 f"| {r['reading'] / r['total']:.1%} | {r['writing'] / r['total']:.1%} |"
             )
+        print_constant(args, model, folder)
         print("\n| telescopes | events/s | γ-PhysNet | its network | ratio | ctapipe |")
         print("|---|---|---|---|---|---|")
         for allowed_tels in ([1], [1, 2, 3, 4]):

@@ -1,13 +1,15 @@
 """γ-PhysNet on whole DL1 files: many images at once, instead of event by event.
 
 The results are those of `GammaPhysNetReconstructor` in ``ctapipe-process``, whose
-configuration, networks and counts are used. This module keeps the networks busy: images
-are read in blocks, whatever events and telescopes they belong to, and the networks
-process one block while others are read and written. The rest is done in arrays of many
-events.
+configuration, networks and counts are used. This module keeps networks and processor
+cores busy: images are fetched in blocks, whatever events and telescopes they belong to.
+One thread reads and writes the files, which HDF5 does for one thread at a time; others
+decompress and prepare a block each, and run the network. The rest is done in arrays of
+many events.
 """
 
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import version
 from itertools import chain, islice
@@ -18,7 +20,7 @@ from .dl2.combination import combine_table
 from .dl2.file import DL2File
 from .dl2.telescope_table import telescope_table
 from .events.event_types import are_allowed, name_allowed, warn_of_others
-from .events.images import prepare_images
+from .events.images import fetch_prepared
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file
 
@@ -26,6 +28,8 @@ __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
 #: Images read at once: enough for some batches, few enough for any memory.
 _IMAGES_PER_BLOCK = 1024
+#: Images of a telescope that are prepared at once: few enough for a processor's cache.
+_IMAGES_PER_PART = 256
 #: Blocks that are computed at once: one computes while the other has to wait.
 _BLOCKS_AT_ONCE = 2
 #: Blocks in memory, including one that is ready when another one is done.
@@ -77,14 +81,17 @@ def reconstruct_file(
         Called after each chunk with its number of events.
     """
     _check_pointing(dl1, reconstructor)
-    settings = settings_of(dl1, reconstructor, event_types, images, contact, instrument)
+    settings = reconstructor, event_types, images, contact, instrument
     kept = are_allowed(dl1.event_type, event_types)
     warn_of_others(dl1.path, dl1.event_type[kept], event_types)
     name = reconstructor.model_name
     with (
+        ThreadPoolExecutor(1) as other,
         whole_file(path) as temporary,
         DL2File(temporary, path, dl1.subarray, reconstructor.prefix, name) as dl2,
     ):
+        # The hashes take a while.
+        settings = other.submit(settings_of, dl1, *settings)
         chunks = reconstruct_chunks(dl1, reconstructor, chunk_size, kept)
         with closing(chunks) as results:
             # The networks compute while the tables are copied.
@@ -98,7 +105,7 @@ def reconstruct_file(
         if empty is not None:
             dl2.make_tables(reconstructor.kinds, empty)
         statistics = reconstructor.quality_query.to_table(functions=True)
-        dl2.finish(dl1, statistics, settings, contact, instrument)
+        dl2.finish(dl1, statistics, settings.result(), contact, instrument)
 
 
 def settings_of(dl1, reconstructor, event_types, images, contact, instrument):
@@ -182,18 +189,18 @@ def reconstruct_chunks(dl1, reconstructor, size, kept):
             started.append((chunk, blocks))
             # The network already has the next chunk while this one is written.
             if len(started) > 1:
-                yield _finish_chunk(reconstructor, *started.popleft())
+                yield _finish_chunk(dl1.path, reconstructor, *started.popleft())
         for chunk, blocks in started:
-            yield _finish_chunk(reconstructor, chunk, blocks)
+            yield _finish_chunk(dl1.path, reconstructor, chunk, blocks)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 def _start_blocks(dl1, chunk, reconstructor, executor, running):
-    """Read the images of a chunk, and start the networks on them.
+    """Fetch the images of a chunk, and start the networks on them.
 
-    Return tel_ids, rows, pointing, has_pixels and the future outputs of each block.
-    ``running`` has the future outputs of all blocks that may not be finished.
+    Return network, tel_ids, rows, pointing and the future results of each block.
+    ``running`` has the future results of all blocks that may not be finished.
     """
     selected, blocks = _select(dl1.path, chunk, reconstructor), []
     for name in dict.fromkeys(reconstructor.network_of.values()):
@@ -202,26 +209,39 @@ def _start_blocks(dl1, chunk, reconstructor, executor, running):
             for tel_id in tel_ids:
                 _check_is_finite(dl1.path, chunk, tel_id, selected[tel_id])
         for block in _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
-            *rows, inputs, has_pixels, backgrounds = zip(*block, strict=True)
-            for tel_id, part, background in zip(*rows, backgrounds, strict=True):
-                altitude_deg = chunk.pointing[tel_id][0][part].to_value("deg")
-                reconstructor.watch(name, tel_id, background, altitude_deg, dl1.path)
+            *rows, images = zip(*block, strict=True)
             if len(running) == _BLOCKS_AHEAD:
                 running.popleft().result()
             pointing = _pointing_of(chunk, *rows)
-            arguments = name, np.concatenate(inputs), *pointing
-            running.append(executor.submit(reconstructor.run_network, *arguments))
-            blocks.append((*rows, pointing, np.concatenate(has_pixels), running[-1]))
+            arguments = reconstructor, name, images, pointing
+            running.append(executor.submit(_run_block, *arguments))
+            blocks.append((name, *rows, pointing, running[-1]))
     return blocks
 
 
-def _finish_chunk(reconstructor, chunk, blocks):
+def _run_block(reconstructor, name, images, pointing):
+    """Prepare the images of a block, and run the network.
+
+    Return outputs, has_pixels and the background of each telescope's images.
+    """
+    prepared = (prepare() for prepare in images)
+    inputs, has_pixels, backgrounds = zip(*prepared, strict=True)
+    outputs = reconstructor.run_network(name, np.concatenate(inputs), *pointing)
+    return outputs, np.concatenate(has_pixels), backgrounds
+
+
+def _finish_chunk(path, reconstructor, chunk, blocks):
     """Wait for the networks, and make columns from their outputs."""
     telescopes = {
         tel_id: _invalid_columns(reconstructor.kinds, len(events))
         for tel_id, events in chunk.event.items()
     }
-    for block in blocks:
+    for name, *rows, pointing, future in blocks:
+        outputs, has_pixels, backgrounds = future.result()
+        for tel_id, part, background in zip(*rows, backgrounds, strict=True):
+            altitude_deg = chunk.pointing[tel_id][0][part].to_value("deg")
+            reconstructor.watch(name, tel_id, background, altitude_deg, path)
+        block = *rows, pointing, has_pixels, outputs
         _fill_columns(chunk, reconstructor, block, telescopes)
     return chunk, telescopes, _combine(chunk, reconstructor, telescopes)
 
@@ -264,18 +284,19 @@ def _invalid_columns(kinds, n):
 
 
 def _image_blocks(dl1, chunk, selected, tel_ids, reconstructor):
-    """Read images for one network, many at once, from one or more telescopes.
+    """Fetch images for one network, many at once, from one or more telescopes.
 
-    Yields lists of tel_id, rows, inputs, has_pixels, background.
+    Yields lists of tel_id, rows, and a function that reads and prepares the images.
     """
     size = max(_IMAGES_PER_BLOCK, reconstructor.batch_size)
     block, n_images = [], 0
     for tel_id in tel_ids:
         rows, prepare = selected[tel_id], reconstructor.preparation_of(tel_id)
         # All rows between the first and the last are read.
-        for part in np.split(rows, np.flatnonzero(np.diff(rows // size)) + 1):
-            images = prepare_images(dl1, chunk, tel_id, part, prepare)
-            block.append((tel_id, part, *images))
+        limits = np.flatnonzero(np.diff(rows // min(size, _IMAGES_PER_PART))) + 1
+        for part in np.split(rows, limits):
+            images = fetch_prepared(dl1, chunk, tel_id, part, prepare)
+            block.append((tel_id, part, images))
             n_images += len(part)
             if n_images >= size:
                 yield block
@@ -298,7 +319,7 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
     """Fill the telescopes' columns with a network's outputs for a block."""
     tel_ids, parts, pointing, has_pixels, outputs = block
     columns = reconstructor.columns(
-        outputs.result(),
+        outputs,
         has_pixels,
         np.repeat(tel_ids, [len(rows) for rows in parts]),
         *pointing,

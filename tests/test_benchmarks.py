@@ -179,7 +179,7 @@ def test_wrong_option_is_explained(inference, capsys, option, complaint):
 
 def test_the_way_to_dl2_is_taken_apart(load, capsys):
     load("apply").main(["--blocks=1", "--rounds=1", "--max-events=3"])
-    header, bulk, _, one, four = read_tables(capsys.readouterr().out)
+    header, bulk, _, rest, _, one, four = read_tables(capsys.readouterr().out)
     assert header[1:4] == ["images/s", "network alone", "ratio"]
     assert header[4:] == ["reading", "writing"]
     rate, alone = map(float, bulk[1:3])
@@ -187,6 +187,11 @@ def test_the_way_to_dl2_is_taken_apart(load, capsys):
     assert ratio == pytest.approx(100 * rate / alone, rel=0.01)
     assert min(reading, writing) > 0
     assert reading + writing < 100
+    assert rest[0] == bulk[0]
+    per_second, per_core, *shares = (float(n.rstrip("%")) for n in rest[1:])
+    assert 0 < per_second < 3 * per_core
+    assert len(shares) == 4
+    assert 0 < min(shares) <= max(shares) < 200
     assert [one[0], four[0]] == ["1", "4"]
     for row in (one, four):
         ours, network, ratio, theirs = (float(n.rstrip("%")) for n in row[2:])

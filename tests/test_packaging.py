@@ -18,6 +18,7 @@ CODEMETA = json.loads((ROOT / "codemeta.json").read_text())
 #: Other names of distributions in conda-forge.
 CONDA_NAMES = {
     "astropy": "astropy-base",
+    "blosc2": "python-blosc2",
     "ctapipe": "ctapipe-base",
     "matplotlib": "matplotlib-base",
     "tables": "pytables",

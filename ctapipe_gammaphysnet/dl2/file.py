@@ -36,6 +36,8 @@ from .containers import (
 __all__ = ["DL2File", "differences"]
 
 _STATISTICS = "/dl2/service/tel_event_statistics/GammaPhysNetReconstructor"
+#: ctapipe's, with a lower level: three times as fast, and files are as small.
+_FILTERS = tables.Filters(complevel=2, complib="blosc:zstd", fletcher32=True)
 #: Attributes that record the file's input, model and settings.
 _INPUT = "CONTEXT GAMMAPHYSNET INPUT ID"
 _MODEL = "CONTEXT GAMMAPHYSNET MODEL SHA256"
@@ -76,7 +78,11 @@ class DL2File:
         self._model = model
         with writing(name):
             self._writer = HDF5TableWriter(
-                path, mode="w", add_prefix=True, chunk_cache_size=CACHE_BYTES
+                path,
+                mode="w",
+                add_prefix=True,
+                filters=_FILTERS,
+                chunk_cache_size=CACHE_BYTES,
             )
         self._writer.exclude("dl2/event/telescope/.*", ".*telescopes")
         self._writer.add_column_transform_regexp(

@@ -1,6 +1,8 @@
 """Copy a ctapipe file into a DL2 file, without waveforms."""
 
 import warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tables
@@ -14,7 +16,9 @@ from .dl1_format import IMAGES, TRUE_IMAGES
 __all__ = ["copy_file"]
 
 #: Bytes of a table that are copied at once.
-_COPIED_BYTES = 2**24
+_COPIED_BYTES = 2**22
+#: Such parts that are decompressed ahead.
+_PARTS_AHEAD = 2
 
 
 def copy_file(dl1, h5file, name, images, is_left_out, ids=None):
@@ -86,11 +90,8 @@ def _copy_table(dl1, table, group, name, images, kept):
         copy = _empty_copy(table, group, left_out)
     is_selected = kept is not None and {"obs_id", "event_id"} <= {*table.colnames}
     as_it_is = not is_selected and _takes_chunks(table, copy)
-    step = max(1, _COPIED_BYTES // table.rowsize)
-    for start in range(0, table.nrows, step):
-        # Always read, to notice a damaged table.
-        with dl1.reading():
-            rows = table.read(start, start + step)
+    # Always read, to notice a damaged table.
+    for rows in _read_ahead(dl1, table):
         if is_selected:
             rows = rows[_are_kept(rows, kept)]
         if not as_it_is:
@@ -98,6 +99,19 @@ def _copy_table(dl1, table, group, name, images, kept):
                 copy.append(repack_fields(rows[copy.colnames]))
     if as_it_is:
         _copy_chunks(dl1, table, copy, name)
+
+
+def _read_ahead(dl1, table):
+    """Yield the rows of a table, part by part, while others are decompressed."""
+    step, parts = max(1, _COPIED_BYTES // table.rowsize), deque()
+    with ThreadPoolExecutor(_PARTS_AHEAD) as executor:
+        for start in range(0, table.nrows, step):
+            stop = min(start + step, table.nrows)
+            parts.append(executor.submit(dl1.fetch(table._v_pathname, start, stop)))
+            if len(parts) > _PARTS_AHEAD:
+                yield parts.popleft().result()
+        while parts:
+            yield parts.popleft().result()
 
 
 def _are_kept(rows, kept):

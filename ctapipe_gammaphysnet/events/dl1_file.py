@@ -9,6 +9,7 @@ from astropy.table import QTable
 from ctapipe.containers import EventType
 from ctapipe.io import read_table
 from ctapipe.io.hdf5eventsource import read_atmosphere_density_profile
+from ctapipe.io.tableio import EnumColumnTransform
 
 from ..files.input_file import DL1FileError
 from .dl1_array import subarray_of
@@ -221,10 +222,16 @@ class DL1File(DL1Images, EventReader):
 
     def _read_parameters(self, tel_id, start, obs_id, event_id):
         node = of_telescope(PARAMETERS, tel_id)
-        stop = start + len(event_id)
-        rows = read_table(self.h5file, node, start=start, stop=stop, table_cls=QTable)
+        # Not with `read_table`, which looks for all attributes each time.
+        rows = self.fetch(node, start, start + len(event_id))()
         check_keys(self.path, node, rows, tel_id, obs_id, event_id)
-        return rows
+        transforms = self.transforms(node)
+        columns = {name: rows[name] for name in rows.dtype.names}
+        for name in transforms:
+            if not isinstance(transforms[name], EnumColumnTransform):
+                columns[name] = transforms[name].inverse(columns[name])
+        with self.reading():
+            return QTable(columns, copy=False)
 
     def _trigger_times(self, start, obs_id, event_id, event):
         """Trigger times of the telescopes at some events."""

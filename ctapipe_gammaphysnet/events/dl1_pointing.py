@@ -51,7 +51,7 @@ class DL1Pointing:
     """
 
     def __init__(self, path, file):
-        self._path, self._file = path, file
+        self._path, self._file, self._tables = path, file, {}
         check_table(path, file, OBSERVATIONS, OBSERVATION_COLUMNS)
         self._observations = read_table(file, OBSERVATIONS, table_cls=QTable)
         lat, lon = self._array_angles()
@@ -144,17 +144,21 @@ class DL1Pointing:
                 ) from error
         fixed = of_telescope(FIXED_POINTING_GROUP, tel_id)
         if fixed in self._file:
-            table = read_table(self._file, fixed, table_cls=QTable)
+            table = self._table(fixed)
             rows = self._observation_rows(fixed, table, obs_id)
             return tuple(
                 table[f"telescope_pointing_{angle}"][rows]
                 for angle in ("altitude", "azimuth")
             )
-        table = read_table(
-            self._file, of_telescope(DL1_TEL_POINTING_GROUP, tel_id), table_cls=QTable
-        )
+        table = self._table(of_telescope(DL1_TEL_POINTING_GROUP, tel_id))
         nearest = _nearest(table["time"].mjd, event_time.mjd)
         return table["altitude"][nearest], table["azimuth"][nearest]
+
+    def _table(self, node):
+        """A table, which is read only once."""
+        if node not in self._tables:
+            self._tables[node] = read_table(self._file, node, table_cls=QTable)
+        return self._tables[node]
 
     def of_array(self, obs_id: np.ndarray) -> tuple[u.Quantity, u.Quantity]:
         """Look up altitude and azimuth of the array, shape (n,); NaN if not known."""

@@ -1,5 +1,6 @@
 """Images of telescope events, read by their rows."""
 
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from .preparation import MissingImagesError
 __all__ = [
     "Images",
     "empty_columns",
-    "prepare_images",
+    "fetch_prepared",
     "read_blocks",
     "read_images",
     "starts_of_blocks",
@@ -141,8 +142,8 @@ def empty_columns(n, columns):
     return [np.empty(shape, dtype) for dtype in (np.float32, np.float32, bool)]
 
 
-def prepare_images(reader, chunk, tel_id, rows, prepare):
-    """Read images of one telescope, and prepare them for a network.
+def fetch_prepared(reader, chunk, tel_id, rows, prepare):
+    """Fetch images of one telescope, to prepare them for a network in any thread.
 
     Parameters
     ----------
@@ -160,23 +161,23 @@ def prepare_images(reader, chunk, tel_id, rows, prepare):
 
     Returns
     -------
-    tuple
-        What ``prepare`` returns.
-
-    Raises
-    ------
-    DL1FileError
-        If the file is damaged, or its tables do not match.
-    MissingImagesError
-        If the network needs image masks, and there are none.
+    callable
+        Returns what ``prepare`` returns. It raises a `DL1FileError` if the file is
+        damaged, or its tables do not match, and a `MissingImagesError` if the network
+        needs image masks, and there are none.
     """
     events = chunk.event[tel_id][rows]
-    *images, image_mask = reader.read_images(
+    fetched = reader.fetch_images(
         tel_id,
         chunk.row[tel_id][rows],
         chunk.obs_id[events],
         chunk.event_id[events],
     )
+    return partial(_prepared, reader, tel_id, fetched, prepare)
+
+
+def _prepared(reader, tel_id, fetched, prepare):
+    *images, image_mask = fetched()
     if prepare.needs_mask and image_mask is None:
         network = ", but this network was trained on cleaned images"
         raise MissingImagesError(_without_mask(reader, tel_id, network))

@@ -201,6 +201,25 @@ class EventReader(AbstractContextManager):
             If the file is damaged, or the images belong to other events.
         """
 
+    def fetch_images(self, tel_id, row, obs_id, event_id):
+        """Fetch images of a telescope, to be decompressed in another thread.
+
+        The file is read now: other threads cannot use it. Readers whose files are not
+        compressed need nothing of their own.
+
+        Parameters
+        ----------
+        tel_id, row, obs_id, event_id : int, numpy.ndarray
+            Which images, as in `read_images`.
+
+        Returns
+        -------
+        callable
+            Returns what `read_images` does, or raises its errors, in any thread.
+        """
+        images = self.read_images(tel_id, row, obs_id, event_id)
+        return lambda: images
+
     @abstractmethod
     def read_true_images(self, tel_id, row, obs_id, event_id):
         """Read the simulated photoelectrons of the shower.

@@ -15,7 +15,7 @@ from .output import OutputError, writing
 
 __all__ = ["contents", "new_file", "verified"]
 
-#: Bytes of a table to read at once.
+#: Bytes of an array to read at once.
 _READ_BYTES = 2**24
 #: HDF5's cache for each table; each is read once, from its start.
 _CACHE_BYTES = 2**20
@@ -102,7 +102,7 @@ def contents(file):
     -------
     dict of str to tuple
         For each group and table: type, attributes, and number, type and checksum of
-        its rows.
+        its rows, as they are stored.
     """
     return {
         node._v_pathname: (*_attributes(node), *_rows(node))
@@ -124,11 +124,23 @@ def _attributes(node):
 def _rows(node):
     if not isinstance(node, tables.Leaf):
         return ()
-    # Rows of different lengths have no size, and are read as a list.
-    step = max(1, _READ_BYTES // max(getattr(node, "rowsize", 1024), 1))
+    dtype = str(getattr(node, "dtype", None))
     checksum = 0
-    for start in range(0, node.nrows, step):
-        rows = node.read(start, start + step)
+    for part in _chunks(node) if isinstance(node, tables.Table) else _arrays(node):
+        checksum = zlib.crc32(part, checksum)
+    return node.nrows, dtype, checksum
+
+
+def _chunks(table):
+    """Chunks of a table, as they are in the file: compressed, if the table is."""
+    for start in range(0, table.nrows, *table.chunkshape):
+        yield table.read_chunk((start,))
+
+
+def _arrays(leaf):
+    # Rows of different lengths have no size, and are read as a list.
+    step = max(1, _READ_BYTES // max(getattr(leaf, "rowsize", 1024), 1))
+    for start in range(0, leaf.nrows, step):
+        rows = leaf.read(start, start + step)
         for array in rows if isinstance(rows, list) else [rows]:
-            checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
-    return node.nrows, str(getattr(node, "dtype", None)), checksum
+            yield np.ascontiguousarray(array).tobytes()

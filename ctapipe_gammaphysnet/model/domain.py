@@ -79,7 +79,12 @@ def find_departures(network, background):
         The conditions whose medians are outside. What the network's input does not
         depend on is left out.
     """
-    medians = Background(*(_median(values) for values in background))
+    medians = (_medians(values[np.newaxis])[0] for values in background)
+    return _departures(network, Background(*medians))
+
+
+def _departures(network, medians):
+    """Departures of the medians of images, as in `find_departures`."""
     checks = _check_pedestal, _check_noise, _check_missing
     found = (check(network, medians) for check in checks)
     return [departure for departure in found if departure is not None]
@@ -200,10 +205,21 @@ def find_other_processing(domain, used):
     ]
 
 
-def _median(values):
-    """Median of the known values; NaN, which is outside of everything, without any."""
-    values = values[np.isfinite(values)]
-    return np.median(values) if len(values) > 0 else np.nan
+def _medians(values):
+    """Medians of the known values of each row.
+
+    Without any they are NaN, which is outside of everything.
+    """
+    known = np.isfinite(values)
+    ordered = np.sort(np.where(known, values, np.nan), axis=1)
+    n_known, row = known.sum(axis=1), np.arange(len(values))
+    return (ordered[row, (n_known - 1) // 2] + ordered[row, n_known // 2]) / 2
+
+
+def _last(values, stops, size):
+    """Values before each stop, shape (n_stops, size); NaN before the first one."""
+    padded = np.concatenate([np.full(size, np.nan, values.dtype), values])
+    return padded[np.asarray(stops)[:, np.newaxis] + np.arange(size)]
 
 
 def is_pointing_inside(known_deg, altitude_deg):
@@ -338,21 +354,21 @@ class DomainWatch:
             self._recent[path, tel_id] = parts, compared
             return
         background = Background(*map(np.concatenate, zip(*parts, strict=True)))
-        for stop in stops:
-            start = max(stop - _STEPS * _STEP, 0)
-            block = background.of(slice(start, stop))
-            self._check_block(tel_id, network, block, path)
+        size = _STEPS * _STEP
+        medians = (_medians(_last(values, stops, size)) for values in background)
+        for stop, *block in zip(stops, *medians, strict=True):
+            medians = Background(*block)
+            self._check_block(tel_id, network, medians, min(stop, size), path)
         compared += len(stops) * _STEP
         kept = max(compared - (_STEPS - 1) * _STEP, 0)
-        recent = [background.of(slice(kept, n_images))]
+        recent = [background.of(slice(kept, None))]
         self._recent[path, tel_id] = recent, compared - kept
 
-    def _check_block(self, tel_id, network, background, path):
+    def _check_block(self, tel_id, network, medians, n_images, path):
         self._count(BACKGROUND_NOT_COMPARED, -_STEP)
-        found = find_departures(network, background)
+        found = _departures(network, medians)
         if found:
             self._count(BACKGROUND_OUTSIDE, _STEP)
-        n_images = len(background.missing)
         for cause, text in found:
             self._tell(path, tel_id, cause, f"in {n_images} images, {text}")
 

@@ -13,7 +13,7 @@ from ctapipe.io import EventSource, read_table, write_table
 from spoil import change_length, change_rows, lose_attributes, remove
 
 from ctapipe_gammaphysnet.events.dl1_file import DL1File
-from ctapipe_gammaphysnet.events.images import prepare_images
+from ctapipe_gammaphysnet.events.images import fetch_prepared
 from ctapipe_gammaphysnet.events.preparation import InputPreparation
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.model.card import InputCard
@@ -47,9 +47,9 @@ def test_every_event_is_in_one_chunk(toy_file, size):
         for chunk in file.chunks(size):
             assert len(chunk) <= size
             images = {
-                tel_id: prepare_images(
+                tel_id: fetch_prepared(
                     file, chunk, tel_id, np.arange(len(events)), raw_of(file, tel_id)
-                )
+                )()
                 for tel_id, events in chunk.event.items()
             }
             for event, event_id in enumerate(chunk.event_id):
@@ -84,7 +84,7 @@ def read_all(path):
         for chunk in file.chunks(5):
             for tel_id, events in chunk.event.items():
                 prepare = raw_of(file, tel_id)
-                prepare_images(file, chunk, tel_id, np.arange(len(events)), prepare)
+                fetch_prepared(file, chunk, tel_id, np.arange(len(events)), prepare)()
 
 
 def test_a_spoilt_copy_is_read_as_long_as_nothing_is_spoilt(dl1):
@@ -253,7 +253,7 @@ def read_charges(path):
     with DL1File(path) as file:
         (chunk,) = file.chunks(100)
         rows = np.arange(len(chunk.event[2]))
-        return prepare_images(file, chunk, 2, rows, raw_of(file, 2))[0][:, 0]
+        return fetch_prepared(file, chunk, 2, rows, raw_of(file, 2))()[0][:, 0]
 
 
 @pytest.mark.parametrize("lost", ["TRANSFORM", "TRANSFORM_SCALE", "TRANSFORM_OFFSET"])

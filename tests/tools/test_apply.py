@@ -181,7 +181,7 @@ def test_the_next_images_are_read_while_the_network_computes(
 ):
     reads, others_are_read = [], threading.Event()
 
-    def read(*arguments, original=DL1File.read_images):
+    def read(*arguments, original=DL1File.fetch_images):
         reads.append(arguments)
         if len(reads) == 2:
             others_are_read.set()
@@ -191,7 +191,7 @@ def test_the_next_images_are_read_while_the_network_computes(
         assert others_are_read.wait(timeout=60)
         return original(*arguments)
 
-    monkeypatch.setattr(DL1File, "read_images", read)
+    monkeypatch.setattr(DL1File, "fetch_images", read)
     monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", compute)
     apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--chunk-size=1")
 
@@ -200,10 +200,11 @@ def test_few_images_wait_for_the_network(toy_file, toy_model, tmp_path, monkeypa
     """However slow it is: memory is flat."""
     n_read, n_done, waiting = 0, 0, []
 
-    def read(*arguments, original=DL1File.read_images):
+    def read(*arguments, original=DL1File.fetch_images):
         nonlocal n_read
         images = original(*arguments)
-        n_read += len(images[0])
+        _, _, row, *_ = arguments
+        n_read += len(row)
         waiting.append(n_read - n_done)
         return images
 
@@ -215,7 +216,7 @@ def test_few_images_wait_for_the_network(toy_file, toy_model, tmp_path, monkeypa
         n_done += len(inputs)
         return outputs
 
-    monkeypatch.setattr(DL1File, "read_images", read)
+    monkeypatch.setattr(DL1File, "fetch_images", read)
     monkeypatch.setattr(GammaPhysNetReconstructor, "run_network", compute)
     monkeypatch.setattr(bulk, "_IMAGES_PER_BLOCK", 1)
     apply(toy_file, toy_model, tmp_path / "a.dl2.h5", "--batch-size=1")
