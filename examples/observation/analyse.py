@@ -33,7 +33,7 @@ from gammapy.stats import WStatCountsStatistic
 from gammapy.visualization import plot_theta_squared_table
 from regions import CircleSkyRegion
 
-ON_RADIUS = 0.2 * u.deg
+ON_RADIUS = 0.2 * u.deg  # that of the response, in irf.yaml
 POSITION_RADIUS = 0.3 * u.deg  # of the circle whose events tell the position
 FIELD = 1 * u.deg  # of the map, around the pointing
 #: gammapy takes the effective area as 0 below the centre of its lowest bin, 46 GeV. Of
@@ -77,7 +77,7 @@ def read_observations(folder):
     gammapy.data.Observations
         All runs.
     """
-    return DataStore.from_dir(folder).get_observations()
+    return DataStore.from_dir(folder).get_observations(required_irf="point-like")
 
 
 def on_off_datasets(observations, position):
@@ -107,7 +107,6 @@ def on_off_datasets(observations, position):
     )
     spectrum = SpectrumDatasetMaker(
         selection=["counts", "exposure", "edisp"],
-        containment_correction=True,
         use_region_center=True,
     )
     background = ReflectedRegionsBackgroundMaker()

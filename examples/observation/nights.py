@@ -22,7 +22,7 @@ from astropy.table import QTable, Table, vstack
 from ctapipe.instrument import SubarrayDescription
 from ctapipe.irf import OptimizationResult
 from gammapy.data import FixedPointingInfo, Observation, Observations
-from gammapy.irf import PSF3D, EffectiveAreaTable2D, EnergyDispersion2D
+from gammapy.irf import EffectiveAreaTable2D, EnergyDispersion2D
 from gammapy.stats import WStatCountsStatistic
 from judge import summarise
 from make_event_lists import REFERENCE, is_selected, read_names
@@ -65,7 +65,6 @@ def read_response(path):
     return {
         "aeff": EffectiveAreaTable2D.read(path, hdu="EFFECTIVE AREA"),
         "edisp": EnergyDispersion2D.read(path, hdu="ENERGY DISPERSION"),
-        "psf": PSF3D.read(path, hdu="PSF"),
     }
 
 

@@ -82,7 +82,6 @@ def _fold(runs, region):
     )
     maker = SpectrumDatasetMaker(
         selection=["exposure", "edisp"],
-        containment_correction=True,
         use_region_center=True,
     )
     datasets = [maker.run(empty.copy(name=str(run.obs_id)), run) for run in runs]
