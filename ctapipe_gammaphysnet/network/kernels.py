@@ -447,6 +447,8 @@ def sum_moments(x, means, squares):
 
 def _as_kept(value, y):
     """A number as an array keeps it: its bits in bfloat16, if these are uint16."""
+    # Where nothing is compiled: then there is no uint16.
+    return value
 
 
 @overload(_as_kept, inline="always")
