@@ -13,7 +13,6 @@ from ctapipe.image.extractor import LocalPeakWindowSum, NeighborPeakWindowSum
 
 from ctapipe_gammaphysnet.simulation.atmosphere import ATMOSPHERES, overburden
 from ctapipe_gammaphysnet.simulation.camera import make_camera, pixel_hits, waveforms
-from ctapipe_gammaphysnet.simulation.cascade import Air, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import (
     YIELD_STEP_M,
     Targets,
@@ -26,6 +25,8 @@ from ctapipe_gammaphysnet.simulation.hadrons import load_hadron_table
 from ctapipe_gammaphysnet.simulation.instruments import SITES, make_subarray
 from ctapipe_gammaphysnet.simulation.optics import MIRRORS, pointing_axes, reflect
 from ctapipe_gammaphysnet.simulation.particles import Particle
+from ctapipe_gammaphysnet.simulation.shower import simulate
+from ctapipe_gammaphysnet.simulation.state import Air
 from ctapipe_gammaphysnet.simulation.vectors import from_altaz
 
 LST = MIRRORS["LST"]

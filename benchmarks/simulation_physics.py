@@ -36,7 +36,6 @@ from ctapipe_gammaphysnet.simulation.atmosphere import (
     refractivity,
 )
 from ctapipe_gammaphysnet.simulation.card import AirShowerCard
-from ctapipe_gammaphysnet.simulation.cascade import Air, Ledger, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import Targets, photoelectron_yield
 from ctapipe_gammaphysnet.simulation.conditions import draw_conditions
 from ctapipe_gammaphysnet.simulation.hadrons import load_hadron_table
@@ -44,7 +43,9 @@ from ctapipe_gammaphysnet.simulation.instruments import SITES, make_subarray
 from ctapipe_gammaphysnet.simulation.particles import MASS_GEV, Particle
 from ctapipe_gammaphysnet.simulation.primaries import Primary
 from ctapipe_gammaphysnet.simulation.production import Production
+from ctapipe_gammaphysnet.simulation.shower import simulate
 from ctapipe_gammaphysnet.simulation.source import AirShowerEventSource
+from ctapipe_gammaphysnet.simulation.state import Air, Ledger
 
 GROUND_M = 2158.0
 RADIUS_M = 11.5

@@ -14,6 +14,7 @@ __all__ = [
     "CompilationError",
     "keep_compiled",
     "require_compilation",
+    "stamp_of",
     "warn_not_kept",
 ]
 
@@ -54,6 +55,26 @@ def keep_compiled(announcement, stamp=None):
         return function
 
     return _keep
+
+
+def stamp_of(folder):
+    """Make a stamp that changes with any source in a folder.
+
+    numba compiles again if the file of a function has changed, but not if functions or
+    constants from other files have, which it has built in.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder.
+
+    Returns
+    -------
+    str
+        The stamp.
+    """
+    sources = sorted(folder.glob("*.py"))
+    return hashlib.sha256(b"".join(s.read_bytes() for s in sources)).hexdigest()
 
 
 def require_compilation(what, alternative=""):

@@ -12,7 +12,7 @@ from numba import njit
 from numba.core import caching
 
 from ctapipe_gammaphysnet.announce import warn_once
-from ctapipe_gammaphysnet.numba_cache import keep_compiled, require_compilation
+from ctapipe_gammaphysnet.numba_cache import keep_compiled, stamp_of, require_compilation
 
 FIRST_TIME = "Compiling, the first time only"
 NOT_KEPT = (
@@ -86,6 +86,16 @@ def test_what_was_kept_under_another_stamp_is_not_used(folder, messages):
     for stamp, expected in (("a", [FIRST_TIME]), ("a", []), ("b", [FIRST_TIME])):
         assert keep_compiled("Compiling", stamp)(njit(double))(3) == 6
         assert messages.take() == expected
+
+
+def test_a_stamp_changes_with_any_source_of_a_folder(tmp_path):
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    stamp = stamp_of(tmp_path)
+    (tmp_path / "notes.txt").write_text("x = 2\n")
+    assert stamp_of(tmp_path) == stamp
+    (tmp_path / "b.py").write_text("x = 2\n")
+    assert stamp_of(tmp_path) != stamp
 
 
 def test_compiles_where_nothing_can_be_kept(messages, monkeypatch):

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from . import kernels
 from .checks import check_array
+from .tiles import VECTOR_BYTES
 
 __all__ = [
     "Convolution",
@@ -79,7 +80,7 @@ def share(work, n_images):
 
 def _pad(values):
     """Pad the last axis with zeros to whole vectors."""
-    missing = -values.shape[-1] % (kernels.VECTOR_BYTES // values.element_size())
+    missing = -values.shape[-1] % (VECTOR_BYTES // values.element_size())
     # Padding by nothing would copy.
     return (F.pad(values, (0, missing)) if missing else values).contiguous()
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from . import kernels
+from . import backbone_kernel, kernels, tiles
 from .attention import DualAttention
 from .checks import check_array, check_table
 from .compiled import share
@@ -68,7 +68,7 @@ class InferenceBackbone:
             # Whichever thread is ready takes the next images.
             for start in starts:
                 part = slice(start, start + step)
-                kernels.backbone(pixels[part], *self._arguments, features[part])
+                backbone_kernel.backbone(pixels[part], *self._arguments, features[part])
 
         share(compute, n_images)
         return torch.from_numpy(features[..., : self._channels]).transpose(1, 2)
@@ -76,7 +76,7 @@ class InferenceBackbone:
 
 def _has_units(dtype, bfloat16):
     """Whether the processor itself multiplies bfloat16, and adds up in this type."""
-    return bfloat16 and dtype == np.float32 and kernels.HAS_BFLOAT16
+    return bfloat16 and dtype == np.float32 and tiles.HAS_BFLOAT16
 
 
 def _rounding(dtype, bfloat16):
@@ -130,7 +130,7 @@ def _check_weights(arrays, shapes, dtype):
         else:
             check_array("weights", array, shape, dtype)
         # A convolution writes whole vectors.
-        if len(shape) > 2 and shape[-1] * dtype.itemsize % kernels.VECTOR_BYTES > 0:
+        if len(shape) > 2 and shape[-1] * dtype.itemsize % tiles.VECTOR_BYTES > 0:
             raise ValueError(f"{shape[-1]} channels of {dtype} are not whole vectors")
 
 
@@ -191,7 +191,7 @@ def _nothing(n_tables, axes, dtypes):
 def _fill(values, dtype, n_axes=1):
     """Pad the last axes with zeros to whole vectors, as an array."""
     values = values.to(dtype)
-    lanes = kernels.VECTOR_BYTES // values.element_size()
+    lanes = tiles.VECTOR_BYTES // values.element_size()
     missing = [(0, -length % lanes) for length in reversed(values.shape[-n_axes:])]
     return F.pad(values, sum(missing, ())).contiguous().numpy()
 

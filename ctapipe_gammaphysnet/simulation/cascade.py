@@ -4,18 +4,12 @@ Lengths are in m, depths in g/cm², energies in GeV, times in ns. The ground fra
 ctapipe's: x north, y west, z up, here above sea level. The axis of the shower meets the
 observation level at x = y = 0; time zero is when light along the axis would get there
 in a vacuum.
-
-A `Ledger` accounts for the energy of the primary.
 """
 
 import math
-from enum import IntEnum
-from typing import NamedTuple
 
-import numpy as np
-
-from .atmosphere import TOP_M, Atmosphere, height, overburden, refractivity
-from .cherenkov import SPEED_OF_LIGHT, YIELD_STEP_M, Photoelectrons, emit
+from .atmosphere import height, overburden, refractivity
+from .cherenkov import SPEED_OF_LIGHT, emit
 from .compiled import compiled
 from .decays import decay
 from .electromagnetic import (
@@ -31,69 +25,13 @@ from .electromagnetic import (
     scattering,
 )
 from .geomagnetism import bend
-from .hadrons import HadronTable, draw_interaction, mean_free_path, secondary
+from .hadrons import draw_interaction, mean_free_path, secondary
 from .particles import C_TAU_M, CHARGE, MASS_GEV, Particle
+from .state import DEPTH_BIN, Ledger
 from .vectors import normalise, turn
 
-__all__ = ["Air", "Cascade", "Ledger", "follow", "simulate"]
+__all__ = ["follow", "push"]
 
-
-class Ledger(IntEnum):
-    """Where energy goes; an index of `Cascade.energy_gev`."""
-
-    IONISATION = 0
-    BELOW_CUT = 1  # particles too slow to be followed any further
-    GROUND = 2  # particles that reach the observation level
-    NEUTRINOS = 3
-    SIDEWAYS = 4  # particles flatter than 11.5° above the horizon, or going up
-    NUCLEAR = 5  # what the table of hadronic interactions leaves out
-    TARGET_MASS = 6  # electrons of the air that joined the cascade: negative
-
-
-class Air(NamedTuple):
-    """The air that the cascade goes through, and its magnetic field."""
-
-    observation_height_m: float
-    """Height of the ground above sea level."""
-
-    magnetic_field_ut: tuple
-    """North, west and up components in microtesla."""
-
-    hadron_table: HadronTable
-    """Final states of hadronic interactions."""
-
-    atmosphere: Atmosphere
-    """Its density by height."""
-
-
-class Cascade(NamedTuple):
-    """The result of a primary; filled by compiled code."""
-
-    photoelectrons: Photoelectrons
-    """In the telescopes."""
-
-    radiating_electrons: np.ndarray
-    """Electrons and positrons above the Cherenkov threshold at the centres of bins of
-    10 g/cm² of vertical depth, shape (n_depths,)."""
-
-    energy_gev: np.ndarray
-    """Energy by entry of `Ledger`, shape (7,)."""
-
-    first_interaction_m: np.ndarray
-    """Height above sea level, shape (1,); NaN if there was none."""
-
-
-class _Stack(NamedTuple):
-    """Particles still to be followed; those that do not fit are counted, not kept."""
-
-    particle: np.ndarray
-    state: np.ndarray  # energy, position, direction, time
-    size: np.ndarray
-    largest: np.ndarray
-
-
-DEPTH_BIN = 10.0  # g/cm² of `Cascade.radiating_electrons`
-_N_DEPTHS = 105
 
 _SIDEWAYS = -0.2  # direction's z above which a particle is dropped
 _HADRON_CUT_GEV = 2.0  # kinetic energy
@@ -123,7 +61,23 @@ _TARGET_MASS = int(Ledger.TARGET_MASS)
 
 
 @compiled
-def _push(stack, particle, energy, position, direction, time):
+def push(stack, particle, energy, position, direction, time):
+    """
+    Put a particle on a stack, if there is space, and count it in any case.
+
+    Parameters
+    ----------
+    stack : Stack
+        The particles to be followed.
+    particle : int
+        The particle, of `Particle`.
+    energy : float
+        Its total energy.
+    position, direction : tuple of float
+        Where it is, and the unit vector along which it moves.
+    time : float
+        When it is there.
+    """
     n = stack.size[0]
     stack.size[0] = n + 1
     stack.largest[0] = max(stack.largest[0], n + 1)
@@ -180,18 +134,18 @@ def _follow_photon(rng, air, stack, cascade, energy, position, direction, time):
             # opening angle: of the order of m/E, with a tail (GEANT3, PHYS 211)
             angle = min(_ELECTRON_GEV / share * math.sqrt(_exponential(rng)), 1.0)
             turned = turn(direction, math.cos(angle), math.sin(angle), _azimuth(rng))
-            _push(stack, particle, share, position, turned, time)
+            push(stack, particle, share, position, turned, time)
         return
     scattered, cosine = draw_compton(rng, energy)
     sine = math.sqrt(max(1 - cosine * cosine, 0.0))
     azimuth = _azimuth(rng)
     turned = turn(direction, cosine, sine, azimuth)
-    _push(stack, _GAMMA, scattered, position, turned, time)
+    push(stack, _GAMMA, scattered, position, turned, time)
     angle = math.atan2(scattered * sine, energy - scattered * cosine)
     turned = turn(direction, math.cos(angle), math.sin(angle), azimuth + math.pi)
     electron = energy - scattered + _ELECTRON_GEV
     cascade.energy_gev[_TARGET_MASS] -= _ELECTRON_GEV
-    _push(stack, _ELECTRON, electron, position, turned, time)
+    push(stack, _ELECTRON, electron, position, turned, time)
 
 
 @compiled
@@ -342,7 +296,7 @@ def _follow_electron(
             photon = draw_bremsstrahlung(rng, energy - _ELECTRON_GEV)
             angle = _ELECTRON_GEV / energy
             turned = turn(direction, math.cos(angle), math.sin(angle), _azimuth(rng))
-            _push(stack, _GAMMA, photon, position, turned, time)
+            push(stack, _GAMMA, photon, position, turned, time)
             energy -= photon
             mean_free_paths = _exponential(rng)
 
@@ -378,7 +332,7 @@ def _interact(rng, air, stack, cascade, particle, energy, position, direction, t
             around + math.atan2(py, px),
         )
         left -= product
-        _push(stack, code, product, position, turned, time)
+        push(stack, code, product, position, turned, time)
     cascade.energy_gev[_NUCLEAR] += left
 
 
@@ -387,7 +341,7 @@ def _decay(rng, stack, particle, energy, position, direction, time):
     codes, momenta = decay(rng, particle, energy, direction)
     for code, (product, (px, py, pz)) in zip(codes, momenta):  # noqa: B905 (numba)
         if code >= 0:
-            _push(stack, code, product, position, normalise(px, py, pz), time)
+            push(stack, code, product, position, normalise(px, py, pz), time)
 
 
 @compiled
@@ -487,7 +441,7 @@ def follow(rng, air, targets, stack, cascade):
         The air.
     targets : Targets
         The telescopes.
-    stack : NamedTuple
+    stack : Stack
         The particles; empty afterwards.
     cascade : Cascade
         The result, to which everything is added.
@@ -538,110 +492,3 @@ def follow(rng, air, targets, stack, cascade):
                 direction,
                 time,
             )
-
-
-_STACK_CAPACITY = 20_000
-_PHOTOELECTRON_CAPACITY = 4_000_000
-
-
-def simulate(rng, air, targets, particle, energy_gev, direction, start_m=TOP_M):
-    """
-    Simulate one shower.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Source of randomness; the same state gives the same shower.
-    air : Air
-        The air.
-    targets : Targets
-        The telescopes, relative to the foot of the shower's axis.
-    particle : Particle
-        The primary.
-    energy_gev : float
-        Its total energy.
-    direction : tuple of float
-        Unit vector along which it moves, downwards, in the ground frame.
-    start_m : float
-        Height above sea level at which it starts.
-
-    Returns
-    -------
-    Cascade
-        The result; its arrays hold exactly the photoelectrons, sorted by target.
-    """
-    _check_inputs(air, targets, particle, energy_gev, direction)
-    stack_capacity = _STACK_CAPACITY
-    capacity = _PHOTOELECTRON_CAPACITY
-    start = rng.bit_generator.state
-    while True:
-        stack = _Stack(
-            np.empty(stack_capacity, np.int64),
-            np.empty((stack_capacity, 8)),
-            np.zeros(1, np.int64),
-            np.zeros(1, np.int64),
-        )
-        cascade = Cascade(
-            Photoelectrons.with_capacity(capacity),
-            np.zeros(_N_DEPTHS),
-            np.zeros(len(Ledger)),
-            np.full(1, np.nan),
-        )
-        x, y, z = direction
-        length = (air.observation_height_m - start_m) / z
-        _push(
-            stack,
-            int(particle),
-            energy_gev,
-            (-x * length, -y * length, start_m),
-            (x, y, z),
-            -length / SPEED_OF_LIGHT,
-        )
-        follow(rng, air, targets, stack, cascade)
-        made = int(cascade.photoelectrons.count[0])
-        if stack.largest[0] <= stack_capacity and made <= capacity:
-            return cascade._replace(
-                photoelectrons=_sorted(cascade.photoelectrons, made)
-            )
-        # A shower that did not fit is simulated again, identically, with more space.
-        stack_capacity = max(stack_capacity, 2 * int(stack.largest[0]))
-        capacity = max(capacity, made)
-        rng.bit_generator.state = start
-
-
-def _check_inputs(air, targets, particle, energy_gev, direction):
-    """Check what compiled code relies on: it does not check indices."""
-    _check_targets(targets)
-    if not (
-        0 <= particle < len(Particle)
-        and math.isfinite(energy_gev)
-        and energy_gev > MASS_GEV[particle]
-    ):
-        raise ValueError(f"{energy_gev} GeV is no energy of particle {particle}")
-    if not (direction[2] < 0 and math.isclose(math.hypot(*direction), 1)):
-        raise ValueError(f"{direction} is no unit vector downwards")
-    if not 0 <= air.observation_height_m < TOP_M:
-        raise ValueError(f"{air.observation_height_m} m is no height of the ground")
-
-
-def _check_targets(targets):
-    n_kinds, n_targets = len(targets.yield_per_m), len(targets.overburden)
-    each = targets.overburden, targets.kind, targets.radius_m, targets.focus_m
-    if (
-        targets.position_m.shape != (n_targets, 3)
-        or not all(array.shape == (n_targets,) for array in each)
-        or targets.yield_per_m.shape != (n_kinds, int(TOP_M / YIELD_STEP_M) + 1)
-        or not np.isin(targets.kind, np.arange(n_kinds)).all()
-        or not all(np.isfinite(array).all() for array in targets[:2])
-        or not np.isfinite(targets.yield_per_m).all()
-    ):
-        raise ValueError("targets need positions, overburdens, kinds and yields")
-
-
-def _sorted(photoelectrons, count):
-    order = np.argsort(photoelectrons.target[:count], kind="stable")
-    return Photoelectrons(
-        photoelectrons.target[order],
-        photoelectrons.ray[order],
-        photoelectrons.count,
-    )

@@ -1,21 +1,16 @@
 """Compilation of the simulation's functions, kept on disk until a source changes."""
 
-from hashlib import sha256
 from pathlib import Path
 
 from numba import njit
 
-from ..numba_cache import keep_compiled
+from ..numba_cache import keep_compiled, stamp_of
 
 __all__ = ["compiled"]
 
-_SOURCES = sha256(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-).hexdigest()
-
-
 _keep = keep_compiled(
-    "Compiling the simulation for this machine: half a minute", _SOURCES
+    "Compiling the simulation for this machine: half a minute",
+    stamp_of(Path(__file__).parent),
 )
 
 
@@ -23,9 +18,7 @@ def compiled(function):
     """
     Compile a function with numba, and keep the result for other processes.
 
-    numba compiles again if the file of a function has changed, but not if functions or
-    constants from other files have, which it has built in. Here any change of the
-    simulation makes it compile again.
+    Any change of the simulation makes it compile again.
 
     Parameters
     ----------

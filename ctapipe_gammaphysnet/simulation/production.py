@@ -7,7 +7,6 @@ import numpy as np
 
 from .atmosphere import ATMOSPHERES, overburden
 from .camera import Camera, densest_time, make_camera, pixel_hits, waveforms
-from .cascade import DEPTH_BIN, Air, simulate
 from .cherenkov import Targets, photoelectron_yield
 from .conditions import draw_conditions
 from .efficiency import efficiency
@@ -16,6 +15,8 @@ from .instruments import SITES
 from .optics import MIRRORS, Mirror, pointing_axes, reflect
 from .particles import Particle
 from .primaries import draw_primary
+from .shower import simulate
+from .state import DEPTH_BIN, Air
 from .trigger import (
     REGIONS,
     TriggerRegions,

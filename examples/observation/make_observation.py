@@ -9,6 +9,7 @@ pointed, but nothing of the truth. That is in ``night.truth.ecsv``.
 """
 
 import argparse
+import re
 import uuid
 from pathlib import Path
 
@@ -171,6 +172,19 @@ def write_events(paths, keys, runs, file):
         names = [n for n in ("obs_id", "event_id", "tel_id") if n in table.colnames]
         table = table[np.lexsort([table[name] for name in reversed(names)])]
         write_table(table, file, node)
+        _name_columns(paths[0], file, node)
+
+
+def _name_columns(source, file, node):
+    """Copy columns' names and prefixes, without which ctapipe reads no events.
+
+    `write_table` leaves them out.
+    """
+    with tables.open_file(source) as pool:
+        attributes, copies = (f.get_node(node).attrs for f in (pool, file))
+        for name in attributes._f_list("user"):
+            if re.fullmatch(r"CTAFIELD_\d+_(NAME|PREFIX)", name):
+                copies[name] = attributes[name]
 
 
 def _event_tables(path):

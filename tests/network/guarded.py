@@ -15,7 +15,9 @@ from ctapipe_gammaphysnet.network import (
     CameraLattice,
     GammaPhysNet,
     NetworkConfig,
+    backbone_kernel,
     kernels,
+    tiles,
 )
 from ctapipe_gammaphysnet.network.convolution import LatticeConvolution
 from ctapipe_gammaphysnet.network.inference import InferenceBackbone
@@ -73,7 +75,7 @@ def training(lattice, dtype):
     def draw(*shape):
         return rng.normal(size=shape).astype(dtype)
 
-    lanes = kernels.VECTOR_BYTES // np.dtype(dtype).itemsize
+    lanes = tiles.VECTOR_BYTES // np.dtype(dtype).itemsize
     for stride, channels, width in ((1, 3, lanes), (2, 17, 3 * lanes)):
         tables = convolution(lattice, stride)
         for table, other in (tables, tables[::-1]):
@@ -114,7 +116,7 @@ def inference(lattice, dtype):
         for bfloat16 in (False, True):
             backbone = InferenceBackbone(network, bfloat16)
             features = np.empty((3, *backbone._shape), pixels.dtype)
-            compare(kernels.backbone, pixels, *backbone._arguments, features)
+            compare(backbone_kernel.backbone, pixels, *backbone._arguments, features)
 
 
 def outside(lattice, position):

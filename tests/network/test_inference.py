@@ -9,10 +9,11 @@ import pytest
 import torch
 import toy_sample as toy
 from cameras import lattice_of
+from processor import needs_bfloat16
 from torch import nn
 from trained import images_of, trained
 
-from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig, kernels
+from ctapipe_gammaphysnet.network import CameraLattice, NetworkConfig, tiles
 from ctapipe_gammaphysnet.network.compiled import share
 from ctapipe_gammaphysnet.network.convolution import IndexedConvolution
 from ctapipe_gammaphysnet.network.gammaphysnet import GammaPhysNet
@@ -111,14 +112,14 @@ def test_bfloat16_rounds_what_residual_blocks_multiply():
     assert (exact - expected).abs().max() > 1e-4 * exact.abs().max()
 
 
-@pytest.mark.skipif(not kernels.HAS_BFLOAT16, reason="no units for bfloat16")
+@needs_bfloat16
 @pytest.mark.parametrize("channels", [(16, 32, 64), (3, 20)], ids=str)
 def test_units_for_bfloat16_compute_what_float32_units_do(channels, monkeypatch):
     lattice = lattice_of("LSTCam")
     network = trained(NetworkConfig(blocks=2, channels=channels), lattice)
     images = images_of(2, lattice)
     found = InferenceBackbone(network, bfloat16=True)
-    monkeypatch.setattr(kernels, "HAS_BFLOAT16", False)
+    monkeypatch.setattr(tiles, "HAS_BFLOAT16", False)
     expected = InferenceBackbone(network, bfloat16=True)
     for backbone, dtype in ((found, np.uint16), (expected, np.float32)):
         *_, factors = backbone._arguments

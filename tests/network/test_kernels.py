@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from processor import FLAGS, needs_bfloat16
 
-from ctapipe_gammaphysnet.network import kernels
+from ctapipe_gammaphysnet.network import kernels, tiles
 
 #: Convolves as processors without AVX, which have no instruction that multiplies and
 #: adds. A function of the C library in its place would be some twenty times slower.
@@ -105,7 +106,12 @@ def test_pairs_have_the_bits_of_both_channels():
     np.testing.assert_array_equal(bits, weight.view(torch.uint16).numpy())
 
 
-@pytest.mark.skipif(not kernels.HAS_BFLOAT16, reason="no units for bfloat16")
+@pytest.mark.skipif(FLAGS is None, reason="the system does not tell")
+def test_units_for_bfloat16_are_found():
+    assert tiles.HAS_BFLOAT16 == ("avx512_bf16" in FLAGS)
+
+
+@needs_bfloat16
 @pytest.mark.parametrize("floor", [-np.inf, 0])
 @pytest.mark.parametrize("channels", [(16, 16), (32, 64)])
 @pytest.mark.parametrize("n_outputs", [1, 30])

@@ -12,7 +12,6 @@ import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
 
-from ctapipe_gammaphysnet.simulation import cascade as cascade_module
 from ctapipe_gammaphysnet.simulation.atmosphere import (
     ATMOSPHERES,
     TOP_M,
@@ -20,16 +19,12 @@ from ctapipe_gammaphysnet.simulation.atmosphere import (
     overburden,
     refractivity,
 )
-from ctapipe_gammaphysnet.simulation.cascade import (
-    DEPTH_BIN,
-    Air,
-    Ledger,
-    simulate,
-)
 from ctapipe_gammaphysnet.simulation.cherenkov import YIELD_STEP_M, Targets
 from ctapipe_gammaphysnet.simulation.electromagnetic import photon_attenuation
 from ctapipe_gammaphysnet.simulation.hadrons import load_hadron_table, mean_free_path
 from ctapipe_gammaphysnet.simulation.particles import Particle
+from ctapipe_gammaphysnet.simulation.shower import simulate
+from ctapipe_gammaphysnet.simulation.state import DEPTH_BIN, Air, Ledger
 from ctapipe_gammaphysnet.simulation.vectors import from_altaz, normalise
 
 C = 0.299792458  # m/ns
@@ -168,7 +163,7 @@ def test_the_same_random_numbers_make_the_same_shower(particle):
 def test_a_shower_that_does_not_fit_is_done_again(particle, capacity, monkeypatch):
     rng, rng_again = np.random.default_rng(1), np.random.default_rng(1)
     whole = shower(particle, 200.0, rng, targets=FOUR_TARGETS)
-    monkeypatch.setattr(cascade_module, capacity, 5)
+    monkeypatch.setattr(f"{simulate.__module__}.{capacity}", 5)
     again = shower(particle, 200.0, rng_again, targets=FOUR_TARGETS)
     assert len(whole.photoelectrons.target) > 100
     assert_equal_showers(whole, again)

@@ -12,10 +12,11 @@ from ctapipe_gammaphysnet.simulation.camera import (
     pixel_hits,
     waveforms,
 )
-from ctapipe_gammaphysnet.simulation.cascade import Air, simulate
 from ctapipe_gammaphysnet.simulation.cherenkov import Targets
 from ctapipe_gammaphysnet.simulation.optics import MIRRORS, reflect
 from ctapipe_gammaphysnet.simulation.particles import Particle
+from ctapipe_gammaphysnet.simulation.shower import simulate
+from ctapipe_gammaphysnet.simulation.state import Air
 from ctapipe_gammaphysnet.simulation.trigger import (
     may_trigger,
     sum_regions,

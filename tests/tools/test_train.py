@@ -317,7 +317,6 @@ def test_a_telescope_type_must_be_in_all_files(files, tmp_path):
         train(files | {("training", "proton"): other}, tmp_path / "model.safetensors")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")
 @pytest.mark.parametrize("wanted", [None, "ACTIVE"])
 def test_threads_of_pytorch_sleep_while_they_wait(files, tmp_path, wanted):
     environment = os.environ | {"OMP_DISPLAY_ENV": "TRUE"}
@@ -332,7 +331,8 @@ def test_threads_of_pytorch_sleep_while_they_wait(files, tmp_path, wanted):
         text=True,
     )
     assert "cuda:99" in done.stderr
-    assert f"OMP_WAIT_POLICY = '{wanted or 'PASSIVE'}'" in done.stderr
+    # With the spaces of GNU's OpenMP, or without, as others write it.
+    assert re.search(f"OMP_WAIT_POLICY ?= ?'{wanted or 'PASSIVE'}'", done.stderr)
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(files, tmp_path):
