@@ -12,7 +12,11 @@ from numba import njit
 from numba.core import caching
 
 from ctapipe_gammaphysnet.announce import warn_once
-from ctapipe_gammaphysnet.numba_cache import keep_compiled, stamp_of, require_compilation
+from ctapipe_gammaphysnet.numba_cache import (
+    keep_compiled,
+    require_compilation,
+    stamp_of,
+)
 
 FIRST_TIME = "Compiling, the first time only"
 NOT_KEPT = (

@@ -9,21 +9,25 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+import tables
 import yaml
 from astropy.coordinates import TETE, AltAz, EarthLocation, SkyCoord, angular_separation
 from astropy.table import QTable, vstack
 from astropy.time import Time
 from ctapipe.coordinates import TelescopeFrame
+from ctapipe.io import EventSource
 from ctapipe.irf import OptimizationResult
 
 pytest.importorskip("gammapy", reason="the example analyses events with gammapy")
 import toy_sky
 
 FOLDER = Path(__file__).absolute().parents[1] / "examples" / "observation"
+SAMPLE = FOLDER.parent / "data/sample_gamma.dl1.h5"
 sys.path.insert(0, str(FOLDER))
 import analyse  # noqa: E402
 import judge  # noqa: E402
 import make_event_lists  # noqa: E402
+import make_observation  # noqa: E402
 import night  # noqa: E402
 import nights  # noqa: E402
 import sky  # noqa: E402
@@ -249,6 +253,34 @@ def test_the_source_keeps_its_place_in_the_camera(pools):
         angle = np.deg2rad({"source_1": 60, "source_2": 240}[run.source])
         np.testing.assert_allclose(lon.value, 0.5 * np.sin(angle), atol=1e-4)
         np.testing.assert_allclose(lat.value, 0.5 * np.cos(angle), atol=1e-4)
+
+
+def test_ctapipe_reads_the_events_of_a_night(pools, tmp_path):
+    settings, path = make_night(), tmp_path / "night.dl1.h5"
+    with EventSource(SAMPLE) as source:
+        subarray = source.subarray
+        old = {event.index.event_id: intensities(event) for event in source}
+    drawn = sorted(old)[::3]
+    keys = {(1, name): (2, n, 10.0 * n) for n, name in enumerate(drawn, 1)}
+    with tables.open_file(path, "w") as file:
+        make_observation.copy_instrument(SAMPLE, file)
+        make_observation.write_events([SAMPLE], [keys], settings.runs, file)
+        make_observation.write_pointing(settings, pools, subarray, file)
+    make_observation.write_runs(settings, pools, subarray.reference_location, path)
+    start = settings.runs[1].start
+    with EventSource(path) as source:
+        assert not source.is_simulation
+        events = {e.index.event_id: (e.trigger.time, intensities(e)) for e in source}
+    assert [*events] == [*range(1, len(drawn) + 1)]
+    for n, name in enumerate(drawn, 1):
+        time, found = events[n]
+        assert abs((time - start).to_value("s") - 10 * n) < 1e-6
+        np.testing.assert_equal(found, old[name])
+
+
+def intensities(event):
+    """Of the images of an event, by telescope."""
+    return {t: c.parameters.hillas.intensity for t, c in event.dl1.tel.items()}
 
 
 def test_a_source_that_is_elsewhere_is_refused(pools):

@@ -85,22 +85,6 @@ class Images:
         values, _ = TASKS[task].split(self.outputs[task])
         return values.mean(axis=0)
 
-    def has_errors(self, task):
-        """Check whether a covariance is known.
-
-        Parameters
-        ----------
-        task : str
-            The task.
-
-        Returns
-        -------
-        bool
-            False for a single member that predicts no errors.
-        """
-        values, errors = TASKS[task].split(self.outputs[task])
-        return errors is not None or len(values) > 1
-
     def covariance(self, task):
         """Compute the covariance of the mean, as in `covariance_of_members`.
 
@@ -111,8 +95,8 @@ class Images:
 
         Returns
         -------
-        numpy.ndarray
-            Shape (n, n_outputs, n_outputs).
+        numpy.ndarray or None
+            Shape (n, n_outputs, n_outputs); None if it is not known.
         """
         values, errors = TASKS[task].split(self.outputs[task])
         if errors is not None:

@@ -137,13 +137,16 @@ def direction_errors(alt, ellipse):
     }
 
 
-def _on_sky(images):
-    """Covariance along azimuth and altitude at the direction, deg², shape (n, 2, 2)."""
+def _on_sky(images, covariance):
+    """Covariance along azimuth and altitude at the direction, deg², shape (n, 2, 2).
+
+    ``covariance`` is that of fov_lon and fov_lat.
+    """
     offset = images.mean("direction")
     lon, lat = np.deg2rad(offset).T
     stretch = np.stack([np.cos(lat), np.ones(len(lat))], axis=1)
     # Per degree on the sky, not of fov_lon.
-    ellipse = images.covariance("direction") * np.einsum("ni,nj->nij", stretch, stretch)
+    ellipse = covariance * np.einsum("ni,nj->nij", stretch, stretch)
     turn = turn_to_horizontal(lon, lat, images.pointing[0])
     return turn @ ellipse @ np.swapaxes(turn, 1, 2)
 
@@ -212,9 +215,11 @@ class _Direction(Task):
         """Compute the direction of the mean offset, and the ellipse of its error."""
         alt, az = images.direction
         columns = {"alt": alt, "az": az}
-        if images.has_errors("direction"):
-            with np.errstate(invalid="ignore"):
-                columns |= direction_errors(np.deg2rad(alt), _on_sky(images))
+        with np.errstate(invalid="ignore"):
+            covariance = images.covariance("direction")
+            if covariance is not None:
+                ellipse = _on_sky(images, covariance)
+                columns |= direction_errors(np.deg2rad(alt), ellipse)
         return {"geometry": columns}
 
     def compare(self, predictions, events):

@@ -97,20 +97,17 @@ def covariance_of_members(values, covariances):
 
     Returns
     -------
-    numpy.ndarray
-        Shape (n, n_values, n_values). NaN if neither is known: no covariances, and a
+    numpy.ndarray or None
+        Shape (n, n_values, n_values). None if neither is known: no covariances, and a
         single member.
     """
     n_members = len(values)
-    total = 0 if covariances is None else covariances.mean(axis=0)
-    if n_members > 1:
-        deviations = values - values.mean(axis=0)
-        total = total + (
-            np.einsum("mni,mnj->nij", deviations, deviations) / (n_members - 1)
-        )
-    elif covariances is None:
-        total = np.full((*values.shape[1:], values.shape[-1]), np.nan)
-    return total
+    mean = None if covariances is None else covariances.mean(axis=0)
+    if n_members == 1:
+        return mean
+    deviations = values - values.mean(axis=0)
+    spread = np.einsum("mni,mnj->nij", deviations, deviations) / (n_members - 1)
+    return spread if mean is None else mean + spread
 
 
 def known_width(values):

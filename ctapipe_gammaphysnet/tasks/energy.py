@@ -100,9 +100,9 @@ class _Energy(Task):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             energy = energy_from_target(images.mean("energy"))
             columns = {"energy": np.where(energy > 0, energy, np.nan)}
-            if images.has_errors("energy"):
-                width = np.sqrt(images.covariance("energy")[:, 0, 0])
-                relative = np.sinh(width * np.log(10))
+            covariance = images.covariance("energy")
+            if covariance is not None:
+                relative = np.sinh(np.sqrt(covariance[:, 0, 0]) * np.log(10))
                 columns["energy_uncert"] = columns["energy"] * relative
         return {"energy": columns}
 

@@ -89,9 +89,9 @@ class _HMax(Task):
             return {}
         height = 1000 * images.mean("h_max")[:, 0]
         columns = {"h_max": images.altitude + height}
-        if images.has_errors("h_max"):
-            width = np.sqrt(images.covariance("h_max")[:, 0, 0])
-            columns["h_max_uncert"] = 1000 * width
+        covariance = images.covariance("h_max")
+        if covariance is not None:
+            columns["h_max_uncert"] = 1000 * np.sqrt(covariance[:, 0, 0])
         return {"geometry": columns}
 
     def compare(self, predictions, events):

@@ -255,9 +255,9 @@ class _Impact(Task):
         core, tilted = impact_from_target(offset, images.position, *images.pointing)
         direction = np.deg2rad(images.direction)
         impact = {"distance": impact_distance(*direction, core, images.position)}
-        ellipses = ()
-        if images.has_errors("impact"):
-            in_tilted = 1e6 * images.covariance("impact")
+        covariance, ellipses = images.covariance("impact"), ()
+        if covariance is not None:
+            in_tilted = 1e6 * covariance
             project = _projection(*images.pointing)
             ellipses = project @ in_tilted @ np.swapaxes(project, 1, 2), in_tilted
             impact["distance_uncert"] = _width_along(offset, in_tilted)

@@ -146,16 +146,9 @@ cards, cache = Path("cards", size), Path("cache", size).resolve()
 print((cards / "source.airshower.yaml").read_text())
 
 samples = {name: cache / f"{name}.dl1.h5" for name in ("source", "proton")}
-missing = [
-    cards / f"{name}.airshower.yaml"
-    for name, path in samples.items()
-    if not path.exists()
-]
-if missing:
-    simulate = examples / "simulation/simulate.py"
-    subprocess.run(
-        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
-    )
+wanted = [cards / f"{name}.airshower.yaml" for name in samples]
+simulate = examples / "simulation/simulate.py"  # what is missing
+subprocess.run([sys.executable, simulate, *wanted, f"--output-dir={cache}"], check=True)
 
 # %%
 # For whole files there is a faster command than ``ctapipe-process``, with the same

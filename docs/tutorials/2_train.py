@@ -42,16 +42,9 @@ samples = {
     name: cache / f"{name}.dl1.h5"
     for name in ("train_gamma", "train_proton", "gamma", "proton")
 }
-missing = [
-    cards / f"{name}.airshower.yaml"
-    for name, path in samples.items()
-    if not path.exists()
-]
-if missing:
-    simulate = examples / "simulation/simulate.py"
-    subprocess.run(
-        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
-    )
+wanted = [cards / f"{name}.airshower.yaml" for name in samples]
+simulate = examples / "simulation/simulate.py"  # what is missing
+subprocess.run([sys.executable, simulate, *wanted, f"--output-dir={cache}"], check=True)
 
 for name, path in samples.items():
     with TableLoader(path) as loader:

@@ -41,16 +41,9 @@ output = Path(tempfile.mkdtemp()) / "explanation"
 size = os.environ.get("TUTORIALS", "full")  # or small, to see that everything runs
 cards, cache = Path("cards", size), Path("cache", size).resolve()
 samples = {name: cache / f"{name}.dl1.h5" for name in ["gamma"]}
-missing = [
-    cards / f"{name}.airshower.yaml"
-    for name, path in samples.items()
-    if not path.exists()
-]
-if missing:
-    simulate = examples / "simulation/simulate.py"
-    subprocess.run(
-        [sys.executable, simulate, *missing, f"--output-dir={cache}"], check=True
-    )
+wanted = [cards / f"{name}.airshower.yaml" for name in samples]
+simulate = examples / "simulation/simulate.py"  # what is missing
+subprocess.run([sys.executable, simulate, *wanted, f"--output-dir={cache}"], check=True)
 
 run_tool(
     ExplainGammaPhysNet(),

@@ -57,7 +57,8 @@ options=("${configs[@]/#/--config=}" --gamma-file=pool/irf/gamma.dl2.h5
 ctapipe-optimize-event-selection "${options[@]}" --output irf/cuts.fits --overwrite
 ctapipe-compute-irf "${options[@]}" --cuts irf/cuts.fits --output irf/irf.fits.gz \
     --overwrite
-python "$here/make_event_lists.py" --input night.dl2.h5 --config "${configs[@]}" \
+python "$here/make_event_lists.py" --input night.dl2.h5 --pointing ../night.dl1.h5 \
+    --config "${configs[@]}" \
     --cuts irf/cuts.fits --irf irf/irf.fits.gz --output-dir dl3
 
 [ "$nights" -gt 0 ] || exit 0

@@ -194,7 +194,7 @@ def mean_pointing(path, start, stop, location):
     Parameters
     ----------
     path : pathlib.Path
-        A DL1 or DL2 file with monitored pointings.
+        A file with monitored pointings.
     start, stop : astropy.time.Time
         Begin and end of the run.
     location : astropy.coordinates.EarthLocation
@@ -262,13 +262,13 @@ def write_index(folder, paths):
     store.obs_table.write(folder / "obs-index.fits.gz", overwrite=True)
 
 
-def make_event_lists(path, cuts, irf, names, folder):
+def make_event_lists(path, pointing_path, cuts, irf, names, folder):
     """Make the event lists of all runs of a file.
 
     Parameters
     ----------
-    path : pathlib.Path
-        DL2 of a night.
+    path, pointing_path : pathlib.Path
+        DL2 of a night, and its file with monitored pointings.
     cuts, irf : pathlib.Path
         From ctapipe-optimize-event-selection and ctapipe-compute-irf.
     names : Names
@@ -297,7 +297,7 @@ def make_event_lists(path, cuts, irf, names, folder):
             location,
         )
         table = event_table(own, directions, names)
-        pointing = mean_pointing(path, start, stop, location)
+        pointing = mean_pointing(pointing_path, start, stop, location)
         table.meta = header(int(run["obs_id"]), start, stop, pointing, location)
         paths.append(folder / f"run_{run['obs_id']:04d}.fits.gz")
         write_run(paths[-1], table, start, stop, irf)
@@ -311,6 +311,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--input", type=Path, required=True, help="DL2 of a night")
+    parser.add_argument(
+        "--pointing", type=Path, help="its DL1, if DL2 has no pointings"
+    )
     parser.add_argument("--config", type=Path, nargs="+", required=True)
     parser.add_argument("--cuts", type=Path, required=True)
     parser.add_argument("--irf", type=Path, required=True)
@@ -318,10 +321,8 @@ def main():
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     names = read_names(args.config)
-    print(
-        *make_event_lists(args.input, args.cuts, args.irf, names, args.output_dir),
-        sep="\n",
-    )
+    files = args.input, args.pointing or args.input, args.cuts, args.irf
+    print(*make_event_lists(*files, names, args.output_dir), sep="\n")
 
 
 if __name__ == "__main__":
