@@ -1,7 +1,11 @@
 """Train γ-PhysNet on simulated DL1 images."""
 
 import os
-import sys
+
+# PyTorch's threads would wait in a loop, on the cores on which compiled code computes.
+# Unless the user wants that, they sleep. PyTorch reads this when it is loaded, which
+# ctapipe's imports do already.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from ctapipe.core import ToolConfigurationError, traits
 from ctapipe.image import ImageCleaner, ImageExtractor
@@ -263,7 +267,6 @@ class TrainGammaPhysNet(GammaPhysNetTool):
 
     def setup(self):
         """Check all that can be checked before anything is trained."""
-        _let_threads_sleep()
         require_modules("lightning", "matplotlib", *["tensorboard"] * self.tensorboard)
         self.parent_model = self._read_parent()
         self._find_files()
@@ -389,16 +392,6 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         self.training.finish(self.is_first_process)
         if self.training.interrupted is not None:
             end_by_signal(self.training.interrupted)
-
-
-def _let_threads_sleep():
-    """Let PyTorch's threads sleep while they wait, unless the user wants otherwise.
-
-    They would wait in a loop, on the cores on which compiled code computes. Only before
-    PyTorch is loaded can this be set.
-    """
-    if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def main():
