@@ -1,6 +1,7 @@
 """Fixtures shared by the tests."""
 
 import functools
+import io
 import os
 
 import numpy as np
@@ -146,3 +147,25 @@ def toy_model(make_model, toy_subarray, tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "toy.safetensors"
     write_model(path, make_model(toy_subarray.telescope_types, n_members=2))
     return path
+
+
+@pytest.fixture
+def quick_figures(monkeypatch):
+    """Have figures written as coarse PNG files alone.
+
+    To draw takes longer than all the rest of what tests do with few events.
+    """
+
+    def render(figure):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=30)
+        return {"png": buffer.getvalue()}
+
+    monkeypatch.setattr("ctapipe_gammaphysnet.figures.drawing._render", render)
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Have trainings draw no curves, for the same reason."""
+    name = "ctapipe_gammaphysnet.training.run.plot_histories"
+    monkeypatch.setattr(name, lambda histories, path: None)

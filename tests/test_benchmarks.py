@@ -202,6 +202,7 @@ def test_the_way_to_dl2_is_taken_apart(load, capsys):
         assert ours + theirs == pytest.approx(100, abs=0.2)
 
 
+@pytest.mark.slow
 def test_the_start_is_compared_with_that_of_ctapipe(load, capsys):
     start = load("start")
     start.main(["--rounds=1", "--only=import ctapipe"])

@@ -11,6 +11,7 @@ from ctapipe.core import run_tool
 from ctapipe.reco import DispReconstructor, EnergyRegressor, ParticleClassifier
 from traitlets.config import Config
 
+from ctapipe_gammaphysnet.evaluation import plots
 from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
 from ctapipe_gammaphysnet.model.file import read_card
 from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
@@ -50,6 +51,8 @@ def experiment(folder, monkeypatch):
         run_tool(TOOLS[tool](), [*map(str, arguments)], cwd=folder, raises=True)
 
     monkeypatch.setattr(module, "call", call)
+    # Drawing takes longer than all the rest.
+    monkeypatch.setattr(plots, "draw_all", lambda *arguments: {})
     monkeypatch.chdir(folder)
     return module
 

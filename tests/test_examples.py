@@ -31,9 +31,9 @@ def outputs(tmp_path_factory):
             f"--output={outputs[particle]}",
             f"--provenance-log={folder / 'provenance.log'}",
         ]
-        # Once over a file that is there.
-        for _ in range(2 if particle == "gamma" else 1):
-            run_tool(ProcessorTool(), argv=argv, cwd=ROOT, raises=True)
+        # Over a file that is there, of few events.
+        for options in (["--max-events=3"], []):
+            run_tool(ProcessorTool(), argv=[*argv, *options], cwd=ROOT, raises=True)
     return outputs
 
 

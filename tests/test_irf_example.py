@@ -10,11 +10,14 @@ from pathlib import Path
 import astropy.units as u
 import numpy as np
 import pytest
+import yaml
 from astropy.coordinates import angular_separation
 from astropy.table import QTable
 from ctapipe.core import run_tool
 from ctapipe.io import TableLoader, read_table
 from ctapipe.tools.process import ProcessorTool
+
+from ctapipe_gammaphysnet.dl2.containers import group_names
 
 EXAMPLES = Path(__file__).absolute().parents[1] / "examples"
 FOLDER = EXAMPLES / "irf"
@@ -64,6 +67,16 @@ def show_irf():
     return module
 
 
+def test_the_settings_name_our_groups():
+    settings = yaml.safe_load((FOLDER / "irf.yaml").read_text())
+    names = settings["DL2EventPreprocessor"]
+    criteria = names.pop("DL2EventQualityQuery")["quality_criteria"]
+    groups = set(group_names("GammaPhysNet").values())
+    assert set(names.values()) == groups
+    assert {criterion for _, criterion in criteria} == {f"{g}_is_valid" for g in groups}
+
+
+@pytest.mark.slow
 def test_effective_area_is_the_share_of_the_simulated_gammas(folder, show_irf):
     irf = show_irf.load_irf_dict_from_file(folder / "irf.fits.gz")["aeff"]
     edges, (_, offset, _) = (irf.axes[name].edges for name in ("energy_true", "offset"))
@@ -104,6 +117,7 @@ def test_effective_area_is_the_share_of_the_simulated_gammas(folder, show_irf):
     )
 
 
+@pytest.mark.slow
 def test_gammapy_reads_all_parts(folder, show_irf):
     irf = show_irf.load_irf_dict_from_file(folder / "irf.fits.gz")
     assert set(irf) == {"aeff", "edisp", "psf", "bkg"}
@@ -116,6 +130,7 @@ def test_gammapy_reads_all_parts(folder, show_irf):
     assert (np.abs(table["energy bias"][seen])[1:] < 1).all()
 
 
+@pytest.mark.slow
 def test_all_electrons_are_in_dl2(folder):
     images = [
         read_table(folder / f"electron.{level}.h5", "/dl1/event/subarray/trigger")

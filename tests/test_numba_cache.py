@@ -211,6 +211,7 @@ from ctapipe_gammaphysnet.simulation import cascade
     assert run(code) == ""
 
 
+@pytest.mark.slow
 def test_the_tools_need_no_place_to_keep_anything():
     code = """
 from numba.core import caching

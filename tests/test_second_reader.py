@@ -39,7 +39,7 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     paths = {kind: [] for kind in KINDS}
     for particle in ("gamma", "proton"):
-        card = toy_sample.ToyCard(particle, 40, seed=3, array=ARRAY)
+        card = toy_sample.ToyCard(particle, 20, seed=3, array=ARRAY)
         paths["memory"].append(folder / f"{particle}.toy.yaml")
         card.write(paths["memory"][-1])
         path = folder / f"{particle}.dl1.h5"

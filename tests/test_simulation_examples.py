@@ -98,6 +98,7 @@ def simulated(tmp_path_factory):
     return card, directory / "sample" / "bright.dl1.h5"
 
 
+@pytest.mark.slow
 def test_a_file_of_all_runs_is_all_that_is_left(simulated):
     _, path = simulated
     assert list(path.parent.iterdir()) == [path]
@@ -111,6 +112,7 @@ def read_events(path):
     return events
 
 
+@pytest.mark.slow
 def test_runs_in_parallel_are_those_of_a_single_process(simulated, tmp_path):
     card, path = simulated
     single = tmp_path / "single.dl1.h5"
@@ -126,6 +128,7 @@ def test_runs_in_parallel_are_those_of_a_single_process(simulated, tmp_path):
         np.testing.assert_array_equal(parallel[column], alone[column])
 
 
+@pytest.mark.slow
 def test_the_atmosphere_stays_in_the_file(simulated):
     """ctapipe-merge leaves it out."""
     card, path = simulated
@@ -138,6 +141,7 @@ def test_the_atmosphere_stays_in_the_file(simulated):
     assert u.allclose(profile.integral(heights), expected.integral(heights))
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(simulated, monkeypatch):
     card, path = simulated
 
@@ -374,6 +378,12 @@ def test_a_merged_file_has_all_events(card, tools, tmp_path, monkeypatch):
     assert list(tmp_path.glob("*.dl1.h5*")) == []
 
 
+def test_a_merged_file_has_the_atmosphere_of_a_run(card, tools, tmp_path):
+    simulate.simulate_cards([card], tmp_path, 1, [])
+    with tables.open_file(tmp_path / "bright.dl1.h5") as file:
+        assert simulate.ATMOSPHERE in file
+
+
 def test_the_last_card_is_read_before_the_first_is_simulated(card, tools, tmp_path):
     bad = tmp_path / "bad.airshower.yaml"
     bad.write_text(CARD.replace("seed: 5", "seed: -5"))
@@ -427,10 +437,13 @@ def run_script(*arguments, **options):
 
 def test_a_failure_is_told_with_an_exit_status(card, tmp_path):
     card.write_text(CARD.replace("runs: 2", "runs: 1"))
-    result = run_script(card, "--output-dir", tmp_path, "--", "--no-such-option=1")
-    assert result.returncode == 1
-    assert "no-such-option" in result.stderr
-    assert "Traceback" not in result.stderr
+    with pytest.raises(SystemExit) as ended:
+        simulate.simulate_cards([card], tmp_path, 1, ["--no-such-option=1"])
+    # A text is printed, and the status is 1.
+    said = ended.value.code
+    assert said.startswith("error: ctapipe.tools.process failed")
+    assert "no-such-option" in said
+    assert "Traceback" not in said
     assert not list(tmp_path.glob("*.dl1.h5"))
 
 

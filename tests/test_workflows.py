@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 import toy_sample
+import yaml
 from conftest import small_cameras
 from ctapipe.io import TableLoader, read_table
+from ctapipe.tools.merge import MergeTool
 
 from ctapipe_gammaphysnet.model.file import read_card
+from ctapipe_gammaphysnet.tools.apply import ApplyGammaPhysNet
+from ctapipe_gammaphysnet.tools.command_line import with_dashes
+from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
 WORKFLOWS = Path(__file__).absolute().parents[1] / "workflows"
 # The tools of this environment.
@@ -66,6 +71,25 @@ def test_descriptions_are_valid(path):
     assert "is valid CWL" in cwltool("--validate", path)
 
 
+@pytest.mark.parametrize("tool", [ApplyGammaPhysNet, MergeTool, TrainGammaPhysNet])
+def test_options_are_those_of_the_tool(tool):
+    (name,) = {"apply", "merge", "train"} & set(tool.name.split("-"))
+    description = yaml.safe_load((WORKFLOWS / f"{name}.cwl").read_text())
+    command, *options = description["baseCommand"]
+    bindings = [
+        i["inputBinding"] for i in description["inputs"].values() if "inputBinding" in i
+    ]
+    bindings += description.get("arguments", [])
+    options += [binding["prefix"] for binding in bindings if "prefix" in binding]
+    options = {option for option in options if option.startswith("--")}
+    instance = tool()
+    known = (with_dashes(keys) for keys in (*instance.aliases, *instance.flags))
+    assert command == tool.name
+    assert options
+    assert options <= {option for both in known for option in both}
+
+
+@pytest.mark.slow
 def test_many_files_are_reconstructed_and_merged(dl1, toy_model, tmp_path):
     outputs = run(
         "apply_and_merge.cwl",
@@ -91,6 +115,7 @@ def test_many_files_are_reconstructed_and_merged(dl1, toy_model, tmp_path):
     assert table["GammaPhysNetEnergy_is_valid"].sum() > 6
 
 
+@pytest.mark.slow
 def test_a_network_is_trained(tmp_path):
     gamma, proton = (
         toy_sample.write_toy_file(

@@ -30,6 +30,7 @@ import numpy as np
 import tables
 import yaml
 from astropy.coordinates import AltAz, EarthLocation
+from astropy.coordinates.matrix_utilities import rotation_matrix
 from astropy.table import Table
 from astropy.time import Time
 from ctapipe.containers import (
@@ -56,7 +57,7 @@ from ctapipe.coordinates import (
     CameraFrame,
     TelescopeFrame,
     altaz_to_righthanded_cartesian,
-    shower_impact_distance,
+    impact_distance,
 )
 from ctapipe.core import run_tool
 from ctapipe.instrument import (
@@ -96,9 +97,9 @@ GAMMA_ID, PROTON_ID = 0, 101
 PROTON_ENERGY_FACTOR = 3.0
 
 MAX_CORE_DISTANCE = 150.0 * u.m
-#: Distance along the axis from the core to where the light comes from, and its
-#: relative spread.
-LIGHT_DISTANCE = 8000.0 * u.m
+#: Distance along the axis from the core to where the light comes from, in metres, and
+#: its relative spread.
+LIGHT_DISTANCE_M = 8000.0
 LIGHT_DISTANCE_SPREAD = 0.05
 #: Photoelectrons that a gamma of 1 TeV gives right under the shower, and the impact
 #: distance over which they fall by a factor e.
@@ -456,7 +457,62 @@ class PixelGrid:
         return np.bincount(pixel, minlength=n_pixels + 1)[:n_pixels].astype(np.int32)
 
 
-def draw_shower(rng: np.random.Generator, card: ToyCard) -> SimulatedShowerContainer:
+def view_rotation(pointing: AltAz) -> np.ndarray:
+    """
+    Give the rotation into the field of view; astropy's frames take a hundred times
+    as long for one direction.
+
+    Parameters
+    ----------
+    pointing : AltAz
+        Pointing of the telescopes.
+
+    Returns
+    -------
+    ndarray of float, shape (3, 3)
+        Turns a unit vector of the AltAz frame into one of the TelescopeFrame.
+    """
+    return rotation_matrix(-pointing.alt, "y") @ rotation_matrix(pointing.az, "z")
+
+
+def to_vector(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+    """
+    Turn a direction into a unit vector.
+
+    Parameters
+    ----------
+    lon, lat : float
+        Longitude and latitude in radians.
+
+    Returns
+    -------
+    ndarray of float, shape (3,)
+        The vector.
+    """
+    return np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def to_lon_lat(vectors: np.ndarray) -> np.ndarray:
+    """
+    Turn unit vectors into directions.
+
+    Parameters
+    ----------
+    vectors : ndarray of float, shape (..., 3)
+        The vectors.
+
+    Returns
+    -------
+    ndarray of float, shape (..., 2)
+        Longitudes, from -180 to 180, and latitudes in degrees.
+    """
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.rad2deg(np.stack([np.arctan2(y, x), np.arcsin(z)], axis=-1))
+
+
+def draw_shower(
+    rng: np.random.Generator, card: ToyCard, to_view: np.ndarray
+) -> SimulatedShowerContainer:
     """
     Draw what is true of a shower.
 
@@ -466,6 +522,8 @@ def draw_shower(rng: np.random.Generator, card: ToyCard) -> SimulatedShowerConta
         Source of random numbers.
     card : ToyCard
         The sample.
+    to_view : ndarray of float, shape (3, 3)
+        `view_rotation` of the card's pointing.
 
     Returns
     -------
@@ -479,16 +537,12 @@ def draw_shower(rng: np.random.Generator, card: ToyCard) -> SimulatedShowerConta
     energy = np.exp(log_energy) * (PROTON_ENERGY_FACTOR if is_proton else 1)
     radius, core_radius = np.sqrt(rng.random(2)) * [card.spread, 1]
     angle, core_angle = rng.uniform(0, 2 * np.pi, 2)
-    pointing = card.pointing()
-    direction = TelescopeFrame(
-        fov_lon=radius * np.cos(angle) * u.deg,
-        fov_lat=radius * np.sin(angle) * u.deg,
-        telescope_pointing=pointing,
-    ).transform_to(pointing)
+    offset = np.deg2rad(radius) * np.array([np.cos(angle), np.sin(angle)])
+    az, alt = to_lon_lat(to_vector(*offset) @ to_view)
     return SimulatedShowerContainer(
         energy=energy * u.TeV,
-        alt=direction.alt.to(u.deg),
-        az=direction.az.to(u.deg),
+        alt=alt * u.deg,
+        az=az % 360 * u.deg,
         core_x=core_radius * np.cos(core_angle) * MAX_CORE_DISTANCE,
         core_y=core_radius * np.sin(core_angle) * MAX_CORE_DISTANCE,
         h_first_int=rng.uniform(15, 35) * u.km.to(u.m) * u.m,
@@ -499,24 +553,25 @@ def draw_shower(rng: np.random.Generator, card: ToyCard) -> SimulatedShowerConta
 
 
 def light_positions(
-    shower: SimulatedShowerContainer,
-    light_distance: u.Quantity,
-    subarray: SubarrayDescription,
-    pointing: AltAz,
+    core: np.ndarray,
+    axis: np.ndarray,
+    light_distance: float,
+    telescopes: np.ndarray,
+    to_view: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Find where in the field of view the source and the light of a shower are.
 
     Parameters
     ----------
-    shower : SimulatedShowerContainer
-        The shower.
-    light_distance : Quantity[length]
-        Distance along the axis from the core to the point that shines.
-    subarray : SubarrayDescription
-        The telescopes.
-    pointing : AltAz
-        Their pointing.
+    core, axis : ndarray of float, shape (3,)
+        Core position in metres, and unit vector to the source, in the ground frame.
+    light_distance : float
+        Distance along the axis from the core to the point that shines, in metres.
+    telescopes : ndarray of float, shape (n_tels, 3)
+        Ground frame positions of the telescopes in metres.
+    to_view : ndarray of float, shape (3, 3)
+        `view_rotation` of their pointing.
 
     Returns
     -------
@@ -525,20 +580,10 @@ def light_positions(
     light : ndarray of float, shape (n_tels, 2)
         The same of the point that shines, as seen from each telescope.
     """
-    core = u.Quantity([shower.core_x, shower.core_y, 0 * u.m])
-    axis = altaz_to_righthanded_cartesian(alt=shower.alt, az=shower.az)
-    telescopes = subarray.tel_coords.cartesian.xyz.T
-    to_light = (core + light_distance * axis - telescopes).to_value(u.m)
+    to_light = core + light_distance * axis - telescopes
     lines = np.vstack([axis, to_light / np.linalg.norm(to_light, axis=1)[:, None]])
     # The ground frame's y points west, azimuth is counted from north over east.
-    in_sky = AltAz(
-        alt=np.arcsin(lines[:, 2]) * u.rad,
-        az=np.arctan2(-lines[:, 1], lines[:, 0]) * u.rad,
-    )
-    in_view = in_sky.transform_to(TelescopeFrame(telescope_pointing=pointing))
-    positions = np.column_stack(
-        [in_view.fov_lon.to_value(u.deg), in_view.fov_lat.to_value(u.deg)]
-    )
+    positions = to_lon_lat(lines * [1, -1, 1] @ to_view.T)
     return positions[0], positions[1:]
 
 
@@ -661,6 +706,8 @@ class ToyShowerSource(EventSource):
         if self.allowed_tels:
             self._subarray = self._array.select_subarray(self.allowed_tels)
         self._pointing = self.card.pointing()
+        self._to_view = view_rotation(self._pointing)
+        self._positions = u.Quantity(list(self._array.positions.values())).to_value(u.m)
         cameras = {tel.camera for tel in self._array.tel.values()}
         grids = {camera: PixelGrid(camera.geometry) for camera in cameras}
         self._grids = {
@@ -773,9 +820,11 @@ class ToyShowerSource(EventSource):
         rng = np.random.default_rng([self.card.seed, self.card.obs_id, event_id])
         images = {}
         while not images:
-            shower = draw_shower(rng, self.card)
-            impacts = shower_impact_distance(shower, self._array)
-            images = self._draw_images(rng, shower, impacts.to_value(u.m))
+            shower = draw_shower(rng, self.card, self._to_view)
+            core = u.Quantity([shower.core_x, shower.core_y, 0 * u.m]).to_value(u.m)
+            axis = altaz_to_righthanded_cartesian(alt=shower.alt, az=shower.az)
+            impacts = impact_distance(core, axis, self._positions)
+            images = self._draw_images(rng, shower, core, axis, impacts)
         images = {t: images[t] for t in images if t in self._subarray.tel}
 
         event = ArrayEventContainer(
@@ -790,16 +839,20 @@ class ToyShowerSource(EventSource):
                 true_image_sum=true_image.sum(dtype=np.int32),
                 true_image=true_image,
                 impact=TelescopeImpactParameterContainer(
-                    distance=impacts[self._array.tel_index_array[tel_id]],
+                    distance=impacts[self._array.tel_index_array[tel_id]] * u.m,
                     distance_uncert=0 * u.m,
                     prefix="true_impact",
                 ),
             )
         return event
 
-    def _draw_images(self, rng, shower, impacts) -> dict[int, tuple[np.ndarray, ...]]:
-        distance = LIGHT_DISTANCE * rng.normal(1, LIGHT_DISTANCE_SPREAD)
-        source, lights = light_positions(shower, distance, self._array, self._pointing)
+    def _draw_images(
+        self, rng, shower, core, axis, impacts
+    ) -> dict[int, tuple[np.ndarray, ...]]:
+        distance = LIGHT_DISTANCE_M * rng.normal(1, LIGHT_DISTANCE_SPREAD)
+        source, lights = light_positions(
+            core, axis, distance, self._positions, self._to_view
+        )
         images = {
             tel_id: draw_image(rng, shower, self._grids[tel_id], source, light, impact)
             for tel_id, light, impact in zip(

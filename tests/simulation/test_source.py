@@ -105,20 +105,24 @@ class BlobProduction:
                 )
 
 
-@pytest.fixture(autouse=True)
-def blobs(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def blobs():
     """Replace the simulation, without importing it."""
-    module = SimpleNamespace(Production=BlobProduction)
-    monkeypatch.setitem(
-        sys.modules, "ctapipe_gammaphysnet.simulation.production", module
-    )
+    name = "ctapipe_gammaphysnet.simulation.production"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, SimpleNamespace(Production=BlobProduction))
+        yield
+
+
+def write_card(folder):
+    path = folder / "test.airshower.yaml"
+    path.write_text(CARD, encoding="utf-8")
+    return path
 
 
 @pytest.fixture
 def card_path(tmp_path):
-    path = tmp_path / "test.airshower.yaml"
-    path.write_text(CARD, encoding="utf-8")
-    return path
+    return write_card(tmp_path)
 
 
 def process(card_path, name, *options):
@@ -145,9 +149,10 @@ MODES = {
 }
 
 
-@pytest.fixture(params=list(MODES))
-def dl1_file(request, card_path):
-    return process(card_path, "events.dl1.h5", *MODES[request.param])
+@pytest.fixture(scope="module", params=list(MODES))
+def dl1_file(request, tmp_path_factory):
+    card = write_card(tmp_path_factory.mktemp("file"))
+    return process(card, "events.dl1.h5", *MODES[request.param])
 
 
 def production_events(source):

@@ -98,7 +98,9 @@ RUN = "--AirShowerEventSource.runs"
 
 
 def stock_config(tool):
-    return f"--config={files('ctapipe.resources') / f'{tool}.yaml'}"
+    """Options of a training by ctapipe's configuration, less often validated."""
+    config = f"--config={files('ctapipe.resources') / f'{tool}.yaml'}"
+    return config, "--CrossValidator.n_cross_validations=2"
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def models(stereo_files):
         TrainEnergyRegressor(),
         folder / "energy.pkl",
         f"--input={stereo_files['gamma']}",
-        stock_config("train_energy_regressor"),
+        *stock_config("train_energy_regressor"),
     )
     with_energy = {
         name: apply_models([energy], stereo_files[name], folder / f"{name}_energy.h5")
@@ -146,13 +148,13 @@ def models(stereo_files):
         folder / "classifier.pkl",
         f"--signal={with_energy['gamma']}",
         f"--background={with_energy['proton']}",
-        stock_config("train_particle_classifier"),
+        *stock_config("train_particle_classifier"),
     )
     disp = run(
         TrainDispReconstructor(),
         folder / "disp.pkl",
         f"--input={with_energy['gamma']}",
-        stock_config("train_disp_reconstructor"),
+        *stock_config("train_disp_reconstructor"),
     )
     return [energy, classifier, disp]
 
@@ -236,6 +238,7 @@ def test_waveforms_are_processed(cards, particle, tmp_path):
     assert charge == pytest.approx(true_charge, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("particle", CARDS)
 def test_files_are_read(cards, stereo_files, particle):
     card = read_card(cards[particle])
@@ -259,6 +262,7 @@ def test_files_are_read(cards, stereo_files, particle):
     assert list(distributions["histogram"].sum(axis=(1, 2))) == [simulated] * card.runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("particle", CARDS)
 def test_models_are_applied(cards, stereo_files, dl2_files, particle):
     with TableLoader(stereo_files[particle]) as loader:
@@ -280,6 +284,7 @@ def test_models_are_applied(cards, stereo_files, dl2_files, particle):
     assert np.isfinite(events["disp_alt"][events["disp_is_valid"]]).all()
 
 
+@pytest.mark.slow
 def test_forests_learn_from_the_simulation(dl2_files):
     """What they were trained on, they must tell apart."""
     scores, errors = {}, {}
@@ -294,6 +299,7 @@ def test_forests_learn_from_the_simulation(dl2_files):
     assert errors["gamma"] < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("particle", CARDS)
 def test_the_simulated_spectrum_is_that_of_the_card(
     cards, dl2_files, irf_tools, particle
@@ -338,6 +344,7 @@ def test_the_simulated_spectrum_is_that_of_the_card(
     assert 0.02 * total < events["weight"].sum() <= 1.0001 * total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["gamma", "electron"])
 def test_irf(cards, dl2_files, irf_tools, signal):
     """With signal from a point, and with electrons in place of diffuse gammas."""
@@ -371,6 +378,7 @@ def test_irf(cards, dl2_files, irf_tools, signal):
         assert file["SENSITIVITY"].data["FLUX_SENSITIVITY"].item() > 0
 
 
+@pytest.mark.slow
 def test_cuts_keep_their_share_of_the_signal(dl2_files, irf_tools):
     """Of the kind that needs no background."""
     algorithm = "--EventSelectionOptimizer.optimization_algorithm=PercentileCuts"
@@ -392,9 +400,10 @@ def test_event_source_is_listed(capsys):
     assert "ctapipe_gammaphysnet.simulation.source.AirShowerEventSource" in listed
 
 
-@pytest.mark.parametrize("kind", ["card", "file"])
-def test_instrument_is_dumped(cards, stereo_files, tmp_path, kind):
-    path = {"card": cards, "file": stereo_files}[kind]["gamma"]
+@pytest.mark.parametrize("kind", ["card", pytest.param("file", marks=pytest.mark.slow)])
+def test_instrument_is_dumped(cards, tmp_path, request, kind):
+    fixture = {"card": "cards", "file": "stereo_files"}[kind]
+    path = request.getfixturevalue(fixture)["gamma"]
     argv = [f"--input={path}", f"--outdir={tmp_path}", "--format=hdf5"]
     argv.append(f"--provenance-log={tmp_path / 'provenance.log'}")
     run_tool(DumpInstrumentTool(), argv, cwd=tmp_path, raises=True)
@@ -402,6 +411,7 @@ def test_instrument_is_dumped(cards, stereo_files, tmp_path, kind):
     assert dumped == EventSource(cards["gamma"]).subarray
 
 
+@pytest.mark.slow
 def test_file_is_described(stereo_files, monkeypatch, capsys):
     path = str(stereo_files["gamma"])
     monkeypatch.setattr(sys, "argv", ["ctapipe-fileinfo", path])

@@ -29,6 +29,8 @@ from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 from ctapipe_gammaphysnet.training.index import TrainingDataError, read_index
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 POSITIONS = [(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)]
 ARRAY = toy_sample.small_array(3, positions=POSITIONS)
 #: Altitude of the telescopes in m.

@@ -19,6 +19,8 @@ from ctapipe_gammaphysnet.tools.evaluate import EvaluateGammaPhysNet
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 from ctapipe_gammaphysnet.tools.train import TrainGammaPhysNet
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
+
 ARRAY = toy_sample.small_array(3, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 NAME = "core_distance"
 #: In m: of the order of the deviations of a network that is hardly trained.

@@ -31,6 +31,8 @@ from ctapipe_gammaphysnet.training.index import read_index
 from ctapipe_gammaphysnet.training.module import TrainingModule
 from ctapipe_gammaphysnet.training.stream import read_images
 
+pytestmark = pytest.mark.usefixtures("no_curves")
+
 TYPE = "LST_LST_ToyCam"
 FROZEN = "--Recipe.frozen=backbone"
 #: So small that weights do not change in single precision, or hardly.
