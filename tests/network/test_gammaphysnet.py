@@ -330,6 +330,7 @@ def test_tensors_are_counted_without_the_network(blocks, channels, attention, ta
     assert config.n_tensors == len(parameter_shapes(config, Camera.of("FlashCam")))
 
 
+@pytest.mark.slow
 def test_shapes_of_a_huge_network_take_no_memory():
     code = """
 from test_gammaphysnet import Camera, NetworkConfig, parameter_shapes

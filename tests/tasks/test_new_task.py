@@ -184,6 +184,7 @@ def test_it_is_written_and_evaluated(dl1, dl2, model, folder):
     assert "Core distance / m" in report
 
 
+@pytest.mark.slow
 def test_it_is_explained(dl1, model, folder):
     run(
         ExplainGammaPhysNet(),

@@ -690,6 +690,7 @@ def test_nothing_is_there_before_the_output_is_complete(
     assert_no_output(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_that_looks_finished(toy_file, toy_model, tmp_path):
     output = tmp_path / "a.dl2.h5"
     # Event by event, so that it takes a while.

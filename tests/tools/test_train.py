@@ -61,12 +61,10 @@ SHORT = ("--epochs=1", "--batch-size=64")
 ARRAY = toy_sample.small_array(5, positions=[(0.0, 0.0, 0.0), (60.0, 40.0, 10.0)])
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Files of gammas and protons, for training and for testing."""
-    folder = tmp_path_factory.mktemp("sample")
+def write_files(folder, name, n_events, seed):
+    """Files of gammas and protons, by particle."""
     return {
-        (name, particle): toy_sample.write_toy_file(
+        particle: toy_sample.write_toy_file(
             folder / f"{name}_{particle}.dl1.h5",
             particle,
             n_events,
@@ -74,16 +72,23 @@ def files(tmp_path_factory):
             array=ARRAY,
             obs_id=obs_id,
         )
-        for name, n_events, seed in (("training", 1000, 1), ("test", 150, 2))
         for obs_id, particle in enumerate(("gamma", "proton"), 1)
     }
 
 
 @pytest.fixture(scope="module")
-def few(files):
-    """The small files, to train on where it does not matter what is learnt."""
-    particles = ("gamma", "proton")
-    return {("training", particle): files["test", particle] for particle in particles}
+def few(tmp_path_factory):
+    """Small files, to train on where it does not matter what is learnt."""
+    files = write_files(tmp_path_factory.mktemp("few"), "test", 150, 2)
+    return {("training", particle): path for particle, path in files.items()}
+
+
+@pytest.fixture(scope="module")
+def files(few, tmp_path_factory):
+    """Files for training, and the small ones for testing."""
+    files = write_files(tmp_path_factory.mktemp("sample"), "training", 1000, 1)
+    training = {("training", particle): path for particle, path in files.items()}
+    return training | {("test", particle): path for (_, particle), path in few.items()}
 
 
 def train(files, output, *options):
@@ -513,8 +518,8 @@ PROCESS = (sys.executable, "-m", "ctapipe_gammaphysnet.tools.train")
 def small_training(files, output, *options):
     """The command line of a training of seconds."""
     return [
-        f"--signal={files['test', 'gamma']}",
-        f"--background={files['test', 'proton']}",
+        f"--signal={files['training', 'gamma']}",
+        f"--background={files['training', 'proton']}",
         f"--output={output}",
         f"--provenance-log={output}.log",
         *("--blocks=1", "--channels", "4", "8", "--hidden=8"),
@@ -523,21 +528,26 @@ def small_training(files, output, *options):
     ]
 
 
-@pytest.fixture(scope="module")
-def small(files, tmp_path_factory):
-    """A small training in a process of its own; what it says is in a file beside it."""
-    output = tmp_path_factory.mktemp("small") / "model.safetensors"
-    argv = [*PROCESS, *small_training(files, output)]
-    with open(f"{output}.stderr", "w") as stderr:
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=stderr)
+def train_small(files, output, *options):
+    argv = small_training(files, output, *options)
+    run_tool(TrainGammaPhysNet(), argv=argv, cwd=output.parent, raises=True)
     return output
 
 
-def test_a_killed_training_ends_with_the_same_weights(files, small, tmp_path):
+@pytest.fixture(scope="module")
+def small(few, tmp_path_factory):
+    """A small training in this process."""
+    folder = tmp_path_factory.mktemp("small")
+    return train_small(few, folder / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_weights(few, small, tmp_path):
     output = tmp_path / "model.safetensors"
-    argv = small_training(files, output, "--Recipe.checkpoint_every=1")
+    checkpoints = "--Recipe.checkpoint_every=1"
+    argv = [*PROCESS, *small_training(few, output, checkpoints)]
     process = subprocess.Popen(
-        [*PROCESS, *argv], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     checkpoint = tmp_path / "model.training" / f"{TYPE}_seed0.ckpt"
     while not checkpoint.exists():
@@ -547,17 +557,16 @@ def test_a_killed_training_ends_with_the_same_weights(files, small, tmp_path):
     process.wait()
     assert not output.exists()
     with pytest.raises(ToolConfigurationError, match="--resume"):
-        run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
-    argv.append("--resume")
-    run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+        train_small(few, output, checkpoints)
+    train_small(few, output, checkpoints, "--resume")
     assert sums_of_weights(output) == sums_of_weights(small)
     assert not checkpoint.exists()
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(files, small, tmp_path):
+def test_two_processes_train_what_one_does(few, small, tmp_path):
     output = tmp_path / "model.safetensors"
-    argv = [*PROCESS, *small_training(files, output, "--devices=2")]
+    argv = [*PROCESS, *small_training(few, output, "--devices=2")]
     result = subprocess.run(argv, capture_output=True, check=False)
     assert result.returncode == 0, result.stderr.decode()
     histories = [
@@ -570,12 +579,12 @@ def test_two_processes_train_what_one_does(files, small, tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_share_the_work(files, small, tmp_path):
+def test_processes_of_torchrun_share_the_work(few, small, tmp_path):
     output = tmp_path / "model.safetensors"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # Without the "--", torchrun would take --signal for an option of its own.
     argv = [sys.executable, *launcher, "--no-python", "--", *PROCESS]
-    argv += small_training(files, output, "--devices=2")
+    argv += small_training(few, output, "--devices=2")
     subprocess.run(argv, check=True, capture_output=True)
     for name, weights in sums_of_weights(output).items():
         assert weights == pytest.approx(sums_of_weights(small)[name], abs=0.05)
@@ -669,12 +678,9 @@ def test_members_are_added(few, tmp_path, monkeypatch):
     assert read_model(output).card == added.card
 
 
-def test_files_can_be_patterns(files, tmp_path):
+def test_files_can_be_patterns(few, tmp_path):
     output = tmp_path / "model.safetensors"
-    files = {
-        ("training", particle): files["test", particle].parent / f"te*{particle}*.h5"
-        for particle in ("gamma", "proton")
-    }
+    files = {key: path.parent / f"te*{key[1]}*.h5" for key, path in few.items()}
     train(files, output, "--epochs=1")
     (network,) = read_card(output).networks
     assert network.training["files"] == {
@@ -1081,17 +1087,17 @@ def test_a_file_in_place_of_the_folder_is_an_error(few, tmp_path):
     assert file.read_text() == "precious"
 
 
-def test_without_a_terminal_there_are_lines(small):
-    with open(f"{small}.stderr") as stderr:
-        shown = [line for line in stderr if "epoch=" in line]
+def test_without_a_terminal_there_are_lines(few, tmp_path, capfd):
+    train_small(few, tmp_path / "m.safetensors")
+    lines = capfd.readouterr().err.splitlines()
+    shown = [line for line in lines if "epoch=" in line]
     assert len(shown) == 2
     assert all("INFO" in line and "\r" not in line for line in shown)
     assert "epoch=2/2" in shown[1]
 
 
-def test_quiet_leaves_no_progress(files, tmp_path, capfd):
-    argv = small_training(files, tmp_path / "m.safetensors", "--quiet")
-    run_tool(TrainGammaPhysNet(), argv=argv, cwd=tmp_path, raises=True)
+def test_quiet_leaves_no_progress(few, tmp_path, capfd):
+    train_small(few, tmp_path / "m.safetensors", "--quiet")
     assert "epoch" not in "".join(capfd.readouterr())
 
 

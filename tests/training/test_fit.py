@@ -52,7 +52,7 @@ def data(tmp_path_factory):
         toy_sample.write_toy_file(
             folder / f"{particle}.dl1.h5",
             particle,
-            60,
+            24,
             seed=label,
             array=toy_sample.small_array(3),
         )
