@@ -459,8 +459,9 @@ class PixelGrid:
 
 def view_rotation(pointing: AltAz) -> np.ndarray:
     """
-    Give the rotation into the field of view; astropy's frames take a hundred times
-    as long for one direction.
+    Give the rotation into the field of view.
+
+    For one direction at a time, astropy's frames are slow.
 
     Parameters
     ----------
@@ -475,7 +476,7 @@ def view_rotation(pointing: AltAz) -> np.ndarray:
     return rotation_matrix(-pointing.alt, "y") @ rotation_matrix(pointing.az, "z")
 
 
-def to_vector(lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+def to_vector(lon: float, lat: float) -> np.ndarray:
     """
     Turn a direction into a unit vector.
 
