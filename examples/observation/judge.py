@@ -10,7 +10,7 @@ from scipy.stats import kstest
 MAX_MEAN, MAX_WIDTH, MIN_PROBABILITY = 0.15, 0.15, 0.01
 
 
-def judge_pulls(values, truth, errors, common):
+def judge_pulls(values, truth, errors, common, ideal=0.0):
     """Compare fitted values with the truth.
 
     Parameters
@@ -23,14 +23,17 @@ def judge_pulls(values, truth, errors, common):
         Of each night, shape (n,), float.
     common : float
         Error that all nights share, by the number of simulated showers.
+    ideal : float
+        Mean of the pulls of ideal nights.
 
     Returns
     -------
     dict
         ``mean`` and ``width`` of the pulls, with errors, and whether they are within
-        the limits. The mean may also be off by twice the shared error, so with few
-        simulated showers ``mean_is_right`` says little: ``mean_error_of_simulation``
-        must be well below ``MAX_MEAN`` to exclude an error of that size.
+        the limits, the mean beside that of ideal nights. It may also be off by twice
+        the shared error, so with few simulated showers ``mean_is_right`` says little:
+        ``mean_error_of_simulation`` must be well below ``MAX_MEAN`` to exclude an error
+        of that size.
     """
     values, errors = np.asarray(values), np.asarray(errors)
     pulls = (values - truth) / errors
@@ -40,9 +43,12 @@ def judge_pulls(values, truth, errors, common):
         "mean": pulls.mean(),
         "mean_error": width / np.sqrt(n),
         "mean_error_of_simulation": shared,
+        "mean_of_ideal_nights": ideal,
         "width": width,
         "width_error": width / np.sqrt(2 * (n - 1)),
-        "mean_is_right": bool(abs(pulls.mean()) < np.hypot(MAX_MEAN, 2 * shared)),
+        "mean_is_right": bool(
+            abs(pulls.mean() - ideal) < np.hypot(MAX_MEAN, 2 * shared)
+        ),
         "width_is_right": bool(abs(width - 1) < MAX_WIDTH),
     }
 
@@ -73,13 +79,15 @@ def judge_chance(sigmas):
     }
 
 
-def summarise(with_source, without, night, common):
+def summarise(with_source, without, ideal, night, common):
     """Judge the nights.
 
     Parameters
     ----------
     with_source, without : astropy.table.Table
         Nights with and without a source, from `run_nights`.
+    ideal : astropy.table.Table
+        Nights with the source, from `run_ideal_nights`.
     night : Night
         For the truth.
     common : tuple of float
@@ -92,20 +100,27 @@ def summarise(with_source, without, night, common):
     """
     hours = sum(run.duration for run in night.runs).to_value(u.hour)
     sigma = np.asarray(with_source["sqrt_ts"])
-    index = -SPECTRA[GAMMA].index
-    failed = ~np.isfinite(with_source["flux_error"] + with_source["index_error"])
-    fitted = with_source[~failed]
+    truths = {"flux": 1, "index": -SPECTRA[GAMMA].index}
+    fitted, ideal = (t[_has_errors(t)] for t in (with_source, ideal))
     return {
         "nights": len(with_source),
-        "without_errors": int(failed.sum()),
+        "without_errors": len(with_source) - len(fitted),
         **{f"{NAMES[p]}_normalisation": n for p, n in night.normalisations.items()},
         "hours": hours,
         "events_on": float(np.mean(with_source["n_on"])),
         "background_on": float(np.mean(with_source["background"])),
         "sigma_per_sqrt_hour": sigma.mean() / np.sqrt(hours),
         "sigma_per_sqrt_hour_error": sigma.std() / np.sqrt(len(sigma) * hours),
-        "flux": judge_pulls(fitted["flux"], 1, fitted["flux_error"], common[0]),
-        "index": judge_pulls(fitted["index"], index, fitted["index_error"], common[1]),
+        **{
+            name: judge_pulls(
+                fitted[name],
+                truth,
+                fitted[f"{name}_error"],
+                shared,
+                float(np.mean((ideal[name] - truth) / ideal[f"{name}_error"])),
+            )
+            for (name, truth), shared in zip(truths.items(), common[:2], strict=True)
+        },
         **{
             angle: judge_pulls(
                 with_source[angle], 0, with_source["position_error"], common[2]
@@ -117,3 +132,7 @@ def summarise(with_source, without, night, common):
             **judge_chance(without["sigma"]),
         },
     }
+
+
+def _has_errors(table):
+    return np.isfinite(table["flux_error"] + table["index_error"])

@@ -40,7 +40,6 @@ RESPONSES = {
     "ENERGY DISPERSION": "ENERGY DISPERSION",
     "PSF": "POINT SPREAD FUNCTION",
     "BACKGROUND": "BACKGROUND",
-    "RAD_MAX": "RAD_MAX",
 }
 
 
@@ -213,6 +212,39 @@ def mean_pointing(path, start, stop, location):
     return SkyCoord(pointing.cartesian.mean(), frame="icrs")
 
 
+def response_of(path):
+    """Read an instrument response as GADF has it for one radius at all energies.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of ctapipe-compute-irf.
+
+    Returns
+    -------
+    list of astropy.io.fits.BinTableHDU
+        The response. Of point-like parts the header says the radius.
+
+    Raises
+    ------
+    ValueError
+        If the radius depends on the energy: the analysis has one region.
+    """
+    with fits.open(path) as file:
+        radii = np.unique(file["RAD_MAX"].data["RAD_MAX"])
+        response = [file[name].copy() for name in RESPONSES]
+    if len(radii) > 1:
+        raise ValueError(
+            f"{path}: the response is of events within {radii[0]} to {radii[-1]} deg; "
+            "set one radius for all energies in ThetaPercentileCutCalculator"
+        )
+    for hdu in response:
+        hdu.name = RESPONSES[hdu.name]
+        if hdu.header["HDUCLAS3"] == "POINT-LIKE":
+            hdu.header["RAD_MAX"] = float(radii[0]), "deg"
+    return response
+
+
 def write_run(path, table, start, stop, irf):
     """Write a run's event list, good time interval and instrument response.
 
@@ -228,13 +260,10 @@ def write_run(path, table, start, stop, irf):
         File of ctapipe-compute-irf.
     """
     gti = GTI.create(start, stop, reference_time=REFERENCE)
-    with fits.open(irf) as file:
-        response = [file[name].copy() for name in RESPONSES]
-    for hdu in response:
-        hdu.name = RESPONSES[hdu.name]
     table = table.copy()
     table["TIME"] = (table["TIME"] - REFERENCE).to(u.s)
-    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(table), gti.to_table_hdu(), *response]
+    events = fits.table_to_hdu(table)
+    hdus = [fits.PrimaryHDU(), events, gti.to_table_hdu(), *response_of(irf)]
     fits.HDUList(hdus).writeto(path, overwrite=True)
 
 

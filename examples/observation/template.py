@@ -130,6 +130,30 @@ def count(template, obs_id, directions, energy, classes):
     )
 
 
+def expected_signal(template, amplitude, index):
+    """Compute the counts that are expected from a power law.
+
+    Parameters
+    ----------
+    template : Template
+        For the response.
+    amplitude : astropy.units.Quantity
+        Flux at the pivot energy.
+    index : float
+        Index.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of each class of events, shape (n_classes, n_energy), float.
+    """
+    edges = TRUE_ENERGY.edges
+    flux = PowerLawSpectralModel.evaluate_integral(
+        edges[:-1], edges[1:], index, amplitude, PIVOT
+    )
+    return flux.to_value("cm-2 s-1") @ np.array(template.folds)
+
+
 def fit(template, on, off, amplitude, index):
     """Fit a power law to the counts of all classes of events.
 
@@ -149,16 +173,10 @@ def fit(template, on, off, amplitude, index):
     Fitted
         The result; its errors are nan where the likelihood has no limit on that side.
     """
-    unit = PowerLawSpectralModel(amplitude=amplitude, index=index, reference=PIVOT)
-    edges = TRUE_ENERGY.edges
 
     def _stat(flux, index):
-        unit.index.value = index
-        expected = flux * unit.integral(edges[:-1], edges[1:]).to_value("cm-2 s-1")
-        return sum(
-            wstat(n_on, n_off, template.alpha, expected @ fold).sum()
-            for n_on, n_off, fold in zip(on, off, template.folds, strict=True)
-        )
+        expected = expected_signal(template, flux * amplitude, index)
+        return wstat(on, off, template.alpha, expected).sum()
 
     minuit = Minuit(_stat, flux=1, index=index)
     minuit.errordef = Minuit.LEAST_SQUARES
