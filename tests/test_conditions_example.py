@@ -39,16 +39,27 @@ def test_samples_of_zenith_angles_are_of_other_showers(cards):
             assert zenith.to_value(u.deg) == pytest.approx(float(name[-2:]))
 
 
-@pytest.mark.parametrize("sky", ["bright", "range"])
+@pytest.mark.parametrize("sky", ["dark", "bright", "range"])
 @pytest.mark.parametrize("particle", ["gamma", "proton"])
 def test_night_skies_are_of_the_same_showers(cards, sky, particle):
     card = cards[f"train_{sky}_{particle}"]
     dark = read_card(EXAMPLES / f"demonstration/train_{particle}.airshower.yaml")
-    assert card.runs == 4
-    changed = {"runs", "night_sky_rate"}
+    changed = {"showers", "runs", "night_sky_rate"}
     assert card.model_dump(exclude=changed) == dark.model_dump(exclude=changed)
+    # As many images as in the others, to a few per cent.
+    assert card.showers * card.runs == pytest.approx(4 * dark.showers, rel=0.01)
     rates = [draw_conditions(c, 1).night_sky_rate for c in (card, dark)]
-    assert rates[0] > rates[1]
+    assert (rates[0] > rates[1]) == (sky != "dark")
+
+
+def test_a_range_of_night_skies_has_dark_and_bright_ones(cards):
+    card = cards["train_range_gamma"]
+    rates = [
+        draw_conditions(card, run).night_sky_rate.to_value("1/ns")
+        for run in range(1, card.runs + 1)
+    ]
+    assert sum(rate < 0.4 for rate in rates) >= 4
+    assert sum(rate > 0.6 for rate in rates) >= 4
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,15 @@ ZENITH_ANGLES = {
     50: (None, 4045, 450),
     60: (4042, 4046, 600),
 }
-#: Those of the reference sample, four runs of them, under other night skies.
+#: Showers of the reference sample under other night skies: rate, and number of runs.
+#: Each run is one night, so a range needs many, with few showers each.
 REFERENCE = FOLDER.parent / "demonstration"
-NIGHT_SKIES = {"bright": "0.72 GHz", "range": "[0.2 GHz, 0.8 GHz]"}
+NIGHT_SKIES = {
+    "dark": ("[0.2 GHz, 0.4 GHz]", 14),
+    "range": ("[0.2 GHz, 0.8 GHz]", 14),
+    "bright": ("0.72 GHz", 4),
+}
+SHOWERS = {"gamma": 1500, "proton": 14000}
 
 
 def pointing_cards():
@@ -75,12 +81,14 @@ def night_sky_cards():
     cards = {}
     for particle in ("gamma", "proton"):
         train = _lines(REFERENCE / f"train_{particle}.airshower.yaml")
-        for name, rate in NIGHT_SKIES.items():
-            changed = _with(train, runs="4", night_sky_rate=rate)
-            cards[f"train_{name}_{particle}"] = changed
+        for name, (rate, runs) in NIGHT_SKIES.items():
+            showers = SHOWERS[particle] // runs
+            cards[f"train_{name}_{particle}"] = _with(
+                train, showers=showers, runs=runs, night_sky_rate=rate
+            )
         test = _lines(REFERENCE / f"test_{particle}.airshower.yaml")
-        bright = NIGHT_SKIES["bright"]
-        changed = _with(test, runs="1", night_sky_rate=bright)
+        bright, _ = NIGHT_SKIES["bright"]
+        changed = _with(test, runs=1, night_sky_rate=bright)
         cards[f"test_bright_{particle}"] = changed
     return cards
 
