@@ -215,7 +215,9 @@ def moments(x):
     means, squares = np.empty((2, n_images, n_channels), values.dtype)
     share(lambda p: kernels.sum_moments(values[p], means[p], squares[p]), n_images)
     mean = means.mean(axis=0, dtype=np.float64)
-    variance = ((means - mean) ** 2).mean(axis=0)
+    # Of a training that diverges the loss tells.
+    with np.errstate(invalid="ignore"):
+        variance = ((means - mean) ** 2).mean(axis=0)
     variance += squares.sum(axis=0, dtype=np.float64) / (n_images * n_pixels)
     return torch.from_numpy(mean), torch.from_numpy(variance)
 

@@ -379,6 +379,14 @@ def test_statistics_survive_a_large_mean():
     torch.testing.assert_close(mean, x.double().mean(dim=(0, 2)), rtol=1e-6, atol=0)
 
 
+def test_moments_of_diverging_features_are_not_finite():
+    x = torch.zeros(2, 3, 4)
+    x[0, 1] = torch.inf
+    mean, variance = compiled.moments(x)
+    assert not torch.isfinite(mean).any()
+    assert not torch.isfinite(variance).any()
+
+
 def test_what_is_not_a_number_stays_so(small_lattice):
     x = channels_last(torch.randn(2, 3, 19))
     x[1, 2, 7] = torch.nan
