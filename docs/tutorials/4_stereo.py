@@ -271,5 +271,5 @@ ax.legend()
 plt.show()
 
 # %%
-# Events that more telescopes see are also brighter. :doc:`/guide/output` says how
+# Events that more telescopes see are also brighter. :doc:`/guide/telescopes` says how
 # telescopes are combined, and :doc:`/performance` what that gives on a larger sample.
