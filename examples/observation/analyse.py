@@ -43,7 +43,7 @@ ENERGY = MapAxis.from_energy_bounds("0.08 TeV", "10 TeV", nbin=5, per_decade=Tru
 TRUE_ENERGY = MapAxis.from_energy_bounds(
     "0.04 TeV", "10 TeV", nbin=16, per_decade=True, name="energy_true"
 )
-#: Where amplitude and index hardly depend on one another.
+#: Energy at which the flux is given.
 PIVOT = 0.3 * u.TeV
 
 

@@ -384,7 +384,7 @@ def run_ideal_nights(n_nights, off, template, night):
     astropy.table.Table
         A row for each night, with the values of `template.Fitted`.
     """
-    rng = np.random.default_rng([night.seed, n_nights])
+    rng = np.random.default_rng([night.seed, n_nights])  # the nights have those below
     crab = SPECTRA[GAMMA]
     truth = night.normalisations[GAMMA] * crab(PIVOT), -crab.index
     signal = expected_signal(template, *truth)
