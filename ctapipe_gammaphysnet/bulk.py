@@ -226,7 +226,8 @@ def _run_block(reconstructor, name, images, pointing):
     """
     prepared = (prepare() for prepare in images)
     inputs, has_pixels, backgrounds = zip(*prepared, strict=True)
-    outputs = reconstructor.run_network(name, np.concatenate(inputs), *pointing)
+    inputs = np.concatenate(inputs)
+    outputs = reconstructor.run_network(name, inputs, backgrounds, *pointing)
     return outputs, np.concatenate(has_pixels), backgrounds
 
 

@@ -4,6 +4,8 @@ Importing this module must stay cheap, because every ctapipe tool does it. Modul
 need torch are imported when a reconstructor is made.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from .dl2.columns import telescope_columns
 from .dl2.combination import choose_combiner, combine_event, make_combiners
 from .dl2.containers import ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
-from .events.background import Background
+from .events.background import Background, noise_of
 from .events.event import (
     event_images,
     image_parameters,
@@ -47,6 +49,7 @@ from .model.domain import (
     processing_of,
 )
 from .model.errors import ModelFileError
+from .tasks.conditions import that_need
 from .tasks.frames import radians
 
 __all__ = ["GammaPhysNetReconstructor"]
@@ -213,12 +216,15 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     def _load_networks(self):
         """Load the model file, and find the network of each telescope."""
         from .model.loading import load_model
+        from .model.matching import report_missing
 
         model = load_model(
             self.load_path,
             {None: self.subarray},
             {str(telescope) for telescope in self.subarray.telescope_types},
-            on_missing=self._report_missing_networks,
+            on_missing=partial(
+                report_missing, self.load_path, self.missing_network, self.log
+            ),
             log=self.log,
             device=self.device,
             precision=self.precision,
@@ -248,23 +254,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
     def _make_preparation(self, match):
         network = self._networks[match.type]
         prepare = network.predictor.prepare.reordered(match.order)
-        return WatchedPreparation(prepare, self._is_watched(network))
-
-    def _report_missing_networks(self, names, available):
-        for name in names:
-            message = (
-                f"{self.load_path} has no network for telescope type {name}, only for "
-                f"{', '.join(available)}"
-            )
-            if self.missing_network == "error":
-                raise ToolConfigurationError(
-                    f"{message}. Leave these telescopes out (EventSource.allowed_tels "
-                    "of ctapipe-process), or set "
-                    "GammaPhysNetReconstructor.missing_network to 'warn' or 'ignore' "
-                    "to have their events written as not valid."
-                )
-            if self.missing_network == "warn":
-                self.log.warning("%s: its events will not be valid", message)
+        needs_noise = network.card.network.needs_noise
+        return WatchedPreparation(prepare, self._is_watched(network), needs_noise)
 
     def _is_watched(self, network):
         return self.outside_domain != "ignore" and network.card.domain is not None
@@ -325,7 +316,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
 
     def _predict(self, event, name, groups):
         """Find columns and row of each telescope whose image the network can use."""
-        prepared = []
+        prepared, backgrounds = [], []
         for prepare, tel_ids in groups.items():
             *images, background = event_images(event, tel_ids, prepare)
             pointing = self._pointing(event, name, tel_ids)
@@ -335,9 +326,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                 part = None if background is None else background.of(one)
                 self.watch(name, tel_id, part, altitude_deg[one])
             prepared.append((*images, *pointing))
+            backgrounds.append(background)
         inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
         tel_ids = list(chain.from_iterable(groups.values()))
-        outputs = self.run_network(name, inputs, *pointing)
+        outputs = self.run_network(name, inputs, backgrounds, *pointing)
         columns = self.columns(outputs, has_pixels, tel_ids, *pointing)
         return {tel_ids[row]: (columns, row) for row in np.flatnonzero(has_pixels)}
 
@@ -346,7 +338,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         pointing = telescope_pointing(event, tel_ids)
         if self.needs_pointing(name):
             conditions = self._networks[name].card.network.conditions
-            lost = "predictions" if conditions else "directions and impact points"
+            all_lost = that_need(conditions, "pointing")
+            lost = "predictions" if all_lost else "directions and impact points"
             known = np.isfinite([angle.value for angle in pointing]).all(axis=0)
             unknown = {tel_ids[row] for row in np.flatnonzero(~known)}
             for tel_id in sorted(unknown - self._warned_of_pointing):
@@ -371,7 +364,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         Returns
         -------
         bool
-            Whether it predicts the direction or the impact point, or has conditions.
+            Whether it predicts the direction or the impact point, or one of its
+            conditions needs it.
         """
         return self._networks[name].card.network.needs_pointing
 
@@ -433,7 +427,11 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         return self._preparations[tel_id]
 
     def run_network(
-        self, name: str, inputs: np.ndarray, *pointing: u.Quantity
+        self,
+        name: str,
+        inputs: np.ndarray,
+        backgrounds: Sequence[Background | None],
+        *pointing: u.Quantity,
     ) -> dict[str, np.ndarray]:
         """Run a network.
 
@@ -444,6 +442,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         inputs : numpy.ndarray
             Images prepared by `preparation_of` telescopes, shape (n, 2, n_pixels),
             float32.
+        backgrounds : sequence of Background or None
+            Of these images, in their order, from the same preparations.
         *pointing : astropy.units.Quantity
             Altitude and azimuth of the telescope at each image, shape (n,).
 
@@ -453,7 +453,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             Output of each task, shape (n_members, n, n_outputs).
         """
         predictor = self._networks[name].predictor
-        return predictor(inputs, predictor.conditions(*pointing))
+        conditions = predictor.conditions(*pointing, noise_of(backgrounds))
+        return predictor(inputs, conditions)
 
     def columns(
         self,

@@ -1,7 +1,7 @@
 """Conditions reach the heads wherever a network is applied: the same planted truth.
 
-The energies of one network depend on the pointing by known amounts. Another one, with
-the same weights, does not know the pointing. A file has two of them.
+The energies of one network depend on pointing and noise by known amounts. Another one,
+with the same weights, knows neither. A file has two pointings.
 """
 
 import re
@@ -15,30 +15,33 @@ from conftest import FIELD_UT
 from ctapipe.core import run_tool
 from ctapipe.io import EventSource, TableLoader
 from ctapipe.tools.merge import MergeTool
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from run_tools import apply, process
 
 from ctapipe_gammaphysnet.evaluation.events import read_events
 from ctapipe_gammaphysnet.evaluation.networks import predict_file
+from ctapipe_gammaphysnet.events.background import measure_background
 from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery, TrainingQualityQuery
 from ctapipe_gammaphysnet.explanation.explainer import Explainer
 from ctapipe_gammaphysnet.explanation.images import read_batches
-from ctapipe_gammaphysnet.explanation.robustness import measure_movements
+from ctapipe_gammaphysnet.explanation.robustness import disturb, measure_movements
 from ctapipe_gammaphysnet.files.input_file import DL1FileError
 from ctapipe_gammaphysnet.model.file import Model, write_model
 from ctapipe_gammaphysnet.model.loading import load_model
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
+from ctapipe_gammaphysnet.tasks.conditions import count_columns
 from ctapipe_gammaphysnet.tools.explain import ExplainGammaPhysNet
 
 ARRAY = toy_sample.small_array(4)
 SUBARRAY = toy_sample.ToyCard(array=ARRAY).subarray()
 #: Altitude and azimuth in deg, by observation.
 POINTINGS = {1: (70.0, 180.0), 2: (50.0, 90.0)}
-CONDITIONS = ("zenith", "geomagnetic_field")
-#: What log10(E) gains for each unit of cos(zenith), and for each µT of the field along
-#: fov_lon and fov_lat.
+CONDITIONS = ("zenith", "geomagnetic_field", "noise")
+#: What log10(E) gains for each unit of cos(zenith), for each µT of the field along
+#: fov_lon and fov_lat, and for each factor of e in noise.
 GAINS = ZENITH, LON, LAT = 0.5, 0.004, -0.002
+NOISE = 0.3
 CRITERIA = [("signal", "morphology_n_pixels > 0")]
 KEYS = ("obs_id", "event_id", "tel_id")
 FIRST_LAYERS = ("heads.energy.0.weight", "geometry.0.weight", "heads.class.weight")
@@ -46,7 +49,7 @@ FIRST_LAYERS += ("scales.energy.0.weight",)
 
 
 def gain(obs_id):
-    """Planted difference of log10(E) between the networks at an observation."""
+    """Planted difference of log10(E) between the networks at a pointing."""
     north, west, up = FIELD_UT
     altitude = np.deg2rad(POINTINGS[obs_id][0])
     sin, cos = np.sin(altitude), np.cos(altitude)
@@ -59,23 +62,25 @@ def gain(obs_id):
     return np.dot(GAINS, [sin - 0.8, lon, lat])
 
 
-def plant(weights):
-    """Let energies depend on the pointing by a unit of the hidden layer."""
+def plant(weights, n_columns):
+    """Let energies depend on the conditions by a unit of the hidden layer."""
     hidden = weights["heads.energy.0.weight"]
-    hidden[:, -3:], hidden[0] = 0, 0
-    hidden[0, -3:] = ZENITH / 5, 30 * LON, 30 * LAT
+    hidden[:, -n_columns:], hidden[0] = 0, 0
+    gains = ZENITH / 5, 30 * LON, 30 * LAT, NOISE / 3
+    hidden[0, -n_columns:] = gains[:n_columns]
     # The unit is in the linear part of its ReLU.
     weights["heads.energy.0.bias"][0] = weights["heads.energy.2.weight"][0, 0] = 1
 
 
 def without_conditions(model):
-    """The same model, for which every pointing is that where all conditions are 0."""
+    """The same model, for which all conditions are always 0."""
     (card,), (members,) = model.card.networks, model.weights
+    n_columns = count_columns(card.network.conditions)
     network = card.network.model_copy(update={"conditions": ()})
     card = card.model_copy(update={"network": network, "geomagnetic_field_ut": None})
     plain = [
         {
-            name: values[:, :-3] if name in FIRST_LAYERS else values
+            name: values[:, :-n_columns] if name in FIRST_LAYERS else values
             for name, values in weights.items()
         }
         for weights in members
@@ -106,12 +111,20 @@ def dl1(folder):
 
 @pytest.fixture(scope="module")
 def models(make_model, folder):
-    """Models that know the pointing and that do not, for all tasks or the energy."""
+    """Models with and without conditions, for all tasks or the energy.
+
+    Of ``pointing``, the noise is no condition.
+    """
     paths = {}
-    for name, config in (("all", {"errors": True}), ("energy", {"tasks": ("energy",)})):
-        model = make_model(SUBARRAY.tel[1], 2, conditions=CONDITIONS, **config)
+    for name, config in (
+        ("all", {"errors": True}),
+        ("energy", {"tasks": ("energy",)}),
+        ("pointing", {"conditions": CONDITIONS[:2]}),
+    ):
+        config = {"conditions": CONDITIONS} | config
+        model = make_model(SUBARRAY.tel[1], 2, **config)
         for weights in model.weights[0]:
-            plant(weights)
+            plant(weights, count_columns(config["conditions"]))
         for of, content in (
             (name, model),
             (f"{name}_plain", without_conditions(model)),
@@ -148,15 +161,49 @@ def bulk(dl1, models, folder):
     }
 
 
+@pytest.fixture(scope="module")
+def noise(dl1):
+    """Noise of all images, from two rings around the mask on, by their keys."""
+    neighbors = SUBARRAY.tel[1].camera.geometry.neighbor_matrix
+    with TableLoader(dl1) as loader:
+        table = loader.read_telescope_events(dl1_images=True, true_images=False)
+    near = np.asarray(table["image_mask"])
+    for _ in range(2):
+        near = near | (near @ neighbors)
+    _, found = measure_background(np.asarray(table["image"]), ~near)
+    return keyed(table, found)
+
+
 @pytest.mark.parametrize("name", ["all", "energy"])
-def test_energies_gain_what_is_planted(bulk, name):
+def test_energies_gain_what_is_planted(bulk, noise, name):
     found, plain = energies(bulk[name]), energies(bulk[f"{name}_plain"])
-    assert found.keys() == plain.keys()
+    assert found.keys() == {key for key in plain if np.isfinite(noise[key])}
     assert abs(gain(1) - gain(2)) > 0.1
+    assert np.std([np.log(noise[key]) for key in found]) > 0.05
     for obs_id in POINTINGS:
-        gained = [found[key] - plain[key] for key in found if key[0] == obs_id]
-        assert len(gained) > 10
-        assert_allclose(gained, gain(obs_id), atol=1e-6)
+        keys = [key for key in found if key[0] == obs_id]
+        assert len(keys) > 10
+        gained = [found[key] - plain[key] for key in keys]
+        of_noise = NOISE * np.log([noise[key] / 1.5 for key in keys])
+        assert_allclose(gained, gain(obs_id) + of_noise, atol=1e-6)
+
+
+def test_images_without_background_have_no_predictions(dl1, models, bulk, tmp_path):
+    """Their shower covers the camera."""
+    path = tmp_path / "covered.dl1.h5"
+    path.write_bytes(dl1.read_bytes())
+    with tables.open_file(path, "r+") as file:
+        images = file.root.dl1.event.telescope.images.tel_001
+        images.modify_column(
+            0, 2, column=np.ones_like(images[:2]["image_mask"]), colname="image_mask"
+        )
+        keys = {(*map(int, row),) for row in images[:2][list(KEYS)]}
+    found, plain = (
+        energies(telescope_events(apply(path, models[name], tmp_path / f"{name}.h5")))
+        for name in ("energy", "energy_plain")
+    )
+    assert keys <= plain.keys() == energies(bulk["energy"]).keys()
+    assert found.keys() == plain.keys() - keys
 
 
 @pytest.mark.parametrize("name", ["all", "energy"])
@@ -202,11 +249,11 @@ def test_the_evaluation_is_the_same(dl1, models, bulk):
 
 @pytest.fixture(scope="module")
 def explained(dl1, models):
-    """Batches of images, and explainers of the models for all tasks."""
+    """Batches of images, and explainers of the models with all tasks."""
     query = TrainingQualityQuery(quality_criteria=CRITERIA)
     batches = list(read_batches(dl1, [str(SUBARRAY.tel[1])], query, 7))
     explainers = {}
-    for name in ("all", "all_plain"):
+    for name in ("all", "all_plain", "pointing", "pointing_plain"):
         (network,) = networks_of(models[name], dl1)
         explainers[name] = Explainer(network.card, network.predictor)
     return batches, explainers
@@ -216,7 +263,7 @@ def test_the_explanation_is_the_same(bulk, explained):
     batches, explainers = explained
     found = {}
     for batch in batches:
-        maps, plain = (explainer.explain(batch) for explainer in explainers.values())
+        maps, plain = (explainers[n].explain(batch) for n in ("all", "all_plain"))
         found |= keyed(batch.events, maps.predictions["energy"].mean(axis=0)[:, 0])
         # What is added does not depend on the image.
         heatmap, expected = (m.heatmaps["energy"] for m in (maps, plain))
@@ -226,15 +273,26 @@ def test_the_explanation_is_the_same(bulk, explained):
 
 def test_disturbed_images_keep_their_pointing(explained):
     batches, explainers = explained
-    models = {name: {batches[0].type: e} for name, e in explainers.items()}
+    names = "pointing", "pointing_plain"
+    models = {name: {batches[0].type: explainers[name]} for name in names}
     moved = measure_movements(
         batches[:1], models, np.random.default_rng(0), lambda n: None
     )
-    movements = {name: [] for name in explainers}
+    movements = {name: [] for name in names}
     for (name, *_), quantities in moved.items():
         movements[name] += quantities["energy"].ravel().tolist()
-    assert np.ptp(movements["all"]) > 0.01
-    assert_allclose(movements["all"], movements["all_plain"], atol=1e-5)
+    assert np.ptp(movements["pointing"]) > 0.01
+    assert_allclose(*movements.values(), atol=1e-5)
+
+
+def test_the_noise_is_that_of_the_disturbed_image(explained):
+    """Twice the charge of all pixels is twice the noise."""
+    batches, explainers = explained
+    brighter = disturb(batches[0], "gain", 2.0, np.random.default_rng(0))
+    inputs = (explainers["all"].inputs_of(batch) for batch in (batches[0], brighter))
+    before, after = (conditions for _, conditions in inputs)
+    assert_array_equal(after[:, :3], before[:, :3])
+    assert_allclose(after[:, 3] - before[:, 3], 3 * np.log(2), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["all", "energy"])

@@ -266,7 +266,7 @@ def _predict(reader, network, order, events):
     positions = reader.subarray.tel_coords.cartesian.xyz.to(u.m).T
     index = reader.subarray.tel_ids_to_indices(events["tel_id"])
     predictions = to_quantities(
-        predictor(inputs, predictor.conditions(*pointing)),
+        predictor(inputs, predictor.conditions(*pointing, background.noise_pe)),
         *pointing,
         positions[index],
         altitudes_of(reader.subarray)[index],

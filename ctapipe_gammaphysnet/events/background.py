@@ -7,7 +7,7 @@ from scipy.special import ndtri
 
 from ..tasks.metric import CONTAINMENT
 
-__all__ = ["MIN_BACKGROUND_PIXELS", "Background", "measure_background"]
+__all__ = ["MIN_BACKGROUND_PIXELS", "Background", "measure_background", "noise_of"]
 
 #: With fewer pixels, the noise is not known to 25 %.
 MIN_BACKGROUND_PIXELS = 20
@@ -51,6 +51,24 @@ class Background(NamedTuple):
             Of these images.
         """
         return Background(*(values[rows] for values in self))
+
+
+def noise_of(backgrounds):
+    """Join the noise of images.
+
+    Parameters
+    ----------
+    backgrounds : sequence of Background or None
+        Of some images each.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Noise in p.e., shape (n,); None if that of some images is not measured.
+    """
+    if any(background is None for background in backgrounds):
+        return None
+    return np.concatenate([background.noise_pe for background in backgrounds])
 
 
 def measure_background(image, background):

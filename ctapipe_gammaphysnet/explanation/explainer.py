@@ -128,9 +128,9 @@ class Explainer:
         inputs, conditions : numpy.ndarray
             What the predictor needs.
         """
-        inputs, _ = self.prepare(*batch.arrays)
+        inputs, _, background = self.prepare.with_background(*batch.arrays)
         pointing = batch.events["pointing_alt"], batch.events["pointing_az"]
-        return inputs, self.predictor.conditions(*pointing)
+        return inputs, self.predictor.conditions(*pointing, background.noise_pe)
 
     def __call__(self, inputs, conditions=None):
         """Explain images that the predictor has prepared, as in `explain`."""

@@ -10,6 +10,7 @@ from ..evaluation.networks import check_showers
 from ..events.quality import TrainingQualityQuery
 from ..events.telescope_events import check_pointing
 from ..tasks import TASKS
+from ..tasks.conditions import that_need
 from .choice import (
     choose,
     draw,
@@ -128,14 +129,17 @@ class Selection:
                 self._truth(),
                 self._atmosphere,
             ):
-                if self._has_conditions(batch.type):
+                if self._needs_pointing(batch.type):
                     check_pointing(path, batch.events)
                 yield batch
 
-    def _has_conditions(self, telescope_type):
+    def _needs_pointing(self, telescope_type):
         """Whether a model predicts nothing without the pointing."""
         explainers = (of_model[telescope_type] for of_model in self.explainers.values())
-        return any(explainer.card.network.conditions for explainer in explainers)
+        return any(
+            that_need(explainer.card.network.conditions, "pointing")
+            for explainer in explainers
+        )
 
     def _truth(self):
         """Columns of truth that the models' tasks need, and not all files have."""

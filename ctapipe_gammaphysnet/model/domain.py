@@ -246,24 +246,29 @@ def is_pointing_inside(known_deg, altitude_deg):
 
 
 class WatchedPreparation:
-    """Prepares images for a network, and measures their background if it is watched.
+    """Prepares images for a network, and measures their background if it is used.
 
     Parameters
     ----------
     preparation : InputPreparation
         Makes the network's input of images.
     is_watched : bool
-        Whether to measure.
+        Whether the background is compared with the training's.
+    needs_noise : bool
+        Whether the network has the noise as a condition.
 
     Attributes
     ----------
-    needs_mask, n_pixels
-        As those of the preparation.
+    needs_mask : bool
+        Whether images need the mask of the image cleaning.
+    n_pixels : int
+        As that of the preparation.
     """
 
-    def __init__(self, preparation, is_watched):
-        self._preparation, self._is_watched = preparation, is_watched
-        self.needs_mask = preparation.needs_mask
+    def __init__(self, preparation, is_watched, needs_noise=False):
+        self._preparation = preparation
+        self._measures = is_watched or needs_noise
+        self.needs_mask = preparation.needs_mask or needs_noise
         self.n_pixels = preparation.n_pixels
 
     def __call__(self, image, peak_time, image_mask=None):
@@ -279,9 +284,10 @@ class WatchedPreparation:
         inputs, has_pixels : numpy.ndarray
             As the preparation returns them.
         background : Background or None
-            Of the images; None without a mask, which says where the signal is.
+            Of the images; None without a mask, which says where the signal is, or if
+            it is not used.
         """
-        if not self._is_watched or image_mask is None:
+        if not self._measures or image_mask is None:
             return *self._preparation(image, peak_time, image_mask), None
         return self._preparation.with_background(image, peak_time, image_mask)
 

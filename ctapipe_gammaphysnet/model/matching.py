@@ -3,11 +3,13 @@
 A telescope has different names in different files, and its pixels different orders.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ctapipe.core import ToolConfigurationError
 from ctapipe.instrument import SubarrayDescription, TelescopeDescription
 
 from .card import TelescopeCard
@@ -19,7 +21,7 @@ from .telescope import (
     pixel_order,
 )
 
-__all__ = ["Match", "find_network", "match_telescopes"]
+__all__ = ["Match", "find_network", "match_telescopes", "report_missing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +154,48 @@ def _find_card(telescope, compared, where):
                 "trained for this telescope."
             )
     return None
+
+
+def report_missing(
+    path: str | Path,
+    reaction: str,
+    log: logging.Logger,
+    names: Collection[str],
+    available: Collection[str],
+) -> None:
+    """React to telescopes without network as the reconstructor's option says.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        The model file.
+    reaction : {"error", "warn", "ignore"}
+        What to do.
+    log : logging.Logger
+        Receives a warning for each telescope type.
+    names : collection of str
+        Descriptions of the telescope types.
+    available : collection of str
+        Telescope types of the model's networks.
+
+    Raises
+    ------
+    ToolConfigurationError
+        If this is an error.
+    """
+    for name in names:
+        message = (
+            f"{path} has no network for telescope type {name}, only for "
+            f"{', '.join(available)}"
+        )
+        if reaction == "error":
+            raise ToolConfigurationError(
+                f"{message}. Leave these telescopes out (EventSource.allowed_tels of "
+                "ctapipe-process), or set GammaPhysNetReconstructor.missing_network to "
+                "'warn' or 'ignore' to have their events written as not valid."
+            )
+        if reaction == "warn":
+            log.warning("%s: its events will not be valid", message)
 
 
 def _describe_missing(telescope, compared, where):

@@ -189,6 +189,8 @@ class Predictor:
     ----------
     prepare : InputPreparation
         Makes the input from images, as the card says.
+    needs_noise : bool
+        Whether the noise of the images is one of the network's conditions.
     members : list of GammaPhysNet
         The networks. Changes to their weights do not change the predictions.
 
@@ -215,6 +217,7 @@ class Predictor:
         lattice = CameraLattice.from_positions(camera.pix_x_m, camera.pix_y_m)
         self.prepare = InputPreparation(card.input, lattice)
         self._n_pixels = len(lattice)
+        self.needs_noise = card.network.needs_noise
         self._conditions = card.network.conditions
         self._field_ut = card.geomagnetic_field_ut
         self.members = [
@@ -257,7 +260,10 @@ class Predictor:
         return contextlib.nullcontext()
 
     def conditions(
-        self, pointing_alt: u.Quantity, pointing_az: u.Quantity
+        self,
+        pointing_alt: u.Quantity,
+        pointing_az: u.Quantity,
+        noise_pe: np.ndarray | None = None,
     ) -> np.ndarray:
         """Compute the conditions of images, with the geomagnetic field of the training.
 
@@ -265,17 +271,27 @@ class Predictor:
         ----------
         pointing_alt, pointing_az : astropy.units.Quantity
             Pointing of the telescope at each image, shape (n,); NaN if not known.
+        noise_pe : numpy.ndarray, optional
+            Noise of the images' background pixels, as `prepare.with_background`
+            measures it, shape (n,); NaN if not known. Needed for the condition noise.
 
         Returns
         -------
         numpy.ndarray
-            The network's conditions, shape (n, n_conditions), float32; NaN without
-            pointing. Without conditions, shape (n, 0).
+            The network's conditions, shape (n, n_conditions), float32; NaN where what
+            they need is not known. Without conditions, shape (n, 0).
+
+        Raises
+        ------
+        ValueError
+            If the noise is needed and not given.
         """
         found = {}
         if self._conditions:
+            if noise_pe is None and self.needs_noise:
+                raise ValueError("this network needs the noise of the images")
             angles = radians(pointing_alt), radians(pointing_az)
-            found = conditions_of(self._conditions, *angles, self._field_ut)
+            found = conditions_of(self._conditions, *angles, self._field_ut, noise_pe)
         return as_columns(found, len(pointing_alt))
 
     def __call__(

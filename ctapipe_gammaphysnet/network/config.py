@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from ..tasks import TASKS, default_tasks
-from ..tasks.conditions import CONDITIONS
+from ..tasks.conditions import CONDITIONS, that_need
 
 __all__ = ["NetworkConfig", "Task"]
 
@@ -105,14 +105,19 @@ class NetworkConfig(BaseModel):
     @property
     def needs_pointing(self):
         """Whether nothing, or not all, can be predicted without the pointing."""
-        return bool(self.conditions) or any(
+        return bool(that_need(self.conditions, "pointing")) or any(
             TASKS[task].needs_pointing for task in self.tasks
         )
 
     @property
     def needs_field(self):
         """Whether the geomagnetic field must be known."""
-        return any(CONDITIONS[name].needs_field for name in self.conditions)
+        return bool(that_need(self.conditions, "field"))
+
+    @property
+    def needs_noise(self):
+        """Whether the noise of each image must be measured."""
+        return bool(that_need(self.conditions, "noise"))
 
     @property
     def n_tensors(self):

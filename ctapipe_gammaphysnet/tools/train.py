@@ -152,11 +152,13 @@ class TrainGammaPhysNet(GammaPhysNetTool):
         traits.CaselessStrEnum(CONDITIONS),
         help=(
             "What the network knows beside the image, for samples with a range of"
-            " pointings: ``zenith``, the cosine of the pointing's zenith angle, and"
-            " ``geomagnetic_field``, the field's components across the pointing. For"
-            " the latter all files must give the same simulated field. The model keeps"
-            " it, and uses it for observations, which record none: apply the model at"
-            " that site. Events whose pointing is not known have no predictions at all."
+            " pointings or night skies: ``zenith``, the cosine of the pointing's zenith"
+            " angle; ``geomagnetic_field``, the field's components across the pointing;"
+            " and ``noise``, that of the image's pixels without signal. For the field"
+            " all files must give the same simulated one. The model keeps it, and uses"
+            " it for observations, which record none: apply the model at that site."
+            " Events whose pointing is not known, if it is needed, or images without"
+            " noise have no predictions at all."
         ),
     ).tag(config=True)
 

@@ -16,7 +16,7 @@ from ..events.preparation import InputPreparation, present_pixels
 from ..model.card import NetworkCard
 from ..network.gammaphysnet import GammaPhysNet
 from ..network.lattice import CameraLattice
-from ..tasks.conditions import as_columns, conditions_of
+from ..tasks.conditions import as_columns, conditions_of, that_need
 from .augmentation import Augmentation
 from .checkpoint import (
     Interrupted,
@@ -177,17 +177,20 @@ def _make_streams(data, recipe, seed, rank, n_processes):
         rng = np.random.default_rng([seed, step, rank])
         targets = _targets(data.card, data.training, images.row)
         *arrays, targets = data.augmentation(*images[1:], targets, rng)
+        inputs, measured = measure(arrays)
         weight = _energy_weights(
             data.training, images.row, recipe.energy_weight_slope, means
         )
-        return to_tensors(prepare(*arrays)[0], targets, weight, images.row)
+        return to_tensors(inputs, targets | measured, weight, images.row)
 
     def validation_batch(images):
         _check_pixels(data.paths, data.validation, images)
         targets = _targets(data.card, data.validation, images.row)
         weight = np.ones(len(images.row), np.float32)
-        return to_tensors(prepare(*images[1:])[0], targets, weight, images.row)
+        inputs, measured = measure(images[1:])
+        return to_tensors(inputs, targets | measured, weight, images.row)
 
+    measure = partial(_measure, data.card.network.conditions, prepare)
     to_tensors = partial(_to_tensors, data.card.network.conditions)
     means = _mean_weights(data.training, recipe.energy_weight_slope)
     training = TrainingStream(
@@ -228,13 +231,23 @@ def _check_pixels(paths, index, images):
 
 
 def _targets(card, index, rows):
-    """What the network learns, and its conditions, by their names."""
+    """What the network learns, and what it knows of the pointing, by their names."""
     targets = {task: values[rows] for task, values in index.targets.items()}
     alt, az = np.deg2rad(index.pointing[rows].T.astype(float))
-    conditions = conditions_of(
-        card.network.conditions, alt, az, card.geomagnetic_field_ut
-    )
+    names = that_need(card.network.conditions, "pointing")
+    conditions = conditions_of(names, alt, az, card.geomagnetic_field_ut)
     return targets | {"class": index.label[rows]} | conditions
+
+
+def _measure(conditions, prepare, images):
+    """Input of the network, and the conditions that images show, by their names."""
+    names = that_need(conditions, "noise")
+    if not names:
+        return prepare(*images)[0], {}
+    inputs, _, background = prepare.with_background(*images)
+    found = conditions_of(names, noise_pe=background.noise_pe)
+    # Images that their shower covers must not stop the training.
+    return inputs, {name: np.nan_to_num(values) for name, values in found.items()}
 
 
 def _mean_weights(index, slope):

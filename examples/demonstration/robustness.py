@@ -78,9 +78,10 @@ def predict(card, predictor, paths, condition=(1, 0, 0)):
         rows = np.arange(start, min(start + BATCH, len(index)))
         _, image, time, mask = read_images(paths, index, rows)
         image = disturb(image, mask, *condition, rng)
-        inputs, _ = predictor.prepare(image, time, mask)
+        inputs, _, background = predictor.prepare.with_background(image, time, mask)
         pointing = u.Quantity(index.pointing[rows].T, u.deg)
-        outputs.append(predictor(inputs, predictor.conditions(*pointing)))
+        conditions = predictor.conditions(*pointing, background.noise_pe)
+        outputs.append(predictor(inputs, conditions))
     output = {
         task: np.concatenate([o[task] for o in outputs], axis=1).mean(axis=0)
         for task in outputs[0]

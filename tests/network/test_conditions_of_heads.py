@@ -140,4 +140,8 @@ def test_the_pointing_is_needed():
     config = NetworkConfig(tasks=("energy",), conditions=("zenith",))
     assert config.needs_pointing
     assert not config.needs_field
+    assert not config.needs_noise
     assert NetworkConfig(conditions=CONDITIONS).needs_field
+    config = NetworkConfig(tasks=("energy",), conditions=("noise",))
+    assert config.needs_noise
+    assert not config.needs_pointing

@@ -1,4 +1,4 @@
-"""What heads know beside the image: its numbers, against astropy and known angles."""
+"""What heads know beside the image: its numbers, against astropy and known values."""
 
 import astropy.units as u
 import numpy as np
@@ -13,6 +13,7 @@ from ctapipe_gammaphysnet.tasks.conditions import (
     as_columns,
     conditions_of,
     count_columns,
+    that_need,
 )
 from ctapipe_gammaphysnet.training.augmentation import turn_targets
 
@@ -22,7 +23,26 @@ LA_PALMA = (30.8, 2.3, -23.4)
 
 def conditions(name, alt_deg, az_deg=0.0, field=LA_PALMA):
     alt, az = np.broadcast_arrays(np.deg2rad(alt_deg), np.deg2rad(az_deg))
-    return conditions_of((name,), np.atleast_1d(alt), np.atleast_1d(az), field)[name]
+    alt, az = np.atleast_1d(alt, az)
+    return conditions_of((name,), alt, az, field, np.full(len(alt), 2.0))[name]
+
+
+def test_the_noise_is_its_logarithm():
+    noise = np.array([1.5, 1.5 * np.sqrt(3), 0.75, 0.0, np.nan])
+    found = conditions_of(("noise",), noise_pe=noise)["noise"][:, 0]
+    # Three times the night sky is the square root of that in noise.
+    assert_allclose(found[:3], [0, 1.5 * np.log(3), -3 * np.log(2)], atol=1e-6)
+    assert found.dtype == np.float32
+    assert np.isnan(found[3:]).all()
+
+
+def test_each_needs_what_it_is_computed_from():
+    assert that_need(CONDITIONS, "pointing") == ["zenith", "geomagnetic_field"]
+    assert that_need(CONDITIONS, "field") == ["geomagnetic_field"]
+    assert that_need(CONDITIONS, "noise") == ["noise"]
+    unknown = np.array([np.nan])
+    noise = conditions_of(("noise",), unknown, unknown, None, np.ones(1))
+    assert np.isfinite(noise["noise"]).all()
 
 
 def test_zenith_is_its_cosine():
@@ -74,7 +94,7 @@ def test_a_turned_image_is_that_of_a_turned_field(name):
     expected = conditions(name, 90.0, 20.0 - 60.0 * turns)
     assert_allclose(turned, expected, atol=1e-6)
     assert turned.dtype == np.float32
-    if name == "zenith":
+    if name != "geomagnetic_field":
         assert_array_equal(turned, before)
     else:
         assert np.abs(turned[1:] - before[1:]).max(axis=1).min() > 0.5

@@ -226,6 +226,28 @@ def test_the_field_turns_with_the_image(files):
     assert_array_equal(of_validation["conditions"], unturned["conditions"])
 
 
+def test_the_noise_is_that_of_the_augmented_images(files):
+    """Twice the gain is twice the noise. A covered camera does not show it, as 0."""
+    names = ("noise", *CONDITIONS)
+    before, of_validation = batches_of(make_data(files, names))
+    louder, unchanged = batches_of(make_data(files, names, gain=(2, 2), rotate=True))
+    found = before["conditions"][:, 0].numpy()
+    is_known = found != 0
+    assert 5 < is_known.sum() < len(found)
+    # The toys' noise, from few pixels.
+    found = found[is_known]
+    expected = 3 * np.log(toy_sample.NOISE_PE / 1.5)
+    assert_allclose(found.mean(), expected, atol=4 * found.std() / len(found) ** 0.5)
+    assert 0.1 < found.std() < 3
+    gained = louder["conditions"][:, 0].numpy()
+    assert_array_equal(gained != 0, is_known)
+    assert_allclose(gained[is_known] - found, 3 * np.log(2), atol=1e-3)
+    assert_array_equal(unchanged["conditions"], of_validation["conditions"])
+    others, _ = batches_of(make_data(files, CONDITIONS))
+    assert_array_equal(before["conditions"][:, 1:], others["conditions"])
+    assert_array_equal(before["inputs"], others["inputs"])
+
+
 def test_without_conditions_batches_are_as_before(files):
     """Same images, targets and turns, whatever the conditions."""
     with_them, without = (
@@ -267,6 +289,14 @@ def test_the_tool_trains_with_conditions(files, tmp_path):
     assert re.search(
         r"geomagnetic field / µT \(north, west, up\): 30.769\d*, 2.335", text
     )
+
+
+def test_the_tool_trains_with_the_noise(files, tmp_path):
+    content = read_model(train(files, tmp_path, "--conditions", "noise"))
+    (card,), ((weights,),) = content.card.networks, content.weights
+    assert card.network.conditions == ("noise",)
+    assert (weights["heads.energy.0.weight"][:, -1] != 0).any()
+    assert "conditions: noise\n" in format_card(content.card)
 
 
 def test_the_zenith_needs_no_field(copies, tmp_path):
