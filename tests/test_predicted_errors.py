@@ -24,7 +24,9 @@ from ctapipe_gammaphysnet.training.calibration import calibrate
 SMALL = {"blocks": 1, "channels": (4, 8), "hidden": 8}
 CURVE = ErrorCurve(log_scale=(-1.0, 1.0), log_radius=(-2.0, -2.5))
 CALIBRATION = CalibrationCard(
-    errors=dict.fromkeys(("energy", "direction", "impact"), CURVE), log_odds=(0.5, 0.1)
+    errors=dict.fromkeys(("energy", "direction", "impact"), CURVE),
+    offsets={"direction": (0.25, -0.5)},
+    log_odds=(0.5, 0.1),
 )
 #: Uncertainties of a telescope and of the array.
 UNCERTAINTIES = [
@@ -182,7 +184,8 @@ def test_members_are_calibrated_each(make_model, toy_subarray):
     for task in ("energy", "direction", "impact"):
         n = len(TASKS[task].outputs)
         one, two = found[task]
-        np.testing.assert_array_equal(one[:, :n], two[:, :n])
+        offset = CALIBRATION.offsets.get(task, 0)
+        np.testing.assert_allclose(two[:, :n], one[:, :n] - offset, atol=1e-12)
         factor = two[:, n : n + 1] / one[:, n : n + 1]
         np.testing.assert_allclose(two[:, n:], factor * one[:, n:])
         assert (np.abs(np.log(factor)) > 0.5).all()
@@ -196,6 +199,7 @@ def test_the_card_keeps_and_shows_the_calibration(model):
     text = format_card(card)
     assert "errors: True" in text
     assert "68.27 % of direction within scales of: 0.135, 0.0821" in text
+    assert "offset of direction: 0.25, -0.5" in text
     assert "log odds of gammaness: times 0.5, plus 0.1" in text
 
 
@@ -216,6 +220,9 @@ def test_the_card_shows_that_nothing_is_calibrated(make_model, toy_subarray):
         {"errors": {"energy": {"log_scale": [1.0, 0.0], "log_radius": [0.0, 1.0]}}},
         {"errors": {"energy": {"log_scale": [0.0], "log_radius": [1e300]}}},
         {"errors": {"charm": {"log_scale": [0.0], "log_radius": [0.0]}}},
+        {"offsets": {"charm": [0.0, 0.0]}},
+        {"offsets": {"energy": [0.0, 0.0]}},
+        {"offsets": {"direction": [0.0]}},
         {"log_odds": [-1.0, 0.0]},
         {"log_odds": [1.0, 1e9]},
         {"log_odds": [1.0]},
@@ -241,8 +248,12 @@ def test_the_combiner_by_errors_needs_errors(
         GammaPhysNetReconstructor(toy_subarray, **options)
 
 
+#: Planted offsets.
+OFFSETS = {"impact": (0.03, -0.02)}
+
+
 def planted(rng, n):
-    """Outputs whose errors are twice as large as their scale, and logits too steep."""
+    """Outputs with errors of twice their scale, an offset, and logits too steep."""
     log_scale = rng.uniform(-3, -1, n)
     true = {
         t: rng.normal(size=(n, len(TASKS[t].outputs))) for t in ("energy", "impact")
@@ -256,6 +267,7 @@ def planted(rng, n):
         scale = np.zeros((n, TASKS[task].n_scales))
         scale[:, 0] = 6 * np.arctanh(log_scale / 6)
         off = 2 * np.exp(log_scale)[:, np.newaxis] * deviation[task]
+        off += OFFSETS.get(task, 0)
         outputs[task] = np.concatenate([values + off, scale], axis=1)
     label = (rng.random(n) < 0.8).astype(int)
     log_odds = rng.normal(size=n) + np.where(label == 0, 1, -1)
@@ -273,6 +285,11 @@ def test_the_calibration_finds_what_was_planted():
         assert curve.log_scale[0] < -2.5 < -1.5 < curve.log_scale[-1]
         radius = np.exp(curve.log_radius)
         np.testing.assert_allclose(radius, expected, rtol=0.12)
+    assert calibration.offsets.keys() == OFFSETS.keys()
+    # The smallest scale is 0.05.
+    np.testing.assert_allclose(
+        calibration.offsets["impact"], OFFSETS["impact"], atol=3e-3
+    )
     slope, offset = calibration.log_odds
     assert slope == pytest.approx(2 / 5, rel=0.05)
     assert offset == pytest.approx(-2 / 5, abs=0.05)
@@ -285,6 +302,14 @@ def test_the_calibration_finds_what_was_planted():
         share = weight[rows & is_gamma].sum() / weight[rows].sum()
         mean = np.average(gammaness[rows], weights=weight[rows])
         assert share == pytest.approx(mean, abs=0.03)
+
+
+def test_the_offset_is_not_that_of_outliers():
+    """A tenth of the images is far off, on one side: the mean would be off by 5."""
+    outputs, targets, _ = planted(np.random.default_rng(8), 20_000)
+    outputs["impact"][::10, 0] += 50
+    offset = calibrate(outputs, targets).offsets["impact"]
+    np.testing.assert_allclose(offset, OFFSETS["impact"], atol=0.05)
 
 
 def test_few_images_are_not_calibrated():

@@ -12,6 +12,7 @@ __all__ = ["CalibrationCard", "ErrorCurve"]
 # Beyond this, a factor of 20,000, nothing was calibrated.
 _Logarithm = Annotated[float, Field(ge=-10, le=10)]
 _Curve = Annotated[tuple[_Logarithm, ...], Field(max_length=100), FailFast()]
+_Component = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class ErrorCurve(Card):
@@ -43,6 +44,11 @@ class CalibrationCard(Card):
         description="Of the errors of each task; without, they are those of a Laplace "
         "distribution of the predicted scale.",
     )
+    offsets: dict[str, tuple[_Component, _Component]] = Field(
+        default_factory=dict,
+        description="Of each task with two components, in the units of its target: by "
+        "how much all predictions are off on average, which is subtracted from them.",
+    )
     log_odds: tuple[float, float] | None = Field(
         None,
         description="Of the gammaness: slope and offset of the natural logarithm of "
@@ -50,12 +56,20 @@ class CalibrationCard(Card):
         "background; null if it is not calibrated.",
     )
 
-    @field_validator("errors")
+    @field_validator("errors", "offsets")
     @classmethod
-    def _known(cls, errors):
-        if unknown := errors.keys() - TASKS.keys():
+    def _known(cls, of_tasks):
+        if unknown := of_tasks.keys() - TASKS.keys():
             raise ValueError(f"this version does not know the task {min(unknown)}")
-        return errors
+        return of_tasks
+
+    @field_validator("offsets")
+    @classmethod
+    def _have_two_components(cls, offsets):
+        for task in offsets:
+            if len(TASKS[task].outputs) != 2:
+                raise ValueError(f"the task {task} does not have two components")
+        return offsets
 
     @field_validator("log_odds")
     @classmethod

@@ -115,6 +115,8 @@ def _calibration(calibration):
         ]
         for task, curve in calibration.errors.items()
     }
+    for task, offset in calibration.offsets.items():
+        found[f"offset of {task}"] = [f"{component:.3g}" for component in offset]
     if calibration.log_odds is not None:
         slope, offset = calibration.log_odds
         found["log odds of gammaness"] = f"times {slope:.3g}, plus {offset:.3g}"

@@ -386,6 +386,8 @@ class Predictor:
             outputs = network.predict(features.float(), conditions)
             arrays = {t: output.double().cpu().numpy() for t, output in outputs.items()}
         calibration = self._calibrations[network]
+        for task, offset in calibration.offsets.items():
+            arrays[task][:, :2] -= offset
         return {
             task: TASKS[task].finish(output, calibration.of(task))
             for task, output in arrays.items()

@@ -1,4 +1,4 @@
-"""Calibrate errors and gammaness on validation data."""
+"""Calibrate offsets, errors and gammaness on validation data."""
 
 import numpy as np
 
@@ -13,6 +13,8 @@ __all__ = ["calibrate"]
 #: Fewest images for a calibration, fewest for a bin of scales, and most bins. The
 #: quantile of 300 images is known to about 5 %.
 _FEWEST, _PER_BIN, _MOST_BINS = 50, 300, 12
+#: Enough for an offset to 1 % of its error.
+_STEPS = 50
 
 
 def calibrate(outputs, targets):
@@ -33,16 +35,39 @@ def calibrate(outputs, targets):
         too few images for.
     """
     is_gamma = targets["class"] == 0
-    errors = {}
+    errors, offsets = {}, {}
     for name, output in outputs.items():
         values, scale = TASKS[name].split(output[is_gamma].astype(float))
         if scale is not None and len(values) >= _FEWEST:
             deviation = values - targets[name][is_gamma]
+            if deviation.shape[1] == 2:
+                offset = _offset(deviation, scale)
+                offsets[name], deviation = tuple(offset.tolist()), deviation - offset
             errors[name] = _error_curve(deviation, scale)
-    if not errors or "class" not in outputs:
-        return CalibrationCard(errors=errors)
-    log_odds = _log_odds(outputs["class"].astype(float), is_gamma)
-    return CalibrationCard(errors=errors, log_odds=log_odds)
+    log_odds = None
+    if errors and "class" in outputs:
+        log_odds = _log_odds(outputs["class"].astype(float), is_gamma)
+    return CalibrationCard(errors=errors, offsets=offsets, log_odds=log_odds)
+
+
+def _offset(deviation, scale):
+    """Deviation of all images that is most likely, as the loss has it, shape (2,).
+
+    A network's outputs are off by a constant, since its running statistics are not
+    those of any batch. In two dimensions no side is special, so it can be known; how
+    far energies are off depends on their spectrum.
+    """
+    inverse = np.linalg.inv(matrix_from_columns(normal_covariance(scale)))
+    offset = np.zeros(2)
+    # Weiszfeld's algorithm for the point with the least sum of distances.
+    for _ in range(_STEPS):
+        residual = deviation - offset
+        square = np.einsum("ni,nij,nj->n", residual, inverse, residual)
+        weight = inverse / np.sqrt(square + 1e-12)[:, np.newaxis, np.newaxis]
+        offset = np.linalg.solve(
+            weight.sum(axis=0), np.einsum("nij,nj->i", weight, deviation)
+        )
+    return offset
 
 
 def _error_curve(deviation, scale):
