@@ -6,19 +6,27 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..tasks.metric import CONTAINMENT
+from .kernels import as_compiled, measure_images
 
-__all__ = ["MIN_BACKGROUND_PIXELS", "Background", "measure_background", "noise_of"]
+__all__ = [
+    "MIN_BACKGROUND_PIXELS",
+    "NORMAL_RANGE",
+    "QUANTILES",
+    "Background",
+    "measure_background",
+    "noise_of",
+]
 
 #: With fewer pixels, the noise is not known to 25 %.
 MIN_BACKGROUND_PIXELS = 20
-# Quantiles around both ends of the central 68 %, and around the median. Their means
-# hardly depend on the steps in which files store charges.
+#: Quantiles around both ends of the central 68 %, and around the median. Their means
+#: hardly depend on the steps in which files store charges.
 _AROUND = np.linspace(-0.05, 0.05, 21)
-_QUANTILES = np.array(
+QUANTILES = np.array(
     [centre + _AROUND for centre in ((1 - CONTAINMENT) / 2, 0.5, (1 + CONTAINMENT) / 2)]
 )
-#: Half of the range between those means, for a normal distribution of unit width.
-_HALF_RANGE = ndtri(_QUANTILES[-1]).mean()
+#: Range between the outer means, for a normal distribution of unit width.
+NORMAL_RANGE = 2 * ndtri(QUANTILES[-1]).mean()
 
 
 class Background(NamedTuple):
@@ -84,19 +92,25 @@ def measure_background(image, background):
     image : numpy.ndarray
         Charge in p.e., shape (n, n_pixels).
     background : numpy.ndarray
-        True for the pixels to look at, shape (n, n_pixels), bool.
+        True for the pixels to look at, shape (n, n_pixels), bool. Those whose charge
+        is not finite do not count.
 
     Returns
     -------
     pedestal, noise : numpy.ndarray
-        Median and standard deviation of the charge in p.e., shape (n,); NaN without any
-        pixel to look at.
+        Median and standard deviation of the charge in p.e., shape (n,), float32; NaN
+        without any pixel to look at.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
     """
-    # Sorting puts NaN last.
-    charge = np.sort(np.where(background, image, np.nan), axis=1)
-    last = np.maximum(background.sum(axis=1) - 1, 0)
-    row = np.arange(len(image))[:, np.newaxis]
-    ranks = np.rint(np.outer(last, _QUANTILES)).astype(int)
-    around = charge[row, ranks].reshape(-1, *_QUANTILES.shape)
-    low, middle, high = around.mean(axis=2).T
-    return middle, (high - low) / np.float32(2 * _HALF_RANGE)
+    if image.ndim != 2 or image.shape != background.shape:
+        raise ValueError(
+            f"images of shape {image.shape} with pixels of shape {background.shape}"
+        )
+    pedestal, noise = np.empty((2, len(image)), np.float32)
+    image, background = as_compiled(image, np.float32), as_compiled(background, bool)
+    measure_images(image, background, QUANTILES, NORMAL_RANGE, pedestal, noise)
+    return pedestal, noise

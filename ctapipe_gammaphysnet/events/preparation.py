@@ -5,13 +5,13 @@ trained and applied through the same function.
 """
 
 import copy
-from typing import NamedTuple
 
 import numpy as np
 from ctapipe.core import ToolConfigurationError
 from numpy.typing import ArrayLike
 
-from .background import MIN_BACKGROUND_PIXELS, Background, measure_background
+from .background import MIN_BACKGROUND_PIXELS, NORMAL_RANGE, QUANTILES, Background
+from .kernels import EVERYWHERE, Steps, as_compiled, prepare_images
 
 __all__ = [
     "InputPreparation",
@@ -21,9 +21,6 @@ __all__ = [
     "problem_of",
 ]
 
-#: Peak time of pixels without one in gammalearn 0.15.
-MISSING_PEAK_TIME_NS = np.float32(-20)
-
 
 class MissingImagesError(ToolConfigurationError, ValueError):
     """There are no DL1 images to reconstruct."""
@@ -31,15 +28,6 @@ class MissingImagesError(ToolConfigurationError, ValueError):
 
 class UnfitImagesError(ToolConfigurationError, ValueError):
     """Images are from another camera, or do not hold charges and times."""
-
-
-class _Pixels(NamedTuple):
-    """Images in the camera's order of pixels, shape (n, n_pixels) each."""
-
-    image: np.ndarray
-    peak_time: np.ndarray
-    present: np.ndarray
-    mask: np.ndarray | None
 
 
 class InputPreparation:
@@ -62,6 +50,7 @@ class InputPreparation:
 
     def __init__(self, card, lattice):
         self._card = card
+        self._steps = _steps(card)
         self._neighbors = _neighbors(lattice.adjacency())
         self._order = slice(None)
         self.needs_mask = card.needs_mask
@@ -121,9 +110,9 @@ class InputPreparation:
             If images have another number of pixels than the camera, or do not hold
             floating-point numbers, or masks do not hold booleans.
         """
-        pixels = self._read(image, peak_time, image_mask if self.needs_mask else None)
-        measured = self._measure(pixels) if self._card.needs_background else None
-        return self._prepare(pixels, measured)
+        images = self._read(image, peak_time, image_mask if self.needs_mask else None)
+        inputs, has_pixels, _ = self._prepare(images, self._card.needs_background)
+        return inputs, has_pixels
 
     def with_background(
         self, image: ArrayLike, peak_time: ArrayLike, image_mask: ArrayLike
@@ -147,9 +136,7 @@ class InputPreparation:
         UnfitImagesError
             As a call of the preparation.
         """
-        pixels = self._read(image, peak_time, image_mask)
-        measured = self._measure(pixels)
-        return *self._prepare(pixels, measured), measured[0]
+        return self._prepare(self._read(image, peak_time, np.asarray(image_mask)), True)
 
     def _read(self, image, peak_time, image_mask):
         """Check images, and put their pixels in the camera's order."""
@@ -164,82 +151,45 @@ class InputPreparation:
             problem = problem_of(name, values, (n, self.n_pixels))
             if problem is not None:
                 raise UnfitImagesError(f"{problem}: images from another camera?")
-        image, peak_time, *mask = map(self._ordered, arrays.values())
-        image = image.astype(np.float32, copy=False)
-        peak_time = peak_time.astype(np.float32, copy=False)
-        present = present_pixels(image, peak_time)
-        return _Pixels(image, peak_time, present, mask[0] & present if mask else None)
+        arrays.setdefault("image_mask", np.empty((n, 0), bool))
+        return [self._ordered(name, values) for name, values in arrays.items()]
 
-    def _measure(self, pixels):
-        """Background, and whether it has enough pixels, shape (n,)."""
-        near_mask = self._widened(pixels.mask, self._card.background_rings)
-        background = pixels.present & ~near_mask
-        pedestal, noise = measure_background(pixels.image, background)
-        missing = 1 - pixels.present.mean(axis=1)
-        is_known = background.sum(axis=1) >= MIN_BACKGROUND_PIXELS
-        return Background(pedestal, noise, missing), is_known
-
-    def _prepare(self, pixels, measured):
-        """Input of the network; ``measured`` is only needed for relative charges."""
-        image, peak_time, present, mask = pixels
-        has_pixels = present.any(axis=1)
-        entering = mask if self._card.image == "cleaned" else present
-        if self._card.needs_background:
-            image, has_background = self._relate(image, mask, *measured)
-            has_pixels &= has_background
-            entering = entering & has_background[:, np.newaxis]
-        charge, time, entering = self._without_missing(image, peak_time, entering)
-        time = self._scale_peak_time(time, charge, mask, entering)
-        return np.stack([self._scale_charge(charge), time], axis=1), has_pixels
-
-    def _ordered(self, values):
+    def _ordered(self, name, values):
         """Put pixels in the camera's order."""
-        # Contiguous, so that sums over pixels are rounded alike in any order.
-        return np.ascontiguousarray(values[:, self._order])
+        if values.shape[1] > 0:
+            values = values[:, self._order]
+        return as_compiled(values, bool if name == "image_mask" else np.float32)
 
-    def _without_missing(self, image, peak_time, entering):
-        """Charge and peak time without missing values, and the pixels that enter."""
-        if self._card.missing_pixels == "separate":
-            charge = np.where(np.isfinite(image), image, np.float32(0))
-            time = np.where(np.isfinite(peak_time), peak_time, MISSING_PEAK_TIME_NS)
-            return charge, time, np.ones_like(entering)
-        charge = np.where(entering, image, np.float32(0))
-        return charge, np.where(entering, peak_time, np.float32(0)), entering
+    def _prepare(self, images, measure):
+        """Input of the network, whether there are pixels, and perhaps the background."""
+        n = len(images[0])
+        inputs = np.empty((n, 2, self.n_pixels), np.float32)
+        has_pixels = np.empty(n, bool)
+        background = Background(*np.empty((2, n), np.float32), np.empty(n))
+        how = self._neighbors, self._steps, measure, QUANTILES, NORMAL_RANGE
+        prepare_images(*images, *how, inputs, has_pixels, *background)
+        if self._card.charge == "arcsinh":
+            charge = inputs[:, 0]
+            # NumPy computes many at once.
+            np.arcsinh(charge, out=charge)
+        return inputs, has_pixels, background
 
-    def _relate(self, image, mask, background, is_known):
-        """Charges relative to the background; whether it is known, shape (n,)."""
-        pedestal, noise, _ = background
-        if self._card.charge_reference == "background":
-            # Extractors that search for a peak find the highest noise of pixels without
-            # light, but the pulse in the others.
-            shift = np.where(is_known, pedestal, 0)[:, np.newaxis]
-            image = np.where(mask, image, image - shift)
-        if self._card.charge_unit == "noise":
-            is_known = is_known & (noise > 0)
-            image = image / np.where(is_known, noise, 1)[:, np.newaxis]
-        return image, is_known
 
-    def _scale_charge(self, charge):
-        scaled = charge / np.float32(self._card.charge_scale)
-        return np.arcsinh(scaled) if self._card.charge == "arcsinh" else scaled
-
-    def _scale_peak_time(self, time, charge, mask, entering):
-        if self._card.peak_time_reference == "image":
-            time = time - _mean_peak_time(time, charge, mask)
-        if self._card.peak_time_pixels == "cleaned":
-            entering = entering & self._widened(mask, self._card.peak_time_rings)
-        return np.where(entering, time, 0) / np.float32(self._card.peak_time_scale)
-
-    def _widened(self, mask, rings):
-        """Add rings of neighbouring pixels to masks."""
-        for _ in range(rings):
-            # One index for image and pixel is found faster than two.
-            index = np.flatnonzero(mask)
-            pixel = index % self.n_pixels
-            first = (index - pixel)[:, np.newaxis]
-            mask = mask.copy()
-            mask.reshape(-1)[first + self._neighbors[pixel]] = True
-        return mask
+def _steps(card):
+    """What becomes of the pixels, as a card says."""
+    cleaned_times = card.peak_time_pixels == "cleaned"
+    return Steps(
+        separate=card.missing_pixels == "separate",
+        background_rings=card.background_rings,
+        charge_rings=0 if card.image == "cleaned" else EVERYWHERE,
+        peak_time_rings=card.peak_time_rings if cleaned_times else EVERYWHERE,
+        min_background=MIN_BACKGROUND_PIXELS,
+        subtract=card.charge_reference == "background",
+        divide=card.charge_unit == "noise",
+        charge_scale=np.float32(card.charge_scale),
+        peak_time_scale=np.float32(card.peak_time_scale),
+        center=card.peak_time_reference == "image",
+    )
 
 
 def _neighbors(adjacency):
@@ -295,11 +245,3 @@ def problem_of(name, values, shape):
         wanted = "booleans" if kind == "b" else "floating-point numbers"
         return f"{name} holds {values.dtype}, not {wanted}"
     return None
-
-
-def _mean_peak_time(time, charge, mask):
-    """Mean over the mask, weighted by charge, shape (n, 1); 0 without charge."""
-    weight = np.where(mask, np.maximum(charge, 0), 0)
-    total = weight.sum(axis=1, keepdims=True)
-    mean = (weight * time).sum(axis=1, keepdims=True) / np.where(total > 0, total, 1)
-    return mean.astype(np.float32)
