@@ -26,6 +26,8 @@ _keep = keep_compiled(
     "Compiling the preparation of images for this machine: a few seconds"
 )
 _compiled = njit(nogil=True, error_model="numpy")
+#: Compiled as a part of the function that calls them, which takes less time.
+_part = njit(nogil=True, error_model="numpy", inline="always")
 
 
 class Steps(NamedTuple):
@@ -82,7 +84,7 @@ def as_compiled(values, dtype):
     return np.require(values, dtype, ["C", "A", "W"])
 
 
-@_compiled
+@_part
 def _find_rings(mask, present, neighbors, n_rings, ring, found):
     """Number the rings of neighbours around the mask, which is ring 0.
 
@@ -111,7 +113,7 @@ def _find_rings(mask, present, neighbors, n_rings, ring, found):
     return n_mask
 
 
-@_compiled
+@_part
 def _fill_buckets(charge, bucket, ends, ordered):
     """Put charges into the order of their buckets; find the end of each bucket."""
     total, squares, n_sampled = 0.0, 0.0, 0
@@ -143,7 +145,7 @@ def _fill_buckets(charge, bucket, ends, ordered):
         ends[bucket[index]] += 1
 
 
-@_compiled
+@_part
 def _sort(values, start, stop):
     """Sort a range of values (Shell 1959), fast if they are nearly sorted."""
     gap = 1
@@ -159,7 +161,7 @@ def _sort(values, start, stop):
         gap //= 3
 
 
-@_compiled
+@_part
 def _measure(charge, quantiles, normal_range, bucket, ends, ordered):
     """Pedestal and noise of finite charges."""
     if len(charge) == 0:
@@ -214,7 +216,7 @@ def measure_images(image, background, quantiles, normal_range, pedestal, noise):
         )
 
 
-@_compiled
+@_part
 def _find_present(image, peak_time, present):
     """Find pixels whose charge and peak time are finite; return how many these are."""
     n_present = 0
@@ -224,7 +226,7 @@ def _find_present(image, peak_time, present):
     return n_present
 
 
-@_compiled
+@_part
 def _find_background(image, present, ring, rings, charge):
     """Collect the charges of pixels beyond some rings; return how many these are."""
     n_charges = 0
@@ -234,7 +236,7 @@ def _find_background(image, present, ring, rings, charge):
     return n_charges
 
 
-@_compiled
+@_part
 def _fill_separately(image, peak_time, steps, inputs):
     """Write charges and peak times, without those that are missing."""
     for pixel in range(len(image)):
@@ -245,7 +247,7 @@ def _fill_separately(image, peak_time, steps, inputs):
         inputs[1, pixel] = time / steps.peak_time_scale
 
 
-@_compiled
+@_part
 def _fill_charges(image, present, ring, steps, pedestal, noise, charges):
     """Write charges relative to the background, 0 where they are not used."""
     for pixel in range(len(image)):
@@ -257,7 +259,7 @@ def _fill_charges(image, present, ring, steps, pedestal, noise, charges):
         charges[pixel] = (charge if enters else np.float32(0)) / steps.charge_scale
 
 
-@_compiled
+@_part
 def _fill_peak_times(peak_time, present, ring, steps, mean, times):
     """Write peak times from their mean on, 0 where they are not used."""
     rings = min(steps.charge_rings, steps.peak_time_rings)
@@ -267,7 +269,7 @@ def _fill_peak_times(peak_time, present, ring, steps, mean, times):
         times[pixel] = (time if enters else np.float32(0)) / steps.peak_time_scale
 
 
-@_compiled
+@_part
 def _mean_peak_time(image, peak_time, found):
     """Mean over some pixels, weighted by charge; 0 without charge."""
     total, mean = 0.0, 0.0

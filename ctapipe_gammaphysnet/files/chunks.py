@@ -10,14 +10,16 @@ from functools import partial
 
 import numpy as np
 import tables
+from numba import njit
+
+from ..numba_cache import keep_compiled
 
 __all__ = ["fetch_rows", "has_plain_chunks"]
 
 #: Bytes of a checksum, which follows its chunk.
 _CHECKSUM_BYTES = 4
-#: Words whose sums are computed together, and their weights in both sums.
-_N_WORDS = 1024
-_WEIGHTS = np.column_stack([np.ones(_N_WORDS), np.arange(_N_WORDS)])
+#: Words whose sums are computed together, far below 2**63.
+_N_WORDS = 1 << 14
 
 
 def has_plain_chunks(table):
@@ -113,16 +115,28 @@ def _without_checksum(chunk):
     modulo 65535. The words are big-endian. Read as little-endian, they are 256 times as
     large, modulo 65535.
     """
-    data, stored = chunk[:-_CHECKSUM_BYTES], chunk[-_CHECKSUM_BYTES:]
-    words = np.frombuffer(data + bytes(len(data) % 2), "<u2")
-    blocks = np.zeros((-(-len(words) // _N_WORDS), _N_WORDS))
-    blocks.ravel()[: len(words)] = words
-    # Whole numbers below 2**53: the sums are exact.
-    sums, weighted = (blocks @ _WEIGHTS).T.astype(np.int64)
-    first = int(sums.sum())
-    position = int(weighted.sum() + _N_WORDS * (sums @ np.arange(len(sums))))
-    second = len(words) * first - position
-    found = [256 * value % 65535 for value in (first, second)]
+    # Not a copy: new memory takes longer than the sums.
+    data, stored = memoryview(chunk)[:-_CHECKSUM_BYTES], chunk[-_CHECKSUM_BYTES:]
+    whole = data if len(data) % 2 == 0 else bytes(data) + b"\0"
+    words = np.frombuffer(whole, "<u2")
+    found = [256 * int(value) % 65535 for value in _sum_words(words)]
     if found != [int(n) % 65535 for n in np.frombuffer(stored, "<u2")]:
         raise ValueError("a chunk does not have its checksum")
     return data
+
+
+@keep_compiled("Compiling the checksum for this machine: a second")
+@njit(nogil=True)
+def _sum_words(words):
+    """Both sums of Fletcher's checksum, modulo 65535."""
+    first, second = np.int64(0), np.int64(0)
+    for start in range(0, len(words), _N_WORDS):
+        part = words[start : start + _N_WORDS]
+        total, weighted = np.int64(0), np.int64(0)
+        # Independent of each other, so that many are added at once.
+        for index in range(len(part)):
+            total += np.int64(part[index])
+            weighted += (len(part) - index) * np.int64(part[index])
+        second = (second + len(part) * first + weighted) % 65535
+        first = (first + total) % 65535
+    return first, second

@@ -60,7 +60,7 @@ class ApplyGammaPhysNet(GammaPhysNetTool):
     ).tag(config=True)
 
     chunk_size = traits.Int(
-        1000,
+        2000,
         min=1,
         help=(
             "Number of events that are read and written at once. More take more memory;"

@@ -46,6 +46,17 @@ def test_rows_are_those_of_hdf5(tmp_path, complib, fletcher32):
             assert found.tobytes() == table.read(start, stop).tobytes()
 
 
+def test_checksums_of_large_chunks_are_right(tmp_path):
+    rows = np.zeros(N_ROWS, [("b", "u1", 20_000)])
+    # Compressed to half of it.
+    rows["b"] = np.random.default_rng(3).integers(0, 16, rows["b"].shape)
+    path = make_table(tmp_path / "a.h5", rows)
+    with tables.open_file(path) as file:
+        assert len(file.root.t.read_chunk((0,))) > 65_536
+        assert has_plain_chunks(file.root.t)
+        np.testing.assert_array_equal(fetch_rows(file.root.t, 0, N_ROWS)(), rows)
+
+
 def test_chunks_that_were_not_compressed_are_read(tmp_path):
     """Blosc leaves out what it cannot make smaller; here each other chunk."""
     rows = np.zeros(N_ROWS, [("b", "u1", 4000)])
