@@ -205,6 +205,8 @@ def test_the_package_needs_no_place_to_keep_anything():
     code = """
 from numba.core import caching
 caching.CacheImpl._locator_classes = []
+from ctapipe_gammaphysnet.events import preparation
+from ctapipe_gammaphysnet.files import chunks
 from ctapipe_gammaphysnet.network import kernels
 from ctapipe_gammaphysnet.simulation import cascade
 """
@@ -226,6 +228,8 @@ from ctapipe.image import tailcuts_clean
 
 def test_the_package_can_be_imported_without_compilation():
     code = """
+from ctapipe_gammaphysnet.events import preparation
+from ctapipe_gammaphysnet.files import chunks
 from ctapipe_gammaphysnet.network import kernels
 from ctapipe_gammaphysnet.simulation import cascade
 """

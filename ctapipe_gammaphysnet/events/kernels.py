@@ -347,15 +347,11 @@ def prepare_images(
         if steps.separate:
             _fill_separately(image[row], peak_time[row], steps, inputs[row])
         elif is_known:
-            _fill_charges(
-                image[row], present, ring, steps, shift, unit, inputs[row, 0]
-            )
+            _fill_charges(image[row], present, ring, steps, shift, unit, inputs[row, 0])
             mean = np.float32(0)
             if steps.center:
                 mean = _mean_peak_time(image[row], peak_time[row], found[:n_mask])
-            _fill_peak_times(
-                peak_time[row], present, ring, steps, mean, inputs[row, 1]
-            )
+            _fill_peak_times(peak_time[row], present, ring, steps, mean, inputs[row, 1])
         else:
             for pixel in range(n_pixels):
                 inputs[row, 0, pixel] = inputs[row, 1, pixel] = 0

@@ -161,7 +161,7 @@ class InputPreparation:
         return as_compiled(values, bool if name == "image_mask" else np.float32)
 
     def _prepare(self, images, measure):
-        """Input of the network, whether there are pixels, and perhaps the background."""
+        """Input of the network, whether there are pixels; background if measured."""
         n = len(images[0])
         inputs = np.empty((n, 2, self.n_pixels), np.float32)
         has_pixels = np.empty(n, bool)
