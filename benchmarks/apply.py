@@ -240,11 +240,13 @@ def run_constant(dl1, model, folder):
     """
     n_images, outputs = [], {}
 
-    def constant(run_network, reconstructor, name, inputs, *pointing):
+    def constant(run_network, reconstructor, name, inputs, backgrounds, *pointing):
         n_images.append(len(inputs))
         if name not in outputs:
-            one = np.zeros_like(inputs[:1]), *(angle[:1] for angle in pointing)
-            outputs[name] = run_network(reconstructor, name, *one)
+            background = [b if b is None else b.of(slice(1)) for b in backgrounds[:1]]
+            one = np.zeros_like(inputs[:1]), background
+            pointing = (angle[:1] for angle in pointing)
+            outputs[name] = run_network(reconstructor, name, *one, *pointing)
         n = len(inputs)
         return {task: np.repeat(v, n, axis=1) for task, v in outputs[name].items()}
 
