@@ -41,7 +41,8 @@ _NO_SETTINGS = {"load_path", "missing_network", "device", "n_jobs", "batch_size"
 _NO_POINTING = (
     "this model needs it. Attach the monitoring data ('ctapipe-merge MONITORING "
     "--attach-monitoring --append --output FILE', ctapipe newer than 0.28), or use a "
-    "model without conditions and without the tasks direction and impact"
+    "model without the conditions zenith and geomagnetic_field, and without the tasks "
+    "direction and impact"
 )
 
 

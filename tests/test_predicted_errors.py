@@ -223,6 +223,7 @@ def test_the_card_shows_that_nothing_is_calibrated(make_model, toy_subarray):
         {"offsets": {"charm": [0.0, 0.0]}},
         {"offsets": {"energy": [0.0, 0.0]}},
         {"offsets": {"direction": [0.0]}},
+        {"offsets": {"direction": [0.0, 11.0]}},
         {"log_odds": [-1.0, 0.0]},
         {"log_odds": [1.0, 1e9]},
         {"log_odds": [1.0]},
@@ -233,6 +234,20 @@ def test_a_calibration_that_makes_no_sense_is_refused(model, value):
     values = json.loads(card_to_json(read_model(model).card))
     values["networks"][0]["members"][0]["calibration"] |= value
     with pytest.raises(CardError, match="calibration"):
+        card_from_json(json.dumps(values))
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [({"errors": False}, "direction"), ({"tasks": ["energy"]}, "direction|impact")],
+)
+def test_a_calibration_of_nothing_is_refused(model, config, task):
+    values = json.loads(card_to_json(read_model(model).card))
+    network = values["networks"][0]
+    network["network"] |= config
+    kept = network["network"]["tasks"]
+    network["targets"] = {t: v for t, v in network["targets"].items() if t in kept}
+    with pytest.raises(CardError, match=f"calibration is of ({task}|energy)"):
         card_from_json(json.dumps(values))
 
 
@@ -307,9 +322,10 @@ def test_the_calibration_finds_what_was_planted():
 def test_the_offset_is_not_that_of_outliers():
     """A tenth of the images is far off, on one side: the mean would be off by 5."""
     outputs, targets, _ = planted(np.random.default_rng(8), 20_000)
+    outputs["impact"][:, :2] += 0.4
     outputs["impact"][::10, 0] += 50
     offset = calibrate(outputs, targets).offsets["impact"]
-    np.testing.assert_allclose(offset, OFFSETS["impact"], atol=0.05)
+    np.testing.assert_allclose(offset, np.add(OFFSETS["impact"], 0.4), atol=0.05)
 
 
 def test_few_images_are_not_calibrated():

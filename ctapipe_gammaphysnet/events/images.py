@@ -179,7 +179,7 @@ def fetch_prepared(reader, chunk, tel_id, rows, prepare):
 def _prepared(reader, tel_id, fetched, prepare):
     *images, image_mask = fetched()
     if prepare.needs_mask and image_mask is None:
-        network = ", but this network was trained on cleaned images"
+        network = ", but this network needs them"
         raise MissingImagesError(_without_mask(reader, tel_id, network))
     return prepare(*images, image_mask)
 

@@ -18,9 +18,12 @@ __all__ = ["EVERYWHERE", "Steps", "as_compiled", "measure_images", "prepare_imag
 EVERYWHERE = 255
 #: Peak time of pixels without one in gammalearn 0.15.
 _MISSING_PEAK_TIME_NS = np.float32(-20)
-#: Buckets into which charges are sorted, their range on both sides of the mean in
-#: standard deviations, which exceeds the quantiles, and how many charges tell both.
-_N_BUCKETS, _RANGE, _N_SAMPLED = 1024, 2.5, 64
+#: Buckets into which charges are sorted.
+_N_BUCKETS = 1024
+#: Half of their range in standard deviations: the quantiles are within.
+_RANGE = 2.5
+#: Charges from which mean and standard deviation are estimated for that.
+_N_SAMPLED = 64
 
 _keep = keep_compiled(
     "Compiling the preparation of images for this machine: a few seconds"

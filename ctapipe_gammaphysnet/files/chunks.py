@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import tables
-from numba import njit
+from numba import config, njit
 
 from ..numba_cache import keep_compiled
 
@@ -36,10 +36,12 @@ def has_plain_chunks(table):
     Returns
     -------
     bool
-        Whether it finds what the table's own ``read`` does.
+        Whether it finds what the table's own ``read`` does, and faster.
     """
     if (
-        table.nrows <= table.chunkshape[0]
+        # Then HDF5 is much faster with the checksums.
+        config.DISABLE_JIT
+        or table.nrows <= table.chunkshape[0]
         or not (table.filters.complib or "").startswith("blosc:")
         or table.byteorder not in (sys.byteorder, "irrelevant")
     ):

@@ -12,7 +12,8 @@ __all__ = ["CalibrationCard", "ErrorCurve"]
 # Beyond this, a factor of 20,000, nothing was calibrated.
 _Logarithm = Annotated[float, Field(ge=-10, le=10)]
 _Curve = Annotated[tuple[_Logarithm, ...], Field(max_length=100), FailFast()]
-_Component = Annotated[float, Field(allow_inf_nan=False)]
+# In deg or km: more is no calibration.
+_Component = Annotated[float, Field(ge=-10, le=10)]
 
 
 class ErrorCurve(Card):
@@ -46,8 +47,8 @@ class CalibrationCard(Card):
     )
     offsets: dict[str, tuple[_Component, _Component]] = Field(
         default_factory=dict,
-        description="Of each task with two components, in the units of its target: by "
-        "how much all predictions are off on average, which is subtracted from them.",
+        description="Of each task with two components, in the units of its target: the "
+        "most likely deviation that all predictions share. It is subtracted from them.",
     )
     log_odds: tuple[float, float] | None = Field(
         None,

@@ -225,6 +225,18 @@ class NetworkCard(Card):
             )
         return self
 
+    @model_validator(mode="after")
+    def _calibrations_are_of_errors(self):
+        tasks = self.network.tasks if self.network.errors else ()
+        for member in self.members:
+            calibrated = {*member.calibration.errors, *member.calibration.offsets}
+            if unknown := calibrated.difference(tasks):
+                raise ValueError(
+                    f"the calibration is of {min(unknown)}, whose errors the network "
+                    "does not predict"
+                )
+        return self
+
     @field_validator("members")
     @classmethod
     def _unique_seeds(cls, members):

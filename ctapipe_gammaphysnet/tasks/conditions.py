@@ -31,6 +31,8 @@ _FIELD_UNIT_UT = 30.0
 #: Noise that becomes 0, and the factor of its logarithm: three times the night sky is
 #: about 1.5 more.
 _NOISE_UNIT_PE, _NOISE_FACTOR = 1.5, 3.0
+#: Largest size of that: 0.3 and 8 p.e. Few pixels may seem to have any noise.
+_NOISE_LIMIT = 5.0
 
 
 class Condition(NamedTuple):
@@ -68,7 +70,8 @@ def _geomagnetic_field(pointing, field_ut):
 def _noise(noise_pe):
     # Without noise, the image is zero-suppressed, and shows nothing of it.
     noise_pe = np.where(noise_pe > 0, noise_pe, np.nan)
-    return _NOISE_FACTOR * np.log(noise_pe / _NOISE_UNIT_PE)[:, np.newaxis]
+    columns = _NOISE_FACTOR * np.log(noise_pe / _NOISE_UNIT_PE)[:, np.newaxis]
+    return np.clip(columns, -_NOISE_LIMIT, _NOISE_LIMIT)
 
 
 def _unturned(columns, angle):

@@ -124,7 +124,8 @@ class _Class(Task):
         """
         if calibration is not None:
             slope, offset = calibration
-            rest = np.logaddexp.reduce(output[:, 1:], axis=1)
+            with np.errstate(invalid="ignore"):  # NaN without a condition
+                rest = np.logaddexp.reduce(output[:, 1:], axis=1)
             log_odds = slope * (output[:, 0] - rest) + offset
             output = np.column_stack([log_odds + rest, output[:, 1:]])
         # The largest logit is subtracted, so that nothing overflows.

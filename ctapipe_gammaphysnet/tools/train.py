@@ -157,8 +157,8 @@ class TrainGammaPhysNet(GammaPhysNetTool):
             " and ``noise``, that of the image's pixels without signal. For the field"
             " all files must give the same simulated one. The model keeps it, and uses"
             " it for observations, which record none: apply the model at that site."
-            " Events whose pointing is not known, if it is needed, or images without"
-            " noise have no predictions at all."
+            " Without the pointing or the noise that it needs, such a network predicts"
+            " nothing."
         ),
     ).tag(config=True)
 

@@ -10,8 +10,8 @@ from ..tasks.scale import bounded, normal_covariance
 
 __all__ = ["calibrate"]
 
-#: Fewest images for a calibration, fewest for a bin of scales, and most bins. The
-#: quantile of 300 images is known to about 5 %.
+#: Fewest images for a calibration; fewest for a bin of scales, or an offset; and most
+#: bins. The quantile of 300 images is known to about 5 %.
 _FEWEST, _PER_BIN, _MOST_BINS = 50, 300, 12
 #: Enough for an offset to 1 % of its error.
 _STEPS = 50
@@ -40,7 +40,7 @@ def calibrate(outputs, targets):
         values, scale = TASKS[name].split(output[is_gamma].astype(float))
         if scale is not None and len(values) >= _FEWEST:
             deviation = values - targets[name][is_gamma]
-            if deviation.shape[1] == 2:
+            if deviation.shape[1] == 2 and len(deviation) >= _PER_BIN:
                 offset = _offset(deviation, scale)
                 offsets[name], deviation = tuple(offset.tolist()), deviation - offset
             errors[name] = _error_curve(deviation, scale)
@@ -53,9 +53,8 @@ def calibrate(outputs, targets):
 def _offset(deviation, scale):
     """Deviation of all images that is most likely, as the loss has it, shape (2,).
 
-    A network's outputs are off by a constant, since its running statistics are not
-    those of any batch. In two dimensions no side is special, so it can be known; how
-    far energies are off depends on their spectrum.
+    Outputs can be off by a constant, as if images were not turned at random, though
+    they are. How far energies are off depends on their spectrum: they are left alone.
     """
     inverse = np.linalg.inv(matrix_from_columns(normal_covariance(scale)))
     offset = np.zeros(2)

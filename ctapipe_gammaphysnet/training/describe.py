@@ -57,7 +57,9 @@ def describe_data(training, validation):
     }
 
 
-def measure_domain(paths, index, prepare, augmentation, **processing):
+def measure_domain(
+    paths, index, prepare, augmentation, needs_noise=False, **processing
+):
     """Measure the conditions of the images that networks are trained on.
 
     Parameters
@@ -70,6 +72,8 @@ def measure_domain(paths, index, prepare, augmentation, **processing):
         Makes the network's input of images.
     augmentation : Augmentation
         What is done to the images before.
+    needs_noise : bool
+        Whether the noise is one of the network's conditions.
     **processing : list of str
         ``image_extractors`` and ``image_cleaners`` of the files, which they do not say.
 
@@ -81,16 +85,20 @@ def measure_domain(paths, index, prepare, augmentation, **processing):
     Raises
     ------
     TrainingDataError
-        If the network's input needs a background that the images don't have.
+        If the network's input or conditions need a background that the images don't
+        have.
     """
     images = read_images(paths, index, _some_rows(len(index)))
     image, peak_time, mask, _ = augmentation(*images[1:], {}, np.random.default_rng(0))
     _, is_usable, background = prepare.with_background(image, peak_time, mask)
+    if needs_noise:
+        is_usable &= background.noise_pe > 0
     if not is_usable.any():
         raise TrainingDataError(
             "no image has noise in the pixels outside the image cleaning's mask, in "
-            "which InputTransformation.charge_unit and charge_reference measure. Use "
-            "images that are not zero-suppressed, or leave these options out"
+            "which InputTransformation.charge_unit and charge_reference measure, and "
+            "the condition noise. Use images that are not zero-suppressed, or leave "
+            "these options out"
         )
     is_known = np.isfinite(background.pedestal_pe)
     if not is_known.any():

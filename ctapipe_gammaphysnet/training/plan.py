@@ -121,7 +121,8 @@ def prepare(plan, name, parent):
         input=card_of_input,
         geomagnetic_field_ut=plan.geomagnetic_field_ut,
         domain=measure_domain(
-            paths, training, preparation, augmentation, **plan.processing
+            *(paths, training, preparation, augmentation, plan.network.needs_noise),
+            **plan.processing,
         ),
         parent=inherited and inherited.card,
         training=settings | describe_data(training, validation),

@@ -258,6 +258,13 @@ def test_planted_ellipses_come_back_in_dl2(alt, az):
     assert ratio == pytest.approx((10**0.2 - 10**-0.2) / 2)
 
 
+def test_a_calibrated_class_without_outputs_is_not_a_number():
+    output = np.array([[1.0, -1.0], [np.nan, np.nan]])
+    found = TASKS["class"].finish(output, (0.5, 0.1))
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
+
+
 def test_the_class_keeps_its_odds_among_backgrounds():
     logits = RNG.normal(size=(10, 3)) * 5
     before = TASKS["class"].finish(logits)

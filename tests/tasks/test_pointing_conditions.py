@@ -28,12 +28,14 @@ def conditions(name, alt_deg, az_deg=0.0, field=LA_PALMA):
 
 
 def test_the_noise_is_its_logarithm():
-    noise = np.array([1.5, 1.5 * np.sqrt(3), 0.75, 0.0, np.nan])
+    noise = np.array([1.5, 1.5 * np.sqrt(3), 0.75, 0.0, np.nan, 1e-3, 1e3])
     found = conditions_of(("noise",), noise_pe=noise)["noise"][:, 0]
     # Three times the night sky is the square root of that in noise.
     assert_allclose(found[:3], [0, 1.5 * np.log(3), -3 * np.log(2)], atol=1e-6)
     assert found.dtype == np.float32
-    assert np.isnan(found[3:]).all()
+    assert np.isnan(found[3:5]).all()
+    # Of two pixels that are alike, say.
+    assert_array_equal(found[5:], [-5, 5])
 
 
 def test_each_needs_what_it_is_computed_from():

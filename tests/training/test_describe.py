@@ -77,12 +77,13 @@ def test_how_images_were_made_is_kept(files, sides):
     assert domain.image_cleaners == ()
 
 
-def measure(files, index, input=None, **augmentation):
+def measure(files, index, input=None, needs_noise=False, **augmentation):
     subarray = SubarrayDescription.from_hdf(files[0])
     geometry = subarray.tel[1].camera.geometry
     lattice = CameraLattice.from_geometry(geometry)
     prepare = InputPreparation(input or InputCard(background_rings=0), lattice)
-    return measure_domain(files, index, prepare, Augmentation(geometry, **augmentation))
+    augmentation = Augmentation(geometry, **augmentation)
+    return measure_domain(files, index, prepare, augmentation, needs_noise)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,14 @@ def test_the_noise_is_that_of_the_simulation(domain):
     low, median, high = domain.pedestal_pe
     assert -1 < low < 0 < high < 1
     assert domain.missing_pixels == (0, 0, 0)
+
+
+def test_a_condition_that_no_image_shows_is_refused(files, sides):
+    """All pixels are within so many rings."""
+    card = InputCard(background_rings=10)
+    assert measure(files, sides[0], card) is None
+    with pytest.raises(TrainingDataError, match="no image has noise.*condition noise"):
+        measure(files, sides[0], card, needs_noise=True)
 
 
 def test_the_domain_is_that_of_the_augmented_images(files, sides, domain):
