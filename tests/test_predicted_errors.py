@@ -237,17 +237,14 @@ def test_a_calibration_that_makes_no_sense_is_refused(model, value):
         card_from_json(json.dumps(values))
 
 
-@pytest.mark.parametrize(
-    ("config", "task"),
-    [({"errors": False}, "direction"), ({"tasks": ["energy"]}, "direction|impact")],
-)
-def test_a_calibration_of_nothing_is_refused(model, config, task):
+@pytest.mark.parametrize("config", [{"errors": False}, {"tasks": ["energy"]}])
+def test_a_calibration_of_nothing_is_refused(model, config):
     values = json.loads(card_to_json(read_model(model).card))
     network = values["networks"][0]
     network["network"] |= config
     kept = network["network"]["tasks"]
     network["targets"] = {t: v for t, v in network["targets"].items() if t in kept}
-    with pytest.raises(CardError, match=f"calibration is of ({task}|energy)"):
+    with pytest.raises(CardError, match="calibration is of direction, whose errors"):
         card_from_json(json.dumps(values))
 
 
@@ -263,8 +260,8 @@ def test_the_combiner_by_errors_needs_errors(
         GammaPhysNetReconstructor(toy_subarray, **options)
 
 
-#: Planted offsets.
-OFFSETS = {"impact": (0.03, -0.02)}
+#: Planted offsets, as large as the errors: these are from what is left.
+OFFSETS = {"impact": (0.3, -0.2)}
 
 
 def planted(rng, n):
@@ -322,10 +319,9 @@ def test_the_calibration_finds_what_was_planted():
 def test_the_offset_is_not_that_of_outliers():
     """A tenth of the images is far off, on one side: the mean would be off by 5."""
     outputs, targets, _ = planted(np.random.default_rng(8), 20_000)
-    outputs["impact"][:, :2] += 0.4
     outputs["impact"][::10, 0] += 50
     offset = calibrate(outputs, targets).offsets["impact"]
-    np.testing.assert_allclose(offset, np.add(OFFSETS["impact"], 0.4), atol=0.05)
+    np.testing.assert_allclose(offset, OFFSETS["impact"], atol=0.05)
 
 
 def test_few_images_are_not_calibrated():

@@ -19,9 +19,9 @@ __all__ = [
 
 #: With fewer pixels, the noise is not known to 25 %.
 MIN_BACKGROUND_PIXELS = 20
-#: Quantiles around both ends of the central 68 %, and around the median. Their means
-#: hardly depend on the steps in which files store charges.
 _AROUND = np.linspace(-0.05, 0.05, 21)
+#: Quantiles around both ends of the central 68 %, and around the median. Their means
+#: hardly depend on the steps in which files store charges. Shape (3, 21).
 QUANTILES = np.array(
     [centre + _AROUND for centre in ((1 - CONTAINMENT) / 2, 0.5, (1 + CONTAINMENT) / 2)]
 )

@@ -149,8 +149,8 @@ def _check_camera(event, tel_id, camera, prepare):
     if prepare.needs_mask and camera.image_mask is None:
         raise MissingImagesError(
             f"{of_event} has no image mask of telescope {tel_id}, but this network "
-            "needs it. Process from R1, or from DL1 images "
-            "without parameters: then ctapipe-process cleans the images."
+            "needs it. Process from R1, or from DL1 images without parameters: then "
+            "ctapipe-process cleans the images."
         )
     names = ["image", "peak_time"] + ["image_mask"] * prepare.needs_mask
     for name in names:

@@ -53,8 +53,9 @@ def calibrate(outputs, targets):
 def _offset(deviation, scale):
     """Deviation of all images that is most likely, as the loss has it, shape (2,).
 
-    Outputs can be off by a constant, as if images were not turned at random, though
-    they are. How far energies are off depends on their spectrum: they are left alone.
+    The demonstration model's directions were off to one side of the camera, however its
+    images were turned. How far energies are off depends on their spectrum: they are
+    left alone.
     """
     inverse = np.linalg.inv(matrix_from_columns(normal_covariance(scale)))
     offset = np.zeros(2)
