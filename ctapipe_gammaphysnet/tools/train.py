@@ -222,8 +222,9 @@ class TrainGammaPhysNet(GammaPhysNetTool):
     add_members = traits.Bool(
         False,
         help=(
-            "Add the members to the output if it exists. Several trainings of different"
-            " seeds, on different GPUs, can add to one file at the same time."
+            "Add the members to the output if it exists. Networks for other telescope"
+            " types can have another recipe. Several trainings of different seeds or"
+            " telescope types, on different GPUs, can add to one file at the same time."
         ),
     ).tag(config=True)
 

@@ -50,7 +50,8 @@ def add_members(path, model, resumed=()):
     """Add a model's members to those in a file.
 
     A new member replaces one in the file that has the same seed, if that is incomplete
-    or from a training that is resumed.
+    or from a training that is resumed. Networks for other telescope types are added,
+    and those in the file stay.
 
     Parameters
     ----------
@@ -69,43 +70,46 @@ def add_members(path, model, resumed=()):
     Raises
     ------
     ModelFileError
-        If the file's networks are for other telescopes, have another architecture or
+        If the file's networks for the same telescopes have another architecture or
         training than the new ones, or already have members of their seeds.
     """
     before = read_model(path)
-    old = {card.telescope.type: card for card in before.card.networks}
-    new = {card.telescope.type: card for card in model.card.networks}
-    if set(old) != set(new):
-        raise ModelFileError(
-            f"{path} has networks for {', '.join(old)}, the new members are for "
-            f"{', '.join(new)}: train for the same telescope types"
-        )
-    cards, weights = [], []
-    for name, card in new.items():
-        check_same_training(path, old[name], card)
-        seeds = {member.seed for member in card.members}
-        complete = {m.seed for m in old[name].members if is_complete(m)}
-        twice = (seeds & complete).difference(resumed)
-        if twice:
-            raise ModelFileError(
-                f"{path} already has members of the seeds {sorted(twice)} for {name}"
-            )
-        number = list(old).index(name)
-        kept = [
-            (member, weight)
-            for member, weight in zip(
-                old[name].members, before.weights[number], strict=True
-            )
-            if member.seed not in seeds
-        ]
-        number = list(new).index(name)
-        kept += zip(card.members, model.weights[number], strict=True)
-        members, weights_of_members = zip(*kept, strict=True)
-        cards.append(card.model_copy(update={"members": members}))
-        weights.append(weights_of_members)
+    old = dict(_networks(before))
+    new = dict(_networks(model))
+    networks = {**old, **new}
+    for name in old.keys() & new.keys():
+        networks[name] = _with_new_members(path, *old[name], *new[name], resumed)
+    cards, weights = zip(*networks.values(), strict=True)
     update = {
-        "networks": tuple(cards),
+        "networks": cards,
         # The old note is kept if there is no new one.
         "note": model.card.note or before.card.note,
     }
-    return Model(model.card.model_copy(update=update), tuple(weights))
+    return Model(model.card.model_copy(update=update), weights)
+
+
+def _networks(model):
+    """Telescope type, card and weights of each network."""
+    for card, weights in zip(model.card.networks, model.weights, strict=True):
+        yield card.telescope.type, (card, weights)
+
+
+def _with_new_members(path, old, old_weights, new, new_weights, resumed):
+    """Card and weights of a network with old and new members."""
+    check_same_training(path, old, new)
+    seeds = {member.seed for member in new.members}
+    complete = {member.seed for member in old.members if is_complete(member)}
+    twice = (seeds & complete).difference(resumed)
+    if twice:
+        raise ModelFileError(
+            f"{path} already has members of the seeds {sorted(twice)} for "
+            f"{new.telescope.type}"
+        )
+    kept = [
+        (member, weights)
+        for member, weights in zip(old.members, old_weights, strict=True)
+        if member.seed not in seeds
+    ]
+    kept += zip(new.members, new_weights, strict=True)
+    members, weights = zip(*kept, strict=True)
+    return new.model_copy(update={"members": members}), weights

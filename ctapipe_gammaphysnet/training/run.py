@@ -159,7 +159,7 @@ class TrainingRun:
             If a training failed, or the model cannot be written. The checkpoints stay.
         """
         adds = self.outputs.add_members
-        # Members can only be added for all telescope types of a file.
+        # Members are added for all telescope types of a training, or for none.
         is_whole = len(self.networks) == len(self.prepared)
         writes = self.networks and (is_whole or not adds)
         if is_first_process and writes:

@@ -5,7 +5,8 @@ The baseline for γ-PhysNet::
     python forests.py --sample-dir ../demonstration/sample --output-dir forests
 
 makes ``forests/test_gamma.dl2.h5`` and ``forests/test_proton.dl2.h5``, with energies,
-directions and gammaness of the images, and the images themselves. If started again, it
+directions and gammaness of the images, and the images themselves; for the array, also
+the directions and impact points of ctapipe's HillasReconstructor. If started again, it
 continues where it stopped; a file that exists is not made again.
 """
 
@@ -96,10 +97,17 @@ def make_forests(sample, output, n_jobs):
         jobs,
     )
     for name in ("test_gamma", "test_proton"):
+        hillas = output / f"hillas_{name}.dl2.h5"
+        make(
+            hillas,
+            "process",
+            f"--config={HERE / 'hillas.yaml'}",
+            f"--input={sample / f'{name}.dl1.h5'}",
+        )
         make(
             output / f"{name}.dl2.h5",
             "apply_models",
-            f"--input={sample / f'{name}.dl1.h5'}",
+            f"--input={hillas}",
             *(f"--reconstructor={model}" for model in (energy, disp, classifier)),
             jobs,
         )

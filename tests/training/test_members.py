@@ -113,15 +113,30 @@ def test_each_telescope_type_gets_its_own(make_model, toy_subarray, tmp_path):
             np.testing.assert_equal(weights[member], source.weights[number][0])
 
 
-def test_networks_for_other_telescopes_are_an_error(
-    path, make_model, toy_subarray, toycam
-):
-    new = make_model(list(toy_subarray.telescope_types), seed=2)
-    with pytest.raises(ValueError, match="has networks for LST_LST_ToyCam, the new"):
+def test_networks_for_other_telescopes_are_added(path, make_model, toy_subarray):
+    """Members of one type, another recipe for the other type."""
+    old = read_model(path)
+    toycam, othercam = toy_subarray.telescope_types
+    write_model(
+        path, add_members(path, make_model(toycam, n_members=1, seed=2)), overwrite=True
+    )
+    other = make_model(othercam, seed=1, hidden=4)
+    added = add_members(path, other)
+    assert [card.telescope.type for card in added.card.networks] == [
+        str(toycam),
+        str(othercam),
+    ]
+    assert [seeds_of(added, network) for network in (0, 1)] == [[0, 1, 2], [1]]
+    assert added.card.networks[1] == other.card.networks[0]
+    np.testing.assert_equal(added.weights[1], other.weights[0])
+    np.testing.assert_equal(added.weights[0][:2], old.weights[0])
+
+
+def test_what_is_in_the_file_is_seen_beside_a_new_type(path, make_model, toy_subarray):
+    """Of several types each is compared with its own."""
+    new = make_model(list(toy_subarray.telescope_types), seed=1)
+    with pytest.raises(ModelFileError, match=r"of the seeds \[1\] for LST_LST_ToyCam"):
         add_members(path, new)
-    other = make_model(toy_subarray.tel[3], seed=2)
-    with pytest.raises(ValueError, match="are for LST_LST_OtherCam: train for the"):
-        add_members(path, other)
 
 
 def test_another_camera_of_the_same_name_is_an_error(path, make_model, toycam):
