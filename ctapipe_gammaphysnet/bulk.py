@@ -19,10 +19,12 @@ import numpy as np
 from .dl2.combination import combine_table
 from .dl2.file import DL2File
 from .dl2.telescope_table import telescope_table
+from .events.axes import axes_in_table
 from .events.event_types import are_allowed, name_allowed, warn_of_others
 from .events.images import fetch_prepared
 from .files.input_file import DL1FileError, sha256_of_file
 from .files.output import whole_file
+from .tasks.axis import ImageAxes
 
 __all__ = ["reconstruct_chunks", "reconstruct_file", "settings_of"]
 
@@ -324,6 +326,7 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
         outputs,
         has_pixels,
         np.repeat(tel_ids, [len(rows) for rows in parts]),
+        _axes_of(chunk, tel_ids, parts),
         *pointing,
     )
     last = np.cumsum([len(rows) for rows in parts])
@@ -335,6 +338,15 @@ def _fill_columns(chunk, reconstructor, block, telescopes):
                 n = len(chunk.event[tel_id])
                 target = telescopes[tel_id][kind].setdefault(field, np.full(n, np.nan))
                 target[rows[good]] = value[block_rows][good]
+
+
+def _axes_of(chunk, tel_ids, parts):
+    """Axes of the images of a block."""
+    axes = [
+        axes_in_table(chunk.parameters[tel_id], rows)
+        for tel_id, rows in zip(tel_ids, parts, strict=True)
+    ]
+    return ImageAxes(*map(np.concatenate, zip(*axes, strict=True)))
 
 
 def _check_pointing(dl1, reconstructor):

@@ -27,6 +27,7 @@ from .dl2.columns import telescope_columns
 from .dl2.combination import choose_combiner, combine_event, make_combiners
 from .dl2.containers import ModelName, kinds_of_tasks
 from .dl2.event import fill_invalid, fill_telescope, name_model
+from .events.axes import axes_of_event
 from .events.background import Background, noise_of
 from .events.event import (
     event_images,
@@ -49,6 +50,7 @@ from .model.domain import (
     processing_of,
 )
 from .model.errors import ModelFileError
+from .tasks.axis import ImageAxes
 from .tasks.conditions import that_need
 from .tasks.frames import radians
 
@@ -330,7 +332,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         inputs, has_pixels, *pointing = map(np.concatenate, zip(*prepared, strict=True))
         tel_ids = list(chain.from_iterable(groups.values()))
         outputs = self.run_network(name, inputs, backgrounds, *pointing)
-        columns = self.columns(outputs, has_pixels, tel_ids, *pointing)
+        axes = axes_of_event(event, tel_ids)
+        columns = self.columns(outputs, has_pixels, tel_ids, axes, *pointing)
         return {tel_ids[row]: (columns, row) for row in np.flatnonzero(has_pixels)}
 
     def _pointing(self, event, name, tel_ids):
@@ -461,8 +464,8 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         outputs: dict[str, np.ndarray],
         has_pixels: np.ndarray,
         tel_ids: ArrayLike,
-        pointing_alt: u.Quantity,
-        pointing_az: u.Quantity,
+        axes: ImageAxes,
+        *pointing: u.Quantity,
     ) -> dict[str, dict[str, np.ndarray]]:
         """Make DL2 columns from a network's outputs, and count valid predictions.
 
@@ -475,8 +478,10 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
             (n,), bool.
         tel_ids : array_like of int
             Telescope of each image, shape (n,); all are of one type.
-        pointing_alt, pointing_az : astropy.units.Quantity
-            Pointing of the telescope at each image, shape (n,).
+        axes : ImageAxes
+            Axes of the images, shape (n,).
+        *pointing : astropy.units.Quantity
+            Altitude and azimuth of the telescope at each image, shape (n,).
 
         Returns
         -------
@@ -485,14 +490,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         """
         self.quality_query.record("image that the network can use", has_pixels.sum())
         index = self.subarray.tel_ids_to_indices(tel_ids)
-        columns = telescope_columns(
-            outputs,
-            radians(pointing_alt),
-            radians(pointing_az),
-            self._positions[index],
-            self._altitudes[index],
-            self._networks[self.network_of[tel_ids[0]]].card.targets,
-        )
+        where = *map(radians, pointing), self._positions[index], self._altitudes[index]
+        targets = self._networks[self.network_of[tel_ids[0]]].card.targets
+        columns = telescope_columns(outputs, *where, targets, axes)
         for kind, values in columns.items():
             if "is_valid" in values:
                 valid = has_pixels & values["is_valid"]

@@ -4,8 +4,10 @@ The columns are those of ctapipe's containers, in their units. The outputs of th
 networks are averaged over the members: log10 of the energy, offsets in the telescope
 and in the tilted ground frame, probabilities of the classes. Their errors are the mean
 of the members' covariances plus the covariance of the members; with a single member
-that predicts no errors there are none. An uncertainty is half the width that holds
-68.27 % in one dimension; that of the angular distance is the radius that does in two.
+that predicts no errors there are none. Networks that predict their errors, and axes of
+their images, make one prediction (`tasks.axis`). An uncertainty is half the width that
+holds 68.27 % in one dimension; that of the angular distance is the radius that does in
+two.
 """
 
 from functools import cached_property
@@ -32,6 +34,8 @@ class Images:
         As for `telescope_columns`.
     targets : dict of str to str
         As for `telescope_columns`.
+    axes : ImageAxes
+        As for `telescope_columns`.
 
     Attributes
     ----------
@@ -53,7 +57,9 @@ class Images:
         position,
         altitude=None,
         targets=None,
+        axes=None,
     ):
+        self._axes, self._predictions = axes, {}
         self.pointing = pointing_alt, pointing_az
         self.position, self.altitude = position, altitude
         self.outputs = {
@@ -70,7 +76,7 @@ class Images:
         return np.stack([convert(member, *where) for member in output])
 
     def mean(self, task):
-        """Compute the mean over the members.
+        """Compute the mean over the members, with the axes of the images.
 
         Parameters
         ----------
@@ -82,11 +88,10 @@ class Images:
         numpy.ndarray
             Its values, shape (n, n_outputs).
         """
-        values, _ = TASKS[task].split(self.outputs[task])
-        return values.mean(axis=0)
+        return self._predict(task)[0]
 
     def covariance(self, task):
-        """Compute the covariance of the mean, as in `covariance_of_members`.
+        """Compute the covariance of `mean`: see `covariance_of_members`.
 
         Parameters
         ----------
@@ -98,10 +103,21 @@ class Images:
         numpy.ndarray or None
             Shape (n, n_outputs, n_outputs); None if it is not known.
         """
-        values, errors = TASKS[task].split(self.outputs[task])
-        if errors is not None:
-            errors = matrix_from_columns(errors)
-        return covariance_of_members(values, errors)
+        return self._predict(task)[1]
+
+    def _predict(self, task):
+        """Mean and covariance of a task, computed once."""
+        if task not in self._predictions:
+            members, errors = TASKS[task].split(self.outputs[task])
+            mean, has_errors = members.mean(axis=0), errors is not None
+            if has_errors:
+                errors = matrix_from_columns(errors)
+            covariance = covariance_of_members(members, errors)
+            if has_errors and self._axes is not None:
+                axes = self._axes
+                mean, covariance = TASKS[task].with_axes(mean, covariance, axes)
+            self._predictions[task] = mean, covariance
+        return self._predictions[task]
 
     @cached_property
     def direction(self):
@@ -110,7 +126,7 @@ class Images:
 
 
 def telescope_columns(
-    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None
+    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None, axes=None
 ):
     """Turn the outputs of one telescope type's networks into DL2 columns.
 
@@ -128,6 +144,8 @@ def telescope_columns(
     targets : dict of str to str, optional
         Meaning of the outputs of each task, as in the model card; by default that of
         this package's own networks.
+    axes : ImageAxes, optional
+        Axes of the images, shape (n,).
 
     Returns
     -------
@@ -137,7 +155,8 @@ def telescope_columns(
         the TiltedGroundFrame of the telescope's pointing; uncertainties and
         correlations if they are known. Where ``is_valid`` is False all others are NaN.
     """
-    images = Images(outputs, pointing_alt, pointing_az, position, altitude, targets)
+    where = pointing_alt, pointing_az, position, altitude
+    images = Images(outputs, *where, targets, axes)
     columns = {}
     for name, task in TASKS.items():
         for kind, values in task.dl2(images).items() if name in outputs else ():

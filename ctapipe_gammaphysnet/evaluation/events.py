@@ -45,6 +45,10 @@ _COLUMNS = {
         None,
         "light in the image in photoelectrons; array: in all images",
     ),
+    "axis_fov_lon": (float, None, "centre of the image in deg, fov_lon"),
+    "axis_fov_lat": (float, None, "centre of the image in deg, fov_lat"),
+    "axis_psi": (float, None, "angle of the image's axis in rad"),
+    "axis_error": (float, None, "error of this angle in rad"),
 }
 
 
@@ -135,6 +139,7 @@ def read_events(path, label, quality_query, tel_ids, tasks=(), atmosphere=None):
                 label=label,
                 atmosphere=atmosphere,
                 truth=truth,
+                axes=True,
             )
         )
     for name, task in truth.items():
@@ -217,6 +222,7 @@ def merge_telescopes(events):
     number = number.reshape(-1)
     merged = events[first]
     merged["tel_id"] = 0
+    merged.remove_columns([name for name in merged.colnames if "axis" in name])
     known = np.isfinite(events["intensity"])
     total = np.bincount(
         number[known], weights=events["intensity"][known], minlength=len(merged)

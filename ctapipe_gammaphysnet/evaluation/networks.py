@@ -10,6 +10,7 @@ from ..events.telescope_events import altitudes_of, check_pointing
 from ..model.errors import ModelFileError
 from ..model.loading import load_model
 from ..model.matching import match_telescopes
+from ..tasks.axis import ImageAxes
 from ..tasks.frames import radians
 from .events import EvaluationError
 from .predictions import predicted_columns
@@ -271,6 +272,7 @@ def _predict(reader, network, order, events):
         positions[index],
         altitudes_of(reader.subarray)[index],
         network.card.targets,
+        ImageAxes(*(np.asarray(events[f"axis_{name}"]) for name in ImageAxes._fields)),
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
@@ -278,7 +280,7 @@ def _predict(reader, network, order, events):
 
 
 def to_quantities(
-    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None
+    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None, axes=None
 ):
     """Convert outputs of networks to quantities, for their mean and each member.
 
@@ -288,7 +290,7 @@ def to_quantities(
         For each task, as for `telescope_columns`.
     pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
         As for `telescope_columns`, with units.
-    targets : dict of str to str, optional
+    targets, axes : optional
         As for `telescope_columns`.
 
     Returns
@@ -305,7 +307,8 @@ def to_quantities(
     where += (None if altitude is None else altitude.to_value(u.m),)
     rows = [
         telescope_columns(
-            {task: output[which] for task, output in outputs.items()}, *where, targets
+            {task: output[which] for task, output in outputs.items()},
+            *(*where, targets, axes),
         )
         for which in members
     ]

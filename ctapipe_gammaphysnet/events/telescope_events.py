@@ -5,6 +5,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..files.input_file import DL1FileError
+from .axes import axes_in_table
 from .event_types import are_allowed, warn_if_none_is_allowed, warn_of_others
 from .quality import INTENSITY
 from .showers import shower_numbers
@@ -37,6 +38,7 @@ def telescope_events(
     wanted=None,
     atmosphere=None,
     truth=(),
+    axes=False,
 ):
     """Select telescope events of a file.
 
@@ -66,6 +68,8 @@ def telescope_events(
     truth : collection of str
         Columns of truth that not all files have, such as the ``truth`` of tasks: those
         of ctapipe's showers, and ``true_h_max``, for which an atmosphere is needed.
+    axes : bool
+        Whether to add the axes of the images.
 
     Yields
     ------
@@ -78,7 +82,8 @@ def telescope_events(
         ``true_az`` in deg, ``true_core_x``, ``true_core_y`` in m, NaN if not known; the
         ``truth`` that the file has, with ``true_h_max`` in m above sea level; and the
         parameters: ``intensity`` in p.e., ``cog_x``, ``cog_y``, ``length`` in deg, or
-        in m in old files; NaN if the file has none.
+        in m in old files; NaN if the file has none. The fields of `ImageAxes` are
+        named ``axis_fov_lon``, ``axis_fov_lat``, ``axis_psi`` and ``axis_error``.
 
     Raises
     ------
@@ -104,6 +109,8 @@ def telescope_events(
             if len(events) > 0:
                 rows = np.searchsorted(chunk.row[tel_id], events["row"])
                 _add_parameters(events, reader, chunk, tel_id, rows, parameters)
+                if axes:
+                    _add_axes(events, chunk.parameters.get(tel_id, QTable()), rows)
                 event = chunk.event[tel_id][rows]
                 _add_truth(events, reader, showers, event, truth)
                 yield events
@@ -196,6 +203,12 @@ def _add_parameters(events, reader, chunk, tel_id, rows, parameters):
             events[name] = values.value
         else:
             events[name] = values.to(u.deg if values.unit.is_equivalent(u.deg) else u.m)
+
+
+def _add_axes(events, parameters, rows):
+    axes = axes_in_table(parameters, rows)
+    for name, values in axes._asdict().items():
+        events[f"axis_{name}"] = values
 
 
 def _add_truth(events, reader, showers, event, truth):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .axis import known_on_line
 from .ellipse import (
     RADIUS,
     containment_radius,
@@ -210,6 +211,12 @@ class _Direction(Task):
         source 5° off-axis.
         """
         return turn_vectors(target, angle)
+
+    def with_axes(self, values, covariance, axes):
+        """Add that the direction is on the axis of the image."""
+        centre = np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
+        width = axes.error * np.linalg.norm(values - centre, axis=1)
+        return known_on_line(values, covariance, centre, axes.psi, width)
 
     def dl2(self, images):
         """Compute the direction of the mean offset, and the ellipse of its error."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .axis import known_on_line
 from .ellipse import (
     RADIUS,
     containment_radius,
@@ -242,6 +243,16 @@ class _Impact(Task):
         150 m, 1° off-axis, at a zenith angle of 30°.
         """
         return turn_vectors(target, -angle)
+
+    def with_axes(self, values, covariance, axes):
+        """Add that the impact point is on the line that the axis of the image shows.
+
+        It goes through the telescope; for its angle see `turn`. An off-axis shower's is
+        turned by a little, which its error has.
+        """
+        telescope, angle = np.zeros_like(values), np.pi / 2 - axes.psi
+        width = axes.error * np.linalg.norm(values, axis=1)
+        return known_on_line(values, covariance, telescope, angle, width)
 
     def kinds(self, tasks):
         """Return the impact distance if there is a direction, which it needs, too."""

@@ -244,6 +244,27 @@ class Task(ABC):
         errors = covariance_from_scale(scale, calibration)
         return np.concatenate([values, errors], axis=-1)
 
+    def with_axes(self, values, covariance, axes):
+        """Add what the axes of the images say.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Predictions, shape (n, n_outputs).
+        covariance : numpy.ndarray
+            Their covariances, shape (n, n_outputs, n_outputs).
+        axes : ImageAxes
+            The axes of their images, shape (n,).
+
+        Returns
+        -------
+        values : numpy.ndarray
+            Shape (n, n_outputs).
+        covariance : numpy.ndarray
+            Shape (n, n_outputs, n_outputs).
+        """
+        return values, covariance
+
     def kinds(self, tasks):
         """Return the kinds of DL2 information that this task provides.
 
