@@ -491,8 +491,9 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
         self.quality_query.record("image that the network can use", has_pixels.sum())
         index = self.subarray.tel_ids_to_indices(tel_ids)
         where = *map(radians, pointing), self._positions[index], self._altitudes[index]
-        targets = self._networks[self.network_of[tel_ids[0]]].card.targets
-        columns = telescope_columns(outputs, *where, targets, axes)
+        card = self._networks[self.network_of[tel_ids[0]]].card
+        known = card.targets, axes, [member.calibration for member in card.members]
+        columns = telescope_columns(outputs, *where, *known)
         for kind, values in columns.items():
             if "is_valid" in values:
                 valid = has_pixels & values["is_valid"]

@@ -2,10 +2,10 @@
 
 The columns are those of ctapipe's containers, in their units. The outputs of the
 networks are averaged over the members: log10 of the energy, offsets in the telescope
-and in the tilted ground frame, probabilities of the classes. Their errors are the mean
-of the members' covariances plus the covariance of the members; with a single member
-that predicts no errors there are none. Networks that predict their errors, and axes of
-their images, make one prediction (`tasks.axis`). An uncertainty is half the width that
+and in the tilted ground frame, probabilities of the classes. What a network predicts
+with errors, and the axis of the image, make one prediction (`tasks.axis`). Errors are
+the mean of the members' covariances plus the covariance of the members; with a single
+member that predicts no errors there are none. An uncertainty is half the width that
 holds 68.27 % in one dimension; that of the angular distance is the radius that does in
 two.
 """
@@ -16,6 +16,7 @@ import astropy.units as u
 import numpy as np
 
 from ..tasks import TASKS
+from ..tasks.axis import with_axes
 from ..tasks.direction import direction_from_target
 from ..tasks.ellipse import covariance_of_members, matrix_from_columns
 from .containers import needed_fields
@@ -34,7 +35,7 @@ class Images:
         As for `telescope_columns`.
     targets : dict of str to str
         As for `telescope_columns`.
-    axes : ImageAxes
+    axes, calibrations : ImageAxes, sequence of CalibrationCard
         As for `telescope_columns`.
 
     Attributes
@@ -58,8 +59,10 @@ class Images:
         altitude=None,
         targets=None,
         axes=None,
+        calibrations=(),
     ):
-        self._axes, self._predictions = axes, {}
+        self._axes, self._calibrations = axes, calibrations
+        self._predictions = {}
         self.pointing = pointing_alt, pointing_az
         self.position, self.altitude = position, altitude
         self.outputs = {
@@ -108,16 +111,26 @@ class Images:
     def _predict(self, task):
         """Mean and covariance of a task, computed once."""
         if task not in self._predictions:
-            members, errors = TASKS[task].split(self.outputs[task])
-            mean, has_errors = members.mean(axis=0), errors is not None
-            if has_errors:
-                errors = matrix_from_columns(errors)
-            covariance = covariance_of_members(members, errors)
-            if has_errors and self._axes is not None:
-                axes = self._axes
-                mean, covariance = TASKS[task].with_axes(mean, covariance, axes)
-            self._predictions[task] = mean, covariance
+            values, errors = TASKS[task].split(self.outputs[task])
+            if errors is not None:
+                values, errors = self._use_axes(
+                    TASKS[task], values, matrix_from_columns(errors)
+                )
+            covariance = covariance_of_members(values, errors)
+            self._predictions[task] = values.mean(axis=0), covariance
         return self._predictions[task]
+
+    def _use_axes(self, task, values, covariance):
+        """Members' predictions with the axes of the images, where these are used."""
+        members = []
+        for member, calibration in enumerate(self._calibrations):
+            predicted = values[member], covariance[member]
+            if (curves := calibration.of_axis(task.name)) is not None:
+                predicted = with_axes(task, *predicted, self._axes, curves)
+            members.append(predicted)
+        if not members:
+            return values, covariance
+        return tuple(map(np.stack, zip(*members, strict=True)))
 
     @cached_property
     def direction(self):
@@ -126,7 +139,14 @@ class Images:
 
 
 def telescope_columns(
-    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None, axes=None
+    outputs,
+    pointing_alt,
+    pointing_az,
+    position,
+    altitude=None,
+    targets=None,
+    axes=None,
+    calibrations=(),
 ):
     """Turn the outputs of one telescope type's networks into DL2 columns.
 
@@ -146,6 +166,8 @@ def telescope_columns(
         this package's own networks.
     axes : ImageAxes, optional
         Axes of the images, shape (n,).
+    calibrations : sequence of CalibrationCard
+        Of the members, with the axes; without them, the axes are not used.
 
     Returns
     -------
@@ -156,7 +178,7 @@ def telescope_columns(
         correlations if they are known. Where ``is_valid`` is False all others are NaN.
     """
     where = pointing_alt, pointing_az, position, altitude
-    images = Images(outputs, *where, targets, axes)
+    images = Images(outputs, *where, targets, axes, calibrations)
     columns = {}
     for name, task in TASKS.items():
         for kind, values in task.dl2(images).items() if name in outputs else ():

@@ -48,7 +48,7 @@ _COLUMNS = {
     "axis_fov_lon": (float, None, "centre of the image in deg, fov_lon"),
     "axis_fov_lat": (float, None, "centre of the image in deg, fov_lat"),
     "axis_psi": (float, None, "angle of the image's axis in rad"),
-    "axis_error": (float, None, "error of this angle in rad"),
+    "axis_noise": (float, None, "error of this angle by fluctuations, in rad"),
 }
 
 

@@ -273,6 +273,7 @@ def _predict(reader, network, order, events):
         altitudes_of(reader.subarray)[index],
         network.card.targets,
         ImageAxes(*(np.asarray(events[f"axis_{name}"]) for name in ImageAxes._fields)),
+        [member.calibration for member in network.card.members],
     )
     for values in predictions.values():
         values[:, ~has_pixels] = np.nan
@@ -280,7 +281,14 @@ def _predict(reader, network, order, events):
 
 
 def to_quantities(
-    outputs, pointing_alt, pointing_az, position, altitude=None, targets=None, axes=None
+    outputs,
+    pointing_alt,
+    pointing_az,
+    position,
+    altitude=None,
+    targets=None,
+    axes=None,
+    calibrations=(),
 ):
     """Convert outputs of networks to quantities, for their mean and each member.
 
@@ -290,7 +298,7 @@ def to_quantities(
         For each task, as for `telescope_columns`.
     pointing_alt, pointing_az, position, altitude : astropy.units.Quantity
         As for `telescope_columns`, with units.
-    targets, axes : optional
+    targets, axes, calibrations : optional
         As for `telescope_columns`.
 
     Returns
@@ -308,7 +316,7 @@ def to_quantities(
     rows = [
         telescope_columns(
             {task: output[which] for task, output in outputs.items()},
-            *(*where, targets, axes),
+            *(*where, targets, axes, calibrations[which]),
         )
         for which in members
     ]

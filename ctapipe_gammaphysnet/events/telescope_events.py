@@ -83,7 +83,7 @@ def telescope_events(
         ``truth`` that the file has, with ``true_h_max`` in m above sea level; and the
         parameters: ``intensity`` in p.e., ``cog_x``, ``cog_y``, ``length`` in deg, or
         in m in old files; NaN if the file has none. The fields of `ImageAxes` are
-        named ``axis_fov_lon``, ``axis_fov_lat``, ``axis_psi`` and ``axis_error``.
+        named ``axis_fov_lon``, ``axis_fov_lat``, ``axis_psi`` and ``axis_noise``.
 
     Raises
     ------

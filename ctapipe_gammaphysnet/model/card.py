@@ -229,7 +229,9 @@ class NetworkCard(Card):
     def _calibrations_are_of_errors(self):
         tasks = self.network.tasks if self.network.errors else ()
         for member in self.members:
-            calibrated = {*member.calibration.errors, *member.calibration.offsets}
+            calibration = member.calibration
+            calibrated = {*calibration.errors, *calibration.offsets}
+            calibrated.update(calibration.axis.log_radius if calibration.axis else ())
             if unknown := calibrated.difference(tasks):
                 raise ValueError(
                     f"the calibration is of {min(unknown)}, whose errors the network "

@@ -117,6 +117,10 @@ def _calibration(calibration):
     }
     for task, offset in calibration.offsets.items():
         found[f"offset of {task}"] = [f"{component:.3g}" for component in offset]
+    if calibration.axis is not None:
+        found["error of the image's axis / rad"] = [
+            f"{math.exp(value):.3g}" for value in calibration.axis.log_angle
+        ]
     if calibration.log_odds is not None:
         slope, offset = calibration.log_odds
         found["log odds of gammaness"] = f"times {slope:.3g}, plus {offset:.3g}"

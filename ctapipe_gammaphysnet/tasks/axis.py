@@ -3,26 +3,23 @@
 The axis of a shower, seen from a telescope, is the long axis of its image: its
 direction is on that line, and its impact point on the line through the telescope that
 it shows. For bright images that is known better than networks predict it. It is one
-number more that is measured, with a normal error, so the product of both is a step of a
-Kalman filter.
+number more that is measured, so the product of both is a step of a Kalman filter. How
+well it is known, and how large the errors of the product are, comes from the
+calibration, since the errors of faint images' axes and of networks are related.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["ImageAxes", "image_axes", "known_on_line"]
+from .ellipse import RADIUS
 
-# Measured on the validation part of the demonstration's sample and on LSTs and MSTs
-# (`examples/array`), of images that pass the training's cuts. For LSTs the error of the
-# angle is 4.5 of these units of noise, for MSTs 2.8, which are safe with more.
-#: Error of the angle in units of that which the light's fluctuations make.
-_NOISE = 6.0
-#: Least error in rad: showers are not symmetric.
-_LEAST = 0.03
-#: Intensity in p.e. below which the network's errors are those of the axis, so that the
-#: axis must not count twice: the correlation of both is 0.7 at 100 p.e., 0.1 at 6000.
-_SHARED_BELOW = 800.0
+__all__ = [
+    "ImageAxes",
+    "image_axes",
+    "known_on_line",
+    "with_axes",
+]
 
 
 class ImageAxes(NamedTuple):
@@ -34,14 +31,15 @@ class ImageAxes(NamedTuple):
         Centres of the images in deg, shape (n,).
     psi : numpy.ndarray
         Angles of the axes, from fov_lon to fov_lat, in rad, shape (n,).
-    error : numpy.ndarray
-        Errors of these in rad, shape (n,).
+    noise : numpy.ndarray
+        Errors of these that fluctuations of the light make, up to a factor, in rad,
+        shape (n,).
     """
 
     fov_lon: np.ndarray
     fov_lat: np.ndarray
     psi: np.ndarray
-    error: np.ndarray
+    noise: np.ndarray
 
 
 def image_axes(intensity, fov_lon, fov_lat, psi, length, width):
@@ -55,15 +53,13 @@ def image_axes(intensity, fov_lon, fov_lat, psi, length, width):
     Returns
     -------
     ImageAxes
-        The axes; NaN for images that are round or unknown.
+        The axes; NaN for images that are round, a line, or unknown.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         noise = width * length / (length**2 - width**2) / np.sqrt(intensity)
-        error = np.hypot(_NOISE * noise, _LEAST)
-        error *= np.hypot(1, _SHARED_BELOW / intensity)
-        is_known = (length > width) & np.isfinite(error + psi + fov_lon + fov_lat)
+        is_known = np.isfinite(noise + psi + fov_lon + fov_lat) & (noise > 0)
     return ImageAxes(
-        fov_lon, fov_lat, np.deg2rad(psi), np.where(is_known, error, np.nan)
+        fov_lon, fov_lat, np.deg2rad(psi), np.where(is_known, noise, np.nan)
     )
 
 
@@ -81,8 +77,7 @@ def known_on_line(values, covariance, point, angle, width):
     angle : numpy.ndarray
         Angle of each line, from the first axis to the second, in rad, shape (n,).
     width : numpy.ndarray
-        Standard deviation of the distance from it, shape (n,). If it is NaN, nothing is
-        known.
+        Standard deviation of the distance from it, shape (n,).
 
     Returns
     -------
@@ -91,14 +86,48 @@ def known_on_line(values, covariance, point, angle, width):
     covariance : numpy.ndarray
         Shape (n, 2, 2).
     """
-    known = np.isfinite(width)
     normal = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
     across = np.einsum("nij,nj->ni", covariance, normal)
     variance = np.einsum("ni,ni->n", across, normal) + width**2
     distance = np.einsum("ni,ni->n", point - values, normal)
     step = across * (distance / variance)[:, np.newaxis]
-    shrink = across[:, :, np.newaxis] * across[:, np.newaxis] / variance[:, None, None]
+    outer = across[:, :, np.newaxis] * across[:, np.newaxis]
+    return values + step, covariance - outer / variance[:, np.newaxis, np.newaxis]
+
+
+def with_axes(task, values, covariance, axes, calibration):
+    """Add what the axes of images say to the predictions of a member.
+
+    Parameters
+    ----------
+    task : Task
+        The direction or the impact point.
+    values : numpy.ndarray
+        Its predictions, shape (n, 2).
+    covariance : numpy.ndarray
+        Their covariances, shape (n, 2, 2).
+    axes : ImageAxes
+        The axes of the images, shape (n,).
+    calibration : tuple of sequence of float
+        Logarithms of `ImageAxes.noise` in ascending order, and there of the error of
+        the angle in rad, and of the distance from the product that holds 68.27 %, in
+        standard deviations. Between them it is interpolated, and beyond them constant.
+
+    Returns
+    -------
+    values : numpy.ndarray
+        Shape (n, 2). Without a known axis, they are as they were.
+    covariance : numpy.ndarray
+        That of the normal distribution with the same 68.27 % region, shape (n, 2, 2).
+    """
+    log_noise, log_angle, log_radius = calibration
+    noise = np.log(axes.noise)
+    known = np.isfinite(noise)[:, np.newaxis]
+    error = np.exp(np.interp(noise, log_noise, log_angle))
+    product, ellipse = task.on_axes(values, covariance, axes, error)
+    radius = np.exp(np.interp(noise, log_noise, log_radius)) / RADIUS[2]
+    ellipse = ellipse * radius[:, np.newaxis, np.newaxis] ** 2
     return (
-        np.where(known[:, np.newaxis], values + step, values),
-        np.where(known[:, np.newaxis, np.newaxis], covariance - shrink, covariance),
+        np.where(known, product, values),
+        np.where(known[..., np.newaxis], ellipse, covariance),
     )

@@ -156,6 +156,7 @@ class _Direction(Task):
     """The direction: where the shower's axis meets the sky."""
 
     name = "direction"
+    has_axis = True
     needs_pointing = True
     meaning = "fov_lon, fov_lat / deg, TelescopeFrame"
     other_targets = {
@@ -212,10 +213,10 @@ class _Direction(Task):
         """
         return turn_vectors(target, angle)
 
-    def with_axes(self, values, covariance, axes):
-        """Add that the direction is on the axis of the image."""
+    def on_axes(self, values, covariance, axes, error):
+        """Move the direction to the axis of the image."""
         centre = np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
-        width = axes.error * np.linalg.norm(values - centre, axis=1)
+        width = error * np.linalg.norm(values - centre, axis=1)
         return known_on_line(values, covariance, centre, axes.psi, width)
 
     def dl2(self, images):

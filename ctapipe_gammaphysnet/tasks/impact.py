@@ -183,6 +183,7 @@ class _Impact(Task):
     """The impact point: where the shower's axis meets the ground."""
 
     name = "impact"
+    has_axis = True
     needs_pointing = True
     meaning = "core - telescope / km, TiltedGroundFrame of the telescope pointing"
     other_targets = {"core - telescope / km, GroundFrame": impact_from_ground}
@@ -244,14 +245,14 @@ class _Impact(Task):
         """
         return turn_vectors(target, -angle)
 
-    def with_axes(self, values, covariance, axes):
-        """Add that the impact point is on the line that the axis of the image shows.
+    def on_axes(self, values, covariance, axes, error):
+        """Move the impact point to the line that the axis of the image shows.
 
-        It goes through the telescope; for its angle see `turn`. An off-axis shower's is
-        turned by a little, which its error has.
+        It goes through the telescope; for its angle see `turn`. That of an off-axis
+        shower is turned by a little, which the calibration of the errors has.
         """
         telescope, angle = np.zeros_like(values), np.pi / 2 - axes.psi
-        width = axes.error * np.linalg.norm(values, axis=1)
+        width = error * np.linalg.norm(values, axis=1)
         return known_on_line(values, covariance, telescope, angle, width)
 
     def kinds(self, tasks):

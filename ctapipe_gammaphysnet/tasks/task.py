@@ -76,6 +76,9 @@ class Task(ABC):
     of_gammas : bool, default True
         Whether it is learnt from gammas alone, and compared for them alone. Only the
         class is not: its target is the label of the file.
+    has_axis : bool, default False
+        Whether the axis of the image says something of it. Then it must define
+        `on_axes`.
     needs_pointing : bool, default False
         Whether its outputs are relative to the pointing.
     meaning : str
@@ -120,6 +123,7 @@ class Task(ABC):
     path = "geometry"
     optional = False
     of_gammas = True
+    has_axis = False
     needs_pointing = False
     needed = False
     other_targets = {}
@@ -244,26 +248,28 @@ class Task(ABC):
         errors = covariance_from_scale(scale, calibration)
         return np.concatenate([values, errors], axis=-1)
 
-    def with_axes(self, values, covariance, axes):
-        """Add what the axes of the images say.
+    def on_axes(self, values, covariance, axes, error):
+        """Move predictions to the lines that the axes of the images show.
 
         Parameters
         ----------
         values : numpy.ndarray
-            Predictions, shape (n, n_outputs).
+            Predictions, shape (n, 2).
         covariance : numpy.ndarray
-            Their covariances, shape (n, n_outputs, n_outputs).
+            Their covariances, shape (n, 2, 2).
         axes : ImageAxes
             The axes of their images, shape (n,).
+        error : numpy.ndarray
+            Errors of their angles in rad, shape (n,).
 
         Returns
         -------
         values : numpy.ndarray
-            Shape (n, n_outputs).
+            Shape (n, 2).
         covariance : numpy.ndarray
-            Shape (n, n_outputs, n_outputs).
+            Shape (n, 2, 2).
         """
-        return values, covariance
+        raise NotImplementedError
 
     def kinds(self, tasks):
         """Return the kinds of DL2 information that this task provides.

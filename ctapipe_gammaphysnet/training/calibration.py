@@ -1,9 +1,12 @@
 """Calibrate offsets, errors and gammaness on validation data."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..model.calibration_card import CalibrationCard, ErrorCurve
+from ..model.calibration_card import AxisCard, CalibrationCard, ErrorCurve
 from ..tasks import TASKS
+from ..tasks.axis import ImageAxes
 from ..tasks.ellipse import matrix_from_columns
 from ..tasks.metric import CONTAINMENT
 from ..tasks.scale import bounded, normal_covariance
@@ -17,7 +20,7 @@ _FEWEST, _PER_BIN, _MOST_BINS = 50, 300, 12
 _STEPS = 50
 
 
-def calibrate(outputs, targets):
+def calibrate(outputs, targets, axes=None):
     """Calibrate a network that predicts the scale of its errors.
 
     Parameters
@@ -27,6 +30,8 @@ def calibrate(outputs, targets):
         ``"class"``.
     targets : dict of str to numpy.ndarray
         ``"class"``: 0 for gammas, shape (n,); the others: shape (n, n_outputs).
+    axes : ImageAxes, optional
+        The axes of the images, shape (n,).
 
     Returns
     -------
@@ -44,10 +49,18 @@ def calibrate(outputs, targets):
                 offset = _offset(deviation, scale)
                 offsets[name], deviation = tuple(offset.tolist()), deviation - offset
             errors[name] = _error_curve(deviation, scale)
+    axis = None
+    if axes is not None and errors.keys() & offsets.keys() >= {"direction"}:
+        gammas = _Gammas(
+            {name: outputs[name][is_gamma].astype(float) for name in offsets},
+            {name: targets[name][is_gamma] for name in offsets},
+            ImageAxes(*(values[is_gamma] for values in axes)),
+        )
+        axis = _axis(gammas, CalibrationCard(errors=errors, offsets=offsets))
     log_odds = None
     if errors and "class" in outputs:
         log_odds = _log_odds(outputs["class"].astype(float), is_gamma)
-    return CalibrationCard(errors=errors, offsets=offsets, log_odds=log_odds)
+    return CalibrationCard(errors=errors, offsets=offsets, axis=axis, log_odds=log_odds)
 
 
 def _offset(deviation, scale):
@@ -72,23 +85,76 @@ def _offset(deviation, scale):
 
 def _error_curve(deviation, scale):
     """Distances that hold 68.27 % in bins of the scale, as a monotonic curve."""
-    from sklearn.isotonic import IsotonicRegression
-
     log_scale, _, _ = bounded(scale)
     covariance = matrix_from_columns(normal_covariance(scale))
+    return _curve(log_scale, _distance(deviation, covariance))
+
+
+def _distance(deviation, covariance):
+    """Distance in standard deviations, shape (n,)."""
     in_scale = np.linalg.solve(covariance, deviation[..., np.newaxis])[..., 0]
-    distance = np.sqrt(np.sum(deviation * in_scale, axis=1))
-    n_bins = int(np.clip(len(scale) // _PER_BIN, 1, _MOST_BINS))
+    return np.sqrt(np.sum(deviation * in_scale, axis=1))
+
+
+def _curve(log_scale, distance):
+    """Distances that hold 68.27 % in bins of a scale, in units of it."""
+    knots, log_radius = _quantiles(log_scale, distance)
+    log_error = _rising(knots, knots + log_radius)
+    log_radius = np.clip(log_error - knots, -10, 10)
+    return ErrorCurve(log_scale=tuple(knots.tolist()), log_radius=tuple(log_radius))
+
+
+def _quantiles(log_scale, distance):
+    """Medians of bins of a scale, and logarithms of the distances that hold 68.27 %."""
+    n_bins = int(np.clip(len(log_scale) // _PER_BIN, 1, _MOST_BINS))
     bins = np.array_split(np.argsort(log_scale, kind="stable"), n_bins)
     knots = np.array([np.median(log_scale[rows]) for rows in bins])
     # A network that is exactly right has no logarithm of its distance.
     radii = [max(np.quantile(distance[rows], CONTAINMENT), 1e-4) for rows in bins]
     knots, first = np.unique(knots, return_index=True)
-    log_error = knots + np.log(radii)[first]
-    # A larger scale must not become a smaller error.
-    log_error = IsotonicRegression().fit_transform(knots, log_error)
-    log_radius = np.clip(log_error - knots, -10, 10)
-    return ErrorCurve(log_scale=tuple(knots.tolist()), log_radius=tuple(log_radius))
+    return knots, np.log(radii)[first]
+
+
+def _rising(knots, log_error):
+    """The nearest curve that does not fall: a larger scale has no smaller error."""
+    from sklearn.isotonic import IsotonicRegression
+
+    return IsotonicRegression().fit_transform(knots, log_error)
+
+
+class _Gammas(NamedTuple):
+    """Gammas of the validation: outputs and targets of tasks, and axes."""
+
+    outputs: dict
+    targets: dict
+    axes: ImageAxes
+
+
+def _axis(gammas, calibration):
+    """Calibration of the axes of the images; None if too few are known."""
+    axes, direction = gammas.axes, gammas.targets["direction"]
+    known = np.isfinite(axes.noise)
+    if known.sum() < _PER_BIN:
+        return None
+    axes = ImageAxes(*(values[known] for values in axes))
+    offset = direction[known] - np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
+    sine = np.sin(np.arctan2(offset[:, 1], offset[:, 0]) - axes.psi)
+    noise = np.log(axes.noise)
+    knots, log_angle = _quantiles(noise, np.abs(sine))
+    log_angle = _rising(knots, log_angle)
+    error, radii = np.exp(np.interp(noise, knots, log_angle)), {}
+    for name, output in gammas.outputs.items():
+        if TASKS[name].has_axis:
+            finished = TASKS[name].finish(output[known], calibration.of(name))
+            values, covariance = TASKS[name].split(finished)
+            values = values - calibration.offsets[name]
+            values, ellipse = TASKS[name].on_axes(
+                values, matrix_from_columns(covariance), axes, error
+            )
+            distance = _distance(values - gammas.targets[name][known], ellipse)
+            radii[name] = tuple(_quantiles(noise, distance)[1])
+    knots, log_angle = tuple(knots.tolist()), tuple(log_angle)
+    return AxisCard(log_noise=knots, log_angle=log_angle, log_radius=radii)
 
 
 def _log_odds(logits, is_gamma):

@@ -12,6 +12,7 @@ from ctapipe.core import ToolConfigurationError
 from ..events.opening import open_events
 from ..events.telescope_events import check_pointing, telescope_events
 from ..tasks import TASKS, default_tasks
+from ..tasks.axis import ImageAxes
 from ..tasks.energy import energy_to_target
 
 __all__ = [
@@ -53,6 +54,8 @@ class EventIndex:
         Targets of each task except the class, shape (n, n_outputs), float32.
     pointing : numpy.ndarray
         Altitude and azimuth of the telescope in deg, shape (n, 2), float32.
+    axes : numpy.ndarray
+        Fields of `ImageAxes`, shape (n, 4), float32.
     """
 
     file: np.ndarray
@@ -65,6 +68,7 @@ class EventIndex:
     energy: np.ndarray
     targets: dict
     pointing: np.ndarray
+    axes: np.ndarray
 
     def __len__(self):
         return len(self.row)
@@ -206,6 +210,7 @@ def read_index(
             label=label,
             atmosphere=atmosphere,
             truth={name for task in learnt for name in task.truth},
+            axes=True,
         ):
             check_pointing(path, events)
             targets = {task.name: _target(path, events, task) for task in learnt}
@@ -227,6 +232,7 @@ def _empty_index(tasks):
         energy=np.empty((0, 1), np.float32),
         targets={t.name: np.empty((0, t.n_outputs(())), np.float32) for t in tasks},
         pointing=np.empty((0, 2), np.float32),
+        axes=np.empty((0, len(ImageAxes._fields)), np.float32),
     )
 
 
@@ -264,4 +270,7 @@ def _index_events(events, targets):
         energy=energy_to_target(events["true_energy"]).astype(np.float32),
         targets=targets,
         pointing=pointing.astype(np.float32),
+        axes=np.column_stack(
+            [events[f"axis_{name}"] for name in ImageAxes._fields]
+        ).astype(np.float32),
     )

@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 
 from ..model.calibration_card import CalibrationCard
 from ..tasks import TASKS
+from ..tasks.axis import ImageAxes
 from .calibration import calibrate
 from .losses import FixedWeights, UncertaintyWeighting, task_losses
 from .metrics import validation_metrics
@@ -181,7 +182,7 @@ class TrainingModule(lightning.LightningModule):
         self._validation.append(
             (
                 {task: output.float().cpu() for task, output in outputs.items()},
-                {task: batch[task].cpu() for task in {*outputs, "class"}},
+                {name: batch[name].cpu() for name in {*outputs, "class", "row"}},
             )
         )
 
@@ -203,7 +204,9 @@ class TrainingModule(lightning.LightningModule):
         ]
         self._metrics |= validation_metrics(*arrays)
         if all(np.isfinite(output).all() for output in arrays[0].values()):
-            self.calibration = calibrate(*arrays)
+            rows = arrays[1]["row"]
+            axes = ImageAxes(*self.validation_stream.index.axes[rows].T.astype(float))
+            self.calibration = calibrate(*arrays, axes)
 
     def on_train_epoch_end(self):
         """Add the epoch to the history."""

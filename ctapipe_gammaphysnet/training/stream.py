@@ -302,11 +302,16 @@ class ValidationStream:
         Images in a batch of this process.
     rank, n_processes : int
         Number of this process, and number of processes that split the images.
+
+    Attributes
+    ----------
+    index : EventIndex
+        The index.
     """
 
     def __init__(self, paths, index, make_batch, batch_size, rank=0, n_processes=1):
         self._paths = paths
-        self._index = index
+        self.index = index
         self._make_batch = make_batch
         rows = np.array_split(np.arange(len(index)), n_processes)[rank]
         self._batches = np.array_split(rows, range(batch_size, len(rows), batch_size))
@@ -319,4 +324,4 @@ class ValidationStream:
 
     def _read_batches(self):
         for rows in self._batches:
-            yield self._make_batch(read_images(self._paths, self._index, rows))
+            yield self._make_batch(read_images(self._paths, self.index, rows))

@@ -97,6 +97,7 @@ def large_index(n_files=(150, 50), n_rows=400, keep=None):
         )[:, np.newaxis],
         targets={"direction": none, "impact": none},
         pointing=none,
+        axes=np.zeros((n, 4), np.float32),
     )
     return index if keep is None else index.select(keep(index))
 
