@@ -31,7 +31,7 @@ _SHARED_ODDS = 0.5
 #: and the test of the array of the demonstration's sample, of images that pass the
 #: training's cuts. That of the height was not measured, and is taken to be that of the
 #: energy.
-_SHARED_ERRORS = {"energy": 0.35, "direction": 0.35, "impact": 0.25, "h_max": 0.35}
+_SHARED_ERRORS = {"energy": 0.35, "direction": 0.35, "impact": 0.35, "h_max": 0.35}
 
 
 class GammaPhysNetStereoCombiner(StereoCombiner):

@@ -12,9 +12,18 @@ from ctapipe_gammaphysnet.events.axes import axes_in_table, axes_of_event
 from ctapipe_gammaphysnet.events.opening import open_events
 from ctapipe_gammaphysnet.events.quality import ImageQualityQuery
 from ctapipe_gammaphysnet.events.telescope_events import telescope_events
-from ctapipe_gammaphysnet.tasks.axis import ImageAxes, image_axes, known_on_line
-from ctapipe_gammaphysnet.tasks.direction import DIRECTION
+from ctapipe_gammaphysnet.model.calibration_card import AxisCard, CalibrationCard
+from ctapipe_gammaphysnet.tasks import TASKS
+from ctapipe_gammaphysnet.tasks.axis import (
+    ImageAxes,
+    image_axes,
+    known_on_line,
+    with_axes,
+)
+from ctapipe_gammaphysnet.tasks.direction import DIRECTION, direction_to_target
+from ctapipe_gammaphysnet.tasks.ellipse import RADIUS, matrix_from_columns
 from ctapipe_gammaphysnet.tasks.impact import IMPACT
+from ctapipe_gammaphysnet.training.calibration import calibrate
 
 #: Bright, so that the axis is known well; off the zenith, south and north-west.
 POINTINGS = {"south": (70.0, 180.0), "north-west": (55.0, 305.0)}
@@ -62,7 +71,7 @@ def test_showers_are_on_the_axes_of_their_images(bright, task, size):
     vague = np.tile(size**2 * np.eye(2), (len(truth), 1, 1))
     guess = truth + size * rng.normal(size=truth.shape) / 4
     axes = axes_of(bright)
-    values, covariance = task.with_axes(guess, vague, axes)
+    values, covariance = task.on_axes(guess, vague, axes, np.full(len(guess), 0.05))
     length = np.sqrt(np.linalg.eigvalsh(covariance))
     assert len(truth) > 30
     np.testing.assert_allclose(length[:, 1], size)
@@ -80,7 +89,8 @@ def test_turned_images_have_turned_predictions(bright):
     n = len(bright)
     angle = rng.uniform(0, 2 * np.pi, n)
     centre = DIRECTION.turn(np.column_stack([axes.fov_lon, axes.fov_lat]), angle)
-    turned_axes = ImageAxes(*centre.T, axes.psi + angle, axes.error)
+    turned_axes = ImageAxes(*centre.T, axes.psi + angle, axes.noise)
+    error = rng.uniform(0.01, 1, n)
     for task in (DIRECTION, IMPACT):
         values, covariance = rng.normal(size=(n, 2)), ellipses(n, rng)
         columns = task.turn(np.eye(2)[0] * np.ones((n, 1)), angle)
@@ -90,8 +100,8 @@ def test_turned_images_have_turned_predictions(bright):
             task.turn(values, angle),
             turn @ covariance @ np.swapaxes(turn, 1, 2),
         )
-        expected, ellipse = task.with_axes(values, covariance, axes)
-        found, found_ellipse = task.with_axes(*turned, turned_axes)
+        expected, ellipse = task.on_axes(values, covariance, axes, error)
+        found, found_ellipse = task.on_axes(*turned, turned_axes, error)
         np.testing.assert_allclose(found, task.turn(expected, angle), atol=1e-12)
         np.testing.assert_allclose(
             found_ellipse, turn @ ellipse @ np.swapaxes(turn, 1, 2), atol=1e-12
@@ -147,27 +157,43 @@ def test_unknown_axes_change_nothing():
     nan = np.full(2, np.nan)
     axes = ImageAxes(nan, nan, nan, nan)
     for task in (DIRECTION, IMPACT):
-        found, ellipse = task.with_axes(values, covariance, axes)
+        found, ellipse = with_axes(task, values, covariance, axes, ([0], [0], [0]))
         np.testing.assert_array_equal(found, values)
         np.testing.assert_array_equal(ellipse, covariance)
 
 
-def test_the_error_of_an_axis():
-    """It falls with the light to that of a shower, and grows for round images."""
+def test_the_calibration_says_how_well_an_axis_is_known():
+    """Errors are interpolated, and the region that holds 68.27 % is scaled."""
+    noise = np.array([0.001, 0.01, 0.1])
+    zero = np.zeros(3)
+    axes = ImageAxes(zero, zero, zero, noise)
+    # At 1° from the centre, across the axis: the error of the angle is that in rad.
+    values = np.tile([1.0, 0.0], (3, 1))
+    covariance = np.tile(1e6 * np.eye(2), (3, 1, 1))
+    knots = np.log([0.001, 0.1])
+    curves = knots, np.log([0.03, 0.3]), np.log([1.515, 2 * 1.515])
+    found, ellipse = with_axes(DIRECTION, values, covariance, axes, curves)
+    np.testing.assert_array_equal(found, values)
+    expected = np.sqrt([0.03 * 0.03, 0.03 * 0.3, 0.3 * 0.3]) * [1, 2**0.5, 2]
+    across = np.sqrt(ellipse[:, 1, 1])
+    np.testing.assert_allclose(across, expected, rtol=1e-3)
+
+
+def test_noise_of_an_axis():
+    """Less light, and rounder images, turn axes more."""
     n = 5
-    intensity = np.array([100.0, 1000.0, 1e6, 1000.0, 1000.0])
-    length, width = np.array([0.3, 0.3, 0.3, 0.11, 0.1]), np.full(n, 0.1)
+    intensity = np.array([100.0, 10_000.0, 1000.0, 1000.0, 0.0])
+    length, width = np.array([0.3, 0.3, 0.11, 0.1, 0.3]), np.full(n, 0.1)
     zero = np.zeros(n)
-    error = image_axes(intensity, zero, zero, zero, length, width).error
-    faint, usual, bright, nearly_round, is_round = error
-    assert faint > 5 * usual > 5 * bright
-    assert bright == pytest.approx(0.03, rel=0.01)
-    assert nearly_round > 10 * usual
-    assert np.isnan(is_round)
+    noise = image_axes(intensity, zero, zero, zero, length, width).noise
+    assert noise[0] == pytest.approx(10 * noise[1])
+    assert noise[0] == pytest.approx(0.1 * 0.3 / 0.08 / 10)
+    assert noise[2] > 10 * noise[1]
+    assert np.isnan(noise[3:]).all()
 
 
 def test_axes_are_those_of_events_and_tables(toy_file):
-    """Also if only the file's parameters in the camera frame are known: unknown."""
+    """Parameters in the camera frame, of old files, show none."""
     with open_events(toy_file) as reader, EventSource(toy_file) as source:
         (chunk,) = reader.chunks(1000)
         for number, event in enumerate(source):
@@ -178,24 +204,143 @@ def test_axes_are_those_of_events_and_tables(toy_file):
                 in_table = axes_in_table(chunk.parameters[tel_id], rows[tel_id])
                 for one, other in zip(found, in_table, strict=True):
                     np.testing.assert_allclose(one[place], other[0], rtol=1e-6)
-    assert np.isnan(axes_in_table(QTable({"hillas_psi": [1] * u.deg}), [0]).error).all()
+    assert np.isnan(axes_in_table(QTable({"hillas_psi": [1] * u.deg}), [0]).noise).all()
 
 
-def test_networks_without_errors_do_not_use_them(bright):
-    """What is certain to them is not known."""
+@pytest.fixture
+def where(bright):
+    """The telescopes of some images."""
     few = bright[:4]
+    pointing = [few[f"pointing_{angle}"].to_value("rad") for angle in ("alt", "az")]
+    return few, (*pointing, few["position"].to_value("m"))
+
+
+def calibration(**radii):
+    """An axis is known to 0.02 rad."""
+    radii = {task: (np.log(radius),) for task, radius in radii.items()}
+    card = AxisCard(log_noise=(0.0,), log_angle=(np.log(0.02),), log_radius=radii)
+    return CalibrationCard(axis=card)
+
+
+def test_networks_without_errors_do_not_use_axes(where):
+    """What is certain to them is not known."""
+    few, place = where
     outputs = {
         "direction": DIRECTION.to_target(few)[np.newaxis] + 0.1,
         "impact": IMPACT.to_target(few)[np.newaxis] + 0.1,
     }
-    pointing = [few[f"pointing_{angle}"].to_value("rad") for angle in ("alt", "az")]
-    where = *pointing, few["position"].to_value("m")
-    alone = telescope_columns(outputs, *where)
-    both = telescope_columns(outputs, *where, axes=axes_of(few))
-    np.testing.assert_array_equal(both["geometry"]["alt"], alone["geometry"]["alt"])
+    used = {"axes": axes_of(few), "calibrations": [calibration(direction=1.5)]}
+    alone = telescope_columns(outputs, *place)["geometry"]
+    both = telescope_columns(outputs, *place, **used)["geometry"]
+    for name, values in alone.items():
+        np.testing.assert_array_equal(both[name], values)
+
+
+def test_each_member_uses_axes_as_it_is_calibrated(where):
+    """The mean of a member with axes, and one without, is between them."""
+    few, place = where
     errors = np.tile([0.04, 0.04, 0.0], (1, 4, 1))
-    outputs = {task: np.concatenate([o, errors], -1) for task, o in outputs.items()}
-    alone = telescope_columns(outputs, *where)
-    both = telescope_columns(outputs, *where, axes=axes_of(few))
-    for name in ("alt", "az", "core_x", "core_y", "ang_distance_uncert"):
-        assert (both["geometry"][name] != alone["geometry"][name]).all(), name
+    target = DIRECTION.to_target(few)[np.newaxis] + 0.1
+    output = {"direction": np.concatenate([target, errors], axis=-1)}
+    ensemble = {"direction": np.repeat(output["direction"], 2, axis=0)}
+    axes, plain, own = axes_of(few), CalibrationCard(), calibration(direction=1.5)
+    offsets = []
+    for outputs, calibrations in (
+        (output, [plain]),
+        (output, [own]),
+        (ensemble, [plain, own]),
+    ):
+        columns = telescope_columns(
+            outputs, *place, axes=axes, calibrations=calibrations
+        )
+        geometry = columns["geometry"]
+        offsets.append(
+            direction_to_target(
+                *(geometry[n] * u.deg for n in ("alt", "az")), *place[:2] * u.rad
+            )
+        )
+    without, with_them, mean = offsets
+    assert (np.linalg.norm(with_them - without, axis=1) > 1e-3).all()
+    np.testing.assert_allclose(mean, (without + with_them) / 2, atol=1e-9)
+    expected, _ = DIRECTION.on_axes(
+        target[0], np.tile(0.04 * np.eye(2), (4, 1, 1)), axes, np.full(4, 0.02)
+    )
+    np.testing.assert_allclose(with_them, expected, atol=1e-9)
+
+
+def planted(n, rng):
+    """Outputs, targets and axes, whose angles are off by 20 times their noise."""
+    centre, distance = rng.uniform(-1, 1, (n, 2)), rng.uniform(0.5, 1.5, n)
+    noise = np.exp(rng.uniform(-7, -4, n))
+    psi = rng.uniform(-np.pi, np.pi, n)
+    true = psi + 20 * noise * rng.normal(size=n)
+    along = np.column_stack([np.cos(true), np.sin(true)])
+    targets = {
+        "direction": centre + distance[:, np.newaxis] * along,
+        # The line of the impact point is turned by 90 deg, and mirrored.
+        "impact": 0.1 * distance[:, np.newaxis] * along[:, ::-1],
+        "class": np.zeros(n, int),
+    }
+    outputs = {}
+    for task, size in (("direction", 0.1), ("impact", 0.02)):
+        scale = np.zeros((n, 3))
+        scale[:, 0] = 6 * np.arctanh(np.log(size) / 6)
+        values = targets[task] + size * rng.normal(size=(n, 2))
+        outputs[task] = np.concatenate([values, scale], axis=1)
+    return outputs, targets, ImageAxes(*centre.T, psi, noise)
+
+
+def test_the_calibration_finds_planted_axes():
+    rng = np.random.default_rng(4)
+    outputs, targets, axes = planted(20_000, rng)
+    card = calibrate(outputs, targets, axes)
+    angle = np.exp(card.axis.log_angle)
+    expected = 20 * np.exp(card.axis.log_noise)
+    np.testing.assert_allclose(angle, expected, rtol=0.1)
+    # Other images of the same kind: the share that is inside, and how near they are.
+    outputs, targets, axes = planted(20_000, rng)
+    for name in ("direction", "impact"):
+        finished = TASKS[name].finish(outputs[name], card.of(name))
+        values, errors = TASKS[name].split(finished)
+        errors = matrix_from_columns(errors)
+        values = values - card.offsets[name]
+        found, ellipse = with_axes(
+            TASKS[name], values, errors, axes, card.of_axis(name)
+        )
+        off = found - targets[name]
+        square = np.einsum("ni,nij,nj->n", off, np.linalg.inv(ellipse), off)
+        for part in np.array_split(np.argsort(axes.noise), 4):
+            inside = square[part] < RADIUS[2] ** 2
+            assert inside.mean() == pytest.approx(0.6827, abs=0.03)
+        best = np.argsort(axes.noise)[:5000]
+        before = np.linalg.norm((values - targets[name])[best], axis=1)
+        after = np.linalg.norm(off[best], axis=1)
+        assert np.quantile(after, 0.68) < 0.75 * np.quantile(before, 0.68)
+
+
+def test_too_few_axes_are_not_calibrated():
+    outputs, targets, axes = planted(400, np.random.default_rng(5))
+    assert calibrate(outputs, targets, axes).axis is not None
+    unknown = np.where(np.arange(400) < 200, axes.noise, np.nan)
+    assert calibrate(outputs, targets, axes._replace(noise=unknown)).axis is None
+    del outputs["direction"]
+    assert calibrate(outputs, targets, axes).axis is None
+    assert calibrate(outputs, targets).axis is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_radius": {"energy": (0.0,)}}, "says nothing of energy"),
+        (
+            {"log_radius": {"impact": (0.0, 1.0)}},
+            "log_radius.impact must have the same",
+        ),
+        ({"log_angle": ()}, "log_noise and log_angle must have the same length"),
+    ],
+)
+def test_wrong_cards_are_refused(change, message):
+    card = {"log_noise": (0.0,), "log_angle": (0.0,), "log_radius": {"impact": (0.0,)}}
+    AxisCard(**card)
+    with pytest.raises(ValueError, match=message):
+        AxisCard(**card | change)
