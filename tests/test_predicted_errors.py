@@ -11,10 +11,19 @@ from ctapipe.core import ToolConfigurationError
 from ctapipe.io import EventSource, TableLoader
 from run_tools import apply, process
 
-from ctapipe_gammaphysnet.model.calibration_card import CalibrationCard, ErrorCurve
+from ctapipe_gammaphysnet.evaluation.events import read_events
+from ctapipe_gammaphysnet.evaluation.networks import predict_file
+from ctapipe_gammaphysnet.events.opening import open_events
+from ctapipe_gammaphysnet.events.quality import TrainingQualityQuery
+from ctapipe_gammaphysnet.model.calibration_card import (
+    AxisCard,
+    CalibrationCard,
+    ErrorCurve,
+)
 from ctapipe_gammaphysnet.model.card import CardError, card_from_json, card_to_json
 from ctapipe_gammaphysnet.model.card_text import format_card
 from ctapipe_gammaphysnet.model.file import Model, read_model, write_model
+from ctapipe_gammaphysnet.model.loading import load_model
 from ctapipe_gammaphysnet.model.predictor import Predictor
 from ctapipe_gammaphysnet.network import CameraLattice, GammaPhysNet, NetworkConfig
 from ctapipe_gammaphysnet.reconstructor import GammaPhysNetReconstructor
@@ -26,6 +35,12 @@ CURVE = ErrorCurve(log_scale=(-1.0, 1.0), log_radius=(-2.0, -2.5))
 CALIBRATION = CalibrationCard(
     errors=dict.fromkeys(("energy", "direction", "impact"), CURVE),
     offsets={"direction": (0.25, -0.5)},
+    axis=AxisCard(
+        log_noise=(-6.0, -2.0),
+        # Random networks are off by half the sky.
+        log_angle=(-1.0, 0.5),
+        log_radius={"direction": (0.3, 0.6), "impact": (0.2, 0.8)},
+    ),
     log_odds=(0.5, 0.1),
 )
 #: Uncertainties of a telescope and of the array.
@@ -46,13 +61,13 @@ def lattice():
     return CameraLattice.from_geometry(toy_sample.hexagonal_camera(3))
 
 
-def calibrated(model):
+def calibrated(model, calibration=CALIBRATION):
     """The same model with a calibration of each member."""
     networks = [
         network.model_copy(
             update={
                 "members": tuple(
-                    member.model_copy(update={"calibration": CALIBRATION})
+                    member.model_copy(update={"calibration": calibration})
                     for member in network.members
                 )
             }
@@ -67,7 +82,7 @@ def calibrated(model):
 def model(make_model, toy_subarray, tmp_path_factory, request):
     path = tmp_path_factory.mktemp("model") / "errors.safetensors"
     types = toy_subarray.telescope_types
-    members = {"n_members": request.param, "seed": 10}
+    members = {"n_members": request.param, "seed": 12}
     write_model(path, calibrated(make_model(types, errors=True, **members)))
     return path
 
@@ -140,6 +155,53 @@ def test_event_loop_and_bulk_predict_the_same(dl2):
             )
     finite = np.isfinite(one["GammaPhysNetGeometry_ang_distance_uncert"])
     np.testing.assert_array_equal(finite, one["GammaPhysNetGeometry_is_valid"])
+
+
+def test_the_evaluation_predicts_the_same(toy_subarray, model, tmp_path):
+    """As bulk, with the axes of the images."""
+    cameras = toy_sample.small_array(4, positions=toy_sample.LST_POSITIONS[:2])
+    gammas = toy_sample.write_toy_file(
+        tmp_path / "gamma.dl1.h5", "gamma", 8, array=cameras
+    )
+    with open_events(gammas) as reader:
+        subarray = reader.subarray
+    loaded = load_model(
+        *(model, {gammas: subarray}, set(map(str, subarray.telescope_types))),
+        on_missing=pytest.fail,
+        log=None,
+        device="cpu",
+    )
+    query = TrainingQualityQuery(quality_criteria=[("signal", "morphology_n_pixels>0")])
+    events = read_events(gammas, 0, query, subarray.tel_ids)
+    assert np.isfinite(events["axis_noise"]).sum() > 5
+    with open_events(gammas) as reader:
+        networks = list(loaded.networks.values())
+        predictions, _ = predict_file(reader, networks, events)
+    table = telescopes_of(apply(gammas, model, tmp_path / "gamma.dl2.h5"))
+    rows = {(e, t): n for n, (e, t) in enumerate(table["event_id", "tel_id"])}
+    rows = [rows[tuple(key)] for key in events["event_id", "tel_id"]]
+    names = ("alt", "core_x", "ang_distance_uncert", "core_uncert_x")
+    for name in names:
+        expected = np.asarray(table[f"GammaPhysNetGeometry_tel_{name}"])[rows]
+        np.testing.assert_allclose(
+            predictions[name][0], expected, rtol=1e-5, atol=1e-6, err_msg=name
+        )
+
+
+def test_axes_are_used(toy_file, model, dl2, tmp_path):
+    """Without their calibration, directions of the same networks are others."""
+    without = calibrated(
+        read_model(model), CALIBRATION.model_copy(update={"axis": None})
+    )
+    write_model(tmp_path / "plain.safetensors", without)
+    plain = apply(toy_file, tmp_path / "plain.safetensors", tmp_path / "plain.dl2.h5")
+    found, expected = telescopes_of(dl2[1]), telescopes_of(plain)
+    for name, changes in (("alt", True), ("core_x", True), ("energy", False)):
+        kind = "Energy" if name == "energy" else "Geometry"
+        column = f"GammaPhysNet{kind}_tel_{name}"
+        one, other = (np.asarray(t[column]) for t in (found, expected))
+        moved = np.abs(one - other)[np.isfinite(one)] > 1e-4 * np.nanmax(np.abs(one))
+        assert moved.any() == changes, name
 
 
 def test_one_telescope_is_the_array(dl2):
@@ -224,6 +286,8 @@ def test_the_card_shows_that_nothing_is_calibrated(make_model, toy_subarray):
         {"offsets": {"energy": [0.0, 0.0]}},
         {"offsets": {"direction": [0.0]}},
         {"offsets": {"direction": [0.0, 11.0]}},
+        {"axis": {"log_noise": [0.0], "log_angle": [0.0], "log_radius": {"x": [0.0]}}},
+        {"axis": {"log_noise": [0.0], "log_angle": [99.0], "log_radius": {}}},
         {"log_odds": [-1.0, 0.0]},
         {"log_odds": [1.0, 1e9]},
         {"log_odds": [1.0]},

@@ -108,6 +108,20 @@ def run(data, folder, seed=0, reports=None, progress=None, **recipe):
     return weights, history, interrupted
 
 
+def test_the_calibration_gets_the_axes_of_the_images(data, tmp_path, monkeypatch):
+    """Each image its own."""
+    seen = []
+    monkeypatch.setattr(
+        module, "calibrate", lambda *given: seen.append(given) or CalibrationCard()
+    )
+    run(data, tmp_path, epochs=1)
+    ((_, targets, axes),) = seen
+    expected = data.validation.targets["direction"]
+    np.testing.assert_array_equal(targets["direction"], expected)
+    np.testing.assert_array_equal(np.column_stack(axes), data.validation.axes)
+    assert np.isfinite(data.validation.axes).any()
+
+
 def assert_same(first, second):
     for name, weight in first.items():
         np.testing.assert_array_equal(weight, second[name], err_msg=name)
