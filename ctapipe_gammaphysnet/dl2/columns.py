@@ -112,11 +112,12 @@ class Images:
         """Mean and covariance of a task, computed once."""
         if task not in self._predictions:
             values, errors = TASKS[task].split(self.outputs[task])
-            if errors is not None:
-                values, errors = self._use_axes(
-                    TASKS[task], values, matrix_from_columns(errors)
-                )
-            covariance = covariance_of_members(values, errors)
+            # What is infinite has no covariance.
+            with np.errstate(invalid="ignore"):
+                if errors is not None:
+                    errors = matrix_from_columns(errors)
+                    values, errors = self._use_axes(TASKS[task], values, errors)
+                covariance = covariance_of_members(values, errors)
             self._predictions[task] = values.mean(axis=0), covariance
         return self._predictions[task]
 
