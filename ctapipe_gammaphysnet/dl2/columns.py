@@ -123,14 +123,15 @@ class Images:
 
     def _use_axes(self, task, values, covariance):
         """Members' predictions with the axes of the images, where these are used."""
-        members = []
-        for member, calibration in enumerate(self._calibrations):
-            predicted = values[member], covariance[member]
-            if (curves := calibration.of_axis(task.name)) is not None:
-                predicted = with_axes(task, *predicted, self._axes, curves)
-            members.append(predicted)
-        if not members:
+        if self._axes is None or not self._calibrations:
             return values, covariance
+        members = []
+        for *member, calibration in zip(
+            values, covariance, self._calibrations, strict=True
+        ):
+            if (curves := calibration.of_axis(task.name)) is not None:
+                member = with_axes(task, *member, self._axes, curves)
+            members.append(member)
         return tuple(map(np.stack, zip(*members, strict=True)))
 
     @cached_property

@@ -222,7 +222,9 @@ def merge_telescopes(events):
     number = number.reshape(-1)
     merged = events[first]
     merged["tel_id"] = 0
-    merged.remove_columns([name for name in merged.colnames if "axis" in name])
+    merged.remove_columns(
+        [name for name in merged.colnames if name.startswith("axis_")]
+    )
     known = np.isfinite(events["intensity"])
     total = np.bincount(
         number[known], weights=events["intensity"][known], minlength=len(merged)

@@ -32,7 +32,7 @@ def axes_of_event(event, tel_ids):
     hillas = [image_parameters(event, tel_id).hillas for tel_id in tel_ids]
     return image_axes(
         *(
-            np.array([_number(getattr(one, name, None), unit) for one in hillas])
+            np.array([_numbers(getattr(one, name, np.nan), unit) for one in hillas])
             for name, unit in _FIELDS.items()
         )
     )
@@ -56,16 +56,19 @@ def axes_in_table(parameters, rows):
     columns = []
     for name, unit in _FIELDS.items():
         column = f"hillas_{name}"
+        values = np.full(len(rows), np.nan)
         if column in parameters.colnames:
             values = u.Quantity(parameters[column][rows], dtype=float)
-            columns.append(values.to_value(unit))
-        else:
-            columns.append(np.full(len(rows), np.nan))
+        columns.append(_numbers(values, unit))
     return image_axes(*columns)
 
 
-def _number(value, unit):
-    """The number of a field, which the container may not have."""
-    if value is None:
-        return np.nan
-    return value.to_value(unit) if isinstance(value, u.Quantity) else float(value)
+def _numbers(values, unit):
+    """Values in a unit; NaN for lengths in m, of the camera frame."""
+    if not isinstance(values, u.Quantity):
+        return values
+    if values.unit is unit:
+        return values.value
+    if not values.unit.is_equivalent(unit):
+        return np.full(values.shape, np.nan)
+    return values.to_value(unit)

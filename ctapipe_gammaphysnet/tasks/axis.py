@@ -22,6 +22,10 @@ __all__ = [
 ]
 
 
+#: Least width of an image, in units of its length, for an axis with a known error.
+_LEAST_WIDTH = 1e-3
+
+
 class ImageAxes(NamedTuple):
     """Axes of images in the TelescopeFrame; NaN if not known.
 
@@ -57,14 +61,19 @@ def image_axes(intensity, fov_lon, fov_lat, psi, length, width):
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         noise = width * length / (length**2 - width**2) / np.sqrt(intensity)
+        # The width of a line is 0 but for rounding.
         is_known = np.isfinite(noise + psi + fov_lon + fov_lat) & (noise > 0)
+        is_known &= width > _LEAST_WIDTH * length
     return ImageAxes(
         fov_lon, fov_lat, np.deg2rad(psi), np.where(is_known, noise, np.nan)
     )
 
 
-def known_on_line(values, covariance, point, angle, width):
-    """Multiply predictions by what is known of their distance from lines.
+def known_on_line(values, covariance, point, angle, error):
+    """Multiply predictions by what is known of the angle at which they are seen.
+
+    An error of the angle moves the line by as much as the distance from the point; this
+    is taken from the prediction, and not smaller than its own error.
 
     Parameters
     ----------
@@ -73,11 +82,11 @@ def known_on_line(values, covariance, point, angle, width):
     covariance : numpy.ndarray
         Their covariances, shape (n, 2, 2).
     point : numpy.ndarray
-        A point of each line, shape (n, 2).
+        The point from which they are seen, shape (n, 2).
     angle : numpy.ndarray
         Angle of each line, from the first axis to the second, in rad, shape (n,).
-    width : numpy.ndarray
-        Standard deviation of the distance from it, shape (n,).
+    error : numpy.ndarray
+        Standard deviation of that angle in rad, shape (n,).
 
     Returns
     -------
@@ -86,9 +95,13 @@ def known_on_line(values, covariance, point, angle, width):
     covariance : numpy.ndarray
         Shape (n, 2, 2).
     """
+    along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     normal = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
+    # Mean square of the distance along the line.
+    square = np.einsum("ni,ni->n", values - point, along) ** 2
+    square += np.einsum("ni,nij,nj->n", along, covariance, along)
     across = np.einsum("nij,nj->ni", covariance, normal)
-    variance = np.einsum("ni,ni->n", across, normal) + width**2
+    variance = np.einsum("ni,ni->n", across, normal) + error**2 * square
     distance = np.einsum("ni,ni->n", point - values, normal)
     step = across * (distance / variance)[:, np.newaxis]
     outer = across[:, :, np.newaxis] * across[:, np.newaxis]

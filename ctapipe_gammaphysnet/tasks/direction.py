@@ -216,8 +216,7 @@ class _Direction(Task):
     def on_axes(self, values, covariance, axes, error):
         """Move the direction to the axis of the image."""
         centre = np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
-        width = error * np.linalg.norm(values - centre, axis=1)
-        return known_on_line(values, covariance, centre, axes.psi, width)
+        return known_on_line(values, covariance, centre, axes.psi, error)
 
     def dl2(self, images):
         """Compute the direction of the mean offset, and the ellipse of its error."""

@@ -252,8 +252,7 @@ class _Impact(Task):
         shower is turned by a little, which the calibration of the errors has.
         """
         telescope, angle = np.zeros_like(values), np.pi / 2 - axes.psi
-        width = error * np.linalg.norm(values, axis=1)
-        return known_on_line(values, covariance, telescope, angle, width)
+        return known_on_line(values, covariance, telescope, angle, error)
 
     def kinds(self, tasks):
         """Return the impact distance if there is a direction, which it needs, too."""

@@ -16,6 +16,8 @@ __all__ = ["calibrate"]
 #: Fewest images for a calibration; fewest for a bin of scales, or an offset; and most
 #: bins. The quantile of 300 images is known to about 5 %.
 _FEWEST, _PER_BIN, _MOST_BINS = 50, 300, 12
+#: Largest logarithm that a card may have.
+_LARGEST = 10
 #: Enough for an offset to 1 % of its error.
 _STEPS = 50
 
@@ -100,7 +102,7 @@ def _curve(log_scale, distance):
     """Distances that hold 68.27 % in bins of a scale, in units of it."""
     knots, log_radius = _quantiles(log_scale, distance)
     log_error = _rising(knots, knots + log_radius)
-    log_radius = np.clip(log_error - knots, -10, 10)
+    log_radius = np.clip(log_error - knots, -_LARGEST, _LARGEST)
     return ErrorCurve(log_scale=tuple(knots.tolist()), log_radius=tuple(log_radius))
 
 
@@ -111,8 +113,8 @@ def _quantiles(log_scale, distance):
     knots = np.array([np.median(log_scale[rows]) for rows in bins])
     # A network that is exactly right has no logarithm of its distance.
     radii = [max(np.quantile(distance[rows], CONTAINMENT), 1e-4) for rows in bins]
-    knots, first = np.unique(knots, return_index=True)
-    return knots, np.log(radii)[first]
+    knots, first = np.unique(np.clip(knots, -_LARGEST, _LARGEST), return_index=True)
+    return knots, np.clip(np.log(radii), -_LARGEST, _LARGEST)[first]
 
 
 def _rising(knots, log_error):
