@@ -26,11 +26,10 @@ _LEAST_GAMMANESS = 1e-9
 #: demonstration's sample it has the largest likelihood, of 0, 0.3, 0.5 ... 1.
 _SHARED_ODDS = 0.5
 #: Correlation of the errors of telescopes that see the same shower: its fluctuations
-#: are common to all. With these, 64 to 72 % of the truths are within the array's
-#: uncertainties, and 60 to 75 % for each number of telescopes, in the validation part
-#: and the test of the array of the demonstration's sample, of images that pass the
-#: training's cuts. That of the height was not measured, and is taken to be that of the
-#: energy.
+#: are common to all. With these, 65 to 72 % of the truths are within the array's
+#: uncertainties, in run 1 of the demonstration's test and in its test of the array, of
+#: images that pass the training's cuts. That of the height was not measured, and is
+#: taken to be that of the energy.
 _SHARED_ERRORS = {"energy": 0.35, "direction": 0.35, "impact": 0.35, "h_max": 0.35}
 
 

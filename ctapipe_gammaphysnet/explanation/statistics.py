@@ -192,7 +192,7 @@ def describe_maps(batch, maps):
 
 
 def errors_of(batch, predictions):
-    """Compute the errors of predictions.
+    """Compute the errors of predictions of the network alone, without axes of images.
 
     Parameters
     ----------
