@@ -116,7 +116,7 @@ def test_each_telescope_type_gets_its_own(make_model, toy_subarray, tmp_path):
 def test_networks_for_other_telescopes_are_added(path, make_model, toy_subarray):
     """Members of one type, another recipe for the other type."""
     old = read_model(path)
-    toycam, othercam = toy_subarray.telescope_types
+    toycam, othercam = toy_subarray.tel[1], toy_subarray.tel[3]
     write_model(
         path, add_members(path, make_model(toycam, n_members=1, seed=2)), overwrite=True
     )
