@@ -60,15 +60,24 @@ def combine_values(values, covariances, event, n_events):
     origin = values[start]
     centred = values - origin[event]
     middle = _most_probable(centred, precision, event, start, count)
-    weight = np.ones(len(event))
-    for _ in range(_ITERATIONS if count.max() > 1 else 1):
-        before = weight
-        distance2 = _distance2(centred - middle[event], precision)
-        weight = LIMIT**2 / np.maximum(distance2, LIMIT**2)
-        total = _sum(weight[:, np.newaxis, np.newaxis] * precision, event)
-        pull = np.einsum("n,nij,nj->ni", weight, precision, centred)
-        middle = np.linalg.solve(total, _sum(pull, event)[..., np.newaxis])[..., 0]
-        if np.abs(weight - before).max() < _TOLERANCE:
+    # The first weights are those seen from one telescope: they may change once more.
+    weight, total = np.zeros(len(event)), np.empty((len(seen), *precision.shape[1:]))
+    # Few events need many iterations.
+    is_open = np.full(len(seen), True)
+    for _ in range(_ITERATIONS):
+        rows = np.flatnonzero(is_open[event])
+        number = (np.cumsum(is_open) - 1)[event[rows]]
+        distance2 = _distance2(centred[rows] - middle[event[rows]], precision[rows])
+        before = weight[rows]
+        weight[rows] = LIMIT**2 / np.maximum(distance2, LIMIT**2)
+        weighted = weight[rows, np.newaxis, np.newaxis] * precision[rows]
+        pull = np.einsum("nij,nj->ni", weighted, centred[rows])
+        total[is_open] = _sum(weighted, number)
+        pull = _sum(pull, number)[..., np.newaxis]
+        middle[is_open] = np.linalg.solve(total[is_open], pull)[..., 0]
+        moves = np.abs(weight[rows] - before) >= _TOLERANCE
+        is_open[is_open] = np.bincount(number, weights=moves) > 0
+        if not is_open.any():
             break
     mean[seen], covariance[seen] = origin + middle, np.linalg.inv(total)
     return mean, covariance

@@ -176,3 +176,18 @@ def test_telescopes_share_a_part_of_their_errors(rng):
     assert pull.std() == pytest.approx(1, abs=0.05)
     # Independent, they would be taken for far too good.
     assert errors.mean(axis=1).std() > 1.3 * 0.1
+
+
+@pytest.mark.parametrize("n_dimensions", [1, 2])
+def test_an_event_alone_is_as_among_others(rng, n_dimensions):
+    """Some need many steps; in others a telescope is far off the first result only."""
+    n, n_events = 3000, 900
+    event = rng.integers(0, n_events, n)
+    values = rng.standard_t(2, size=(n, n_dimensions))
+    covariances = random_covariances(rng, n, n_dimensions)
+    means, _ = combine_values(values, covariances, event, n_events)
+    for number in range(n_events):
+        rows = event == number
+        zeros = np.zeros(rows.sum(), int)
+        (mean,), _ = combine_values(values[rows], covariances[rows], zeros, 1)
+        np.testing.assert_allclose(mean, means[number], rtol=1e-9, atol=1e-9)
