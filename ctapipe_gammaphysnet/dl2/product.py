@@ -109,10 +109,8 @@ def _distance2(deviation, precision):
 
 
 def _sum(terms, event):
-    """Sum over the predictions of each event, shape (n_events, ...)."""
-    total = np.zeros((event[-1] + 1, *terms.shape[1:]))
-    np.add.at(total, event, terms)
-    return total
+    """Sum over the predictions of each event, which follow each other."""
+    return np.add.reduceat(terms, np.flatnonzero(np.diff(event, prepend=-1)))
 
 
 def combine_directions(alt, az, covariances, event, n_events):
