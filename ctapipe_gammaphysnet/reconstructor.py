@@ -350,9 +350,7 @@ class GammaPhysNetReconstructor(CommandLineFirst, Reconstructor):
                 self.log.warning(
                     "the pointing of telescope %d is not known at %s: without it, %s "
                     "are not valid",
-                    tel_id,
-                    name_of(event),
-                    lost,
+                    *(tel_id, name_of(event), lost),
                 )
         return pointing
 

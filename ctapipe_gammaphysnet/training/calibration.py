@@ -1,7 +1,5 @@
 """Calibrate offsets, errors and gammaness on validation data."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ..model.calibration_card import AxisCard, CalibrationCard, ErrorCurve
@@ -52,13 +50,14 @@ def calibrate(outputs, targets, axes=None):
                 offsets[name], deviation = tuple(offset.tolist()), deviation - offset
             errors[name] = _error_curve(deviation, scale)
     axis = None
-    if axes is not None and errors.keys() & offsets.keys() >= {"direction"}:
-        gammas = _Gammas(
-            {name: outputs[name][is_gamma].astype(float) for name in offsets},
-            {name: targets[name][is_gamma] for name in offsets},
-            ImageAxes(*(values[is_gamma] for values in axes)),
+    if axes is not None and "direction" in offsets:
+        used = is_gamma & np.isfinite(axes.noise)
+        axis = _axis(
+            {name: outputs[name][used].astype(float) for name in offsets},
+            {name: targets[name][used] for name in offsets},
+            ImageAxes(*(values[used] for values in axes)),
+            CalibrationCard(errors=errors, offsets=offsets),
         )
-        axis = _axis(gammas, CalibrationCard(errors=errors, offsets=offsets))
     log_odds = None
     if errors and "class" in outputs:
         log_odds = _log_odds(outputs["class"].astype(float), is_gamma)
@@ -124,36 +123,26 @@ def _rising(knots, log_error):
     return IsotonicRegression().fit_transform(knots, log_error)
 
 
-class _Gammas(NamedTuple):
-    """Gammas of the validation: outputs and targets of tasks, and axes."""
-
-    outputs: dict
-    targets: dict
-    axes: ImageAxes
-
-
-def _axis(gammas, calibration):
-    """Calibration of the axes of the images; None if too few are known."""
-    axes, direction = gammas.axes, gammas.targets["direction"]
-    known = np.isfinite(axes.noise)
-    if known.sum() < _PER_BIN:
+def _axis(outputs, targets, axes, calibration):
+    """Calibration of the axes of gammas, which are known; None if they are too few."""
+    if len(axes.noise) < _PER_BIN:
         return None
-    axes = ImageAxes(*(values[known] for values in axes))
-    offset = direction[known] - np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
+    centre = np.stack([axes.fov_lon, axes.fov_lat], axis=-1)
+    offset = targets["direction"] - centre
     sine = np.sin(np.arctan2(offset[:, 1], offset[:, 0]) - axes.psi)
     noise = np.log(axes.noise)
     knots, log_angle = _quantiles(noise, np.abs(sine))
     log_angle = _rising(knots, log_angle)
     error, radii = np.exp(np.interp(noise, knots, log_angle)), {}
-    for name, output in gammas.outputs.items():
+    for name, output in outputs.items():
         if TASKS[name].has_axis:
-            finished = TASKS[name].finish(output[known], calibration.of(name))
+            finished = TASKS[name].finish(output, calibration.of(name))
             values, covariance = TASKS[name].split(finished)
             values = values - calibration.offsets[name]
             values, ellipse = TASKS[name].on_axes(
                 values, matrix_from_columns(covariance), axes, error
             )
-            distance = _distance(values - gammas.targets[name][known], ellipse)
+            distance = _distance(values - targets[name], ellipse)
             radii[name] = tuple(_quantiles(noise, distance)[1])
     knots, log_angle = tuple(knots.tolist()), tuple(log_angle)
     return AxisCard(log_noise=knots, log_angle=log_angle, log_radius=radii)
